@@ -1,0 +1,1 @@
+"""Rotation-aware analysis of 4D-STEM diffraction patterns."""

@@ -1,0 +1,138 @@
+"""Calibration: what turns indices into ångström, milliradian and electronvolt."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from stemvane.errors import CalibrationError
+
+__all__ = ["Calibration", "wavelength"]
+
+_PLANCK = 6.62607015e-34
+_ELECTRON_MASS = 9.1093837015e-31
+_CHARGE = 1.602176634e-19
+_LIGHT = 299792458.0
+
+
+def wavelength(energy: float) -> float:
+    """Relativistic electron wavelength.
+
+    Parameters
+    ----------
+    energy : float
+        Kinetic energy of the beam in eV.
+
+    Returns
+    -------
+    float
+        Wavelength in Å; 0.048661 Å at 60 keV.
+
+    Raises
+    ------
+    CalibrationError
+        If the energy is not positive.
+
+    Notes
+    -----
+    λ = h / sqrt(2 m e E (1 + e E / 2 m c²)); constants from CODATA 2018.
+    """
+    if not energy > 0:
+        raise CalibrationError(f"the beam energy is {energy} eV; it must be positive, for example 60e3 for 60 keV")
+    joule = energy * _CHARGE
+    momentum = math.sqrt(2 * _ELECTRON_MASS * joule * (1 + joule / (2 * _ELECTRON_MASS * _LIGHT**2)))
+    return _PLANCK / momentum * 1e10
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Steps, optical axis, rotation and beam of a 4D-STEM scan.
+
+    Every value may be None, which means unknown; nothing is assumed. Pairs are ``(y, x)``, y grows downwards.
+
+    Parameters
+    ----------
+    scan_step : tuple of float, optional
+        Distance between neighbouring probe positions in Å.
+    pixel_size : tuple of float, optional
+        Angle between neighbouring detector pixels in mrad.
+    optical_axis : tuple of float, optional
+        Position of the optical axis on the detector in pixels; pixel centres have integer coordinates.
+    disc_radius : float, optional
+        Radius of the bright-field disc in pixels (along x, where pixels are not square).
+    convergence_semiangle : float, optional
+        Semi-angle of the probe-forming aperture in mrad.
+    energy : float, optional
+        Beam energy in eV.
+    scan_rotation : float, optional
+        Angle in rad by which a vector measured on the detector must be turned, counter-clockwise on the
+        screen, to be a vector in the scan.
+
+    Raises
+    ------
+    CalibrationError
+        If a value is not a finite number or has an impossible sign.
+    """
+
+    scan_step: tuple[float, float] | None = None
+    pixel_size: tuple[float, float] | None = None
+    optical_axis: tuple[float, float] | None = None
+    disc_radius: float | None = None
+    convergence_semiangle: float | None = None
+    energy: float | None = None
+    scan_rotation: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("scan_step", "pixel_size", "optical_axis"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            try:
+                pair = (float(value[0]), float(value[1]))
+            except (TypeError, IndexError, ValueError):
+                raise CalibrationError(f"{name} is {value!r}; give a pair of numbers (y, x)") from None
+            object.__setattr__(self, name, pair)
+            if not all(math.isfinite(v) for v in pair) or (name != "optical_axis" and min(pair) <= 0):
+                raise CalibrationError(f"{name} is {pair}; both numbers must be finite and positive")
+        for name in ("disc_radius", "convergence_semiangle", "energy"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            object.__setattr__(self, name, float(value))
+            if not (math.isfinite(value) and value > 0):
+                raise CalibrationError(f"{name} is {value}; it must be finite and positive")
+
+    @property
+    def wavelength(self) -> float | None:
+        """Electron wavelength in Å, None where the energy is unknown."""
+        return None if self.energy is None else wavelength(self.energy)
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Height of a detector pixel divided by its width; 1 where the pixel size is unknown."""
+        return 1.0 if self.pixel_size is None else self.pixel_size[0] / self.pixel_size[1]
+
+    def updated(self, **changes: Any) -> Calibration:
+        """Return a copy with some values replaced."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the known values as plain numbers and lists, for TOML and JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items() if v is not None}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Calibration:
+        """Build a calibration from what `to_dict` returned.
+
+        Raises
+        ------
+        CalibrationError
+            If a name is unknown or a value impossible.
+        """
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise CalibrationError(
+                f"unknown calibration entry {sorted(unknown)}; known are {', '.join(cls.__dataclass_fields__)}"
+            )
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

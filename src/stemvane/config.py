@@ -1,0 +1,208 @@
+"""Settings: one frozen section per stage, in the order in which data flow, to and from TOML."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stemvane.errors import ConfigError
+
+__all__ = [
+    "AlignConfig",
+    "CompareConfig",
+    "Config",
+    "FiguresConfig",
+    "MeasureConfig",
+    "ModelConfig",
+    "SimulationConfig",
+    "SourceConfig",
+    "SurveyConfig",
+    "TrainingConfig",
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class SourceConfig(_Section):
+    """Where the data come from and what the user knows of them; an empty path means: simulate."""
+
+    path: str = Field("", description="file to read; empty to simulate")
+    scan_step: tuple[float, float] | None = Field(None, description="Å (y, x); overrides the file")
+    pixel_size: tuple[float, float] | None = Field(None, description="mrad (y, x); overrides the file")
+    convergence_semiangle: float | None = Field(None, gt=0, description="mrad; overrides the file")
+    energy: float | None = Field(None, gt=0, description="eV; overrides the file")
+
+
+class SimulationConfig(_Section):
+    """What `simulate` simulates."""
+
+    structure: Literal["graphene"] = Field("graphene", description="specimen")
+    energy: float = Field(60e3, gt=0, description="beam energy, eV")
+    convergence_semiangle: float = Field(31.0, gt=0, description="mrad")
+    defocus: float = Field(0.0, description="Å, positive for a probe focused above the specimen (underfocus)")
+    cs: float = Field(0.0, description="spherical aberration, Å")
+    scan_shape: tuple[int, int] = Field((64, 64), description="probe positions (y, x)")
+    scan_extent: tuple[float, float] = Field((10.5, 10.5), description="Å (y, x); step = extent / shape")
+    detector_shape: tuple[int, int] = Field((64, 64), description="pixels (y, x)")
+    detector_outer: float = Field(66.0, gt=0, description="mrad from the axis to the edge of the detector")
+    source_size: float = Field(0.0, ge=0, description="full width at half maximum of the Gaussian source, Å")
+    dose: float | None = Field(None, gt=0, description="incident electrons per pattern; none means noiseless")
+    phonon_sigma: float = Field(0.0, ge=0, description="rms thermal displacement along each axis, Å; 0 for none")
+    n_phonons: int = Field(8, ge=1, description="frozen-phonon configurations, where phonon_sigma is not 0")
+    method: Literal["single-slice", "multislice"] = Field("single-slice", description="how the wave is propagated")
+    seed: int = Field(0, ge=0, description="of thermal displacements and shot noise")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if min(self.scan_shape) < 1 or min(self.detector_shape) < 4:
+            raise ValueError("a scan needs at least 1 position and a detector at least 4 pixels along each axis")
+        if min(self.scan_extent) <= 0:
+            raise ValueError("scan_extent must be positive")
+        if self.detector_outer <= self.convergence_semiangle:
+            raise ValueError("detector_outer must be larger than convergence_semiangle: the disc must fit on the detector")
+        return self
+
+
+class SurveyConfig(_Section):
+    """How many frames the survey looks at."""
+
+    n_frames: int = Field(256, ge=1, description="patterns, taken at regular strides over the scan")
+
+
+class MeasureConfig(_Section):
+    """What the pass over the raw data measures."""
+
+    n_radial: int | None = Field(None, ge=4, description="rings of the polar patterns; chosen from the disc if none")
+    n_azimuthal: int | None = Field(None, ge=8, description="samples on a ring; chosen from the disc if none")
+    outer: float | None = Field(None, gt=0, description="outer radius in disc radii; the inscribed circle if none")
+    adf_inner: float = Field(1.1, gt=0, description="inner edge of the annular dark field, in disc radii")
+    adf_outer: float | None = Field(None, gt=0, description="its outer edge in disc radii; the detector's edge if none")
+    drop_harmonics: tuple[int, ...] = Field((), description="azimuthal orders withheld from alignment and model")
+
+
+class AlignConfig(_Section):
+    """How patterns are turned onto a common template."""
+
+    n_angles: int = Field(128, ge=16, description="grid on the circle")
+    n_iterations: int = Field(40, ge=1, description="rounds of turning and averaging, at most")
+    max_order: int = Field(6, ge=1, description="one start per harmonic order up to this")
+
+
+class ModelConfig(_Section):
+    """The generative model."""
+
+    model: Literal["harmonic"] = Field("harmonic", description="which network")
+    n_latent: int = Field(2, ge=0, description="latent variables besides the angle")
+    n_angles: int = Field(64, ge=16, description="grid of the angle's posterior")
+    n_hidden: int = Field(64, ge=4, description="width of the hidden layers")
+    beta: float = Field(1.0, ge=0, description="weight of the latents' KL divergence")
+    noise_floor: float | None = Field(None, gt=0, description="smallest noise level; found from the data if none")
+    start: Literal["alignment", "random"] = Field("alignment", description="where training starts")
+
+
+class TrainingConfig(_Section):
+    """How the model is trained."""
+
+    n_epochs: int = Field(75, ge=0, description="passes over the training patterns")
+    batch_size: int = Field(256, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    holdout: float = Field(0.1, ge=0, lt=1, description="share of the patterns kept from training")
+    seed: int = Field(0, ge=0)
+    device: str = Field("auto", description="'auto', 'cpu' or 'cuda'")
+
+
+class CompareConfig(_Section):
+    """How the embedding is compared with the centre of mass."""
+
+    invariance_angles: int = Field(4, ge=0, description="random angles for the invariance test; 0 leaves it out")
+
+
+class FiguresConfig(_Section):
+    """How figures are drawn."""
+
+    manifold: int = Field(7, ge=2, description="decoded patterns along each side of the latent manifold")
+    dpi: int = Field(200, ge=50)
+
+
+class Config(_Section):
+    """All settings of a run, one section per stage, in the order in which data flow."""
+
+    source: SourceConfig = SourceConfig()
+    simulation: SimulationConfig = SimulationConfig()
+    survey: SurveyConfig = SurveyConfig()
+    measure: MeasureConfig = MeasureConfig()
+    align: AlignConfig = AlignConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    compare: CompareConfig = CompareConfig()
+    figures: FiguresConfig = FiguresConfig()
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], origin: str = "settings") -> Config:
+        """Check nested settings.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or a value out of range; the message names the first one.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{origin}: {_first_trouble(error, cls)}") from None
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Config:
+        """Read settings from a TOML file.
+
+        Raises
+        ------
+        ConfigError
+            If the file is missing, not TOML, or holds an unknown key or impossible value.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            raise ConfigError(f"{path}: cannot be read ({reason}); give a TOML file") from None
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path}: not valid TOML ({error}); see config.toml of any run for an example") from None
+        return cls.from_dict(values, str(path))
+
+    def to_toml(self) -> str:
+        """Return every value, defaults included, as TOML; values that are None are left out."""
+        return tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))
+
+    def updated(self, **sections: dict[str, Any]) -> Config:
+        """Return a copy with some values of some sections replaced, checked again.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or a value out of range.
+        """
+        values = self.model_dump(mode="python")
+        for section, changes in sections.items():
+            values.setdefault(section, {}).update(changes)
+        return self.from_dict(values)
+
+
+def _first_trouble(error: ValidationError, model: type[BaseModel]) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known: type[BaseModel] = model
+        for part in first["loc"][:-1]:
+            annotation = known.model_fields[str(part)].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                known = annotation
+        return f"unknown setting '{where}'; known here are {', '.join(known.model_fields)}"
+    return f"'{where}' is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,267 @@
+"""Dataset4D: a lazy 4D-STEM scan with its calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stemvane.calibration import Calibration
+from stemvane.errors import DataError
+
+__all__ = ["Dataset4D", "ScanAtoms"]
+
+_BLOCK_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class ScanAtoms:
+    """Atoms of a simulated specimen in the coordinates of the scan.
+
+    Parameters
+    ----------
+    numbers : ndarray of int, shape (n,)
+        Atomic numbers.
+    positions : ndarray of float, shape (n, 2)
+        In-plane positions ``(y, x)`` in Å; the first probe position is the origin, y grows downwards.
+    heights : ndarray of float, shape (n,)
+        Positions along the beam in Å.
+    labels : tuple of str, optional
+        What each atom belongs to, one word per atom, where the source knows it.
+    """
+
+    numbers: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    heights: NDArray[np.float64]
+    labels: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.numbers)
+        if np.shape(self.positions) != (n, 2) or np.shape(self.heights) != (n,):
+            raise DataError(f"{n} atoms need positions of shape ({n}, 2) and heights of shape ({n},)")
+        if self.labels is not None and len(self.labels) != n:
+            raise DataError(f"{n} atoms need as many labels, not {len(self.labels)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset4D:
+    """A 4D-STEM scan: a lazy array in the order ``(scan_y, scan_x, k_y, k_x)`` and a `Calibration`.
+
+    Build one with `open_dataset`, `simulate`, `Dataset4D.from_array` or `Dataset4D.from_hyperspy`.
+
+    Attributes
+    ----------
+    data : dask.array.Array, shape (scan_y, scan_x, k_y, k_x)
+        Intensities; integers are counts.
+    calibration : Calibration
+        What is known of steps, axis and beam.
+    name : str
+        A short name for tables and figures.
+    expectation : dask.array.Array, optional
+        The noiseless patterns in the same units and shape, where the source knows them.
+    atoms : ScanAtoms, optional
+        The specimen, where the source knows it.
+    image : ndarray of float, shape (scan_y, scan_x), optional
+        A simultaneously recorded image, for example from an annular dark-field detector.
+    metadata : mapping
+        Plain numbers and words about the origin, such as ``electrons_per_pattern``.
+    path : Path, optional
+        Where the data were read from.
+    """
+
+    data: da.Array
+    calibration: Calibration = field(default_factory=Calibration)
+    name: str = "dataset"
+    expectation: da.Array | None = None
+    atoms: ScanAtoms | None = None
+    image: NDArray[np.floating[Any]] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        _require_4d(self.data, self.name)
+        if self.expectation is not None and self.expectation.shape != self.data.shape:
+            raise DataError(
+                f"{self.name}: the noiseless patterns have shape {self.expectation.shape}, "
+                f"the data {self.data.shape}; give both in the same shape"
+            )
+        if self.image is not None and np.shape(self.image) != self.scan_shape:
+            raise DataError(
+                f"{self.name}: the image has shape {np.shape(self.image)}, the scan {self.scan_shape}; crop it to the scan"
+            )
+
+    @classmethod
+    def from_array(
+        cls,
+        array: ArrayLike | da.Array,
+        *,
+        calibration: Calibration | None = None,
+        name: str = "array",
+        expectation: ArrayLike | da.Array | None = None,
+        atoms: ScanAtoms | None = None,
+        image: ArrayLike | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Dataset4D:
+        """Wrap an array in the order ``(scan_y, scan_x, k_y, k_x)``.
+
+        Parameters
+        ----------
+        array : array_like or dask.array.Array, shape (scan_y, scan_x, k_y, k_x)
+            Intensities, real.
+        calibration : Calibration, optional
+            What is known; nothing where it is left out.
+        name : str
+            A short name for tables and figures.
+        expectation : array_like or dask.array.Array, optional
+            Noiseless patterns of the same shape.
+        atoms : ScanAtoms, optional
+            The specimen.
+        image : array_like, shape (scan_y, scan_x), optional
+            A simultaneously recorded image.
+        metadata : mapping, optional
+            Plain numbers and words about the origin.
+
+        Returns
+        -------
+        Dataset4D
+
+        Raises
+        ------
+        DataError
+            If the array does not have four axes, has an empty axis, or is not real.
+        """
+        return cls(
+            data=as_lazy(array, name),
+            calibration=calibration or Calibration(),
+            name=name,
+            expectation=None if expectation is None else as_lazy(expectation, name),
+            atoms=atoms,
+            image=None if image is None else np.asarray(image, dtype=np.float32),
+            metadata=dict(metadata or {}),
+        )
+
+    @classmethod
+    def from_hyperspy(cls, signal: Any) -> Dataset4D:
+        """Wrap a HyperSpy or pyxem signal with two navigation and two signal axes.
+
+        Parameters
+        ----------
+        signal : hyperspy.signals.Signal2D
+            Lazy or in memory. Scan axes in Å or nm; detector axes in mrad or 1/Å (then the beam energy must be
+            in the metadata, as HyperSpy stores it, in keV).
+
+        Returns
+        -------
+        Dataset4D
+
+        Raises
+        ------
+        DataError
+            If the signal does not have two navigation and two signal axes.
+        """
+        manager = signal.axes_manager
+        if manager.navigation_dimension != 2 or manager.signal_dimension != 2:
+            raise DataError(
+                f"the signal has {manager.navigation_dimension} navigation and {manager.signal_dimension} signal axes; "
+                "give one with two of each, for example after signal.transpose(signal_axes=2)"
+            )
+        axes = [
+            {"scale": a.scale, "units": str(a.units), "offset": a.offset}
+            for a in (*manager.navigation_axes[::-1], *manager.signal_axes[::-1])
+        ]
+        energy = None
+        for node in ("Acquisition_instrument.TEM.beam_energy", "Acquisition_instrument.SEM.beam_energy"):
+            if signal.metadata.has_item(node):
+                energy = 1e3 * float(signal.metadata.get_item(node))
+        title = str(signal.metadata.General.title) if signal.metadata.has_item("General.title") else ""
+        return cls.from_array(signal.data, calibration=calibration_from_axes(axes, energy), name=title or "hyperspy")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Numbers of probe positions and detector pixels ``(scan_y, scan_x, k_y, k_x)``."""
+        a, b, c, d = self.data.shape
+        return int(a), int(b), int(c), int(d)
+
+    @property
+    def scan_shape(self) -> tuple[int, int]:
+        """Numbers of probe positions ``(scan_y, scan_x)``."""
+        return self.shape[0], self.shape[1]
+
+    @property
+    def detector_shape(self) -> tuple[int, int]:
+        """Numbers of detector pixels ``(k_y, k_x)``."""
+        return self.shape[2], self.shape[3]
+
+    @property
+    def n_patterns(self) -> int:
+        """Number of recorded patterns."""
+        return self.shape[0] * self.shape[1]
+
+    def pattern(self, y: int, x: int) -> NDArray[Any]:
+        """Return one recorded pattern, shape ``(k_y, k_x)``."""
+        return np.asarray(self.data[y, x].compute())
+
+    def recalibrated(self, **changes: Any) -> Dataset4D:
+        """Return the same data with some calibration values replaced."""
+        return Dataset4D(**{**self.__dict__, "calibration": self.calibration.updated(**changes)})
+
+
+def calibration_from_axes(axes: list[dict[str, Any]], energy: float | None) -> Calibration:
+    """Read steps and axis from four axis descriptions in the order ``(scan_y, scan_x, k_y, k_x)``.
+
+    Units that are not lengths or angles leave the value unknown. Detector axes in 1/Å or 1/nm need the beam energy (eV)
+    and are turned into mrad through the wavelength.
+    """
+    length = {"Å": 1.0, "A": 1.0, "Angstrom": 1.0, "angstrom": 1.0, "nm": 10.0, "µm": 1e4, "um": 1e4, "pm": 0.01}
+    angle = {"mrad": 1.0, "rad": 1e3}
+    inverse = {"1/Å": 1.0, "Å^-1": 1.0, "A^-1": 1.0, "1/A": 1.0, "1/nm": 0.1, "nm^-1": 0.1}
+    known = Calibration(energy=energy)
+    for name, pair in (("scan_step", axes[:2]), ("pixel_size", axes[2:])):
+        table = dict(length) if name == "scan_step" else dict(angle)
+        if name == "pixel_size" and known.wavelength is not None:
+            table.update({unit: 1e3 * known.wavelength * factor for unit, factor in inverse.items()})
+        steps = [table.get(a["units"], np.nan) * abs(float(a["scale"])) for a in pair]
+        if np.all(np.isfinite(steps)) and min(steps) > 0:
+            known = known.updated(**{name: (steps[0], steps[1])})
+    return known
+
+
+def as_lazy(array: ArrayLike | da.Array, name: str) -> da.Array:
+    """Turn an array into a dask array whose blocks hold whole patterns and some megabytes each.
+
+    Raises
+    ------
+    DataError
+        If the array is not a real, non-empty array with four axes.
+    """
+    lazy = array if isinstance(array, da.Array) else None
+    plain = None if lazy is not None else np.asanyarray(array)
+    _require_4d(lazy if lazy is not None else plain, name)
+    if lazy is None:
+        return da.from_array(plain, chunks=_chunks(plain.shape, plain.dtype), name=False)
+    if lazy.chunksize[2:] != lazy.shape[2:]:
+        lazy = lazy.rechunk(_chunks(lazy.shape, lazy.dtype))
+    return lazy
+
+
+def _chunks(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int, int]:
+    n = max(1, _BLOCK_BYTES // (shape[2] * shape[3] * dtype.itemsize))
+    columns = min(shape[1], n)
+    return min(shape[0], max(1, n // columns)), columns, shape[2], shape[3]
+
+
+def _require_4d(array: Any, name: str) -> None:
+    if array.ndim != 4:
+        raise DataError(
+            f"{name}: the data have {array.ndim} axes {tuple(array.shape)}; "
+            "stemvane needs four, (scan_y, scan_x, k_y, k_x): reshape a stack of frames to its scan first"
+        )
+    if 0 in array.shape:
+        raise DataError(f"{name}: the data have shape {tuple(array.shape)}, so no pattern is there; check the file")
+    if array.dtype.kind not in "uifb":
+        raise DataError(f"{name}: the data are {array.dtype}; give real intensities (the squared modulus of waves)")
