@@ -1,0 +1,168 @@
+"""Measurements: maps and polar patterns of one scan, with units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from stemvane.calibration import Calibration
+from stemvane.dataset import ScanAtoms
+from stemvane.polar import PolarGrid
+
+__all__ = ["Measurements"]
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """What one pass over the raw data has measured at every probe position.
+
+    Attributes
+    ----------
+    maps : mapping of str to ndarray of float, shape (scan_y, scan_x)
+        ``total``, ``com_y``, ``com_x``, ``bright_field``, ``annular_dark_field`` and whatever else was asked for.
+    units : mapping of str to str
+        Unit of each map.
+    polar : zarr.Array or ndarray of float32, shape (scan_y, scan_x, n_radial, n_azimuthal)
+        Polar patterns, mean intensity per pixel area.
+    grid : PolarGrid
+        Where the polar samples lie on the detector.
+    calibration : Calibration
+        Of the data set, completed by what the survey found.
+    detector_shape : tuple of int
+        Detector pixels ``(k_y, k_x)``.
+    name : str
+        Name of the data set.
+    atoms : ScanAtoms, optional
+        The specimen, where the source knows it.
+    image : ndarray of float, shape (scan_y, scan_x), optional
+        A simultaneously recorded image.
+    metadata : mapping
+        Plain numbers and words about the origin.
+    expectation : Measurements, optional
+        The same of the noiseless patterns, where the source knows them.
+    """
+
+    maps: Mapping[str, NDArray[np.floating[Any]]]
+    units: Mapping[str, str]
+    polar: Any
+    grid: PolarGrid
+    calibration: Calibration
+    detector_shape: tuple[int, int]
+    name: str = "dataset"
+    atoms: ScanAtoms | None = None
+    image: NDArray[np.floating[Any]] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    expectation: Measurements | None = None
+
+    @property
+    def scan_shape(self) -> tuple[int, int]:
+        """Numbers of probe positions ``(scan_y, scan_x)``."""
+        rows, columns = self.maps["total"].shape
+        return rows, columns
+
+    @property
+    def n_patterns(self) -> int:
+        """Number of patterns."""
+        return self.scan_shape[0] * self.scan_shape[1]
+
+    @property
+    def com(self) -> NDArray[np.floating[Any]]:
+        """Centre of mass minus optical axis, shape ``(scan_y, scan_x, 2)``, ``(y, x)``, in `com_unit`."""
+        return np.stack([self.maps["com_y"], self.maps["com_x"]], axis=-1)
+
+    @property
+    def com_unit(self) -> str:
+        """``mrad``, or ``px`` where the pixel size is unknown."""
+        return self.units["com_x"]
+
+    @property
+    def com_magnitude(self) -> NDArray[np.floating[Any]]:
+        """Length of the COM deflection, shape ``(scan_y, scan_x)``, in `com_unit`."""
+        return np.hypot(self.maps["com_y"], self.maps["com_x"])
+
+    @property
+    def com_angle(self) -> NDArray[np.floating[Any]]:
+        """Direction of the COM deflection in rad, counter-clockwise on the screen, 0 to the right."""
+        return np.arctan2(-self.maps["com_y"], self.maps["com_x"])
+
+    def polar_patterns(self) -> NDArray[np.float32]:
+        """All polar patterns in memory, shape ``(n_patterns, n_radial, n_azimuthal)``."""
+        return np.asarray(self.polar[:], dtype=np.float32).reshape(-1, self.grid.n_radial, self.grid.n_azimuthal)
+
+    def write(self, group: zarr.Group) -> None:
+        """Write everything but the polar patterns, which `measure` has streamed there, into a Zarr group."""
+        for name, values in self.maps.items():
+            array = group.create_array(f"maps/{name}", data=np.asarray(values, np.float32), overwrite=True)
+            array.attrs["unit"] = self.units[name]
+        if self.image is not None:
+            group.create_array("image", data=np.asarray(self.image, np.float32), overwrite=True)
+        if self.atoms is not None:
+            write_atoms(group, self.atoms)
+        if "polar" not in group:
+            group.create_array("polar", data=np.asarray(self.polar[:], np.float32))
+        if self.expectation is not None:
+            self.expectation.write(group.require_group("expectation"))
+        grid = self.grid
+        group.attrs.update(
+            {
+                "name": self.name,
+                "calibration": self.calibration.to_dict(),
+                "detector_shape": list(self.detector_shape),
+                "polar_grid": {
+                    "axis": list(grid.axis),
+                    "outer": grid.outer,
+                    "n_radial": grid.n_radial,
+                    "n_azimuthal": grid.n_azimuthal,
+                    "aspect": grid.aspect,
+                },
+                "metadata": dict(self.metadata),
+            }
+        )
+
+    @classmethod
+    def read(cls, group: zarr.Group) -> Measurements:
+        """Read what `write` wrote; polar patterns stay on disk."""
+        attrs: dict[str, Any] = dict(group.attrs)
+        arrays = {name: array for name, array in group["maps"].arrays()}  # type: ignore[union-attr]
+        grid = dict(attrs["polar_grid"])
+        return cls(
+            maps={name: np.asarray(array[:]) for name, array in arrays.items()},
+            units={name: str(array.attrs["unit"]) for name, array in arrays.items()},
+            polar=group["polar"],
+            grid=PolarGrid(**{**grid, "axis": tuple(grid["axis"])}),
+            calibration=Calibration.from_dict(attrs["calibration"]),
+            detector_shape=tuple(attrs["detector_shape"]),
+            name=attrs["name"],
+            atoms=read_atoms(group),
+            image=np.asarray(group["image"][:]) if "image" in group else None,  # type: ignore[index]
+            metadata=attrs["metadata"],
+            expectation=cls.read(group["expectation"]) if "expectation" in group else None,  # type: ignore[arg-type]
+        )
+
+
+def write_atoms(group: zarr.Group, atoms: ScanAtoms) -> None:
+    """Write atoms into a Zarr group: ``atoms/numbers``, ``atoms/positions`` and ``atoms/heights`` (Å)."""
+    folder = group.require_group("atoms")
+    for name in ("numbers", "positions", "heights"):
+        folder.create_array(name, data=np.asarray(getattr(atoms, name)), overwrite=True)
+    if atoms.labels is not None:
+        folder.attrs["labels"] = list(atoms.labels)
+
+
+def read_atoms(group: zarr.Group) -> ScanAtoms | None:
+    """Read what `write_atoms` wrote, None where there is nothing."""
+    if "atoms" not in group:
+        return None
+    folder: Any = group["atoms"]
+    labels = folder.attrs.get("labels")
+    return ScanAtoms(
+        numbers=np.asarray(folder["numbers"][:]),
+        positions=np.asarray(folder["positions"][:]),
+        heights=np.asarray(folder["heights"][:]),
+        labels=None if labels is None else tuple(labels),
+    )

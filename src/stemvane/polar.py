@@ -1,0 +1,408 @@
+"""Polar patterns: area-true sampling, circular harmonics, and turning.
+
+A pattern that is turned about the optical axis by an angle θ, counter-clockwise on the screen, is a polar pattern
+shifted along its azimuth, and its circular harmonics are multiplied by ``exp(-1j * m * θ)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.errors import CalibrationError
+
+__all__ = ["PolarGrid", "PolarWeights", "harmonics_of", "polar_from", "turn"]
+
+
+@dataclass(frozen=True, eq=False)
+class PolarWeights:
+    """Overlap areas of detector pixels and polar samples, sorted by pixel.
+
+    Attributes
+    ----------
+    indptr : ndarray of int32, shape (n_pixels + 1,)
+        Entries ``indptr[p]:indptr[p + 1]`` belong to pixel ``p`` (row-major).
+    sample : ndarray of int32
+        Sample ``ring * n_azimuthal + azimuth`` of each entry.
+    weight : ndarray of float32
+        Overlap area divided by the recorded area of the sample, so that a sample is a mean over its area.
+    area : ndarray of float64, shape (n_radial, n_azimuthal)
+        Recorded area of each sample in pixels.
+    """
+
+    indptr: NDArray[np.int32]
+    sample: NDArray[np.int32]
+    weight: NDArray[np.float32]
+    area: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PolarGrid:
+    """Rings and sectors around the optical axis.
+
+    Parameters
+    ----------
+    axis : tuple of float
+        Optical axis ``(y, x)`` in pixels.
+    outer : float
+        Radius of the outermost ring's outer edge in pixel widths.
+    n_radial : int
+        Number of rings, equally wide.
+    n_azimuthal : int
+        Number of sectors; sector ``n`` is centred on the azimuth ``2 π n / n_azimuthal``, counted
+        counter-clockwise on the screen from the right.
+    aspect : float
+        Height of a pixel divided by its width.
+
+    Raises
+    ------
+    CalibrationError
+        If a number is impossible.
+    """
+
+    axis: tuple[float, float]
+    outer: float
+    n_radial: int
+    n_azimuthal: int
+    aspect: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.outer) and self.outer > 0 and np.all(np.isfinite(self.axis)) and self.aspect > 0):
+            raise CalibrationError(
+                f"a polar grid around {self.axis} out to {self.outer} pixels is impossible; check axis and disc radius"
+            )
+        if self.n_radial < 1 or self.n_azimuthal < 4:
+            raise CalibrationError("a polar grid needs at least 1 ring and 4 sectors")
+
+    @classmethod
+    def chosen(
+        cls,
+        axis: tuple[float, float],
+        disc_radius: float,
+        detector_shape: tuple[int, int],
+        *,
+        aspect: float = 1.0,
+        outer: float | None = None,
+        n_radial: int | None = None,
+        n_azimuthal: int | None = None,
+    ) -> PolarGrid:
+        """Choose rings and sectors that keep what the pixels hold.
+
+        A ring is one pixel wide, or a twenty-fourth of the disc's radius where that is more. The number of sectors is
+        the power of two next above the pixels on half the disc's circumference, between 32 and 128.
+
+        Parameters
+        ----------
+        axis : tuple of float
+            Optical axis ``(y, x)`` in pixels.
+        disc_radius : float
+            Radius of the bright-field disc in pixel widths.
+        detector_shape : tuple of int
+            Detector pixels ``(k_y, k_x)``.
+        aspect : float
+            Height of a pixel divided by its width.
+        outer : float, optional
+            Outer radius in disc radii; the largest circle on the detector where it is left out.
+        n_radial, n_azimuthal : int, optional
+            Override the choice.
+
+        Returns
+        -------
+        PolarGrid
+
+        Raises
+        ------
+        CalibrationError
+            If the axis lies outside the detector.
+        """
+        rows, columns = detector_shape
+        inscribed = min(
+            (axis[0] + 0.5) * aspect, (rows - 0.5 - axis[0]) * aspect, axis[1] + 0.5, columns - 0.5 - axis[1]
+        )
+        if not inscribed > 1:
+            raise CalibrationError(
+                f"the optical axis {axis} lies outside the detector of {rows} x {columns} pixels; "
+                "give the axis, or a vacuum pattern to find it from"
+            )
+        reach = inscribed if outer is None else outer * disc_radius
+        rings = n_radial or max(4, round(reach / max(1.0, disc_radius / 24)))
+        sectors = n_azimuthal or int(np.clip(2 ** np.ceil(np.log2(np.pi * disc_radius)), 32, 128))
+        return cls(axis=axis, outer=float(reach), n_radial=rings, n_azimuthal=sectors, aspect=aspect)
+
+    @property
+    def ring_width(self) -> float:
+        """Width of a ring in pixel widths."""
+        return self.outer / self.n_radial
+
+    @property
+    def radii(self) -> NDArray[np.float64]:
+        """Mid radii of the rings in pixel widths, shape ``(n_radial,)``."""
+        return (np.arange(self.n_radial) + 0.5) * self.ring_width
+
+    @property
+    def azimuths(self) -> NDArray[np.float64]:
+        """Azimuths of the sectors' centres in rad, shape ``(n_azimuthal,)``."""
+        return 2 * np.pi * np.arange(self.n_azimuthal) / self.n_azimuthal
+
+    @property
+    def n_orders(self) -> int:
+        """Number of circular harmonics kept, orders 0 to ``n_orders - 1``; the Nyquist one is left out."""
+        return (self.n_azimuthal + 1) // 2
+
+    def weights(self, detector_shape: tuple[int, int], mask: NDArray[np.bool_] | None = None) -> PolarWeights:
+        """Overlap areas of every pixel with every sample, exact for square and oblong pixels.
+
+        Parameters
+        ----------
+        detector_shape : tuple of int
+            Detector pixels ``(k_y, k_x)``.
+        mask : ndarray of bool, shape (k_y, k_x), optional
+            True where a pixel counts.
+
+        Returns
+        -------
+        PolarWeights
+        """
+        valid = np.ones(detector_shape, bool) if mask is None else np.asarray(mask, bool)
+        counts, sample, area = _overlaps(
+            *detector_shape, *self.axis, self.aspect, self.outer, self.n_radial, self.n_azimuthal, valid
+        )
+        total = np.bincount(sample, weights=area, minlength=self.n_radial * self.n_azimuthal)
+        weight = area / np.where(total > 0, total, 1.0)[sample]
+        return PolarWeights(
+            indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+            sample=sample.astype(np.int32),
+            weight=weight.astype(np.float32),
+            area=total.reshape(self.n_radial, self.n_azimuthal),
+        )
+
+    def noise_covariance(self, weights: PolarWeights, ring_variance: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Covariance of the harmonics' noise between rings, for independent noise in the pixels.
+
+        Neighbouring samples share pixels and small samples hold few of them, so their noise is neither
+        independent nor equal. The variance of a pixel is taken to depend on its radius alone, which makes the harmonics of
+        different order independent to a good approximation.
+
+        Parameters
+        ----------
+        weights : PolarWeights
+            From `weights`.
+        ring_variance : ndarray of float, shape (n_radial,)
+            Variance of one pixel on each ring; for counted electrons the mean counts.
+
+        Returns
+        -------
+        ndarray of float, shape (n_orders, n_radial, n_radial)
+            ``E[x_m(r) conj(x_m(r'))]`` of the noise.
+        """
+        n_pixels = len(weights.indptr) - 1
+        pixel = np.repeat(np.arange(n_pixels), np.diff(weights.indptr))
+        ring, sector = np.divmod(weights.sample, self.n_azimuthal)
+        # the variance of a pixel is the mean of its rings', weighted by its overlap with each
+        share = weights.weight * weights.area.ravel()[weights.sample]
+        covered = np.bincount(pixel, weights=share, minlength=n_pixels)
+        variance = np.bincount(pixel, weights=share * np.asarray(ring_variance)[ring], minlength=n_pixels)
+        variance /= np.where(covered > 0, covered, 1.0)
+        response = np.zeros((self.n_radial, n_pixels), np.complex128)
+        result = np.empty((self.n_orders, self.n_radial, self.n_radial))
+        for order in range(self.n_orders):
+            phase = weights.weight * np.exp(-1j * order * self.azimuths[sector]) / self.n_azimuthal
+            response[:] = 0
+            np.add.at(response, (ring, pixel), phase)
+            result[order] = ((response * variance) @ response.conj().T).real
+        return result
+
+    def to_cartesian(
+        self, polar: NDArray[np.floating[Any]], detector_shape: tuple[int, int], fill: float = np.nan
+    ) -> NDArray[np.float64]:
+        """Draw polar patterns on the detector's pixels.
+
+        Parameters
+        ----------
+        polar : ndarray of float, shape (..., n_radial, n_azimuthal)
+            Mean intensity per pixel area of each sample.
+        detector_shape : tuple of int
+            Detector pixels ``(k_y, k_x)``.
+        fill : float
+            Value beyond the outermost ring.
+
+        Returns
+        -------
+        ndarray of float, shape (..., k_y, k_x)
+            Interpolated linearly between rings and along the azimuth.
+        """
+        rows, columns = np.indices(detector_shape, dtype=float)
+        up, right = -(rows - self.axis[0]) * self.aspect, columns - self.axis[1]
+        radius, azimuth = np.hypot(up, right), np.arctan2(up, right) % (2 * np.pi)
+        ring = np.clip(radius / self.ring_width - 0.5, 0, self.n_radial - 1)
+        inner = np.minimum(ring.astype(int), max(self.n_radial - 2, 0))
+        outer = np.minimum(inner + 1, self.n_radial - 1)
+        part = ring - inner
+        sector = azimuth / (2 * np.pi) * self.n_azimuthal
+        left = sector.astype(int) % self.n_azimuthal
+        right_sector = (left + 1) % self.n_azimuthal
+        along = sector - np.floor(sector)
+        near = polar[..., inner, left] * (1 - along) + polar[..., inner, right_sector] * along
+        far = polar[..., outer, left] * (1 - along) + polar[..., outer, right_sector] * along
+        return np.where(radius <= self.outer, near * (1 - part) + far * part, fill)
+
+
+def harmonics_of(polar: NDArray[np.floating[Any]]) -> NDArray[np.complexfloating[Any, Any]]:
+    """Circular harmonics of polar patterns.
+
+    Parameters
+    ----------
+    polar : ndarray of float, shape (..., n_radial, n_azimuthal)
+        Polar patterns.
+
+    Returns
+    -------
+    ndarray of complex, shape (..., n_orders, n_radial)
+        ``x_m(r) = mean over φ of p(r, φ) exp(-i m φ)``, without the Nyquist order, whose phase under turning is ambiguous.
+    """
+    n = polar.shape[-1]
+    return np.swapaxes(np.fft.rfft(polar, axis=-1, norm="forward")[..., : (n + 1) // 2], -1, -2)
+
+
+def polar_from(harmonics: NDArray[np.complexfloating[Any, Any]], n_azimuthal: int) -> NDArray[np.floating[Any]]:
+    """Inverse of `harmonics_of`; shape ``(..., n_radial, n_azimuthal)``."""
+    spectrum = np.swapaxes(harmonics, -1, -2)
+    return np.fft.irfft(spectrum, n=n_azimuthal, axis=-1, norm="forward")
+
+
+def turn(
+    harmonics: NDArray[np.complexfloating[Any, Any]], angle: NDArray[np.floating[Any]] | float
+) -> NDArray[np.complexfloating[Any, Any]]:
+    """Turn patterns counter-clockwise on the screen.
+
+    Parameters
+    ----------
+    harmonics : ndarray of complex, shape (..., n_orders, n_radial)
+        From `harmonics_of`.
+    angle : float or ndarray of float, shape (...)
+        Angles in rad.
+
+    Returns
+    -------
+    ndarray of complex, shape (..., n_orders, n_radial)
+    """
+    order = np.arange(harmonics.shape[-2])[:, None]
+    return harmonics * np.exp(-1j * order * np.asarray(angle)[..., None, None])
+
+
+@numba.njit(cache=True)
+def _cut(x: Any, y: Any, n: int, a: float, b: float, out_x: Any, out_y: Any) -> int:
+    """Keep the part of a polygon where ``a * x + b * y >= 0``; returns the number of corners."""
+    m = 0
+    for i in range(n):
+        j = (i + 1) % n
+        here, there = a * x[i] + b * y[i], a * x[j] + b * y[j]
+        if here >= 0:
+            out_x[m], out_y[m] = x[i], y[i]
+            m += 1
+        if (here > 0 and there < 0) or (here < 0 and there > 0):
+            t = here / (here - there)
+            out_x[m], out_y[m] = x[i] + t * (x[j] - x[i]), y[i] + t * (y[j] - y[i])
+            m += 1
+    return m
+
+
+@numba.njit(cache=True)
+def _wedge_area(x0: float, y0: float, x1: float, y1: float, radius: float) -> float:
+    """Signed area of the triangle (origin, p0, p1) within a circle around the origin."""
+    dx, dy = x1 - x0, y1 - y0
+    length2 = dx * dx + dy * dy
+    if length2 == 0.0:
+        return 0.0
+    along = -(x0 * dx + y0 * dy) / length2
+    miss2 = (x0 + along * dx) ** 2 + (y0 + along * dy) ** 2
+    r2 = radius * radius
+    if miss2 >= r2:
+        return 0.5 * r2 * np.arctan2(x0 * y1 - x1 * y0, x0 * x1 + y0 * y1)
+    half = np.sqrt((r2 - miss2) / length2)
+    t0, t1 = max(0.0, along - half), min(1.0, along + half)
+    if t0 >= t1:
+        return 0.5 * r2 * np.arctan2(x0 * y1 - x1 * y0, x0 * x1 + y0 * y1)
+    ax, ay, bx, by = x0 + t0 * dx, y0 + t0 * dy, x0 + t1 * dx, y0 + t1 * dy
+    area = 0.5 * (ax * by - bx * ay)
+    # an end inside the circle adds no arc; its angle would be rounding noise where it lies on the origin
+    if t0 > 0.0:
+        area += 0.5 * r2 * np.arctan2(x0 * ay - ax * y0, x0 * ax + y0 * ay)
+    if t1 < 1.0:
+        area += 0.5 * r2 * np.arctan2(bx * y1 - x1 * by, bx * x1 + by * y1)
+    return area
+
+
+@numba.njit(cache=True)
+def _disc_area(x: Any, y: Any, n: int, radius: float) -> float:
+    """Area of a polygon within a circle around the origin."""
+    if radius <= 0.0:
+        return 0.0
+    area = 0.0
+    for i in range(n):
+        j = (i + 1) % n
+        area += _wedge_area(x[i], y[i], x[j], y[j], radius)
+    return area
+
+
+@numba.njit(cache=True)
+def _overlaps(
+    rows: int,
+    columns: int,
+    axis_y: float,
+    axis_x: float,
+    aspect: float,
+    outer: float,
+    n_radial: int,
+    n_azimuthal: int,
+    valid: Any,
+) -> Any:
+    """Overlap areas, pixel by pixel: entries per pixel, sample of each entry, area in pixels of each entry."""
+    counts = np.zeros(rows * columns, np.int64)
+    samples = [np.int64(0) for _ in range(0)]
+    areas = [np.float64(0) for _ in range(0)]
+    width, step = outer / n_radial, 2 * np.pi / n_azimuthal
+    ax, ay = np.empty(16), np.empty(16)
+    bx, by = np.empty(16), np.empty(16)
+    cx, cy = np.empty(16), np.empty(16)
+    for row in range(rows):
+        for column in range(columns):
+            if not valid[row, column]:
+                continue
+            right, up = column - axis_x, -(row - axis_y) * aspect
+            reach = 0.5 * np.hypot(1.0, aspect)
+            distance = np.hypot(right, up)
+            first = max(0, int(np.floor((distance - reach) / width)))
+            last = min(n_radial - 1, int(np.floor((distance + reach) / width)))
+            if first > last:
+                continue
+            ax[0], ay[0] = right - 0.5, up - 0.5 * aspect
+            ax[1], ay[1] = right + 0.5, up - 0.5 * aspect
+            ax[2], ay[2] = right + 0.5, up + 0.5 * aspect
+            ax[3], ay[3] = right - 0.5, up + 0.5 * aspect
+            spread = np.pi if distance <= reach else np.arcsin(reach / distance)
+            middle = np.arctan2(up, right)
+            low = int(np.floor((middle - spread) / step + 0.5))
+            high = int(np.floor((middle + spread) / step + 0.5))
+            if high - low >= n_azimuthal:
+                high = low + n_azimuthal - 1
+            for sector in range(low, high + 1):
+                start, stop = (sector - 0.5) * step, (sector + 0.5) * step
+                n = _cut(ax, ay, 4, -np.sin(start), np.cos(start), bx, by)
+                n = _cut(bx, by, n, np.sin(stop), -np.cos(stop), cx, cy)
+                if n < 3:
+                    continue
+                inside = _disc_area(cx, cy, n, first * width)
+                for ring in range(first, last + 1):
+                    within = _disc_area(cx, cy, n, (ring + 1) * width)
+                    area = (within - inside) / aspect
+                    inside = within
+                    if area > 1e-9:
+                        samples.append(np.int64(ring * n_azimuthal + sector % n_azimuthal))
+                        areas.append(area)
+                        counts[row * columns + column] += 1
+    return counts, np.array(samples), np.array(areas)
