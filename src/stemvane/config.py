@@ -13,6 +13,7 @@ from stemvane.errors import ConfigError
 
 __all__ = [
     "AlignConfig",
+    "BasisConfig",
     "CompareConfig",
     "Config",
     "FiguresConfig",
@@ -83,14 +84,26 @@ class MeasureConfig(_Section):
     outer: float | None = Field(None, gt=0, description="outer radius in disc radii; the inscribed circle if none")
     adf_inner: float = Field(1.1, gt=0, description="inner edge of the annular dark field, in disc radii")
     adf_outer: float | None = Field(None, gt=0, description="its outer edge in disc radii; the detector's edge if none")
-    drop_harmonics: tuple[int, ...] = Field((), description="azimuthal orders withheld from alignment and model")
+
+
+class BasisConfig(_Section):
+    """How polar patterns become short vectors."""
+
+    n_features: int = Field(96, ge=4, description="complex numbers kept per pattern, those with most variance")
+    order_scale: float = Field(
+        4.0, gt=0, description="the noise level of order m is taken as exp(m² / 2 order_scale²) times that of order 0"
+    )
+    variance_floor: float = Field(
+        0.05, gt=0, description="smallest noise variance of a pixel, as a fraction of the brightest ring's"
+    )
+    drop_orders: tuple[int, ...] = Field((), description="azimuthal orders withheld from alignment and model")
 
 
 class AlignConfig(_Section):
     """How patterns are turned onto a common template."""
 
-    n_angles: int = Field(128, ge=16, description="grid on the circle")
-    n_iterations: int = Field(40, ge=1, description="rounds of turning and averaging, at most")
+    n_angles: int = Field(144, ge=16, description="grid on the circle")
+    n_iterations: int = Field(60, ge=1, description="rounds of turning and averaging, at most")
     max_order: int = Field(6, ge=1, description="one start per harmonic order up to this")
 
 
@@ -99,10 +112,12 @@ class ModelConfig(_Section):
 
     model: Literal["harmonic"] = Field("harmonic", description="which network")
     n_latent: int = Field(2, ge=0, description="latent variables besides the angle")
-    n_angles: int = Field(64, ge=16, description="grid of the angle's posterior")
+    n_angles: int = Field(72, ge=16, description="grid of the angle's posterior; 72 holds 2-, 3-, 4- and 6-fold peaks")
     n_hidden: int = Field(64, ge=4, description="width of the hidden layers")
     beta: float = Field(1.0, ge=0, description="weight of the latents' KL divergence")
-    noise_floor: float | None = Field(None, gt=0, description="smallest noise level; found from the data if none")
+    noise_floor: float = Field(
+        0.05, gt=0, description="smallest noise level, as a fraction of the rms length of a residual"
+    )
     start: Literal["alignment", "random"] = Field("alignment", description="where training starts")
 
 
@@ -137,6 +152,7 @@ class Config(_Section):
     simulation: SimulationConfig = SimulationConfig()
     survey: SurveyConfig = SurveyConfig()
     measure: MeasureConfig = MeasureConfig()
+    basis: BasisConfig = BasisConfig()
     align: AlignConfig = AlignConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()

@@ -1,4 +1,4 @@
-"""A basis in which patterns are short vectors, rotation is a phase, and counting noise is white."""
+"""A basis in which patterns are short vectors, a rotation is a phase, and counting noise is white."""
 
 from __future__ import annotations
 
@@ -9,125 +9,224 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.config import BasisConfig
+from stemvane.errors import DataError, ModelError
 from stemvane.measurements import Measurements
 from stemvane.polar import harmonics_of, polar_from
 
-__all__ = ["HarmonicBasis"]
+__all__ = ["HarmonicBasis", "turned"]
 
-_BLOCK = 2048
+_BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class HarmonicBasis:
-    """Short complex vectors of the residual patterns.
+    """Short complex vectors, the features, of the residual patterns.
 
-    A pattern minus the background is expanded in circular harmonics; for each order the rings are weighted so that
-    counting noise becomes white, and the directions that hold the data's signal are kept. A pattern turned by θ,
-    counter-clockwise on the screen, has its features multiplied by ``exp(-1j * orders * θ)``.
+    A pattern minus the background is expanded in circular harmonics. For each order the rings are combined so that
+    counting noise is white, the directions that hold most variance over the data set are kept, and order m is
+    multiplied by ``exp(-m² / 2 order_scale²)``. A pattern turned by θ, counter-clockwise on the screen, has
+    its features multiplied by ``exp(-1j * orders * θ)``.
 
     Attributes
     ----------
     orders : ndarray of int, shape (n_features,)
         Circular order of each feature.
+    scale : ndarray of float, shape (n_features,)
+        Factor of each feature that stands for the noise level of its order; without it the squared length of a
+        feature vector is the residual's, summed over pixels in units of their counting noise.
     analysis : ndarray of complex, shape (n_features, n_radial)
         ``feature_k = Σ_r analysis[k, r] x_m(r)``, with m = ``orders[k]``.
     synthesis : ndarray of complex, shape (n_features, n_radial)
         ``x_m(r) = Σ_k synthesis[k, r] feature_k`` over the features of order m.
     background : ndarray of complex, shape (n_orders, n_radial)
-        Harmonics of the fixed background.
+        Harmonics of the fixed background, the mean pattern.
     n_azimuthal : int
         Samples on a ring.
     noise : float
-        Variance of the counting noise per real coordinate of a feature; 0 where the data are noiseless.
+        Standard deviation of the counting noise of a real coordinate of a feature of order 0, found from the highest
+        orders; 1 where every electron counts for one, nearly 0 for noiseless data.
     discarded : float
-        Mean over the patterns of the weighted squared residual that the features leave out.
+        Share of the residuals' variance that the features leave out.
+    mean_total : float
+        Mean total intensity of the patterns that the basis was fitted to.
     """
 
     orders: NDArray[np.int64]
+    scale: NDArray[np.float64]
     analysis: NDArray[np.complex128]
     synthesis: NDArray[np.complex128]
     background: NDArray[np.complex128]
     n_azimuthal: int
     noise: float
     discarded: float
+    mean_total: float
 
     @classmethod
     def fitted(
         cls,
         measurements: Measurements,
+        config: BasisConfig | None = None,
         *,
         mask: NDArray[np.bool_] | None = None,
-        drop_orders: tuple[int, ...] = (),
-        n_features: int = 128,
-        flat: bool = False,
     ) -> HarmonicBasis:
+        """Find background and features of a data set.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            With polar patterns.
+        config : BasisConfig, optional
+            How many features, and how they are weighted.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to use.
+
+        Returns
+        -------
+        HarmonicBasis
+
+        Raises
+        ------
+        DataError
+            If fewer than two patterns are left, or all patterns are the same.
+        """
+        config = config or BasisConfig()
         grid = measurements.grid
+        polar = measurements.polar_patterns()
+        total = np.asarray(measurements.maps["total"], dtype=float).ravel()
+        if mask is not None:
+            polar, total = polar[mask.ravel()], total[mask.ravel()]
+        if len(polar) < 2:
+            raise DataError(f"{len(polar)} patterns are too few to learn from; widen the mask or take a larger scan")
+        mean = polar.mean(axis=0, dtype=np.float64)
+        background = harmonics_of(mean)
+        ring = mean.mean(axis=1)
+        weights = grid.weights(measurements.detector_shape)
+        counting = grid.noise_covariance(weights, ring)
+        covariance = grid.noise_covariance(weights, np.maximum(ring, config.variance_floor * ring.max()))
+        moments = np.zeros((grid.n_orders, grid.n_radial, grid.n_radial), np.complex128)
+        for block in _blocks(polar):
+            x = np.swapaxes(harmonics_of(block) - background, 0, 1)
+            moments += np.swapaxes(x, 1, 2) @ x.conj()
+        moments /= len(polar)
+        found = [
+            direction
+            for order in range(grid.n_orders)
+            if order not in config.drop_orders
+            for direction in _directions(covariance[order], moments[order], order, grid.radii)
+        ]
+        found.sort(key=lambda direction: -direction[0])
+        variance = np.array([direction[0] for direction in found])
+        if not (len(found) and variance[0] > 1e-12 * np.sum(ring) / len(ring)):
+            raise DataError("all patterns are the same, so there is nothing to learn; check scan and detector")
+        kept = found[: config.n_features]
+        orders = np.array([direction[1] for direction in kept])
+        scale = np.exp(-(orders**2) / (2 * config.order_scale**2))
+        # the highest orders hold noise and hardly any signal; there the counts tell what one electron counts for
+        quiet = slice(grid.n_orders * 3 // 4, None)
+        gain = np.trace(moments[quiet], axis1=1, axis2=2).real.sum() / np.trace(counting[quiet], axis1=1, axis2=2).sum()
+        return cls(
+            orders=orders,
+            scale=scale,
+            analysis=np.array([direction[2] for direction in kept]) * scale[:, None],
+            synthesis=np.array([direction[3] for direction in kept]) / scale[:, None],
+            background=background,
+            n_azimuthal=grid.n_azimuthal,
+            noise=float(np.sqrt(gain)),
+            discarded=float(variance[config.n_features :].sum() / variance.sum()),
+            mean_total=float(total.mean()),
+        )
+
+    @property
+    def n_features(self) -> int:
+        """Number of complex features per pattern."""
+        return len(self.orders)
+
+    @property
+    def n_coordinates(self) -> int:
+        """Number of real coordinates: two per feature, one where the order is 0."""
+        return int(2 * self.n_features - np.count_nonzero(self.orders == 0))
+
+    def features(
+        self, measurements: Measurements, mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.complex64]:
+        """Features of every pattern.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            Of the same polar grid; intensities are scaled to the mean total that the basis was fitted to.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to use.
+
+        Returns
+        -------
+        ndarray of complex64, shape (n_patterns, n_features)
+
+        Raises
+        ------
+        ModelError
+            If the polar grid has another size.
+        """
+        grid = measurements.grid
+        if (grid.n_orders, grid.n_radial) != self.background.shape or grid.n_azimuthal != self.n_azimuthal:
+            raise ModelError(
+                f"the polar patterns have {grid.n_radial} rings of {grid.n_azimuthal} samples, the model was fitted to "
+                f"{self.background.shape[1]} of {self.n_azimuthal}; measure with the same n_radial and n_azimuthal"
+            )
         polar = measurements.polar_patterns()
         if mask is not None:
             polar = polar[mask.ravel()]
-        mean = polar.mean(axis=0, dtype=np.float64)
-        background = harmonics_of(mean)
-        ring_variance = np.maximum(mean.mean(axis=1), 1e-6 * mean.max())
-        if flat:
-            ring_variance = np.ones_like(ring_variance)
-        weights = grid.weights(measurements.detector_shape)
-        covariance = grid.noise_covariance(weights, ring_variance)
-        moments = np.zeros((grid.n_orders, grid.n_radial, grid.n_radial), np.complex128)
-        for block in _blocks(polar):
-            x = harmonics_of(block) - background
-            moments += np.einsum("nmr,nms->mrs", x, x.conj())
-        moments /= len(polar)
-        candidates = []
-        for order in range(grid.n_orders):
-            if order in drop_orders:
-                continue
-            whiten, colour = _whitening(covariance[order], order, grid.radii)
-            if whiten.shape[0] == 0:
-                continue
-            double = 1.0 if order == 0 else 2.0
-            values, vectors = np.linalg.eigh(double * whiten @ moments[order] @ whiten.T)
-            for value, vector in zip(values, vectors.T, strict=True):
-                candidates.append(
-                    (value, order, np.sqrt(double) * vector.conj() @ whiten, colour @ vector / np.sqrt(double))
-                )
-        candidates.sort(key=lambda item: -item[0])
-        kept, rest = candidates[:n_features], candidates[n_features:]
-        noise = 0.0
-        return cls(
-            orders=np.array([c[1] for c in kept]),
-            analysis=np.array([c[2] for c in kept]),
-            synthesis=np.array([c[3] for c in kept]),
-            background=background,
-            n_azimuthal=grid.n_azimuthal,
-            noise=noise,
-            discarded=float(sum(c[0] for c in rest)),
-        )
-
-    def features(self, polar: NDArray[np.floating[Any]]) -> NDArray[np.complex64]:
-        out = np.empty((len(polar), len(self.orders)), np.complex64)
+        factor = self.mean_total / float(np.mean(measurements.maps["total"]))
+        out = np.empty((len(polar), self.n_features), np.complex64)
         done = 0
         for block in _blocks(polar):
-            x = (harmonics_of(block) - self.background)
-            out[done : done + len(block)] = np.einsum("kr,nkr->nk", self.analysis, x[:, self.orders, :])
+            x = harmonics_of(block) * factor - self.background
+            for order in np.unique(self.orders):
+                at = np.flatnonzero(self.orders == order)
+                out[done : done + len(block), at] = x[:, order] @ self.analysis[at].T
             done += len(block)
         return out
 
-    def polar(self, features: NDArray[np.complexfloating[Any, Any]], background: bool = True) -> NDArray[np.float64]:
+    def polar(self, features: NDArray[np.complexfloating[Any, Any]], *, background: bool = True) -> NDArray[np.float64]:
+        """Polar patterns of features, shape ``(n_patterns, n_radial, n_azimuthal)``."""
         x = np.zeros((len(features), *self.background.shape), np.complex128)
-        for k, order in enumerate(self.orders):
-            x[:, order] += features[:, k, None] * self.synthesis[k]
+        for order in np.unique(self.orders):
+            at = np.flatnonzero(self.orders == order)
+            x[:, order] = features[:, at] @ self.synthesis[at]
         return polar_from(x + self.background if background else x, self.n_azimuthal)
 
 
-def _whitening(covariance, order, radii):
-    usable = np.flatnonzero(order <= np.maximum(np.pi * radii * 1.0, 1.0))
+def turned(
+    features: NDArray[np.complexfloating[Any, Any]], orders: NDArray[np.int64], angle: NDArray[np.floating[Any]]
+) -> NDArray[np.complex64]:
+    """Features of patterns turned counter-clockwise on the screen by ``angle`` (rad, one per pattern)."""
+    phase = np.exp(-1j * np.arange(orders.max(initial=0) + 1) * np.asarray(angle)[:, None]).astype(np.complex64)
+    result: NDArray[np.complex64] = (features * phase[:, orders]).astype(np.complex64)
+    return result
+
+
+def _directions(
+    covariance: NDArray[np.float64], moment: NDArray[np.complex128], order: int, radii: NDArray[np.float64]
+) -> list[tuple[float, int, NDArray[np.complex128], NDArray[np.complex128]]]:
+    """Variance, order, analysis and synthesis vector of each direction of one order, noise white."""
+    # a ring of radius r pixels crosses 2 π r of them, which resolves orders up to π r
+    usable = np.flatnonzero(order <= np.maximum(np.pi * radii, 1.0))
+    if len(usable) == 0:
+        return []
     values, vectors = np.linalg.eigh(covariance[np.ix_(usable, usable)])
-    keep = values > 1e-6 * values.max()
-    whiten = np.zeros((keep.sum(), len(radii)))
-    colour = np.zeros((len(radii), keep.sum()))
+    keep = values > 1e-3 * values.max()
+    whiten = np.zeros((int(keep.sum()), len(radii)))
+    colour = np.zeros((len(radii), int(keep.sum())))
     whiten[:, usable] = (vectors[:, keep] / np.sqrt(values[keep])).T
     colour[usable] = vectors[:, keep] * np.sqrt(values[keep])
-    return whiten, colour
+    # an order above 0 stands for itself and its conjugate, so its length counts twice
+    double = 1.0 if order == 0 else 2.0
+    variances, axes = np.linalg.eigh(double * whiten @ moment @ whiten.T)
+    return [
+        (float(v), order, np.sqrt(double) * (axis.conj() @ whiten), (colour @ axis) / np.sqrt(double))
+        for v, axis in zip(variances, axes.T, strict=True)
+    ]
 
 
 def _blocks(polar: NDArray[np.floating[Any]]) -> Iterator[NDArray[np.floating[Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from stemvane.calibration import wavelength
 from stemvane.config import SimulationConfig
 
-__all__ = ["Optics", "add_intensities"]
+__all__ = ["Optics", "add_intensities", "poisson_counts"]
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
@@ -33,6 +34,7 @@ class Optics:
 
     @classmethod
     def of(cls, settings: SimulationConfig) -> Optics:
+        """Take what concerns probe and detector from the settings."""
         return cls(
             energy=settings.energy,
             wavelength=wavelength(settings.energy),
@@ -80,7 +82,8 @@ class Optics:
         alpha = 1e-3 * angle
         chi = 2 * np.pi / self.wavelength * (-self.defocus * alpha**2 / 2 + self.cs * alpha**4 / 4)
         wave = aperture * np.exp(-1j * chi)
-        return (wave / np.linalg.norm(wave)).astype(np.complex64)
+        normalised: Waves = (wave / np.linalg.norm(wave)).astype(np.complex64)
+        return normalised
 
 
 @numba.njit(nogil=True, cache=True)
@@ -102,7 +105,7 @@ def add_intensities(
     patterns : ndarray of float, shape (n, k_y, k_x)
         Changed in place.
     """
-    n_y, n_x = patterns.shape[1:]
+    n_x = patterns.shape[2]
     row = np.zeros(n_x + 1, np.float32)
     for i in range(waves.shape[0]):
         for y in range(waves.shape[1]):
@@ -122,3 +125,28 @@ def add_intensities(
                 if share > 0:
                     for x in range(n_x):
                         patterns[i, first_y[y] + side, x] += share * row[x]
+
+
+def poisson_counts(expectation: Floats, seed: int) -> NDArray[np.uint16] | NDArray[np.uint32]:
+    """Draw electron counts.
+
+    Parameters
+    ----------
+    expectation : ndarray of float, shape (scan_y, scan_x, k_y, k_x)
+        Expected electrons per pixel.
+    seed : int
+        The same seed gives the same counts.
+
+    Returns
+    -------
+    ndarray of uint16 or uint32, same shape
+        The smaller type that holds ten standard deviations above the brightest expectation.
+    """
+    rng = np.random.default_rng([seed, 0])
+    highest = float(expectation.max())
+    dtype = np.uint16 if highest + 10 * math.sqrt(highest) + 10 < 2**16 else np.uint32
+    counts = np.empty(expectation.shape, dtype)
+    # (row by row: numpy draws 64-bit integers, too many at once for a large scan)
+    for row, mean in zip(counts, expectation, strict=True):
+        row[...] = rng.poisson(mean)
+    return counts

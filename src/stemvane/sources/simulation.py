@@ -16,7 +16,7 @@ from scipy import fft, ndimage
 from stemvane.calibration import Calibration
 from stemvane.config import Config, SimulationConfig
 from stemvane.dataset import Dataset4D, ScanAtoms
-from stemvane.sources.optics import Optics, add_intensities
+from stemvane.sources.optics import Optics, add_intensities, poisson_counts
 from stemvane.sources.structures import graphene
 
 if TYPE_CHECKING:
@@ -26,12 +26,13 @@ __all__ = ["simulate"]
 
 Progress = Callable[[int, int], None]
 Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+Reals = NDArray[np.floating[Any]]
 
 _ATOM_MARGIN = 5.0
 _FINE_SAMPLING = 0.05
 _MIN_CELL = 46.0
 _SLICE = 1.0
+_FWHM = 2 * math.sqrt(2 * math.log(2))
 _CHUNK_BYTES = 2**20
 
 
@@ -101,9 +102,6 @@ def simulate(config: SimulationConfig | None = None, *, progress: Progress | Non
     return _dataset(patterns, settings, optics, _scan_atoms(atoms, settings.scan_extent))
 
 
-_FWHM = 2 * math.sqrt(2 * math.log(2))
-
-
 def _settings(config: SimulationConfig | None, changes: dict[str, Any]) -> SimulationConfig:
     given = {} if config is None else config.model_dump()
     return Config.from_dict({"simulation": {**given, **changes}}, "simulate").simulation
@@ -125,12 +123,12 @@ def _thermal(atoms: Atoms, settings: SimulationConfig) -> Iterator[Atoms]:
     # Its own stream, so that dose and displacements can be changed independently under one seed.
     rng = np.random.default_rng([settings.seed, 1])
     for _ in range(settings.n_phonons):
-        displaced = atoms.copy()
+        displaced: Atoms = atoms.copy()  # type: ignore[no-untyped-call]
         displaced.positions += rng.normal(scale=settings.phonon_sigma, size=displaced.positions.shape)
         yield displaced
 
 
-def _single_slice(atoms: Atoms, ys: Doubles, xs: Doubles, optics: Optics, patterns: Floats) -> Iterator[int]:
+def _single_slice(atoms: Atoms, ys: Reals, xs: Reals, optics: Optics, patterns: Floats) -> Iterator[int]:
     """Add the patterns of one frozen configuration; yields numbers of patterns as they are done.
 
     The wave is needed on the detector only. A beam of the aperture reaches it through a component of the
@@ -177,7 +175,7 @@ def _threaded(work: Callable[..., int], pieces: list[tuple[int, int, int]]) -> I
         pool.shutdown(cancel_futures=True)
 
 
-def _multislice(atoms: Atoms, ys: Doubles, xs: Doubles, optics: Optics, patterns: Floats) -> Iterator[int]:
+def _multislice(atoms: Atoms, ys: Reals, xs: Reals, optics: Optics, patterns: Floats) -> Iterator[int]:
     """Add the patterns of one frozen configuration by abTEM's multislice; yields numbers as they are done."""
     import abtem
     from abtem.antialias import AntialiasAperture
@@ -208,7 +206,7 @@ def _multislice(atoms: Atoms, ys: Doubles, xs: Doubles, optics: Optics, patterns
         defocus=optics.defocus + depth,
         Cs=optics.cs,
     )
-    propagator, antialias = FresnelPropagator(), AntialiasAperture()
+    propagator, antialias = FresnelPropagator(), AntialiasAperture()  # type: ignore[no-untyped-call]
     chunk = max(1, _CHUNK_BYTES // (2 * shape[0] * shape[1]))
     for iy, start in product(range(len(ys)), range(0, len(xs), chunk)):
         at = xs[start : start + chunk]
@@ -241,13 +239,14 @@ def _transmission(
     from abtem.parametrizations import LobatoParametrization
 
     size = np.array([atoms.cell[1, 1], atoms.cell[0, 0]])
-    # The exponential reaches to higher frequencies than the potential's share that matters, and back: a fine grid.
+    # High frequencies of the potential come back to low ones in the exponential, so take that on a fine grid.
     fine = [max(n, fft.next_fast_len(math.ceil(s / _FINE_SAMPLING))) for n, s in zip(shape, size, strict=True)]
     ky, kx = fft.fftfreq(fine[0], size[0] / fine[0]), fft.rfftfreq(fine[1], size[1] / fine[1])
     potential = np.zeros((len(ky), len(kx)), np.complex128)
     for symbol in sorted(set(atoms.symbols)):
         y, x = atoms.positions[atoms.symbols == symbol, 1::-1].T
-        factor = LobatoParametrization().projected_scattering_factor(symbol)(ky[:, None] ** 2 + kx**2)
+        scattering: Any = LobatoParametrization().projected_scattering_factor(symbol)
+        factor = scattering(ky[:, None] ** 2 + kx**2)
         potential += factor * (np.exp(-2j * np.pi * np.outer(ky, y)) @ np.exp(-2j * np.pi * np.outer(x, kx)))
     projected = fft.irfft2(potential, fine, norm="forward", workers=-1) / size.prod()
     spectrum = fft.fft2(np.exp(1j * energy2sigma(optics.energy) * projected), norm="forward", workers=-1)
@@ -312,19 +311,7 @@ def _dataset(patterns: Floats, settings: SimulationConfig, optics: Optics, atoms
     data: NDArray[Any] = patterns
     if settings.dose is not None:
         patterns *= np.float32(settings.dose)
-        expectation, data = patterns, _counts(patterns, settings.seed)
+        expectation, data = patterns, poisson_counts(patterns, settings.seed)
     return Dataset4D.from_array(
         data, calibration=calibration, name=settings.structure, expectation=expectation, atoms=atoms, metadata=metadata
     )
-
-
-def _counts(expectation: Floats, seed: int) -> NDArray[Any]:
-    """Poisson counts, row by row of the scan to save memory."""
-    rng = np.random.default_rng([seed, 0])
-    # ten standard deviations above the brightest pixel, so that the type never overflows
-    highest = float(expectation.max())
-    dtype = np.uint16 if highest + 10 * math.sqrt(highest) + 10 < 2**16 else np.uint32
-    counts = np.empty(expectation.shape, dtype)
-    for row, mean in zip(counts, expectation, strict=True):
-        row[...] = rng.poisson(mean)
-    return counts

@@ -52,7 +52,8 @@ def graphene(
 
     if not all(0 < v < math.inf for v in (*extent, lattice_constant, vacuum)):
         raise ConfigError(
-            f"graphene: extent {extent}, lattice_constant {lattice_constant} and vacuum {vacuum} must be positive lengths in Å"
+            f"graphene: extent is {extent}, lattice_constant {lattice_constant}, vacuum {vacuum}; "
+            "give positive lengths in Å"
         )
     bond = lattice_constant / math.sqrt(3)
     width, height = lattice_constant, 3 * bond
@@ -67,4 +68,6 @@ def graphene(
         cell=(width, height, 2 * vacuum),
         pbc=True,
     )
-    return cell.repeat((math.ceil(extent[1] / width), math.ceil(extent[0] / height), 1))
+    repeats = (math.ceil(extent[1] / width), math.ceil(extent[0] / height), 1)
+    sheet: Atoms = cell.repeat(repeats)  # type: ignore[no-untyped-call]
+    return sheet
