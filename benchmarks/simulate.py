@@ -1,4 +1,7 @@
-"""Single-slice against multislice on the same graphene: patterns per second and difference of the COM."""
+"""Single-slice against multislice on the same graphene: patterns per second and difference of the COM.
+
+Single-slice runs on all cores; multislice is abTEM with its own settings, which is one core for most of the work.
+"""
 
 from __future__ import annotations
 

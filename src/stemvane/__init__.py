@@ -1,1 +1,92 @@
-"""Rotation-aware analysis of 4D-STEM diffraction patterns."""
+"""Rotation-aware analysis of 4D-STEM diffraction patterns.
+
+An in-plane rotation angle and a few latent variables at every probe position, learned from the patterns alone.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stemvane.agreement import compare
+    from stemvane.alignment import align_rotation
+    from stemvane.calibration import Calibration
+    from stemvane.config import Config
+    from stemvane.dataset import Dataset4D
+    from stemvane.embedding import Embedding
+    from stemvane.errors import StemvaneError
+    from stemvane.figures import save_figures
+    from stemvane.measure import measure
+    from stemvane.measurements import Measurements
+    from stemvane.pipeline import run_pipeline
+    from stemvane.polar import PolarGrid
+    from stemvane.run import Run
+    from stemvane.sources.files import open_dataset, save_dataset
+    from stemvane.sources.simulation import simulate
+    from stemvane.sources.structures import graphene
+    from stemvane.sources.synthetic import synthetic
+    from stemvane.survey import survey
+    from stemvane.vae import RotationVAE
+    from stemvane.virtual_detectors import VirtualDetector
+
+_HOMES = {
+    "Calibration": "calibration",
+    "Config": "config",
+    "Dataset4D": "dataset",
+    "Embedding": "embedding",
+    "Measurements": "measurements",
+    "PolarGrid": "polar",
+    "RotationVAE": "vae",
+    "Run": "run",
+    "StemvaneError": "errors",
+    "VirtualDetector": "virtual_detectors",
+    "align_rotation": "alignment",
+    "compare": "agreement",
+    "graphene": "sources.structures",
+    "measure": "measure",
+    "open_dataset": "sources.files",
+    "run_pipeline": "pipeline",
+    "save_dataset": "sources.files",
+    "save_figures": "figures",
+    "simulate": "sources.simulation",
+    "survey": "survey",
+    "synthetic": "sources.synthetic",
+}
+
+__version__ = version("stemvane")
+__all__ = [
+    "Calibration",
+    "Config",
+    "Dataset4D",
+    "Embedding",
+    "Measurements",
+    "PolarGrid",
+    "RotationVAE",
+    "Run",
+    "StemvaneError",
+    "VirtualDetector",
+    "align_rotation",
+    "compare",
+    "graphene",
+    "measure",
+    "open_dataset",
+    "run_pipeline",
+    "save_dataset",
+    "save_figures",
+    "simulate",
+    "survey",
+    "synthetic",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        # a function may carry the name of its module; storing it here puts it before the module from now on
+        value = getattr(import_module(f"stemvane.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'stemvane' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -46,7 +46,9 @@ class SimulationConfig(_Section):
     structure: Literal["graphene"] = Field("graphene", description="specimen")
     energy: float = Field(60e3, gt=0, description="beam energy, eV")
     convergence_semiangle: float = Field(31.0, gt=0, description="mrad")
-    defocus: float = Field(0.0, description="Å, positive for a probe focused above the specimen (underfocus)")
+    defocus: float = Field(
+        0.0, description="Å, positive for underfocus: the beam comes to its focus behind the specimen"
+    )
     cs: float = Field(0.0, description="spherical aberration, Å")
     scan_shape: tuple[int, int] = Field((64, 64), description="probe positions (y, x)")
     scan_extent: tuple[float, float] = Field((10.5, 10.5), description="Å (y, x); step = extent / shape")
@@ -66,7 +68,9 @@ class SimulationConfig(_Section):
         if min(self.scan_extent) <= 0:
             raise ValueError("scan_extent must be positive")
         if self.detector_outer <= self.convergence_semiangle:
-            raise ValueError("detector_outer must be larger than convergence_semiangle: the disc must fit on the detector")
+            raise ValueError(
+                "detector_outer must be larger than convergence_semiangle: the disc must fit on the detector"
+            )
         return self
 
 
@@ -91,7 +95,7 @@ class BasisConfig(_Section):
 
     n_features: int = Field(96, ge=4, description="complex numbers kept per pattern, those with most variance")
     order_scale: float = Field(
-        4.0, gt=0, description="the noise level of order m is taken as exp(m² / 2 order_scale²) times that of order 0"
+        4.0, gt=0, description="the noise level of order m is taken as 1 + (m / order_scale)² times that of order 0"
     )
     variance_floor: float = Field(
         0.05, gt=0, description="smallest noise variance of a pixel, as a fraction of the brightest ring's"

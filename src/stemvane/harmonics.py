@@ -25,8 +25,8 @@ class HarmonicBasis:
 
     A pattern minus the background is expanded in circular harmonics. For each order the rings are combined so that
     counting noise is white, the directions that hold most variance over the data set are kept, and order m is
-    multiplied by ``exp(-m² / 2 order_scale²)``. A pattern turned by θ, counter-clockwise on the screen, has
-    its features multiplied by ``exp(-1j * orders * θ)``.
+    divided by ``1 + (m / order_scale)²``. A pattern turned by θ, counter-clockwise on the screen, has its features
+    multiplied by ``exp(-1j * orders * θ)``.
 
     Attributes
     ----------
@@ -121,7 +121,7 @@ class HarmonicBasis:
             raise DataError("all patterns are the same, so there is nothing to learn; check scan and detector")
         kept = found[: config.n_features]
         orders = np.array([direction[1] for direction in kept])
-        scale = np.exp(-(orders**2) / (2 * config.order_scale**2))
+        scale = 1 / (1 + (orders / config.order_scale) ** 2)
         # the highest orders hold noise and hardly any signal; there the counts tell what one electron counts for
         quiet = slice(grid.n_orders * 3 // 4, None)
         gain = np.trace(moments[quiet], axis1=1, axis2=2).real.sum() / np.trace(counting[quiet], axis1=1, axis2=2).sum()
@@ -147,9 +147,7 @@ class HarmonicBasis:
         """Number of real coordinates: two per feature, one where the order is 0."""
         return int(2 * self.n_features - np.count_nonzero(self.orders == 0))
 
-    def features(
-        self, measurements: Measurements, mask: NDArray[np.bool_] | None = None
-    ) -> NDArray[np.complex64]:
+    def features(self, measurements: Measurements, mask: NDArray[np.bool_] | None = None) -> NDArray[np.complex64]:
         """Features of every pattern.
 
         Parameters

@@ -241,9 +241,7 @@ def _apply(
 
 
 @numba.njit(parallel=True, cache=True)
-def _kernel(
-    flat: Any, dense: Any, indptr: Any, sample: Any, weight: Any, sums: Any, polar: Any, lowest: Any
-) -> None:
+def _kernel(flat: Any, dense: Any, indptr: Any, sample: Any, weight: Any, sums: Any, polar: Any, lowest: Any) -> None:
     n, n_pixels = flat.shape
     n_dense = dense.shape[0]
     for i in numba.prange(n):

@@ -1,0 +1,323 @@
+"""One panel each: maps, colour bars, colour wheels, structures, mosaics."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection, PatchCollection
+from matplotlib.colors import Colormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle, Wedge
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib_scalebar.scalebar import ScaleBar
+from numpy.typing import NDArray
+
+from stemvane.dataset import ScanAtoms
+from stemvane.figures.layout import Box, add_axes
+from stemvane.figures.style import ANGLES, MAGNITUDES, MASKED, nice_number, tidy_number
+
+__all__ = [
+    "add_color_bar",
+    "add_color_wheel",
+    "add_scale_bar",
+    "angle_colors",
+    "draw_map",
+    "draw_mosaic",
+    "draw_structure",
+    "scan_extent",
+    "write_pearson",
+]
+
+_TURN = Normalize(-math.pi, math.pi)
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def angle_colors(angle: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Colours of angles, as in every angle map and its wheel.
+
+    Parameters
+    ----------
+    angle : ndarray of float, shape (...)
+        Angles in rad, counter-clockwise on the screen, 0 to the right.
+
+    Returns
+    -------
+    ndarray of float, shape (..., 4)
+        Red, green, blue, opacity.
+    """
+    wrapped = np.angle(np.exp(1j * np.asarray(angle, float)))
+    return np.asarray(ANGLES(_TURN(np.ma.masked_invalid(wrapped))), dtype=float)
+
+
+def scan_extent(
+    scan_shape: tuple[int, int], scan_step: tuple[float, float] | None
+) -> tuple[float, float, float, float]:
+    """Edges ``(left, right, bottom, top)`` of a map in Å, or pixels, with the first position as the origin."""
+    step = scan_step or (1.0, 1.0)
+    return (-0.5 * step[1], (scan_shape[1] - 0.5) * step[1], (scan_shape[0] - 0.5) * step[0], -0.5 * step[0])
+
+
+def draw_map(
+    axes: Axes,
+    values: NDArray[np.floating[Any]],
+    scan_step: tuple[float, float] | None,
+    colors: Colormap,
+    limits: tuple[float, float] | None = None,
+) -> ScalarMappable:
+    """Draw a map of the scan with its scale bar.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to.
+    values : ndarray of float, shape (scan_y, scan_x)
+        NaN where there is no value.
+    scan_step : tuple of float, optional
+        Å ``(y, x)``; the scale bar is in pixels where it is unknown.
+    colors : Colormap
+        ``ANGLES`` for angles in rad.
+    limits : tuple of float, optional
+        Smallest and largest value; those of the map where left out.
+
+    Returns
+    -------
+    ScalarMappable
+        For the colour bar.
+    """
+    cyclic = colors is ANGLES
+    low, high = (-math.pi, math.pi) if cyclic else limits or _limits(values)
+    image = axes.imshow(
+        np.ma.masked_invalid(values),
+        cmap=colors,
+        vmin=low,
+        vmax=high,
+        extent=scan_extent((values.shape[0], values.shape[1]), scan_step),
+        origin="upper",
+        interpolation="antialiased",
+        interpolation_stage="rgba",  # the mean of two angles in numbers can be the opposite direction
+    )
+    _without_ticks(axes)
+    axes.set_facecolor(MASKED)
+    add_scale_bar(axes, scan_step is not None)
+    return image
+
+
+def add_scale_bar(axes: Axes, known: bool) -> None:
+    """Add a scale bar of about a quarter of the width; `known` if the axes are in Å, pixels otherwise."""
+    left, right = axes.get_xlim()
+    length = nice_number(0.25 * abs(right - left))
+    if known:
+        label = f"{length / 10:g} nm" if length >= 10 else f"{length:g} Å"
+        scale: dict[str, Any] = {"dx": 0.1, "units": "nm", "fixed_value": length / 10, "fixed_units": "nm"}
+    else:
+        length = max(1, round(length))
+        label = f"{length:g} px"
+        scale = {"dx": 1, "units": "px", "dimension": "pixel-length", "fixed_value": length, "fixed_units": "px"}
+    axes.add_artist(
+        ScaleBar(
+            **scale,
+            scale_formatter=lambda value, unit: label,
+            location="lower left",
+            scale_loc="right",
+            box_alpha=0.75,
+            pad=0.2,
+            border_pad=0.25,
+            sep=2,
+            width_fraction=0.02,
+            font_properties={"size": 5.5},
+        )
+    )
+
+
+def add_color_bar(
+    figure: Figure, box: Box, mappable: ScalarMappable, title: str, unit: str, *, upright: bool = False
+) -> None:
+    """Add a colour bar with its quantity and unit; a power of ten goes to the unit."""
+    low, high = (float(limit or 0) for limit in mappable.get_clim())
+    largest = max(abs(low), abs(high))
+    power = math.floor(math.log10(largest)) if largest > 0 else 0
+    power = power if power < -2 or power > 3 else 0
+    if power:
+        unit = f"10{str(power).translate(_SUPERSCRIPT)} {unit}".strip()
+    axes = add_axes(figure, box, "colour bar")
+    values: Any = np.ma.masked_invalid(np.ma.asarray(mappable.get_array()))
+    beyond = (bool((values < low).any()), bool((values > high).any()))
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")
+    bar = figure.colorbar(
+        mappable, cax=axes, orientation="vertical" if upright else "horizontal", extend=extend, extendfrac=0.06
+    )
+    bar.locator = MaxNLocator(max(3, round(4 * max(box.width, box.height))), steps=[1, 2, 2.5, 5, 10])
+    bar.formatter = FuncFormatter(lambda value, position: tidy_number(value / 10**power, 4))
+    bar.outline.set_linewidth(0.4)
+    bar.ax.tick_params(labelsize=5.5, length=1.5, width=0.4, pad=1.5)
+    space = "\n" if upright else " "
+    bar.set_label(f"{title}{space}({unit})" if unit else title, size=6, labelpad=2)
+
+
+def add_color_wheel(figure: Figure, below: Box) -> Axes:
+    """Add the colour wheel of an angle map below its box: 0° to the right, counter-clockwise, as on the screen."""
+    size, offset = 0.3, 0.14
+    axes = add_axes(figure, below.within(0.5 * (below.width - size), below.height + offset, size, size), "colour wheel")
+    n = 256
+    y, x = np.indices((n, n)) - (n - 1) / 2
+    image = axes.imshow(
+        angle_colors(np.arctan2(-y, x)), extent=(-1, 1, -1, 1), origin="upper", interpolation="bilinear"
+    )
+    ring = Wedge((0, 0), 1, 0, 360, width=0.55, transform=axes.transData)
+    image.set_clip_path(ring)
+    axes.set_axis_off()
+    for text, x_text, y_text, across, along in (
+        ("0°", 1.2, 0.0, "left", "center"),
+        ("90°", 0.0, 1.1, "center", "bottom"),
+        ("180°", -1.2, 0.0, "right", "center"),
+        ("−90°", 0.0, -1.1, "center", "top"),
+    ):
+        axes.text(x_text, y_text, text, size=5.5, ha=across, va=along)
+    return axes
+
+
+def draw_mosaic(
+    axes: Axes, patterns: NDArray[np.floating[Any]], latents: NDArray[np.floating[Any]], pixel_aspect: float
+) -> ScalarMappable:
+    """Draw decoded patterns side by side on one colour scale.
+
+    Parameters
+    ----------
+    axes : Axes
+        Where to.
+    patterns : ndarray of float, shape (n_rows, n_columns, k_y, k_x)
+        NaN where nothing is decoded.
+    latents : ndarray of float, shape (n_rows, n_columns, n_latent)
+        Latent 1 changes along a row, latent 2 down a column.
+    pixel_aspect : float
+        Height of a detector pixel divided by its width.
+
+    Returns
+    -------
+    ScalarMappable
+        For the colour bar.
+    """
+    n_rows, n_columns, height, width = patterns.shape
+    gap = max(1, round(0.03 * width))
+    canvas = np.full((n_rows * (height + gap) - gap, n_columns * (width + gap) - gap), np.nan)
+    for row in range(n_rows):
+        for column in range(n_columns):
+            top, left = row * (height + gap), column * (width + gap)
+            canvas[top : top + height, left : left + width] = patterns[row, column]
+    low, high = float(np.nanmin(patterns)), float(np.nanmax(patterns))
+    image = axes.imshow(
+        np.ma.masked_invalid(canvas),
+        cmap=MAGNITUDES.with_extremes(bad=(1, 1, 1, 0)),
+        vmin=min(low, 0.0) if low < 0.2 * high else low,
+        vmax=high,
+        aspect=pixel_aspect,
+        interpolation="antialiased",
+        interpolation_stage="rgba",
+    )
+    axes.set_anchor("N")
+    _without_ticks(axes)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    if latents.shape[-1] >= 1:
+        axes.set_xticks(np.arange(n_columns) * (width + gap) + (width - 1) / 2, _tick_words(latents[0, :, 0]))
+        axes.set_xlabel("latent 1 (prior s.d.)", size=6.5, labelpad=1.5)
+    if latents.shape[-1] >= 2:
+        axes.set_yticks(np.arange(n_rows) * (height + gap) + (height - 1) / 2, _tick_words(latents[:, 0, 1]))
+        axes.set_ylabel("latent 2 (prior s.d.)", size=6.5, labelpad=1.5)
+    axes.tick_params(length=0, labelsize=5.5, pad=2)
+    return image
+
+
+def draw_structure(
+    axes: Axes, atoms: ScanAtoms, scan_shape: tuple[int, int], scan_step: tuple[float, float]
+) -> list[tuple[str, NDArray[np.float64]]]:
+    """Draw atoms and bonds around the scan, and the scan's outline.
+
+    Returns
+    -------
+    list of (str, ndarray)
+        Symbol and colour of each element, for the key.
+    """
+    from ase.data import chemical_symbols, covalent_radii
+    from ase.data.colors import jmol_colors
+
+    left, right, bottom, top = scan_extent(scan_shape, scan_step)
+    pad_x, pad_y = 0.16 * (right - left), 0.16 * (bottom - top)
+    axes.set_xlim(left - pad_x, right + pad_x)
+    axes.set_ylim(bottom + pad_y, top - pad_y)
+    axes.set_aspect("equal")
+    _without_ticks(axes)
+    y, x = atoms.positions.T
+    near = (np.abs(x - (left + right) / 2) < 0.66 * (right - left) + 2) & (
+        np.abs(y - (top + bottom) / 2) < 0.66 * (bottom - top) + 2
+    )
+    order = np.flatnonzero(near)[np.argsort(atoms.heights[near], kind="stable")]
+    numbers, radii = atoms.numbers[order], covalent_radii[atoms.numbers[order]]
+    places = np.stack([x[order], y[order]], axis=-1)
+    axes.add_collection(LineCollection(_bonds(places, atoms.heights[order], radii), colors="0.45", linewidths=0.7))
+    axes.add_collection(
+        PatchCollection(
+            [Circle((a, b), 0.42 * radius) for (a, b), radius in zip(places, radii, strict=True)],
+            facecolors=list(0.85 * jmol_colors[numbers]),
+            edgecolors="0.15",
+            linewidths=0.3,
+            zorder=2,
+        )
+    )
+    window = Rectangle((left, top), right - left, bottom - top, fill=False, ls="--", lw=0.9, ec="#c1121f", zorder=3)
+    axes.add_patch(window)
+    add_scale_bar(axes, True)
+    return [(chemical_symbols[z], 0.85 * jmol_colors[z]) for z in np.unique(numbers)]
+
+
+def write_pearson(axes: Axes, metrics: dict[str, Any], index: int) -> None:
+    """Write a latent's correlation with the COM magnitude into the corner of its panel, where it is known."""
+    values = metrics.get("pearson_r") or []
+    value = values[index] if index < len(values) else None
+    if value is None:
+        return
+    digits = 4 if abs(value) >= 0.99 else 2
+    axes.text(
+        0.96,
+        0.95,
+        f"r = {value:.{digits}f}".replace("-", "−"),
+        transform=axes.transAxes,
+        size=5.5,
+        ha="right",
+        va="top",
+        bbox={"boxstyle": "square,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.75},
+    )
+
+
+def _tick_words(values: NDArray[np.floating[Any]]) -> list[str]:
+    return [tidy_number(round(float(value), 2)) for value in values]
+
+
+def _bonds(places: NDArray[np.float64], heights: NDArray[np.float64], radii: NDArray[np.float64]) -> list[Any]:
+    from scipy.spatial import cKDTree
+
+    if len(places) < 2:
+        return []
+    points = np.column_stack([places, heights])
+    pairs = cKDTree(points).query_pairs(2.4 * float(radii.max()), output_type="ndarray")
+    length = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
+    return list(places[pairs[length < 1.2 * radii[pairs].sum(axis=1)]])
+
+
+def _limits(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = (float(v) for v in np.percentile(finite, (0.2, 99.8)))
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _without_ticks(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_linewidth(0.5)

@@ -1,0 +1,56 @@
+"""Figures as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib import rc_context
+
+from stemvane.errors import RunError
+from stemvane.figures.overview_page import overview
+from stemvane.figures.plots import agreement, learning_curves
+from stemvane.figures.style import STYLE
+from stemvane.run import Run
+
+__all__ = ["save_figures"]
+
+
+def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = None) -> list[Path]:
+    """Write all figures as PNG and as SVG with its words as text.
+
+    Parameters
+    ----------
+    run : Run
+        Finished or about to be.
+    folder : str or Path, optional
+        Where to; the run's own ``figures`` where left out.
+    dpi : int, optional
+        Pixels per inch; as in the run's settings where left out.
+
+    Returns
+    -------
+    list of Path
+        ``figure1`` where the atoms are known, ``figure2`` where an image stands in for them, ``agreement`` and
+        ``learning_curves``, each ``.png`` and ``.svg``. The same run gives the same bytes.
+
+    Raises
+    ------
+    RunError
+        If a part of the run is missing or damaged, or the folder cannot be written.
+    """
+    folder = run.figures_path if folder is None else Path(folder)
+    first = "figure1" if run.measurements.atoms is not None else "figure2"
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, draw in ((first, overview), ("agreement", agreement), ("learning_curves", learning_curves)):
+            figure = draw(run)
+            for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+                written.append(folder / f"{name}.{ending}")
+                with rc_context(STYLE):
+                    figure.savefig(written[-1], dpi=dpi or run.config.figures.dpi, metadata=metadata)
+    except OSError as error:
+        raise RunError(
+            f"{folder}: figures cannot be written ({error.strerror or error}); give another folder"
+        ) from None
+    return written

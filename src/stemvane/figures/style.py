@@ -1,0 +1,50 @@
+"""Type sizes, colour maps and number formats that all figures share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from cmcrameri import cm
+from matplotlib.colors import Colormap
+
+__all__ = ["ANGLES", "IMAGES", "MAGNITUDES", "MASKED", "STYLE", "nice_number", "tidy_number"]
+
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that figures look the same everywhere
+    "font.size": 7,
+    "axes.linewidth": 0.5,
+    "axes.labelsize": 6.5,
+    "xtick.labelsize": 6,
+    "ytick.labelsize": 6,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "xtick.major.size": 2,
+    "ytick.major.size": 2,
+    "xtick.major.pad": 2,
+    "ytick.major.pad": 2,
+    "legend.fontsize": 6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.0,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "stemvane",
+}
+
+MASKED = "0.87"
+"""Grey of positions without a value."""
+ANGLES: Colormap = cm.romaO.with_extremes(bad=MASKED)
+"""Cyclic and perceptually uniform."""
+MAGNITUDES: Colormap = cm.batlow.with_extremes(bad=MASKED)
+IMAGES: Colormap = cm.grayC.with_extremes(bad=MASKED)
+
+
+def nice_number(value: float) -> float:
+    """Largest of 1, 2, 5 times a power of ten that does not exceed a positive value."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return float(max(step for step in (1, 2, 5) if step * power <= value * (1 + 1e-9)) * power)
+
+
+def tidy_number(value: float, digits: int = 3) -> str:
+    """Number with at most so many significant digits, no trailing zeros and a true minus sign."""
+    return f"{round(float(value), 9) + 0.0:.{digits}g}".replace("-", "−")

@@ -1,0 +1,100 @@
+"""HyperSpy's .hspy files, through RosettaSciIO."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import h5py
+import numpy as np
+
+from stemvane.dataset import Dataset4D, as_lazy, calibration_from_axes
+from stemvane.errors import DataError, FileFormatError
+from stemvane.sources.on_disk import READABLE, OnDisk
+
+__all__ = ["open_hspy"]
+
+
+def open_hspy(path: Path) -> Dataset4D:
+    """Open the one 4D signal of an .hspy file, its axes turned to ``(scan_y, scan_x, k_y, k_x)``.
+
+    Raises
+    ------
+    FileFormatError
+        If it is another program's HDF5 file.
+    DataError
+        If it holds no signal, or more than one, with two navigation and two signal axes of real numbers.
+    """
+    import hdf5plugin  # noqa: F401  registers the compressors
+    from rsciio.hspy import file_reader
+    from rsciio.utils.file import get_file_handle
+
+    with h5py.File(path, "r") as file:
+        kind = file.attrs.get("file_format", b"")
+        if (kind.decode() if isinstance(kind, bytes) else str(kind)) != "HyperSpy":
+            raise FileFormatError(f"{path}: an HDF5 file, but not HyperSpy's; {READABLE}")
+        experiments = file.get("Experiments", {})
+        names = [n for n in experiments if isinstance(experiments[n], h5py.Group) and "data" in experiments[n]]
+        arrays = {
+            n: OnDisk(str(path.absolute()), f"/Experiments/{n}/data", True, d.shape, d.dtype)
+            for n, d in _data(file, names)
+        }
+        own_chunks = {n: d.chunks for n, d in _data(file, names)}
+    wanted = [n for n, array in arrays.items() if array.ndim == 4] or names[:1]
+    if len(wanted) != 1:
+        trouble = f"holds {len(wanted)} scans {wanted}" if wanted else "holds no signal"
+        raise DataError(f"{path}: {trouble}; save the one you want to a file of its own")
+    if arrays[wanted[0]].dtype.kind == "O":
+        raise DataError(f"{path}: holds ragged or object data; save patterns of one shape, stacked to a scan")
+    lazy = arrays[wanted[0]].lazy(own_chunks[wanted[0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        signal = file_reader(str(path), lazy=True)[names.index(wanted[0])]
+    get_file_handle(signal["data"]).close()
+    order = _axis_order(signal["axes"], path)
+    axes = [_axis(signal["axes"][i]) for i in order]
+    beam = signal["metadata"].get("Acquisition_instrument", {}).get("TEM", {})
+    energy, semiangle = _positive(beam.get("beam_energy")), _positive(beam.get("convergence_angle"))
+    calibration = calibration_from_axes(axes, None if energy is None else 1e3 * energy)
+    title = signal["metadata"].get("General", {}).get("title")
+    return Dataset4D(
+        data=as_lazy(da.transpose(lazy, order), path.name),
+        calibration=calibration.updated(convergence_semiangle=semiangle),
+        name=str(title or path.stem),
+        path=path,
+    )
+
+
+def _data(file: h5py.File, names: list[str]) -> list[tuple[str, h5py.Dataset]]:
+    return [(name, file[f"/Experiments/{name}/data"]) for name in names]
+
+
+def _axis_order(axes: list[dict[str, Any]], path: Path) -> list[int]:
+    """Positions of scan_y, scan_x, k_y, k_x among the array's axes."""
+    scan = [i for i, axis in enumerate(axes) if axis.get("navigate") in (True, np.True_)]
+    if len(scan) != 2:
+        raise DataError(
+            f"{path}: {len(scan)} of {len(axes)} axes are navigation axes; "
+            "save the signal with two of each kind, for example after signal.transpose(signal_axes=2)"
+        )
+    return [*scan, *(i for i in range(4) if i not in scan)]
+
+
+def _axis(axis: Mapping[str, Any]) -> dict[str, Any]:
+    scale = _positive(abs(axis["scale"])) if isinstance(axis.get("scale"), (int, float, np.number)) else None
+    # the two Å and the two µ of Unicode look the same
+    units = str(axis.get("units")).replace("\N{ANGSTROM SIGN}", "Å").replace("\N{GREEK SMALL LETTER MU}", "µ")
+    return {"scale": math.nan if scale is None else scale, "units": units}
+
+
+def _positive(value: Any) -> float | None:
+    """A number of the file's metadata, None where it is absent or impossible."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None

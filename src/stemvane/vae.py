@@ -1,0 +1,492 @@
+"""RotationVAE: fit, embed, decode, save, load."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import tomli_w
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from stemvane.alignment import Alignment, align_rotation
+from stemvane.config import AlignConfig, BasisConfig, Config, ModelConfig, TrainingConfig
+from stemvane.embedding import Embedding
+from stemvane.errors import DataError, ModelError
+from stemvane.harmonics import HarmonicBasis
+from stemvane.measurements import Measurements
+from stemvane.models.evidence import best_noise_variance, log_evidence
+from stemvane.models.harmonic import HarmonicModel
+from stemvane.polar import PolarGrid
+from stemvane.training import EpochReport, TrainingHistory, train
+
+__all__ = ["RotationVAE"]
+
+_CHUNK = 4096
+_BASIS_ARRAYS = ("orders", "scale", "analysis", "synthesis", "background")
+_BASIS_NUMBERS = ("n_azimuthal", "noise", "discarded", "mean_total")
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """What a fit has found; everything that `RotationVAE.save` writes."""
+
+    basis: HarmonicBasis
+    length: float
+    network: HarmonicModel
+    grid: PolarGrid
+    detector_shape: tuple[int, int]
+
+
+class RotationVAE:
+    """Rotation-equivariant variational autoencoder of diffraction patterns.
+
+    ``pattern = fixed background + turn(content(latents), angle) + noise``: the background stays, the content turns.
+
+    Parameters
+    ----------
+    n_latent : int, optional
+        Latent variables besides the angle; overrides the model's settings.
+    basis, align, model, training : config sections, optional
+        Settings; defaults where left out.
+
+    Attributes
+    ----------
+    history : TrainingHistory
+        Loss parts by epoch, and the time that training took.
+    alignment : Alignment or None
+        The closed-form start, of the patterns trained on.
+    training_mask : ndarray of bool, shape (scan_y, scan_x), or None
+        Probe positions that were trained on; the others inside the mask were held out.
+
+    Examples
+    --------
+    >>> from stemvane import RotationVAE, measure, synthetic
+    >>> dataset, truth = synthetic(scan_shape=(12, 12), detector_shape=(32, 32))
+    >>> measurements = measure(dataset)
+    >>> model = RotationVAE(n_latent=1).fit(measurements)
+    >>> model.embed(measurements).angle.shape
+    (12, 12)
+    """
+
+    def __init__(
+        self,
+        n_latent: int | None = None,
+        *,
+        basis: BasisConfig | None = None,
+        align: AlignConfig | None = None,
+        model: ModelConfig | None = None,
+        training: TrainingConfig | None = None,
+    ) -> None:
+        self.basis_config = basis or BasisConfig()
+        self.align_config = align or AlignConfig()
+        self.model_config = model or ModelConfig()
+        self.training_config = training or TrainingConfig()
+        if n_latent is not None:
+            section = {**self.model_config.model_dump(), "n_latent": n_latent}
+            self.model_config = Config.from_dict({"model": section}, "RotationVAE").model
+        self.history = TrainingHistory()
+        self.alignment: Alignment | None = None
+        self.training_mask: NDArray[np.bool_] | None = None
+        self._fitted: _Fitted | None = None
+
+    @property
+    def n_latent(self) -> int:
+        """Number of latent variables besides the angle."""
+        return self.model_config.n_latent
+
+    @property
+    def basis(self) -> HarmonicBasis:
+        """Background and features; ModelError before `fit`."""
+        return self._need().basis
+
+    @property
+    def noise_level(self) -> float:
+        """Standard deviation of the noise per real coordinate, as a fraction of the rms length of a residual."""
+        return math.sqrt(self._need().network.noise_variance.item())
+
+    def fit(
+        self,
+        measurements: Measurements,
+        *,
+        mask: NDArray[np.bool_] | None = None,
+        progress: Callable[[EpochReport], None] | None = None,
+    ) -> RotationVAE:
+        """Learn from polar patterns.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            With polar patterns.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to use.
+        progress : callable, optional
+            Called with an `EpochReport` after every epoch.
+
+        Returns
+        -------
+        RotationVAE
+            Itself.
+
+        Raises
+        ------
+        DataError
+            If too few patterns are left, they are all the same, or the mask does not fit the scan.
+        """
+        allowed = _checked_mask(mask, measurements)
+        used = self._split(allowed)
+        basis = HarmonicBasis.fitted(measurements, self.basis_config, mask=used)
+        features = basis.features(measurements, used)
+        length = float(np.sqrt(np.mean(np.sum(np.abs(features) ** 2, axis=1))))
+        device = _device(self.training_config.device)
+        torch.manual_seed(self.training_config.seed)
+        network = HarmonicModel(
+            torch.from_numpy(basis.orders), self.n_latent, self.model_config.n_hidden, self.model_config.n_angles
+        )
+        floor = max(self.model_config.noise_floor, basis.noise / length)
+        network.noise_variance.fill_(floor**2)
+        self.alignment = align_rotation(features, basis, self.align_config, n_components=max(self.n_latent, 1))
+        if self.model_config.start == "alignment":
+            _start_from(network, self.alignment, length)
+        else:
+            _start_anywhere(network)
+        network.to(device)
+        self._fitted = _Fitted(basis, length, network, measurements.grid, measurements.detector_shape)
+        self.training_mask = used
+        x = _as_tensor(features / length).to(device)
+        n_threads = torch.get_num_threads()
+        # steps on small batches are too short to share between threads
+        torch.set_num_threads(1 if self.training_config.batch_size <= 1024 else n_threads)
+        try:
+            self.history = train(
+                network, x, self.training_config, beta=self.model_config.beta, noise_floor=floor, progress=progress
+            )
+        finally:
+            torch.set_num_threads(n_threads)
+        network.standardise(x)
+        return self
+
+    def embed(self, measurements: Measurements, *, mask: NDArray[np.bool_] | None = None) -> Embedding:
+        """Latents and angle of every probe position, also of a data set that was not trained on.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            Of a polar grid of the same size; intensities are scaled to the mean total of the training data.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to embed; the others become NaN.
+
+        Returns
+        -------
+        Embedding
+
+        Raises
+        ------
+        ModelError
+            Before `fit`, or if the polar grid has another size.
+        """
+        fitted = self._need()
+        allowed = _checked_mask(mask, measurements)
+        network, n_angles = fitted.network, fitted.network.n_angles
+        parts: list[list[Tensor]] = []
+        for x in self._tensor(measurements, allowed).split(_CHUNK):
+            with torch.no_grad():
+                mean, log_std = network.encode(x)
+                content = network.decode(mean)
+                posterior = network.angle_posterior(x, content, network.noise_variance)
+                real, imag = network.cross(x, content)
+                on_grid = (torch.cat([real, imag], -1) @ network.table / network.noise_variance).softmax(-1)
+                evidence = log_evidence(network, x, network.noise_variance.item(), n_samples=4)
+                mean, std = network.standardised(mean, log_std)
+                parts.append([mean, std, posterior.peak, _circular_std(posterior, n_angles), on_grid, evidence])
+        arrays = [torch.cat(columns).cpu().numpy() for columns in zip(*parts, strict=True)]
+        full = []
+        for array in arrays:
+            values = np.full((*measurements.scan_shape, *array.shape[1:]), np.nan, np.float32)
+            values[allowed] = array
+            full.append(values)
+        return Embedding(*full)
+
+    def decode(self, latents: ArrayLike, angle: ArrayLike = 0.0, *, background: bool = True) -> NDArray[np.float64]:
+        """Draw the patterns that latents and angle stand for.
+
+        Parameters
+        ----------
+        latents : array_like, shape (..., n_latent)
+            Latent variables.
+        angle : array_like, broadcastable to shape (...)
+            Rotation in rad, counter-clockwise on the screen.
+        background : bool
+            Whether the fixed background is added.
+
+        Returns
+        -------
+        ndarray of float, shape (..., k_y, k_x)
+            Mean intensity per pixel; NaN beyond the outermost ring.
+
+        Raises
+        ------
+        ModelError
+            Before `fit`, or if the latents are of the wrong number.
+        """
+        fitted = self._need()
+        values = np.asarray(latents, dtype=np.float32)
+        if values.ndim == 0 or values.shape[-1] != self.n_latent:
+            raise ModelError(
+                f"latents of shape {values.shape} do not fit a model of {self.n_latent}; give (..., n_latent)"
+            )
+        shape = values.shape[:-1]
+        angles = np.broadcast_to(np.asarray(angle, dtype=np.float32), shape).ravel()
+        device = fitted.network.template.device
+        with torch.no_grad():
+            raw = fitted.network.unstandardised(torch.from_numpy(values.reshape(-1, self.n_latent)).to(device))
+            content = fitted.network.turn(fitted.network.decode(raw), torch.from_numpy(angles.copy()).to(device))
+        polar = fitted.basis.polar(_as_complex(content) * fitted.length, background=background)
+        return fitted.grid.to_cartesian(polar, fitted.detector_shape).reshape(*shape, *fitted.detector_shape)
+
+    def reconstruct(self, measurements: Measurements, mask: NDArray[np.bool_] | None = None) -> NDArray[np.complex64]:
+        """Features of the patterns as the model sees them, shape ``(n_patterns, n_features)``."""
+        fitted = self._need()
+        parts = []
+        with torch.no_grad():
+            for x in self._tensor(measurements, _checked_mask(mask, measurements)).split(_CHUNK):
+                content = fitted.network.decode(fitted.network.encode(x)[0])
+                angle, _ = fitted.network.peak(*fitted.network.cross(x, content))
+                parts.append(_as_complex(fitted.network.turn(content, angle)) * fitted.length)
+        return np.concatenate(parts)
+
+    def evidence(
+        self,
+        measurements: Measurements,
+        mask: NDArray[np.bool_] | None = None,
+        *,
+        noise_level: float | None = None,
+        n_samples: int = 16,
+    ) -> tuple[NDArray[np.float64], float]:
+        """Log likelihood of patterns, angle and latents integrated out.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            With polar patterns.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to use.
+        noise_level : float, optional
+            As a fraction of the rms length of a residual; where left out, the one that makes these patterns likeliest.
+        n_samples : int
+            Importance samples per pattern.
+
+        Returns
+        -------
+        ndarray of float, shape (n_patterns,)
+            Nats per pattern, of features divided by their rms length.
+        float
+            The noise level used.
+        """
+        network = self._need().network
+        x = self._tensor(measurements, _checked_mask(mask, measurements))
+        variance = best_noise_variance(network, x) if noise_level is None else noise_level**2
+        values = log_evidence(network, x, variance, n_samples=n_samples)
+        return values.double().cpu().numpy(), math.sqrt(variance)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the model as safetensors, and its settings beside it as TOML of the same name.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write; the suffix becomes ``.safetensors``.
+
+        Returns
+        -------
+        Path
+            The file written.
+
+        Raises
+        ------
+        ModelError
+            Before `fit`, or if the file cannot be written.
+        """
+        fitted = self._need()
+        target = Path(path).with_suffix(".safetensors")
+        tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in fitted.network.state_dict().items()}
+        for name in _BASIS_ARRAYS:
+            array = np.ascontiguousarray(getattr(fitted.basis, name))
+            tensors[f"basis.{name}"] = (
+                torch.view_as_real(torch.from_numpy(array)) if array.dtype.kind == "c" else (torch.from_numpy(array))
+            )
+        grid = fitted.grid
+        numbers = {name: getattr(fitted.basis, name) for name in _BASIS_NUMBERS}
+        about = {
+            "format": "stemvane-model",
+            "length": fitted.length,
+            "detector_shape": list(fitted.detector_shape),
+            "basis": numbers,
+            "grid": {**grid.__dict__, "axis": list(grid.axis)},
+        }
+        sections = {
+            "basis": self.basis_config,
+            "align": self.align_config,
+            "model": self.model_config,
+            "training": self.training_config,
+        }
+        text = tomli_w.dumps({k: v.model_dump(mode="json", exclude_none=True) for k, v in sections.items()})
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            safetensors.torch.save_file(tensors, target, metadata={"stemvane": json.dumps(about)})
+            target.with_suffix(".toml").write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ModelError(f"{target}: cannot be written ({error.strerror}); choose another folder") from None
+        return target
+
+    @classmethod
+    def load(cls, path: str | Path) -> RotationVAE:
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The ``.safetensors`` file; its settings are read from the TOML file beside it.
+
+        Returns
+        -------
+        RotationVAE
+
+        Raises
+        ------
+        ModelError
+            If a file is missing or damaged.
+        ConfigError
+            If a setting is unknown.
+        """
+        source = Path(path).with_suffix(".safetensors")
+        settings = source.with_suffix(".toml")
+        try:
+            sections = tomllib.loads(settings.read_text(encoding="utf-8"))
+            with safe_open(source, framework="pt") as file:
+                about = json.loads((file.metadata() or {}).get("stemvane", "{}"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(
+                f"{source}: not a readable model ({reason}); save it again with RotationVAE.save"
+            ) from None
+        config = Config.from_dict(sections, str(settings))
+        model = cls(basis=config.basis, align=config.align, model=config.model, training=config.training)
+        try:
+            model._fitted = _restored(model.model_config, about, tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelError(f"{source}: does not fit its settings ({reason}); save the model again") from None
+        return model
+
+    def _need(self) -> _Fitted:
+        if self._fitted is None:
+            raise ModelError("the model has not been fitted; call fit(measurements) or RotationVAE.load(path) first")
+        return self._fitted
+
+    def _tensor(self, measurements: Measurements, mask: NDArray[np.bool_]) -> Tensor:
+        fitted = self._need()
+        features = fitted.basis.features(measurements, mask) / fitted.length
+        return _as_tensor(features).to(fitted.network.template.device)
+
+    def _split(self, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Leave out the share of the patterns that is held out from training."""
+        positions = np.flatnonzero(allowed)
+        n_held = round(self.training_config.holdout * len(positions))
+        held = np.random.default_rng(self.training_config.seed).choice(positions, n_held, replace=False)
+        used = allowed.copy()
+        used.ravel()[held] = False
+        return used
+
+
+def _start_from(network: HarmonicModel, alignment: Alignment, length: float) -> None:
+    """Start as alignment + PCA, whose template and first component are kept while the rest is learned."""
+    n = network.n_latent
+    deviation = torch.from_numpy(np.sqrt(np.maximum(alignment.variance[:n], 0)) / length).float()
+    directions = _as_tensor(alignment.components[:n])
+    variance = network.noise_variance
+    with torch.no_grad():
+        network.template.copy_(_as_tensor(alignment.template / length))
+        network.components.copy_(deviation[:, None] * directions)
+        posterior = deviation[1:] ** 2 + variance
+        network.readout.copy_((deviation[1:] / posterior)[:, None] * directions[1:])
+        network.log_std.copy_(0.5 * torch.log(variance / posterior))
+    network.keep_gauge()
+
+
+def _start_anywhere(network: HarmonicModel) -> None:
+    with torch.no_grad():
+        n_coordinates = network.template.shape[0]
+        network.template.copy_(torch.randn(n_coordinates) / math.sqrt(n_coordinates))
+        network.components.copy_(0.1 * torch.randn_like(network.components) / math.sqrt(n_coordinates))
+
+
+def _restored(config: ModelConfig, about: dict[str, Any], tensors: dict[str, Tensor]) -> _Fitted:
+    arrays = {}
+    for name in _BASIS_ARRAYS:
+        tensor = tensors[f"basis.{name}"]
+        arrays[name] = (torch.view_as_complex(tensor) if name not in ("orders", "scale") else tensor).numpy()
+    basis = HarmonicBasis(**arrays, **{name: about["basis"][name] for name in _BASIS_NUMBERS})
+    network = HarmonicModel(torch.from_numpy(basis.orders), config.n_latent, config.n_hidden, config.n_angles)
+    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+    network.eval()
+    rows, columns = about["detector_shape"]
+    return _Fitted(
+        basis=basis,
+        length=float(about["length"]),
+        network=network,
+        grid=PolarGrid(**{**about["grid"], "axis": tuple(about["grid"]["axis"])}),
+        detector_shape=(rows, columns),
+    )
+
+
+def _checked_mask(mask: NDArray[np.bool_] | None, measurements: Measurements) -> NDArray[np.bool_]:
+    if mask is None:
+        return np.ones(measurements.scan_shape, bool)
+    allowed = np.asarray(mask, bool)
+    if allowed.shape != measurements.scan_shape:
+        raise DataError(
+            f"the mask has shape {allowed.shape}, the scan {measurements.scan_shape}; give one of its shape"
+        )
+    return allowed
+
+
+def _circular_std(posterior: Any, n_angles: int) -> Tensor:
+    """Circular standard deviation of the posterior on its grid, with the width of the peak within its cell."""
+    p = posterior.log_probability.exp()
+    grid = 2 * math.pi * torch.arange(n_angles, device=p.device) / n_angles
+    resultant = torch.hypot(p @ grid.cos(), p @ grid.sin()).clamp(max=1.0)
+    spread = -2 * resultant.clamp(min=1e-30).log()
+    cell = (math.pi / n_angles) ** 2 / 3
+    within = torch.minimum(1 / posterior.curvature.clamp(min=1e-12), torch.full_like(spread, cell))
+    return torch.where(resultant < 1e-6, torch.full_like(spread, math.inf), (spread + within).sqrt())
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise ModelError(f"device '{name}' is not available; use 'auto' or 'cpu'") from None
+    return device
+
+
+def _as_tensor(features: NDArray[np.complexfloating[Any, Any]]) -> Tensor:
+    return torch.from_numpy(np.concatenate([features.real, features.imag], axis=-1).astype(np.float32))
+
+
+def _as_complex(tensor: Tensor) -> NDArray[np.complex64]:
+    real, imag = tensor.cpu().numpy().astype(np.float32, copy=False).reshape(len(tensor), 2, -1).swapaxes(0, 1)
+    return np.asarray(real + 1j * imag, dtype=np.complex64)

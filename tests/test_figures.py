@@ -1,0 +1,185 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_run import make_run
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib_scalebar.scalebar import ScaleBar
+
+from stemvane.errors import RunError
+from stemvane.figures import agreement, learning_curves, overview, save_figures
+from stemvane.figures.layout import overview_layout
+from stemvane.figures.panels import angle_colors, scan_extent
+from stemvane.figures.style import nice_number, tidy_number
+from stemvane.run import Run
+
+
+def named(figure: Figure, name: str) -> list[Axes]:
+    return [axes for axes in figure.axes if axes.get_label() == name]
+
+
+def words(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.texts]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("runs") / "graphene")
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> Figure:
+    return overview(run)
+
+
+@pytest.mark.parametrize("n_latent", [0, 1, 2, 3, 6])
+def test_overview_has_a_panel_for_everything(tmp_path: Path, n_latent: int) -> None:
+    figure = overview(make_run(tmp_path / "run", n_latent=n_latent))
+    letters = [text for text in words(figure) if text.startswith("(")]
+    assert letters == [f"({letter})" for letter in "abcdefghijk"[: 5 + n_latent]]
+    maps = ["structure", "com_angle", "com_magnitude", "rotation", *(f"latent_{i + 1}" for i in range(n_latent))]
+    for name in maps:
+        (axes,) = named(figure, name)
+        assert any(isinstance(artist, ScaleBar) for artist in axes.get_children()), name
+    assert len(named(figure, "colour wheel")) == 2
+    assert len(named(figure, "colour bar")) == 2 + n_latent  # manifold, COM magnitude, latents
+
+
+def test_panels_do_not_overlap(page: Figure) -> None:
+    boxes = [axes.get_position() for axes in page.axes]
+    for index, box in enumerate(boxes):
+        assert 0 <= box.x0 < box.x1 <= 1
+        assert 0 <= box.y0 < box.y1 <= 1
+        assert not any(box.overlaps(other) for other in boxes[index + 1 :])
+
+
+@pytest.mark.parametrize("n_maps", range(4, 11))
+@pytest.mark.parametrize("aspect", [0.1, 1.0, 8.0])
+@pytest.mark.parametrize("mosaic", [(1, 1), (1, 7), (9, 9)])
+def test_every_box_lies_on_the_page(n_maps: int, aspect: float, mosaic: tuple[int, int]) -> None:
+    layout = overview_layout(n_maps, aspect, mosaic, 1.0)
+    assert len(layout.maps) == n_maps
+    for box in (layout.manifold, layout.manifold_bar, *layout.maps):
+        assert 0 <= box.left < box.left + box.width <= layout.size[0]
+        assert 0 <= box.top < box.top + box.height <= layout.size[1]
+
+
+def test_wheel_and_map_agree(page: Figure) -> None:
+    (image,) = named(page, "colour wheel")[0].images
+    wheel = np.asarray(image.get_array())
+    n, middle = len(wheel), len(wheel) // 2
+    for degrees, (row, column) in {
+        0: (middle, n - 1),
+        90: (0, middle),
+        180: (middle, 0),
+        -90: (n - 1, middle),
+    }.items():
+        np.testing.assert_allclose(wheel[row, column], angle_colors(np.radians(degrees)), atol=0.03)
+    (map_image,) = named(page, "rotation")[0].images
+    np.testing.assert_allclose(map_image.to_rgba(np.array(np.pi / 2)), angle_colors(np.array(np.pi / 2)))
+    assert image.origin == map_image.origin == "upper"
+    assert map_image.get_extent()[2] > map_image.get_extent()[3]
+
+
+def test_a_drawn_wheel_has_ninety_degrees_at_its_top(page: Figure) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(page)
+    canvas.draw()
+    drawn = np.asarray(canvas.buffer_rgba())
+    axes = named(page, "colour wheel")[0]
+    for x, y in ((0.8, 0), (0, 0.8), (-0.8, 0), (0, -0.8)):
+        across, up = axes.transData.transform((x, y))
+        seen = drawn[drawn.shape[0] - 1 - int(up), int(across), :3] / 255
+        np.testing.assert_allclose(seen, angle_colors(np.arctan2(y, x))[:3], atol=0.05)
+
+
+def test_angles_wrap_and_masked_ones_are_grey() -> None:
+    np.testing.assert_allclose(angle_colors(np.array(np.pi)), angle_colors(np.array(-np.pi)), atol=0.02)
+    np.testing.assert_allclose(angle_colors(np.array(3 * np.pi / 2)), angle_colors(np.array(-np.pi / 2)), atol=0.02)
+    np.testing.assert_allclose(angle_colors(np.array([np.nan]))[0, :3], 0.87)
+
+
+def test_the_scale_bar_is_as_long_as_it_says(page: Figure) -> None:
+    for name, pixels in (("rotation", 24), ("structure", None)):
+        (axes,) = named(page, name)
+        (bar,) = (artist for artist in axes.get_children() if isinstance(artist, ScaleBar))
+        assert (bar.fixed_value, bar.fixed_units) == (0.2, "nm")
+        assert bar.scale_formatter(0, "") == "2 Å"
+        assert bar.dx * 10 == 1  # axes in Å
+        if pixels:
+            assert abs(np.diff(axes.get_xlim())[0]) == pytest.approx(10.5)
+
+
+def test_a_scan_without_atoms_or_step(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "run", shape=(12, 20), atoms=False, known_step=False, masked=True, detector=(24, 32))
+    figure = overview(made)
+    assert named(figure, "image")
+    assert "Dark-field image" in words(figure)
+    assert "grey: left out" in words(figure)
+    (axes,) = named(figure, "rotation")
+    (bar,) = (artist for artist in axes.get_children() if isinstance(artist, ScaleBar))
+    assert bar.scale_formatter(0, "").endswith("px")
+    box, page = axes.get_position(), figure.get_size_inches()
+    assert box.height * page[1] / (box.width * page[0]) == pytest.approx(12 / 20)
+    assert {path.name for path in save_figures(made, tmp_path / "out", dpi=60)} >= {"figure2.png", "figure2.svg"}
+
+
+def test_the_numbers_come_from_the_metrics(run: Run, page: Figure) -> None:
+    (axes,) = named(page, "latent_1")
+    assert f"r = {run.metrics['pearson_r'][0]:.2f}" in [text.get_text() for text in axes.texts]
+    assert "error 1.2°, offset 11°" in words(page)
+
+
+def test_agreement_turns_by_sign_and_offset(run: Run) -> None:
+    figure = agreement(run)
+    (axes,) = named(figure, "rotation")
+    counts = np.ma.filled(np.ma.asarray(axes.collections[0].get_array()).reshape(72, 72), 0)
+    near = sum(np.trace(counts, offset) for offset in (-72 + 1, -1, 0, 1, 72 - 1))
+    assert near > 0.98 * counts.sum() > 0
+    assert len(named(figure, "latent_1")) == len(named(figure, "latent_2")) == 1
+
+
+def test_files_are_written_and_the_same_each_time(run: Run, tmp_path: Path) -> None:
+    first = save_figures(run, tmp_path / "a", dpi=60)
+    names = ["figure1", "agreement", "learning_curves"]
+    assert [path.name for path in first] == [f"{name}.{ending}" for name in names for ending in ("png", "svg")]
+    second = save_figures(run, tmp_path / "b", dpi=60)
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
+    assert ">COM magnitude</text>" in first[1].read_text(encoding="utf-8")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        save_figures(run, tmp_path / "file")
+
+
+def test_figures_go_into_an_unfinished_run(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "run", finish=False)
+    made.write_history({"total": []})
+    assert "not trained" in [text.get_text() for axes in learning_curves(made).axes for text in axes.texts]
+    save_figures(made, dpi=50)
+    made.finish()
+    assert (tmp_path / "run" / "figures" / "figure1.png").exists()
+
+
+def test_extent_puts_positions_at_pixel_centres() -> None:
+    assert scan_extent((3, 4), (2.0, 1.0)) == (-0.5, 3.5, 5.0, -1.0)
+    assert scan_extent((3, 4), None) == (-0.5, 3.5, 2.5, -0.5)
+
+
+@pytest.mark.parametrize(("value", "nice"), [(1.0, 1.0), (4.9, 2.0), (5.0, 5.0), (73.0, 50.0), (0.3, 0.2)])
+def test_nice_numbers(value: float, nice: float) -> None:
+    assert nice_number(value) == pytest.approx(nice)
+
+
+def test_tidy_numbers_have_a_true_minus() -> None:
+    assert [tidy_number(v) for v in (-1.5, 0.0, -1e-12, 2.0)] == ["−1.5", "0", "0", "2"]
+
+
+def test_nothing_learned_still_draws(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "run", n_latent=1, shape=(8, 8), finish=False)
+    empty = {name: np.full_like(getattr(made.embedding, name), np.nan) for name in ("latents", "angle")}
+    made.write_embedding(replace(made.embedding, **empty), made.manifold, made.manifold_latents)
+    made.write_metrics({"pearson_r": [np.nan], "angle_offset_deg": None})
+    assert len(save_figures(made, dpi=50)) == 6

@@ -1,0 +1,330 @@
+"""Opening and saving data sets: round trips, lazy reading, and damaged files that end in one clear line."""
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import dask.array as da
+import h5py
+import numpy as np
+import pytest
+import zarr
+from rsciio.hspy import file_writer
+
+from stemvane.calibration import Calibration
+from stemvane.dataset import Dataset4D, ScanAtoms
+from stemvane.errors import DataError, FileFormatError, StemvaneError
+from stemvane.sources.files import open_dataset, save_dataset
+
+ROTAVIRUS = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
+MERLIN = ROTAVIRUS.with_name("merlin_navigation4x2.mib")
+CALIBRATION = Calibration(
+    scan_step=(0.2, 0.3), pixel_size=(1.0, 1.5), optical_axis=(3.2, 4.1), convergence_semiangle=31, energy=60e3
+)
+
+
+@pytest.fixture
+def patterns():
+    return np.random.default_rng(0).poisson(5.0, (5, 7, 8, 10)).astype(np.uint16)
+
+
+@pytest.fixture
+def dataset(patterns):
+    atoms = ScanAtoms(np.array([6, 14]), np.array([[0.5, 1.0], [2.0, 3.0]]), np.zeros(2), labels=("graphene", "dopant"))
+    return Dataset4D.from_array(
+        patterns,
+        calibration=CALIBRATION,
+        name="small",
+        expectation=np.full(patterns.shape, 5.0, np.float32),
+        atoms=atoms,
+        image=np.arange(35.0).reshape(5, 7),
+        metadata={"electrons_per_pattern": np.float64(400.0), "words": ("a", "b"), "path": Path("x"), "nan": np.nan},
+    )
+
+
+def axes(names=("scan_y", "scan_x", "k_y", "k_x"), sizes=(5, 7, 8, 10), navigate=(True, True, False, False), **changes):
+    units = {"scan_y": "nm", "scan_x": "nm", "k_y": "mrad", "k_x": "mrad", **changes}
+    scales = {"scan_y": 0.02, "scan_x": 0.03, "k_y": 1.0, "k_x": 1.5}
+    return [
+        {
+            "_type": "UniformDataAxis",
+            "name": n,
+            "units": units[n],
+            "navigate": nav,
+            "size": s,
+            "scale": scales[n],
+            "offset": 0.0,
+        }
+        for n, s, nav in zip(names, sizes, navigate, strict=True)
+    ]
+
+
+def write_hspy(path, data, axes, tem=None, title="a scan"):
+    metadata = {"General": {"title": title}, "Signal": {"signal_type": ""}}
+    if tem:
+        metadata["Acquisition_instrument"] = {"TEM": tem}
+    signal = {"data": data, "axes": axes, "metadata": metadata, "original_metadata": {}, "tmp_parameters": {}}
+    signal |= {"learning_results": {}, "attributes": {"_lazy": False, "ragged": data.dtype == object}, "models": {}}
+    package = {"package": "test", "package_version": "0"}
+    file_writer(str(path), {**signal, "package_info": package}, show_progressbar=False)
+    return path
+
+
+def complaint(path, error=StemvaneError):
+    with pytest.raises(error) as info:
+        open_dataset(path)
+    message = str(info.value)
+    assert "\n" not in message
+    assert str(path) in message
+    assert len(message.split(";")) >= 2, "trouble and cure"
+    return message
+
+
+def test_zarr_round_trip(tmp_path, dataset, patterns):
+    calls = []
+    path = save_dataset(dataset, tmp_path / "new" / "a.zarr", progress=lambda done, total: calls.append((done, total)))
+    again = open_dataset(path)
+    np.testing.assert_array_equal(again.data.compute(), patterns)
+    np.testing.assert_array_equal(again.expectation.compute(), 5.0)
+    np.testing.assert_array_equal(again.image, dataset.image)
+    np.testing.assert_array_equal(again.atoms.positions, dataset.atoms.positions)
+    assert again.data.dtype == np.uint16
+    assert again.atoms.labels == ("graphene", "dopant")
+    assert again.calibration == CALIBRATION
+    assert (again.name, again.path) == ("small", path)
+    assert again.metadata == {"electrons_per_pattern": 400.0, "words": ["a", "b"], "path": "x", "nan": None}
+    assert calls[-1] == (35, 35)
+    assert os.listdir(path.parent) == ["a.zarr"]
+
+
+def test_zarr_says_its_conventions_in_words(tmp_path, dataset):
+    attrs = zarr.open_group(save_dataset(dataset, tmp_path / "a.zarr"), mode="r").attrs
+    assert attrs["format"] == "stemvane-dataset"
+    assert attrs["format_version"] == 1
+    assert "mean position minus the optical axis" in attrs["conventions"]
+    assert [axis["name"] for axis in attrs["axes"]] == ["scan_y", "scan_x", "k_y", "k_x"]
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", ">u2", "int32", "float16", ">f4", "float64"])
+@pytest.mark.parametrize("chunks", [(1, 1, 8, 10), (2, 3, 8, 10), (5, 7, 4, 10)])
+def test_any_number_type_and_chunking(tmp_path, patterns, dtype, chunks):
+    array = (patterns % 3).astype(dtype)
+    path = save_dataset(Dataset4D.from_array(da.from_array(array, chunks=chunks)), tmp_path / "a.zarr")
+    np.testing.assert_array_equal(open_dataset(path).data.compute(), array)
+
+
+def test_data_and_expectation_are_computed_together_and_once(tmp_path):
+    computed = []
+
+    def make(block_info=None):
+        computed.append(block_info[None]["chunk-location"])
+        return np.ones(block_info[None]["chunk-shape"])
+
+    truth = da.map_blocks(make, chunks=((3, 2), (4, 3), (8,), (8,)), dtype=float, meta=np.empty((0, 0, 0, 0)))
+    save_dataset(Dataset4D.from_array(truth * 2, expectation=truth), tmp_path / "a.zarr")
+    assert sorted(computed) == [(0, 0, 0, 0), (0, 1, 0, 0), (1, 0, 0, 0), (1, 1, 0, 0)]
+
+
+def test_lazy_data_can_be_sent_and_sliced(tmp_path, dataset, patterns):
+    for path in (save_dataset(dataset, tmp_path / "a.zarr"), write_hspy(tmp_path / "a.hspy", patterns, axes())):
+        data = pickle.loads(pickle.dumps(open_dataset(path).data))
+        np.testing.assert_array_equal(data[::-2, 1:6:3].compute(), patterns[::-2, 1:6:3])
+        np.testing.assert_array_equal(data[[3, 1], 2].compute(), patterns[[3, 1], 2])
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    def fail(block):
+        raise DataError("no pattern; look")
+
+    broken = da.map_blocks(fail, da.ones((4, 4, 8, 8)), dtype=float, meta=np.empty((0, 0, 0, 0)))
+    with pytest.raises(DataError, match="no pattern"):
+        save_dataset(Dataset4D.from_array(broken), tmp_path / "a.zarr")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_killed_write_is_no_data_set(tmp_path, dataset, patterns):
+    partial = tmp_path / ".a.zarr.partial"
+    group = zarr.open_group(partial, mode="w")
+    group.create_array("data", data=patterns)
+    complaint(partial, FileFormatError)
+    path = save_dataset(dataset, tmp_path / "a.zarr")
+    assert os.listdir(tmp_path) == [path.name]
+
+
+def test_overwrite(tmp_path, dataset, patterns):
+    path = save_dataset(dataset, tmp_path / "a.zarr")
+    with pytest.raises(FileFormatError, match=r"exists already.*--overwrite"):
+        save_dataset(dataset, path)
+    again = open_dataset(path)
+    # onto the very folder that its patterns are read from
+    save_dataset(Dataset4D.from_array(again.data + 1, name="more"), path, overwrite=True)
+    np.testing.assert_array_equal(open_dataset(path).data.compute(), patterns + 1)
+    assert open_dataset(path).name == "more"
+    assert os.listdir(tmp_path) == ["a.zarr"]
+
+
+def test_never_replaces_what_is_not_ours(tmp_path, dataset):
+    mine = tmp_path / "home.zarr"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("words")
+    with pytest.raises(FileFormatError, match="left alone"):
+        save_dataset(dataset, mine, overwrite=True)
+    with pytest.raises(FileFormatError, match=r"ends in \.zarr"):
+        save_dataset(dataset, tmp_path / "a.hspy")
+    (tmp_path / "file").write_text("words")
+    with pytest.raises(FileFormatError, match="cannot be written"):
+        save_dataset(dataset, tmp_path / "file" / "a.zarr")
+    assert (mine / "thesis.txt").read_text() == "words"
+
+
+def test_hspy(tmp_path, patterns):
+    path = write_hspy(tmp_path / "a.hspy", patterns, axes(), {"beam_energy": 60.0, "convergence_angle": 31.0})
+    dataset = open_dataset(path)
+    np.testing.assert_array_equal(dataset.data.compute(), patterns)
+    assert dataset.name == "a scan"
+    known = dataset.calibration
+    assert known.scan_step == pytest.approx((0.2, 0.3))
+    assert known.pixel_size == (1.0, 1.5)
+    assert (known.energy, known.convergence_semiangle) == (60e3, 31.0)
+    assert known.optical_axis is None
+    path.rename(path.with_suffix(".renamed"))
+    assert open_dataset(path.with_suffix(".renamed")).shape == patterns.shape
+
+
+def test_hspy_axes_are_turned(tmp_path, patterns):
+    turned = np.ascontiguousarray(patterns.transpose(2, 0, 3, 1))
+    order = axes(("k_y", "scan_y", "k_x", "scan_x"), (8, 5, 10, 7), (False, True, False, True))
+    dataset = open_dataset(write_hspy(tmp_path / "a.hspy", turned, order))
+    np.testing.assert_array_equal(dataset.data.compute(), patterns)
+    assert dataset.data.chunksize[2:] == (8, 10)
+    assert dataset.calibration.pixel_size == (1.0, 1.5)
+    assert dataset.calibration.scan_step == pytest.approx((0.2, 0.3))
+
+
+def test_hspy_reciprocal_axes_and_look_alike_units(tmp_path, patterns):
+    ours = axes(scan_y="\N{ANGSTROM SIGN}", scan_x="Å", k_y="1/nm", k_x="1/nm")
+    calibration = open_dataset(write_hspy(tmp_path / "a.hspy", patterns, ours, {"beam_energy": 60.0})).calibration
+    assert calibration.scan_step == pytest.approx((0.02, 0.03))
+    assert calibration.pixel_size == pytest.approx((4.8661, 1.5 * 4.8661), rel=1e-4)
+    unknown = axes(k_y="<undefined>", k_x="<undefined>")
+    assert open_dataset(write_hspy(tmp_path / "b.hspy", patterns, unknown)).calibration.pixel_size is None
+
+
+def test_hspy_of_wrong_dimensions(tmp_path, patterns):
+    path = write_hspy(tmp_path / "a.hspy", patterns[0], axes()[1:])
+    assert "3 axes" in complaint(path, DataError)
+    path = write_hspy(tmp_path / "b.hspy", patterns, axes(navigate=(True, False, False, False)))
+    assert "transpose" in complaint(path, DataError)
+    assert "complex" in complaint(write_hspy(tmp_path / "c.hspy", patterns + 0j, axes()), DataError)
+    path = write_hspy(tmp_path / "d.hspy", patterns, axes())
+    write_hspy(tmp_path / "e.hspy", patterns + 1, axes(), title="another")
+    with h5py.File(path, "a") as file, h5py.File(tmp_path / "e.hspy") as other:
+        other.copy("Experiments/another", file["Experiments"])
+    assert "2 scans" in complaint(path, DataError)
+
+
+def test_ragged_hspy(tmp_path):
+    path = tmp_path / "ragged.hspy"
+    with h5py.File(path, "w") as file:
+        file.attrs["file_format"] = "HyperSpy"
+        file.create_dataset("Experiments/a/data", (5, 7, 1, 1), dtype=h5py.vlen_dtype(np.uint8))
+    assert "ragged" in complaint(path, DataError)
+    with h5py.File(path, "w") as file:
+        file.attrs["file_format"] = "HyperSpy"
+        file.create_dataset("Experiments/a/data", data=np.array([pickle.dumps("x")] * 4))
+    complaint(path, DataError)
+
+
+def damaged(kind, folder, patterns, dataset):
+    path = folder / kind
+    if kind == "truncated.hspy":
+        whole = write_hspy(folder / "whole.hspy", patterns, axes()).read_bytes()
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "magic only.hspy":
+        path.write_bytes(b"\x89HDF\r\n\x1a\n")
+    elif kind == "wrong magic.hspy":
+        path.write_bytes(b"no hdf5 here" * 100)
+    elif kind == "empty.hspy":
+        path.touch()
+    elif kind == "folder.hspy":
+        path.mkdir()
+    elif kind == "other.h5":
+        with h5py.File(path, "w") as file:
+            file["data"] = patterns
+    elif kind == "hollow.hspy":
+        with h5py.File(path, "w") as file:
+            file.attrs["file_format"] = b"HyperSpy"
+    elif kind == "no axes.hspy":
+        with h5py.File(path, "w") as file:
+            file.attrs["file_format"] = "HyperSpy"
+            file.create_dataset("Experiments/a/data", data=patterns, chunks=(1, 1, 8, 10))
+    elif kind == "other.zarr":
+        zarr.open_group(path, mode="w").create_array("data", data=patterns)
+    elif kind == "old.zarr":
+        zarr.open_group(path, mode="w", zarr_format=2)
+    else:
+        save_dataset(dataset, path)
+        damage_zarr(kind, path)
+    return path
+
+
+def damage_zarr(kind, path):
+    head = path / "zarr.json"
+    values = json.loads(head.read_text())
+    if kind == "newer.zarr":
+        values["attributes"]["format_version"] = 2
+    elif kind == "no calibration.zarr":
+        del values["attributes"]["calibration"]
+    elif kind == "bad calibration.zarr":
+        values["attributes"]["calibration"]["energy"] = "sixty"
+    elif kind == "no data.zarr":
+        shutil.rmtree(path / "data")
+    elif kind == "no chunk.zarr":
+        next(p for p in (path / "data").rglob("*") if p.is_file() and p.name != "zarr.json").unlink()
+    head.write_text("{" if kind == "bad json.zarr" else json.dumps(values))
+
+
+HDF5 = ["truncated", "magic only", "wrong magic", "empty", "folder", "hollow", "no axes"]
+ZARR = ["other", "old", "newer", "no calibration", "bad calibration", "no data", "no chunk", "bad json"]
+
+
+@pytest.mark.parametrize("kind", [f"{n}.hspy" for n in HDF5] + ["other.h5"] + [f"{n}.zarr" for n in ZARR] + ["missing"])
+def test_damaged_files_end_in_one_line(tmp_path, patterns, dataset, kind):
+    complaint(damaged(kind, tmp_path, patterns, dataset) if kind != "missing" else tmp_path / "missing.hspy")
+
+
+def test_damage_within_a_chunk_is_told_when_it_is_read(tmp_path, dataset):
+    path = save_dataset(dataset, tmp_path / "a.zarr")
+    chunk = next(p for p in (path / "data").rglob("*") if p.is_file() and p.name != "zarr.json")
+    chunk.write_bytes(b"\0" * 100)
+    opened = open_dataset(path)
+    with pytest.raises(FileFormatError, match="damaged") as info:
+        opened.data.compute()
+    assert "\n" not in str(info.value)
+
+
+def test_no_permission(tmp_path, patterns, monkeypatch):
+    # root may read everything, so the refusal is played
+    def refuse(self, mode="r"):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    path = write_hspy(tmp_path / "a.hspy", patterns, axes())
+    monkeypatch.setattr(Path, "open", refuse)
+    assert "Permission denied" in complaint(path, FileFormatError)
+
+
+@pytest.mark.skipif(not ROTAVIRUS.exists(), reason="the recorded rotavirus scan is not beside the repository")
+def test_rotavirus():
+    dataset = open_dataset(ROTAVIRUS)
+    assert dataset.shape == (127, 127, 64, 64)
+    assert dataset.calibration.energy == 300e3
+    assert dataset.calibration.scan_step == (31.25, 31.25)
+    assert dataset.calibration.convergence_semiangle == 1.03
+    assert max(np.prod(c) for c in [dataset.data.chunksize]) * 2 <= 2**24
+
+
+@pytest.mark.skipif(not MERLIN.exists(), reason="the Merlin file is not beside the repository")
+def test_a_format_that_is_not_read_yet_is_told():
+    assert "stemvane reads" in complaint(MERLIN, FileFormatError)

@@ -1,0 +1,214 @@
+"""The one pass over the raw data, against plain NumPy and against known shifts and turns."""
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemvane.calibration import Calibration
+from stemvane.config import MeasureConfig
+from stemvane.dataset import Dataset4D
+from stemvane.errors import CalibrationError, DataError
+from stemvane.measure import measure, standard_detectors
+from stemvane.measurements import Measurements
+from stemvane.polar import harmonics_of, turn
+from stemvane.virtual_detectors import VirtualDetector
+
+KNOWN = Calibration(optical_axis=(7.3, 8.1), disc_radius=4.0, pixel_size=(1.2, 1.5))
+DTYPES = ["bool", "uint8", "<u2", ">u2", "int32", "<i8", ">u4", "float16", "<f4", ">f4", ">f8"]
+
+
+def wrap(array, calibration=KNOWN, **more):
+    return Dataset4D.from_array(array, calibration=calibration, **more)
+
+
+def some_patterns(shape=(3, 4, 16, 18), seed=0):
+    return np.random.default_rng(seed).poisson(3.0, shape).astype(np.uint16)
+
+
+def reference(array, calibration, found):
+    """Maps and polar patterns in plain NumPy."""
+    data = np.asarray(array, np.float64)
+    total = data.sum((2, 3))
+    y, x = np.indices(data.shape[2:], dtype=float)
+    com_y = (data * (y - calibration.optical_axis[0])).sum((2, 3)) / total * calibration.pixel_size[0]
+    com_x = (data * (x - calibration.optical_axis[1])).sum((2, 3)) / total * calibration.pixel_size[1]
+    weights = found.grid.weights(data.shape[2:])
+    pixel = np.repeat(np.arange(y.size), np.diff(weights.indptr))
+    dense = np.zeros((y.size, found.grid.n_radial * found.grid.n_azimuthal))
+    dense[pixel, weights.sample] += weights.weight
+    polar = data.reshape(*data.shape[:2], -1) @ dense
+    return total, com_y, com_x, polar.reshape(*data.shape[:2], found.grid.n_radial, found.grid.n_azimuthal)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    dtype=st.sampled_from(DTYPES),
+    rows=st.integers(1, 3),
+    columns=st.integers(1, 4),
+    split=st.booleans(),
+    order=st.sampled_from(["C", "F"]),
+    seed=st.integers(0, 1000),
+)
+def test_equals_plain_numpy(dtype, rows, columns, split, order, seed):
+    array = np.array(some_patterns(seed=seed) % (2 if dtype == "bool" else 60), dtype=dtype, order=order)
+    chunks = (rows, columns, 5 if split else 16, 18)
+    found = measure(wrap(da.from_array(array, chunks=chunks)))
+    total, com_y, com_x, polar = reference(array, KNOWN, found)
+    np.testing.assert_allclose(found.maps["total"], total)
+    np.testing.assert_allclose(found.maps["com_y"], com_y, atol=1e-12)
+    np.testing.assert_allclose(found.maps["com_x"], com_x, atol=1e-12)
+    np.testing.assert_allclose(found.polar_patterns().reshape(polar.shape), polar, rtol=1e-5, atol=1e-6)
+    for detector in standard_detectors(KNOWN, (16, 18), MeasureConfig()):
+        signal = (array.astype(float) * detector.weights).sum((2, 3)) / total
+        np.testing.assert_allclose(found.maps[detector.name], signal, rtol=1e-9)
+    assert found.units["com_y"] == "mrad"
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (1.5, -2.25), (-3.0, 0.4)])
+def test_com_of_a_shifted_disc_is_the_shift(shift):
+    axis = (31.2, 30.7)
+    disc = VirtualDetector.disc("disc", (64, 64), (axis[0] + shift[0], axis[1] + shift[1]), 15.0).weights
+    found = measure(wrap(disc[None, None], Calibration(optical_axis=axis, disc_radius=15.0)))
+    # pixels cut by the edge count at their centres
+    np.testing.assert_allclose(found.com[0, 0], shift, atol=1e-3)
+    assert found.com_unit == "px"
+    assert found.com_magnitude[0, 0] == pytest.approx(np.hypot(*shift), abs=1e-3)
+
+
+def test_com_angles_are_counter_clockwise_on_the_screen():
+    bright = np.ones((1, 4, 16, 16))
+    bright[0, 0, :, 12:] += 5  # right
+    bright[0, 1, :4] += 5  # top
+    bright[0, 2, :, :4] += 5  # left
+    bright[0, 3, 12:] += 5  # bottom
+    found = measure(wrap(bright, Calibration(optical_axis=(7.5, 7.5), disc_radius=4.0)))
+    np.testing.assert_allclose(np.cos(np.deg2rad([0, 90, 180, 270]) - found.com_angle[0]), 1)
+
+
+def test_turned_patterns_turn_com_and_polar_patterns():
+    pattern = np.random.default_rng(0).random((20, 20))
+    scan = np.stack([np.rot90(pattern, n) for n in range(4)])[None]
+    found = measure(wrap(scan, Calibration(optical_axis=(9.5, 9.5), disc_radius=6.0)))
+    steps = np.diff(found.com_angle[0])
+    np.testing.assert_allclose(np.exp(1j * steps), 1j, atol=1e-9)
+    np.testing.assert_allclose(found.com_magnitude, found.com_magnitude[0, 0])
+    polar = found.polar_patterns()
+    quarter = found.grid.n_azimuthal // 4
+    for n in range(4):
+        np.testing.assert_allclose(polar[n], np.roll(polar[0], n * quarter, axis=-1), rtol=2e-5)
+    expected = turn(harmonics_of(polar[:1]), np.arange(4) * np.pi / 2)
+    np.testing.assert_allclose(harmonics_of(polar), expected, atol=1e-6)
+
+
+def test_virtual_images_are_fractions_of_the_total():
+    disc = VirtualDetector.disc("disc", (32, 32), (15.5, 15.5), 6.0).weights
+    ring = VirtualDetector.annulus("ring", (32, 32), (15.5, 15.5), 9.0, 12.0).weights
+    data = np.stack([disc, 3 * disc / disc.sum() + ring / ring.sum()])[None]
+    # between the radii lies more than a pixel's diagonal on either side, so that no pixel is shared
+    dataset = wrap(data, Calibration(optical_axis=(15.5, 15.5), disc_radius=7.5))
+    found = measure(dataset, config=MeasureConfig(adf_inner=1.0))
+    np.testing.assert_allclose(found.maps["bright_field"], [[1.0, 0.75]], rtol=1e-5)
+    np.testing.assert_allclose(found.maps["annular_dark_field"], [[0.0, 0.25]], atol=1e-5)
+    mask = np.zeros((32, 32))
+    mask[:, 16:] = 1
+    halves = measure(dataset, [VirtualDetector.from_mask("right", mask)])
+    np.testing.assert_allclose(halves.maps["right"], 0.5, rtol=1e-5)
+    assert set(halves.maps) == {"total", "com_y", "com_x", "right"}
+
+
+def test_streaming_equals_memory(tmp_path):
+    array = some_patterns((5, 7, 16, 18))
+    dataset = wrap(
+        da.from_array(array, chunks=(2, 3, 16, 18)), expectation=np.full(array.shape, 3.0), metadata={"seed": 1}
+    )
+    memory = measure(dataset)
+    calls = []
+    store = zarr.open_group(tmp_path / "measurements.zarr", mode="w")
+    streamed = measure(dataset, store=store, progress=lambda done, total: calls.append((done, total)))
+    np.testing.assert_array_equal(streamed.polar_patterns(), memory.polar_patterns())
+    assert isinstance(streamed.polar, zarr.Array)
+    assert calls[-1] == (70, 70)
+    assert calls == sorted(calls)
+    streamed.write(store)
+    again = Measurements.read(zarr.open_group(tmp_path / "measurements.zarr", mode="r"))
+    for one, other in ((again, memory), (again.expectation, memory.expectation)):
+        np.testing.assert_array_equal(one.polar_patterns(), other.polar_patterns())
+        assert set(one.maps) == set(other.maps)
+        for name in one.maps:
+            np.testing.assert_allclose(one.maps[name], other.maps[name], rtol=1e-6, atol=1e-6)
+    assert again.grid == memory.grid
+    assert again.calibration == memory.calibration
+
+
+def test_expectation_is_measured_too():
+    array = some_patterns()
+    found = measure(wrap(array, expectation=np.full(array.shape, 3.0)))
+    np.testing.assert_allclose(found.expectation.maps["total"], 3.0 * 16 * 18)
+    assert found.expectation.expectation is None
+
+
+def one_line(error, dataset, *args, **more):
+    with pytest.raises(error) as info:
+        measure(dataset, *args, **more)
+    assert "\n" not in str(info.value)
+    return str(info.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "NaN or infinity"), (-1.0, "negative")]
+)
+@pytest.mark.parametrize("pixel", [(0, 0), (8, 8), (15, 17)])
+def test_bad_values_are_told_with_their_scan_position(value, words, pixel):
+    array = some_patterns((5, 7, 16, 18)).astype(float)
+    array[3, 4][pixel] = value
+    message = one_line(DataError, wrap(da.from_array(array, chunks=(2, 3, 16, 18)), name="scan 7"))
+    assert "(3, 4)" in message
+    assert words in message
+    assert message.startswith("scan 7")
+
+
+def test_empty_patterns_are_told_with_their_scan_position():
+    array = some_patterns((5, 7, 16, 18))
+    array[2, 6] = 0
+    assert "(2, 6)" in one_line(DataError, wrap(array))
+    array[2, 1] = 0
+    message = one_line(DataError, wrap(array))
+    assert "(2, 1)" in message
+    assert "1 more" in message
+
+
+def test_a_negative_and_a_positive_value_that_cancel_are_told():
+    array = np.zeros((1, 1, 16, 18))
+    array[0, 0, 3, 3:5] = 1, -1
+    assert "negative" in one_line(DataError, wrap(array))
+    array[0, 0, 3, 3:5] = np.nan, -1
+    assert "NaN" in one_line(DataError, wrap(array))
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8), (2, 2, 2, 8, 8), (0, 4, 8, 8)])
+def test_wrong_shapes(shape):
+    with pytest.raises(DataError) as info:
+        wrap(np.ones(shape))
+    assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("dtype", [complex, object, "U3", "M8[s]"])
+def test_wrong_types(dtype):
+    with pytest.raises(DataError, match="real") as info:
+        wrap(np.zeros((2, 2, 8, 8), dtype))
+    assert "\n" not in str(info.value)
+
+
+def test_what_must_be_known():
+    array = some_patterns()
+    assert "survey" in one_line(CalibrationError, wrap(array, Calibration(disc_radius=4.0)))
+    assert "survey" in one_line(CalibrationError, wrap(array, Calibration(optical_axis=(7.0, 8.0))))
+    outside = Calibration(optical_axis=(70.0, 8.0), disc_radius=4.0)
+    assert "outside" in one_line(CalibrationError, wrap(array, outside))
+    alien = [VirtualDetector.total((4, 4))]
+    assert "(4, 4)" in one_line(DataError, wrap(array), alien)
+    with pytest.raises(DataError):
+        VirtualDetector("nan", np.full((4, 4), np.nan))

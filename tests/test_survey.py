@@ -1,0 +1,179 @@
+"""The survey: disc, axis, bad pixels and beam shift from a strided look, against known truth."""
+
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from stemvane.calibration import Calibration
+from stemvane.config import SurveyConfig
+from stemvane.dataset import Dataset4D
+from stemvane.disc import find_disc
+from stemvane.errors import CalibrationError
+from stemvane.sources.files import open_dataset
+from stemvane.survey import bad_pixels, survey
+from stemvane.virtual_detectors import VirtualDetector
+
+ROTAVIRUS = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
+
+
+def disc_pattern(n, axis, radius, aspect=1.0, floor=1e-3):
+    pattern = VirtualDetector.disc("disc", (n, n), axis, radius, aspect).weights + floor
+    return pattern / pattern.sum()
+
+
+def counted(pattern, dose, scan=(8, 8), seed=0):
+    return (
+        np.random.default_rng(seed).poisson(np.broadcast_to(pattern * dose, (*scan, *pattern.shape))).astype(np.uint16)
+    )
+
+
+@pytest.mark.parametrize("dose", [2000, 100_000])
+@pytest.mark.parametrize(("n", "radius"), [(32, 4.0), (64, 15.03), (128, 60.0)])
+@pytest.mark.parametrize("aspect", [1.0, 1.3])
+def test_disc_to_a_tenth_of_a_pixel(n, radius, dose, aspect):
+    axis = (0.5 * n - 0.5 + 0.37, 0.5 * n - 0.5 - 0.21)
+    data = counted(disc_pattern(n, axis, radius, aspect), dose, scan=(16, 16))
+    found = survey(Dataset4D.from_array(data, calibration=Calibration(pixel_size=(aspect, 1.0))))
+    assert found.disc_found
+    assert found.disc_centre == pytest.approx(axis, abs=0.1)
+    assert found.disc_radius == pytest.approx(radius, abs=0.1)
+    assert found.counts_mean == pytest.approx(dose, rel=0.01)
+    assert len(found.hot_pixels) == len(found.dead_pixels) == 0
+    assert not found.notes
+
+
+def test_disc_cut_by_the_edge_of_the_detector():
+    found = find_disc(disc_pattern(64, (14.2, 31.4), 20.0))
+    assert found.centre == pytest.approx((14.2, 31.4), abs=0.1)
+    assert found.radius == pytest.approx(20.0, abs=0.1)
+
+
+def test_disc_with_uneven_levels_and_side_discs():
+    _, x = np.indices((96, 96))
+    pattern = disc_pattern(96, (47.3, 48.1), 14.0) * (1 + 0.01 * (x - 48)) + 0.05 * disc_pattern(96, (47.3, 83.0), 14.0)
+    found = find_disc(pattern)
+    assert found.centre == pytest.approx((47.3, 48.1), abs=0.1)
+    assert found.radius == pytest.approx(14.0, abs=0.1)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.1, 10.0, 1000.0])
+def test_no_disc_in_flat_patterns(level):
+    found = survey(Dataset4D.from_array(counted(np.full((64, 64), 1.0), level)))
+    assert not found.disc_found
+    assert any("no bright-field disc" in note for note in found.notes)
+    with pytest.raises(CalibrationError, match=r"optical_axis is unknown; give optical_axis") as info:
+        found.completed(Calibration())
+    assert "\n" not in str(info.value)
+    with pytest.raises(CalibrationError, match="disc_radius"):
+        found.completed(Calibration(optical_axis=(31.5, 31.5)))
+    known = Calibration(optical_axis=(31.5, 31.5), disc_radius=10)
+    assert found.completed(known) == known
+
+
+def test_no_disc_in_a_slope():
+    _, x = np.indices((64, 64), dtype=float)
+    assert find_disc(1 + x / 64) is None
+    assert find_disc(np.ones((64, 64))) is None
+
+
+def test_completed_fills_only_what_is_missing():
+    data = counted(disc_pattern(64, (31.2, 30.6), 15.0), 20_000)
+    found = survey(Dataset4D.from_array(data))
+    assert found.completed(Calibration()).disc_radius == found.disc_radius
+    assert found.completed(Calibration()).pixel_size is None
+    full = found.completed(Calibration(convergence_semiangle=30.0, energy=60e3))
+    assert full.pixel_size == pytest.approx((2.0, 2.0), rel=0.01)
+    assert full.optical_axis == found.disc_centre
+    assert full.energy == 60e3
+    angles = found.completed(Calibration(convergence_semiangle=30.0, pixel_size=(2.5, 3.0), optical_axis=(31.0, 31.0)))
+    assert angles.disc_radius == 10.0
+    assert angles.optical_axis == (31.0, 31.0)
+    known = Calibration(disc_radius=14.0, convergence_semiangle=28.0)
+    assert found.completed(known).disc_radius == 14.0
+    assert found.completed(known).pixel_size == (2.0, 2.0)
+
+
+def test_contradictions_are_noted():
+    data = counted(disc_pattern(64, (31.2, 30.6), 15.0), 20_000)
+    wrong = Calibration(convergence_semiangle=30.0, pixel_size=(3.0, 3.0), optical_axis=(20.0, 20.0))
+    notes = survey(Dataset4D.from_array(data, calibration=wrong)).notes
+    assert any("calibration says 10.00 px" in note for note in notes)
+    assert any("calibration says (20.00, 20.00) px" in note for note in notes)
+
+
+def test_hot_and_dead_pixels():
+    data = counted(disc_pattern(64, (31.2, 30.6), 15.0), 20_000)
+    hot, dead = [(3, 4), (30, 31), (30, 32), (0, 63)], [(28, 29), (35, 22)]
+    for y, x in hot:
+        data[:, :, y, x] += 200
+    for y, x in dead:
+        data[:, :, y, x] = 0
+    found = survey(Dataset4D.from_array(data))
+    assert sorted(map(tuple, found.hot_pixels.tolist())) == sorted(hot)
+    assert sorted(map(tuple, found.dead_pixels.tolist())) == sorted(dead)
+    assert found.disc_centre == pytest.approx((31.2, 30.6), abs=0.1)
+    assert found.disc_radius == pytest.approx(15.0, abs=0.1)
+    assert found.pixel_max >= 200
+
+
+@pytest.mark.parametrize("radius", [2.0, 3.0, 4.5, 8.3])
+def test_edges_of_small_discs_are_no_bad_pixels(radius):
+    for shift in np.random.default_rng(0).uniform(-0.5, 0.5, (20, 2)):
+        pattern = disc_pattern(32, tuple(16 + shift), radius)
+        hot, dead = bad_pixels(pattern, np.zeros_like(pattern))
+        assert len(hot) == len(dead) == 0
+
+
+def test_beam_shift():
+    rng = np.random.default_rng(1)
+    scan = (12, 15)
+    data = np.empty((*scan, 48, 48), np.uint16)
+    for y, x in np.ndindex(scan):
+        across, down = x / 14 - 0.5, y / 11 - 0.5
+        axis = (23.5 + 0.8 * down - 0.3 * across, 23.2 + 0.5 * down + 1.2 * across)
+        data[y, x] = rng.poisson(20_000 * disc_pattern(48, axis, 12.0))
+    data[3, 4] = rng.poisson(20_000 * disc_pattern(48, (28.0, 28.0), 12.0))
+    found = survey(Dataset4D.from_array(data))
+    assert found.beam_shift_along_y == pytest.approx((0.8, 0.5), abs=0.05)
+    assert found.beam_shift_along_x == pytest.approx((-0.3, 1.2), abs=0.05)
+
+
+def test_damaged_patterns_are_noted_and_do_not_stop_it():
+    data = counted(disc_pattern(64, (31.2, 30.6), 15.0), 20_000).astype(float)
+    data[1, 1, 5, 5] = np.nan
+    data[2, 2] = 0
+    data[3, 3, 0, 0] = -1
+    found = survey(Dataset4D.from_array(data))
+    assert found.disc_centre == pytest.approx((31.2, 30.6), abs=0.1)
+    assert found.counts_min == 0
+    assert [note.split()[0] for note in found.notes] == ["1", "1", "1"]
+    nothing = survey(Dataset4D.from_array(np.full((4, 4, 16, 16), np.nan)))
+    assert not nothing.disc_found
+    assert np.isnan(nothing.counts_mean)
+
+
+@pytest.mark.parametrize("scan", [(1, 1), (1, 900), (64, 64), (127, 127), (300, 4)])
+def test_looks_at_regular_strides(scan):
+    seen = []
+
+    def make(block_info=None):
+        seen.append(1)
+        return np.broadcast_to(disc_pattern(16, (7.5, 7.5), 4.0), block_info[None]["chunk-shape"])
+
+    chunks = tuple((1,) * n for n in scan)
+    data = da.map_blocks(make, chunks=(*chunks, (16,), (16,)), dtype=float, meta=np.empty((0, 0, 0, 0)))
+    found = survey(Dataset4D.from_array(data), SurveyConfig(n_frames=64))
+    assert min(scan[0] * scan[1], 40) <= found.n_frames <= 110
+    assert len(seen) == found.n_frames
+
+
+@pytest.mark.skipif(not ROTAVIRUS.exists(), reason="the recorded rotavirus scan is not beside the repository")
+def test_rotavirus():
+    dataset = open_dataset(ROTAVIRUS)
+    found = survey(dataset)
+    assert found.disc_centre == pytest.approx((31.1, 31.6), abs=0.3)
+    assert found.disc_radius == pytest.approx(15.1, abs=0.3)
+    assert found.counts_mean == pytest.approx(91_000, rel=0.02)
+    assert found.completed(dataset.calibration).disc_radius == pytest.approx(15.125, abs=0.01)
