@@ -94,7 +94,7 @@ def make_run(
         calibration=Calibration(
             scan_step=step if known_step else None, optical_axis=axis, disc_radius=0.47 * grid.outer
         ),
-        detector_shape=detector,
+        mean_pattern=np.ones(detector),
         atoms=specimen if atoms else None,
         metadata={"noiseless": True},
     )

@@ -277,6 +277,8 @@ def damage_zarr(kind, path):
         values["attributes"]["format_version"] = 2
     elif kind == "no calibration.zarr":
         del values["attributes"]["calibration"]
+    elif kind == "impossible calibration.zarr":
+        values["attributes"]["calibration"]["energy"] = -60e3
     elif kind == "bad calibration.zarr":
         values["attributes"]["calibration"]["energy"] = "sixty"
     elif kind == "no data.zarr":
@@ -287,7 +289,17 @@ def damage_zarr(kind, path):
 
 
 HDF5 = ["truncated", "magic only", "wrong magic", "empty", "folder", "hollow", "no axes"]
-ZARR = ["other", "old", "newer", "no calibration", "bad calibration", "no data", "no chunk", "bad json"]
+ZARR = [
+    "other",
+    "old",
+    "newer",
+    "no calibration",
+    "bad calibration",
+    "impossible calibration",
+    "no data",
+    "no chunk",
+    "bad json",
+]
 
 
 @pytest.mark.parametrize("kind", [f"{n}.hspy" for n in HDF5] + ["other.h5"] + [f"{n}.zarr" for n in ZARR] + ["missing"])

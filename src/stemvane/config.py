@@ -139,7 +139,7 @@ class TrainingConfig(_Section):
 class CompareConfig(_Section):
     """How the embedding is compared with the centre of mass."""
 
-    invariance_angles: int = Field(4, ge=0, description="random angles for the invariance test; 0 leaves it out")
+    n_turned: int = Field(256, ge=0, description="patterns turned by random angles to test invariance; 0 leaves it out")
 
 
 class FiguresConfig(_Section):

@@ -239,14 +239,13 @@ def as_lazy(array: ArrayLike | da.Array, name: str) -> da.Array:
     DataError
         If the array is not a real, non-empty array with four axes.
     """
-    lazy = array if isinstance(array, da.Array) else None
-    plain = None if lazy is not None else np.asanyarray(array)
-    _require_4d(lazy if lazy is not None else plain, name)
-    if lazy is None:
-        return da.from_array(plain, chunks=_chunks(plain.shape, plain.dtype), name=False)
-    if lazy.chunksize[2:] != lazy.shape[2:]:
-        lazy = lazy.rechunk(_chunks(lazy.shape, lazy.dtype))
-    return lazy
+    if not isinstance(array, da.Array):
+        plain: NDArray[Any] = np.asanyarray(array)
+        _require_4d(plain, name)
+        lazy: da.Array = da.from_array(plain, chunks=_chunks(plain.shape, plain.dtype), name=False)
+        return lazy
+    _require_4d(array, name)
+    return array if array.chunksize[2:] == array.shape[2:] else array.rechunk(_chunks(array.shape, array.dtype))
 
 
 def _chunks(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int, int]:

@@ -99,7 +99,7 @@ class HarmonicBasis:
         if len(polar) < 2:
             raise DataError(f"{len(polar)} patterns are too few to learn from; widen the mask or take a larger scan")
         mean = polar.mean(axis=0, dtype=np.float64)
-        background = harmonics_of(mean)
+        background = np.asarray(harmonics_of(mean), dtype=np.complex128)
         ring = mean.mean(axis=1)
         weights = grid.weights(measurements.detector_shape)
         counting = grid.noise_covariance(weights, ring)
@@ -128,8 +128,8 @@ class HarmonicBasis:
         return cls(
             orders=orders,
             scale=scale,
-            analysis=np.array([direction[2] for direction in kept]) * scale[:, None],
-            synthesis=np.array([direction[3] for direction in kept]) / scale[:, None],
+            analysis=np.array([direction[2] for direction in kept], np.complex128) * scale[:, None],
+            synthesis=np.array([direction[3] for direction in kept], np.complex128) / scale[:, None],
             background=background,
             n_azimuthal=grid.n_azimuthal,
             noise=float(np.sqrt(gain)),
@@ -192,7 +192,8 @@ class HarmonicBasis:
         for order in np.unique(self.orders):
             at = np.flatnonzero(self.orders == order)
             x[:, order] = features[:, at] @ self.synthesis[at]
-        return polar_from(x + self.background if background else x, self.n_azimuthal)
+        whole = x + self.background if background else x
+        return np.asarray(polar_from(whole, self.n_azimuthal), dtype=np.float64)
 
 
 def turned(

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, BloscShuffle
 
 from stemvane.calibration import Calibration
 from stemvane.config import MeasureConfig
@@ -162,17 +163,18 @@ def _one_pass(
             shape=shape,
             dtype=np.float32,
             chunks=(rows, columns, *shape[2:]),
-            compressors=zarr.codecs.BloscCodec(cname="lz4", shuffle=zarr.codecs.BloscShuffle.bitshuffle),
+            compressors=BloscCodec(cname="lz4", shuffle=BloscShuffle.bitshuffle),
             overwrite=True,
         )
         polar.attrs["unit"] = "intensity per pixel area"
-    done = 0
+    done, pattern_sum = 0, np.zeros(dataset.detector_shape)
     for top, height in zip(_starts(data.chunks[0]), data.chunks[0], strict=True):
         for left, width in zip(_starts(data.chunks[1]), data.chunks[1], strict=True):
             block = np.asarray(data[top : top + height, left : left + width].compute())
             part = (slice(top, top + height), slice(left, left + width))
             block_sums, block_polar, lowest = _apply(block, dense, weights, grid)
             _require_patterns(block_sums[:, 0], lowest, (top, left), width, dataset.name)
+            pattern_sum += block.sum(axis=(0, 1), dtype=np.float64)
             sums[part] = block_sums.reshape(height, width, -1)
             polar[part] = block_polar.reshape(height, width, *shape[2:])
             done += height * width
@@ -190,8 +192,8 @@ def _one_pass(
         units=units,
         polar=polar,
         grid=grid,
+        mean_pattern=pattern_sum / dataset.n_patterns,
         calibration=calibration,
-        detector_shape=dataset.detector_shape,
         name=dataset.name,
         atoms=dataset.atoms,
         image=dataset.image,

@@ -31,10 +31,10 @@ class Measurements:
         Polar patterns, mean intensity per pixel area.
     grid : PolarGrid
         Where the polar samples lie on the detector.
+    mean_pattern : ndarray of float, shape (k_y, k_x)
+        Mean of all patterns, on the detector's pixels.
     calibration : Calibration
         Of the data set, completed by what the survey found.
-    detector_shape : tuple of int
-        Detector pixels ``(k_y, k_x)``.
     name : str
         Name of the data set.
     atoms : ScanAtoms, optional
@@ -51,8 +51,8 @@ class Measurements:
     units: Mapping[str, str]
     polar: Any
     grid: PolarGrid
+    mean_pattern: NDArray[np.floating[Any]]
     calibration: Calibration
-    detector_shape: tuple[int, int]
     name: str = "dataset"
     atoms: ScanAtoms | None = None
     image: NDArray[np.floating[Any]] | None = None
@@ -64,6 +64,17 @@ class Measurements:
         """Numbers of probe positions ``(scan_y, scan_x)``."""
         rows, columns = self.maps["total"].shape
         return rows, columns
+
+    @property
+    def detector_shape(self) -> tuple[int, int]:
+        """Numbers of detector pixels ``(k_y, k_x)``."""
+        rows, columns = self.mean_pattern.shape
+        return rows, columns
+
+    @property
+    def noiseless(self) -> bool:
+        """Whether the source says that the patterns are free of noise."""
+        return bool(self.metadata.get("noiseless", False))
 
     @property
     def n_patterns(self) -> int:
@@ -83,12 +94,12 @@ class Measurements:
     @property
     def com_magnitude(self) -> NDArray[np.floating[Any]]:
         """Length of the COM deflection, shape ``(scan_y, scan_x)``, in `com_unit`."""
-        return np.hypot(self.maps["com_y"], self.maps["com_x"])
+        return np.asarray(np.hypot(self.maps["com_y"], self.maps["com_x"]))
 
     @property
     def com_angle(self) -> NDArray[np.floating[Any]]:
         """Direction of the COM deflection in rad, counter-clockwise on the screen, 0 to the right."""
-        return np.arctan2(-self.maps["com_y"], self.maps["com_x"])
+        return np.asarray(np.arctan2(-self.maps["com_y"], self.maps["com_x"]))
 
     def polar_patterns(self) -> NDArray[np.float32]:
         """All polar patterns in memory, shape ``(n_patterns, n_radial, n_azimuthal)``."""
@@ -99,6 +110,7 @@ class Measurements:
         for name, values in self.maps.items():
             array = group.create_array(f"maps/{name}", data=np.asarray(values, np.float32), overwrite=True)
             array.attrs["unit"] = self.units[name]
+        group.create_array("mean_pattern", data=np.asarray(self.mean_pattern, np.float64), overwrite=True)
         if self.image is not None:
             group.create_array("image", data=np.asarray(self.image, np.float32), overwrite=True)
         if self.atoms is not None:
@@ -112,7 +124,6 @@ class Measurements:
             {
                 "name": self.name,
                 "calibration": self.calibration.to_dict(),
-                "detector_shape": list(self.detector_shape),
                 "polar_grid": {
                     "axis": list(grid.axis),
                     "outer": grid.outer,
@@ -128,15 +139,15 @@ class Measurements:
     def read(cls, group: zarr.Group) -> Measurements:
         """Read what `write` wrote; polar patterns stay on disk."""
         attrs: dict[str, Any] = dict(group.attrs)
-        arrays = {name: array for name, array in group["maps"].arrays()}  # type: ignore[union-attr]
+        arrays = dict(group["maps"].arrays())  # type: ignore[union-attr]
         grid = dict(attrs["polar_grid"])
         return cls(
             maps={name: np.asarray(array[:]) for name, array in arrays.items()},
             units={name: str(array.attrs["unit"]) for name, array in arrays.items()},
             polar=group["polar"],
             grid=PolarGrid(**{**grid, "axis": tuple(grid["axis"])}),
+            mean_pattern=np.asarray(group["mean_pattern"][:]),  # type: ignore[index]
             calibration=Calibration.from_dict(attrs["calibration"]),
-            detector_shape=tuple(attrs["detector_shape"]),
             name=attrs["name"],
             atoms=read_atoms(group),
             image=np.asarray(group["image"][:]) if "image" in group else None,  # type: ignore[index]

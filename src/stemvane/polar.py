@@ -141,7 +141,7 @@ class PolarGrid:
     @property
     def radii(self) -> NDArray[np.float64]:
         """Mid radii of the rings in pixel widths, shape ``(n_radial,)``."""
-        return (np.arange(self.n_radial) + 0.5) * self.ring_width
+        return np.asarray((np.arange(self.n_radial) + 0.5) * self.ring_width, dtype=np.float64)
 
     @property
     def azimuths(self) -> NDArray[np.float64]:
@@ -171,7 +171,7 @@ class PolarGrid:
         counts, sample, area = _overlaps(
             *detector_shape, *self.axis, self.aspect, self.outer, self.n_radial, self.n_azimuthal, valid
         )
-        total = np.bincount(sample, weights=area, minlength=self.n_radial * self.n_azimuthal)
+        total = np.asarray(np.bincount(sample, area, self.n_radial * self.n_azimuthal), dtype=np.float64)
         weight = area / np.where(total > 0, total, 1.0)[sample]
         return PolarWeights(
             indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
@@ -184,8 +184,8 @@ class PolarGrid:
         """Covariance of the harmonics' noise between rings, for independent noise in the pixels.
 
         Neighbouring samples share pixels and small samples hold few of them, so their noise is neither
-        independent nor equal. The variance of a pixel is taken to depend on its radius alone, which makes the harmonics of
-        different order independent to a good approximation.
+        independent nor equal. The variance of a pixel is taken to depend on its radius alone, which makes the harmonics
+        of different order independent to a good approximation.
 
         Parameters
         ----------
@@ -205,8 +205,8 @@ class PolarGrid:
         # the variance of a pixel is the mean of its rings', weighted by its overlap with each
         share = weights.weight * weights.area.ravel()[weights.sample]
         covered = np.bincount(pixel, weights=share, minlength=n_pixels)
-        variance = np.bincount(pixel, weights=share * np.asarray(ring_variance)[ring], minlength=n_pixels)
-        variance /= np.where(covered > 0, covered, 1.0)
+        summed = np.bincount(pixel, weights=share * np.asarray(ring_variance)[ring], minlength=n_pixels)
+        variance = summed / np.where(covered > 0, covered, 1.0)
         response = np.zeros((self.n_radial, n_pixels), np.complex128)
         result = np.empty((self.n_orders, self.n_radial, self.n_radial))
         for order in range(self.n_orders):
@@ -262,7 +262,8 @@ def harmonics_of(polar: NDArray[np.floating[Any]]) -> NDArray[np.complexfloating
     Returns
     -------
     ndarray of complex, shape (..., n_orders, n_radial)
-        ``x_m(r) = mean over φ of p(r, φ) exp(-i m φ)``, without the Nyquist order, whose phase under turning is ambiguous.
+        ``x_m(r) = mean over φ of p(r, φ) exp(-i m φ)``, without the Nyquist order, whose phase under turning is
+        ambiguous.
     """
     n = polar.shape[-1]
     return np.swapaxes(np.fft.rfft(polar, axis=-1, norm="forward")[..., : (n + 1) // 2], -1, -2)
@@ -291,7 +292,7 @@ def turn(
     ndarray of complex, shape (..., n_orders, n_radial)
     """
     order = np.arange(harmonics.shape[-2])[:, None]
-    return harmonics * np.exp(-1j * order * np.asarray(angle)[..., None, None])
+    return np.asarray(harmonics * np.exp(-1j * order * np.asarray(angle)[..., None, None]))
 
 
 @numba.njit(cache=True)
@@ -312,7 +313,7 @@ def _cut(x: Any, y: Any, n: int, a: float, b: float, out_x: Any, out_y: Any) -> 
 
 
 @numba.njit(cache=True)
-def _wedge_area(x0: float, y0: float, x1: float, y1: float, radius: float) -> float:
+def _wedge_area(x0: float, y0: float, x1: float, y1: float, radius: float) -> Any:
     """Signed area of the triangle (origin, p0, p1) within a circle around the origin."""
     dx, dy = x1 - x0, y1 - y0
     length2 = dx * dx + dy * dy
@@ -338,7 +339,7 @@ def _wedge_area(x0: float, y0: float, x1: float, y1: float, radius: float) -> fl
 
 
 @numba.njit(cache=True)
-def _disc_area(x: Any, y: Any, n: int, radius: float) -> float:
+def _disc_area(x: Any, y: Any, n: int, radius: float) -> Any:
     """Area of a polygon within a circle around the origin."""
     if radius <= 0.0:
         return 0.0

@@ -318,7 +318,7 @@ class RotationVAE:
         """
         fitted = self._need()
         target = Path(path).with_suffix(".safetensors")
-        tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in fitted.network.state_dict().items()}
+        tensors = {f"network.{k}": v.detach().cpu().clone() for k, v in fitted.network.state_dict().items()}
         for name in _BASIS_ARRAYS:
             array = np.ascontiguousarray(getattr(fitted.basis, name))
             tensors[f"basis.{name}"] = (

@@ -109,4 +109,4 @@ def _disc(shape: tuple[int, int], axis: tuple[float, float], radius: float, aspe
     weights = PolarGrid(axis=axis, outer=radius, n_radial=1, n_azimuthal=4, aspect=aspect).weights(shape)
     share: NDArray[Any] = weights.weight * weights.area.ravel()[weights.sample]
     pixel = np.repeat(np.arange(shape[0] * shape[1]), np.diff(weights.indptr))
-    return np.bincount(pixel, weights=share, minlength=shape[0] * shape[1]).reshape(shape)
+    return np.asarray(np.bincount(pixel, share, shape[0] * shape[1]), dtype=np.float64).reshape(shape)

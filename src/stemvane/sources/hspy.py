@@ -46,7 +46,7 @@ def open_hspy(path: Path) -> Dataset4D:
         own_chunks = {n: d.chunks for n, d in _data(file, names)}
     wanted = [n for n, array in arrays.items() if array.ndim == 4] or names[:1]
     if len(wanted) != 1:
-        trouble = f"holds {len(wanted)} scans {wanted}" if wanted else "holds no signal"
+        trouble = f"holds {len(wanted)} scans" if wanted else "holds no signal"
         raise DataError(f"{path}: {trouble}; save the one you want to a file of its own")
     if arrays[wanted[0]].dtype.kind == "O":
         raise DataError(f"{path}: holds ragged or object data; save patterns of one shape, stacked to a scan")

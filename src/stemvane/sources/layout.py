@@ -17,7 +17,7 @@ from zarr.codecs import BloscCodec, BloscShuffle
 
 from stemvane.calibration import Calibration
 from stemvane.dataset import Dataset4D, _chunks
-from stemvane.errors import FileFormatError
+from stemvane.errors import CalibrationError, FileFormatError
 from stemvane.measurements import read_atoms, write_atoms
 from stemvane.sources.on_disk import READABLE, OnDisk
 
@@ -64,9 +64,13 @@ def open_zarr(path: Path) -> Dataset4D:
             f"{FORMAT_VERSION}; install a newer stemvane"
         )
     group = zarr.open_group(path, mode="r")
+    try:
+        calibration = Calibration.from_dict(attrs["calibration"])
+    except CalibrationError as error:
+        raise CalibrationError(f"{path}: {error}") from None
     return Dataset4D(
         data=_zarr_patterns(group, path, "data"),
-        calibration=Calibration.from_dict(attrs["calibration"]),
+        calibration=calibration,
         name=str(attrs["name"]),
         expectation=_zarr_patterns(group, path, "expectation") if "expectation" in group else None,
         atoms=read_atoms(group),

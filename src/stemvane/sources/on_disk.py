@@ -21,12 +21,13 @@ from stemvane.errors import DataError, FileFormatError, StemvaneError
 
 __all__ = ["READABLE", "OnDisk", "told"]
 
+_DAMAGED = "the file seems damaged: copy it again"
 # what every refusal to read says
 READABLE = "stemvane reads its own .zarr folders and HyperSpy's .hspy files; save the scan as one of these"
 
 
 @contextmanager
-def told(path: Path, done: str = "read", cure: str = READABLE) -> Iterator[None]:
+def told(path: Path, done: str = "read", cure: str = _DAMAGED) -> Iterator[None]:
     """Turn whatever the libraries raise into one line that names the file."""
     try:
         yield
@@ -40,6 +41,10 @@ def told(path: Path, done: str = "read", cure: str = READABLE) -> Iterator[None]
         if done == "written" and not isinstance(error, OSError):
             raise
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"it lacks {error}"
+        if isinstance(error, PermissionError):
+            cure = "ask for the permission, or copy it to a place of your own"
         reason = " ".join(reason.split())[:200]
         if "truncated" in reason:
             reason, cure = "it is truncated", "copy it again"
@@ -62,7 +67,7 @@ class OnDisk:
         return len(self.shape)
 
     def __getitem__(self, part: Any) -> NDArray[Any]:
-        with told(Path(self.path), cure="the file is damaged or was moved: copy it again"):
+        with told(Path(self.path), cure="it is damaged or was moved: copy it again"):
             if not self.is_hdf5:
                 return np.asarray(zarr.open_array(os.path.join(self.path, self.key), mode="r")[part])
             import hdf5plugin  # noqa: F401  registers the compressors

@@ -1,0 +1,236 @@
+"""How an embedding agrees with the centre of mass, and how little it minds a turned detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from stemvane.embedding import Embedding
+from stemvane.measurements import Measurements
+
+__all__ = ["AngleAgreement", "compare", "compare_angles", "explained_variance", "neighbour_mean", "turned_patterns"]
+
+_Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class AngleAgreement:
+    """Agreement of a map of angles with the directions of a vector field.
+
+    Attributes
+    ----------
+    sign : int
+        +1 where the angle turns the same way as the field, -1 where it turns the other way.
+    offset_deg : float
+        Constant angle between the two, degrees.
+    error_median_deg : float
+        Median error after sign and offset, over the vectors above the threshold, degrees.
+    error_mean_deg : float
+        Mean error after sign and offset over all vectors, weighted by their length, degrees.
+    """
+
+    sign: int
+    offset_deg: float
+    error_median_deg: float
+    error_mean_deg: float
+
+
+def compare_angles(angle: _Floats, field: _Floats, *, noiseless: bool) -> AngleAgreement:
+    """Compare angles with the directions of a field.
+
+    Parameters
+    ----------
+    angle : ndarray of float, shape (...)
+        Angles in rad, counter-clockwise on the screen.
+    field : ndarray of float, shape (..., 2)
+        Vectors ``(y, x)``, y growing downwards.
+    noiseless : bool
+        The median is taken over vectors longer than 20 % of the longest, or, for noisy fields, of the 99th percentile.
+
+    Returns
+    -------
+    AngleAgreement
+
+    Notes
+    -----
+    The offset is ``arg Σ |v| exp(i (angle - sign · direction))``, the sign whichever makes the sum longer.
+    """
+    length = np.hypot(field[..., 0], field[..., 1])
+    direction = np.arctan2(-field[..., 0], field[..., 1])
+    use = np.isfinite(angle) & np.isfinite(length)
+    angle, length, direction = angle[use].astype(float), length[use].astype(float), direction[use].astype(float)
+    sums = {sign: np.sum(length * np.exp(1j * (angle - sign * direction))) for sign in (1, -1)}
+    sign = max(sums, key=lambda s: abs(sums[s]))
+    offset = float(np.angle(sums[sign]))
+    error = np.abs(np.angle(np.exp(1j * (angle - sign * direction - offset))))
+    far = length > 0.2 * (length.max(initial=0.0) if noiseless else np.quantile(length, 0.99) if len(length) else 0.0)
+    return AngleAgreement(
+        sign=sign,
+        offset_deg=float(np.degrees(offset)),
+        error_median_deg=float(np.degrees(np.median(error[far]))) if far.any() else float("nan"),
+        error_mean_deg=float(np.degrees(np.average(error, weights=length))) if length.sum() > 0 else float("nan"),
+    )
+
+
+def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
+    """Compare latents and angle with the centre of mass.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        Of the same scan.
+    measurements : Measurements
+        With the COM; with the noiseless COM in ``expectation`` where the source knows it.
+
+    Returns
+    -------
+    dict
+        ``pearson_r`` of each latent with \\|COM\\| and the angle's agreement, as in ``metrics.json``: against the pattern's own
+        COM, with the suffix ``_neighbours`` against the mean COM of the eight neighbours, whose noise is independent of the
+        pattern's, and with ``_truth`` against the noiseless COM; and the measured COM itself against the last two.
+    """
+    references: list[tuple[str, _Floats, bool]] = [
+        ("", measurements.com, measurements.noiseless),
+        ("_neighbours", neighbour_mean(measurements.com), measurements.noiseless),
+    ]
+    if measurements.expectation is not None:
+        references.append(("_truth", measurements.expectation.com, True))
+    elif measurements.noiseless:
+        references.append(("_truth", measurements.com, True))
+    result: dict[str, Any] = {}
+    for suffix, field, noiseless in references:
+        length = np.hypot(field[..., 0], field[..., 1])
+        r = [_pearson(embedding.latents[..., k], length) for k in range(embedding.n_latent)]
+        angles = compare_angles(embedding.angle, field, noiseless=noiseless)
+        result |= {
+            f"pearson_r{suffix}": r,
+            f"pearson_r_first{suffix}": r[0] if r else None,
+            f"pearson_r_others_max{suffix}": max((abs(value) for value in r[1:]), default=None),
+            f"angle_sign{suffix}": angles.sign,
+            f"angle_offset_deg{suffix}": angles.offset_deg,
+            f"angle_error_median_deg{suffix}": angles.error_median_deg,
+            f"angle_error_mean_deg{suffix}": angles.error_mean_deg,
+        }
+        if suffix:
+            own = compare_angles(measurements.com_angle, field, noiseless=noiseless)
+            result[f"com_angle_error_median_deg{suffix}"] = own.error_median_deg
+            result[f"com_angle_error_mean_deg{suffix}"] = own.error_mean_deg
+            result[f"com_pearson_r{suffix}"] = _pearson(measurements.com_magnitude, length)
+    return result
+
+
+def neighbour_mean(field: _Floats) -> _Floats:
+    """Mean of the eight neighbours of every position, the position itself left out; shape kept, axes ``(y, x, ...)``.
+
+    At the edges of the scan the mean is over the neighbours that exist.
+    """
+    kernel = np.ones((3, 3) + (1,) * (field.ndim - 2))
+    kernel[1, 1] = 0
+    count = ndimage.convolve(np.ones(field.shape), kernel, mode="constant")
+    total = ndimage.convolve(np.asarray(field, dtype=float), kernel, mode="constant")
+    return np.asarray(total / np.maximum(count, 1))
+
+
+def explained_variance(
+    features: NDArray[np.complexfloating[Any, Any]],
+    predicted: NDArray[np.complexfloating[Any, Any]],
+    scale: _Floats,
+) -> float:
+    """Share of the residuals' variance that a model explains, ``1 - Σ|x - x̂|² / Σ|x|²``.
+
+    Parameters
+    ----------
+    features, predicted : ndarray of complex, shape (n_patterns, n_features)
+        Patterns and what the model makes of them.
+    scale : ndarray of float, shape (n_features,)
+        `HarmonicBasis.scale`, which is taken out: every order counts in full.
+    """
+    left = np.sum(np.abs((features - predicted) / scale) ** 2, dtype=np.float64)
+    return float(1 - left / np.sum(np.abs(features / scale) ** 2, dtype=np.float64))
+
+
+def turned_patterns(
+    patterns: _Floats, angles: _Floats, mean_pattern: _Floats, axis: tuple[float, float], aspect: float = 1.0
+) -> NDArray[np.float32]:
+    """Turn the content of patterns about the optical axis, in pixels; the mean pattern, the background, stays.
+
+    Parameters
+    ----------
+    patterns : ndarray of float, shape (n, k_y, k_x)
+        Patterns as recorded.
+    angles : ndarray of float, shape (n,)
+        Angles in rad, counter-clockwise on the screen.
+    mean_pattern : ndarray of float, shape (k_y, k_x)
+        The background.
+    axis : tuple of float
+        Optical axis ``(y, x)`` in pixels.
+    aspect : float
+        Height of a pixel divided by its width.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, k_y, k_x)
+        Interpolated with cubic splines; negative values, which the splines can leave beside sharp edges, become 0.
+    """
+    out = np.empty(patterns.shape, np.float32)
+    rows, columns = np.indices(mean_pattern.shape, dtype=float)
+    up, right = -(rows - axis[0]) * aspect, columns - axis[1]
+    for i, (pattern, angle) in enumerate(zip(patterns, angles, strict=True)):
+        cosine, sine = np.cos(angle), np.sin(angle)
+        from_right, from_up = right * cosine + up * sine, up * cosine - right * sine
+        where = np.stack([axis[0] - from_up / aspect, axis[1] + from_right])
+        content = ndimage.map_coordinates(pattern - mean_pattern, where, order=3, mode="constant")
+        out[i] = np.maximum(mean_pattern + content, 0)
+    return out
+
+
+def invariance(
+    encode: Callable[[_Floats], tuple[_Floats, _Floats]],
+    patterns: _Floats,
+    measurements: Measurements,
+    *,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Turn patterns by random known angles before they are measured, and see what the encoder says.
+
+    Parameters
+    ----------
+    encode : callable
+        From patterns of shape ``(n, k_y, k_x)`` to latents ``(n, n_latent)`` and angles ``(n,)`` in rad, with everything that
+        happens to recorded data in between.
+    patterns : ndarray of float, shape (n, k_y, k_x)
+        Patterns of the scan, as recorded.
+    measurements : Measurements
+        Of the scan; its mean pattern is the background, which stays.
+    seed : int
+        Of the random angles.
+
+    Returns
+    -------
+    float
+        Root mean square change of the latents, in their standard deviations over the data set; NaN without latents.
+    float
+        Median error of the angle's change, degrees.
+    """
+    angles = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(patterns))
+    grid = measurements.grid
+    # both sides go through the same splines, at angle 0 on one of them
+    still = turned_patterns(patterns, np.zeros(len(patterns)), measurements.mean_pattern, grid.axis, grid.aspect)
+    moved = turned_patterns(patterns, angles, measurements.mean_pattern, grid.axis, grid.aspect)
+    latents, angle = encode(still)
+    moved_latents, moved_angle = encode(moved)
+    error = np.abs(np.angle(np.exp(1j * (moved_angle - angle - angles))))
+    change = float(np.sqrt(np.mean((moved_latents - latents) ** 2))) if latents.shape[1] else float("nan")
+    return change, float(np.degrees(np.median(error)))
+
+
+def _pearson(a: _Floats, b: _Floats) -> float:
+    use = np.isfinite(a) & np.isfinite(b)
+    if use.sum() < 2 or np.std(a[use]) == 0 or np.std(b[use]) == 0:
+        return float("nan")
+    return float(np.corrcoef(a[use].astype(float), b[use].astype(float))[0, 1])
