@@ -95,13 +95,13 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
         pattern's, and with ``_truth`` against the noiseless COM; and the measured COM itself against the last two.
     """
     references: list[tuple[str, _Floats, bool]] = [
-        ("", measurements.com, measurements.noiseless),
-        ("_neighbours", neighbour_mean(measurements.com), measurements.noiseless),
+        ("", measurements.deflection, measurements.noiseless),
+        ("_neighbours", neighbour_mean(measurements.deflection), measurements.noiseless),
     ]
     if measurements.expectation is not None:
-        references.append(("_truth", measurements.expectation.com, True))
+        references.append(("_truth", measurements.expectation.deflection, True))
     elif measurements.noiseless:
-        references.append(("_truth", measurements.com, True))
+        references.append(("_truth", measurements.deflection, True))
     result: dict[str, Any] = {}
     for suffix, field, noiseless in references:
         length = np.hypot(field[..., 0], field[..., 1])

@@ -95,10 +95,10 @@ class BasisConfig(_Section):
 
     n_features: int = Field(96, ge=4, description="complex numbers kept per pattern, those with most variance")
     order_scale: float = Field(
-        4.0, gt=0, description="the noise level of order m is taken as 1 + (m / order_scale)² times that of order 0"
+        3.0, gt=0, description="the noise level of order m is taken as 1 + (m / order_scale)² times that of order 0"
     )
     variance_floor: float = Field(
-        0.05, gt=0, description="smallest noise variance of a pixel, as a fraction of the brightest ring's"
+        1.0, gt=0, description="smallest noise variance of a pixel, over the brightest ring's; at 1 all pixels count alike"
     )
     drop_orders: tuple[int, ...] = Field((), description="azimuthal orders withheld from alignment and model")
 

@@ -92,7 +92,8 @@ class Dataset4D:
             )
         if self.image is not None and np.shape(self.image) != self.scan_shape:
             raise DataError(
-                f"{self.name}: the image has shape {np.shape(self.image)}, the scan {self.scan_shape}; crop it to the scan"
+                f"{self.name}: the image has shape {np.shape(self.image)}, the scan {self.scan_shape}; "
+                "crop it to the scan"
             )
 
     @classmethod

@@ -117,7 +117,8 @@ class HarmonicBasis:
         ]
         found.sort(key=lambda direction: -direction[0])
         variance = np.array([direction[0] for direction in found])
-        if not (len(found) and variance[0] > 1e-12 * np.sum(ring) / len(ring)):
+        # a millionth of every pixel: less than that is rounding
+        if not (len(found) and variance[0] > 1e-12 * total.mean()):
             raise DataError("all patterns are the same, so there is nothing to learn; check scan and detector")
         kept = found[: config.n_features]
         orders = np.array([direction[1] for direction in kept])
@@ -173,9 +174,10 @@ class HarmonicBasis:
                 f"{self.background.shape[1]} of {self.n_azimuthal}; measure with the same n_radial and n_azimuthal"
             )
         polar = measurements.polar_patterns()
+        total = np.asarray(measurements.maps["total"], dtype=float).ravel()
         if mask is not None:
-            polar = polar[mask.ravel()]
-        factor = self.mean_total / float(np.mean(measurements.maps["total"]))
+            polar, total = polar[mask.ravel()], total[mask.ravel()]
+        factor = self.mean_total / float(total.mean()) if len(total) else 1.0
         out = np.empty((len(polar), self.n_features), np.complex64)
         done = 0
         for block in _blocks(polar):

@@ -102,8 +102,8 @@ def measure(
 
     Notes
     -----
-    The COM is the mean position minus the optical axis: it points to where the intensity went, for graphene in focus at the
-    atoms.
+    The COM is the mean position minus the optical axis: it points to where the intensity went, for graphene in focus at
+    the atoms.
     """
     config = config or MeasureConfig()
     axis, radius = _axis_and_radius(dataset.calibration)

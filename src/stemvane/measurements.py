@@ -92,14 +92,24 @@ class Measurements:
         return self.units["com_x"]
 
     @property
+    def deflection(self) -> NDArray[np.floating[Any]]:
+        """COM minus its mean over the scan, shape ``(scan_y, scan_x, 2)``, ``(y, x)``, in `com_unit`.
+
+        Where the beam would fall without a specimen is rarely known better than this mean.
+        """
+        com = self.com
+        return np.asarray(com - com.mean(axis=(0, 1)))
+
+    @property
     def com_magnitude(self) -> NDArray[np.floating[Any]]:
-        """Length of the COM deflection, shape ``(scan_y, scan_x)``, in `com_unit`."""
-        return np.asarray(np.hypot(self.maps["com_y"], self.maps["com_x"]))
+        """Length of the deflection, shape ``(scan_y, scan_x)``, in `com_unit`."""
+        return np.asarray(np.linalg.norm(self.deflection, axis=-1))
 
     @property
     def com_angle(self) -> NDArray[np.floating[Any]]:
-        """Direction of the COM deflection in rad, counter-clockwise on the screen, 0 to the right."""
-        return np.asarray(np.arctan2(-self.maps["com_y"], self.maps["com_x"]))
+        """Direction of the deflection in rad, counter-clockwise on the screen, 0 to the right."""
+        deflection = self.deflection
+        return np.asarray(np.arctan2(-deflection[..., 0], deflection[..., 1]))
 
     def polar_patterns(self) -> NDArray[np.float32]:
         """All polar patterns in memory, shape ``(n_patterns, n_radial, n_azimuthal)``."""

@@ -210,9 +210,7 @@ def _totals(run: Run) -> dict[str, float]:
     }
 
 
-def _manifold(
-    model: RotationVAE, embedding: Embedding, n: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _manifold(model: RotationVAE, embedding: Embedding, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Decoded patterns at angle 0 over the first two latents' 2nd to 98th percentile, the others at their mean."""
     n_latent = model.n_latent
     columns, rows = (n if n_latent > 0 else 1), (n if n_latent > 1 else 1)

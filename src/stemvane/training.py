@@ -88,11 +88,13 @@ def train(
         sums = torch.zeros(4, device=features.device)
         for batch in range(n_batches):
             parts = model.loss(features[order[batch * size : (batch + 1) * size]], beta, generator)
-            optimizer.zero_grad(set_to_none=True)
-            parts.total.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 100.0)
-            optimizer.step()
-            schedule.step()
+            # without latents the alignment's template is all there is, and only the noise level is found
+            if parts.total.requires_grad:
+                optimizer.zero_grad(set_to_none=True)
+                parts.total.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 100.0)
+                optimizer.step()
+                schedule.step()
             with torch.no_grad():
                 found = (parts.squared_error / model.n_coordinates).clamp(min=noise_floor**2)
                 model.noise_variance.lerp_(found, 0.1).clamp_(min=noise_floor**2)

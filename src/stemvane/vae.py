@@ -248,7 +248,9 @@ class RotationVAE:
         angles = np.broadcast_to(np.asarray(angle, dtype=np.float32), shape).ravel()
         device = fitted.network.template.device
         with torch.no_grad():
-            raw = fitted.network.unstandardised(torch.from_numpy(values.reshape(-1, self.n_latent)).to(device))
+            raw = fitted.network.unstandardised(
+                torch.from_numpy(values.reshape(math.prod(shape), self.n_latent)).to(device)
+            )
             content = fitted.network.turn(fitted.network.decode(raw), torch.from_numpy(angles.copy()).to(device))
         polar = fitted.basis.polar(_as_complex(content) * fitted.length, background=background)
         return fitted.grid.to_cartesian(polar, fitted.detector_shape).reshape(*shape, *fitted.detector_shape)

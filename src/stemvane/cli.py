@@ -1,0 +1,302 @@
+"""The command ``stemvane``: parse, call, print."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from stemvane.config import Config
+from stemvane.errors import ConfigError, StemvaneError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="stemvane",
+    help="Rotation-aware analysis of 4D-STEM diffraction patterns: from a file to a figure in one command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_UNITS = {"": 1.0, "ev": 1.0, "kev": 1e3, "kv": 1e3, "mev": 1e6}
+_PAPER = {"pearson_r_first": "-0.9917", "pearson_r_others_max": "about 0", "angle_sign": "-1"}
+_ROWS = (
+    ("pearson_r_first", "r of the first latent against |COM|", "{:.4f}"),
+    ("pearson_r_others_max", "largest |r| of the others", "{:.4f}"),
+    ("angle_error_median_deg", "median error of the angle (deg)", "{:.2f}"),
+    ("angle_sign", "sense of the angle", "{:+d}"),
+    ("explained_variance", "explained variance", "{:.4f}"),
+    ("evidence_heldout", "evidence, held out (nat per pattern)", "{:.1f}"),
+    ("pearson_r_first_neighbours", "r against the neighbours' |COM|", "{:.4f}"),
+    ("angle_error_median_deg_neighbours", "median error against the neighbours' COM (deg)", "{:.2f}"),
+    ("angle_error_median_deg_truth", "median error against the noiseless COM (deg)", "{:.2f}"),
+    ("com_angle_error_median_deg_truth", "the same of the measured COM itself (deg)", "{:.2f}"),
+    ("train_seconds", "training (s)", "{:.1f}"),
+    ("train_patterns_per_second", "training patterns per second", "{:,.0f}"),
+    ("total_seconds", "all stages (s)", "{:.1f}"),
+)
+
+_Output = Annotated[Path, typer.Option("-o", "--output", help="run folder to write")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
+_Seed = Annotated[int | None, typer.Option(help="random seed")]
+_Latents = Annotated[int | None, typer.Option("--n-latent", help="latent variables besides the angle")]
+_Epochs = Annotated[int | None, typer.Option("--n-epochs", help="passes over the training patterns")]
+_Device = Annotated[str | None, typer.Option(help="'auto', 'cpu' or 'cuda'")]
+_Settings = Annotated[Path | None, typer.Option("--config", help="TOML file of settings, such as a run's config.toml")]
+_Energy = Annotated[str | None, typer.Option(help="beam energy, such as 60keV")]
+_Semiangle = Annotated[float | None, typer.Option(help="convergence semi-angle, mrad")]
+
+
+@app.command()
+def demo(
+    output: _Output = Path("runs/demo"),
+    seed: _Seed = None,
+    n_latent: _Latents = None,
+    n_epochs: _Epochs = None,
+    device: _Device = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Simulate graphene and make Figure 1 of the paper (npj Comput. Mater. 7, 65, 2021)."""
+    from stemvane.pipeline import demo_config
+
+    _run(_with_choices(demo_config(), seed, n_latent, n_epochs, device), output, overwrite)
+
+
+@app.command()
+def simulate(
+    structure: Annotated[str, typer.Argument(help="specimen: graphene")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="data set to write, NAME.zarr")],
+    energy: _Energy = None,
+    semiangle: _Semiangle = None,
+    defocus: Annotated[float | None, typer.Option(help="Å, positive for underfocus")] = None,
+    cs: Annotated[float | None, typer.Option(help="spherical aberration, Å")] = None,
+    scan: Annotated[str | None, typer.Option(help="probe positions YxX, such as 64x64")] = None,
+    scan_step: Annotated[str | None, typer.Option(help="Å, one number or YxX")] = None,
+    detector: Annotated[str | None, typer.Option(help="detector pixels YxX, such as 64x64")] = None,
+    outer: Annotated[float | None, typer.Option(help="mrad from the axis to the detector's edge")] = None,
+    source_size: Annotated[float | None, typer.Option(help="full width at half maximum of the source, Å")] = None,
+    dose: Annotated[float | None, typer.Option(help="electrons per pattern; noiseless if left out")] = None,
+    phonons: Annotated[float | None, typer.Option(help="rms thermal displacement along each axis, Å")] = None,
+    n_phonons: Annotated[int | None, typer.Option(help="frozen-phonon configurations")] = None,
+    method: Annotated[str | None, typer.Option(help="single-slice or multislice")] = None,
+    seed: _Seed = None,
+    settings: _Settings = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Simulate a 4D-STEM scan and write it as a Zarr data set that carries its atoms."""
+    config = Config.from_toml(settings) if settings else Config()
+    shape = _pair(scan, int, "--scan") if scan else config.simulation.scan_shape
+    step = _pair(scan_step, float, "--scan-step") if scan_step else None
+    before = config.simulation
+    if step is None and scan:
+        step = tuple(e / n for e, n in zip(before.scan_extent, before.scan_shape, strict=True))  # type: ignore[assignment]
+    choices = {
+        "structure": structure,
+        "energy": _energy(energy),
+        "convergence_semiangle": semiangle,
+        "defocus": defocus,
+        "cs": cs,
+        "scan_shape": shape,
+        "scan_extent": None if step is None else (shape[0] * step[0], shape[1] * step[1]),
+        "detector_shape": _pair(detector, int, "--detector") if detector else None,
+        "detector_outer": outer,
+        "source_size": source_size,
+        "dose": dose,
+        "phonon_sigma": phonons,
+        "n_phonons": n_phonons,
+        "method": method,
+        "seed": seed,
+    }
+    config = config.updated(simulation=_given(choices))
+    from stemvane.sources.files import save_dataset
+    from stemvane.sources.simulation import simulate as run_simulation
+
+    with _progress() as tell:
+        dataset = run_simulation(config.simulation, progress=lambda done, n: tell("simulate", done, n, ""))
+        path = save_dataset(dataset, output, overwrite=overwrite, progress=lambda done, n: tell("write", done, n, ""))
+    typer.echo(f"{path}: {' x '.join(map(str, dataset.shape))}, {dataset.data.dtype}")
+
+
+@app.command()
+def info(file: Annotated[Path, typer.Argument(help="4D-STEM scan")]) -> None:
+    """Print what a file says of itself, and what a look at some of its patterns finds."""
+    from stemvane.sources.files import open_dataset
+    from stemvane.survey import survey
+
+    dataset = open_dataset(file)
+    found = survey(dataset)
+    table = Table(title=str(file), title_justify="left", show_header=True)
+    for column in ("", "in the file", "found"):
+        table.add_column(column)
+    known = dataset.calibration
+    completed = known
+    if found.disc_found:
+        completed = found.completed(known)
+    table.add_row("shape (scan y, x; detector y, x)", " x ".join(map(str, dataset.shape)), "")
+    table.add_row("type", str(dataset.data.dtype), "")
+    for name, unit in _CALIBRATION:
+        table.add_row(f"{name.replace('_', ' ')} ({unit})", _number(getattr(known, name)), "")
+    centre = _number(found.disc_centre) if found.disc_found else "no disc found"
+    table.add_row("disc centre y, x (px)", _number(known.optical_axis), centre)
+    table.add_row("disc radius (px)", _number(known.disc_radius), _number(found.disc_radius))
+    if known.pixel_size is None and completed.pixel_size is not None:
+        table.add_row("pixel size from the disc (mrad)", "", _number(completed.pixel_size))
+    counts = f"{found.counts_mean:.6g} ({found.counts_min:.6g} to {found.counts_max:.6g})"
+    table.add_row("counts per pattern: mean (range)", "", counts)
+    table.add_row("largest pixel value", "", f"{found.pixel_max:.6g}")
+    table.add_row("hot, dead pixels", "", f"{len(found.hot_pixels)}, {len(found.dead_pixels)}")
+    if found.disc_found:
+        table.add_row(
+            "beam shift over the scan along y; x (px)",
+            "",
+            f"{_number(found.beam_shift_along_y)}; {_number(found.beam_shift_along_x)}",
+        )
+    table.add_row("patterns looked at", "", str(found.n_frames))
+    console = Console()
+    console.print(table)
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False)
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="4D-STEM scan: a .zarr data set of stemvane's, or .hspy")],
+    output: _Output,
+    n_latent: _Latents = None,
+    n_epochs: _Epochs = None,
+    seed: _Seed = None,
+    energy: _Energy = None,
+    semiangle: _Semiangle = None,
+    scan_step: Annotated[str | None, typer.Option(help="Å, one number or YxX")] = None,
+    pixel: Annotated[str | None, typer.Option(help="mrad per detector pixel, one number or YxX")] = None,
+    device: _Device = None,
+    settings: _Settings = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Measure, align, learn, compare and draw: from a recorded or simulated scan to Figure 2 or 1."""
+    config = Config.from_toml(settings) if settings else Config()
+    source = {
+        "path": str(file),
+        "energy": _energy(energy),
+        "convergence_semiangle": semiangle,
+        "scan_step": _pair(scan_step, float, "--scan-step") if scan_step else None,
+        "pixel_size": _pair(pixel, float, "--pixel") if pixel else None,
+    }
+    config = config.updated(source=_given(source))
+    _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
+
+
+@app.command()
+def figures(
+    folder: Annotated[Path, typer.Argument(help="a finished run")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder for the figures; the run's own if left out")
+    ] = None,
+    dpi: Annotated[int | None, typer.Option(help="resolution of the PNG files")] = None,
+) -> None:
+    """Draw the figures of a run again."""
+    from stemvane.figures import save_figures
+    from stemvane.run import Run
+
+    for path in save_figures(Run.open(folder), output, dpi):
+        typer.echo(path)
+
+
+def main() -> None:
+    """Entry point of the command; a `StemvaneError` becomes one line on stderr and exit code 1."""
+    try:
+        app()
+    except StemvaneError as error:
+        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+_CALIBRATION = (
+    ("scan_step", "Å"),
+    ("pixel_size", "mrad"),
+    ("convergence_semiangle", "mrad"),
+    ("energy", "eV"),
+)
+
+
+def _run(config: Config, output: Path, overwrite: bool) -> None:
+    from stemvane.pipeline import run_pipeline
+
+    command = shlex.join(["stemvane", *sys.argv[1:]])
+    with _progress() as tell:
+        finished = run_pipeline(config, output, command=command, overwrite=overwrite, progress=tell)
+    metrics = finished.metrics
+    table = Table(title=str(finished.path), title_justify="left")
+    for column in ("", "here", "paper, Fig. 1"):
+        table.add_column(column, justify="left" if not column else "right")
+    for key, label, form in _ROWS:
+        if metrics.get(key) is not None:
+            table.add_row(label, form.format(metrics[key]), _PAPER.get(key, ""))
+    console = Console()
+    console.print(table)
+    for path in sorted(finished.figures_path.glob("*.png")):
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+
+
+def _with_choices(
+    config: Config, seed: int | None, n_latent: int | None, n_epochs: int | None, device: str | None
+) -> Config:
+    return config.updated(
+        training=_given({"seed": seed, "n_epochs": n_epochs, "device": device}), model=_given({"n_latent": n_latent})
+    )
+
+
+def _given(choices: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in choices.items() if value is not None}
+
+
+def _energy(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*", text, re.IGNORECASE)
+    if match is None or match[2].lower() not in _UNITS:
+        raise ConfigError(f"--energy is '{text}'; write it as 60keV or 60000")
+    return float(match[1]) * _UNITS[match[2].lower()]
+
+
+def _pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
+    try:
+        values = [kind(part) for part in re.split(r"[x,]", text)]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2):
+        raise ConfigError(f"{option} is '{text}'; write one number, or two as YxX")
+    return values[0], values[-1]
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    return ", ".join(f"{v:.5g}" for v in value) if isinstance(value, tuple) else f"{value:.6g}"
+
+
+@contextmanager
+def _progress() -> Iterator[Any]:
+    """Show progress bars on stderr, nothing where that is not a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+
+        def tell(stage: str, done: int, total: int, note: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, note=note)
+            bars.update(tasks[stage], completed=done, total=total, note=note)
+
+        yield tell

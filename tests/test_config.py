@@ -1,0 +1,127 @@
+"""Settings: TOML in and out, and messages that fit on one line."""
+
+import pytest
+from pydantic import ValidationError
+
+from stemvane import Config
+from stemvane.config import SimulationConfig
+from stemvane.errors import ConfigError
+
+
+def message(call, *arguments):
+    with pytest.raises(ConfigError) as caught:
+        call(*arguments)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_defaults_come_back_from_toml(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(Config().to_toml(), encoding="utf-8")
+    assert Config.from_toml(path) == Config()
+
+
+def test_other_values_come_back_from_toml(tmp_path):
+    config = Config().updated(
+        source={"path": "scän.h5", "scan_step": (0.2, 0.3), "energy": 8e4},
+        simulation={"scan_shape": (3, 5), "dose": 1e4},
+        measure={"n_radial": 20},
+        basis={"drop_orders": (1, 6)},
+        model={"n_latent": 3, "start": "random"},
+        training={"n_epochs": 0, "holdout": 0.25},
+    )
+    path = tmp_path / "config.toml"
+    path.write_text(config.to_toml(), encoding="utf-8")
+    again = Config.from_toml(path)
+    assert again == config
+    assert again.simulation.scan_shape == (3, 5)
+    assert again.basis.drop_orders == (1, 6)
+
+
+def test_every_setting_stands_in_the_file():
+    text = Config().to_toml()
+    for name, section in Config():
+        assert f"[{name}]" in text
+        for setting, value in section:
+            assert value is None or f"\n{setting} =" in text
+
+
+def test_sections_follow_the_data():
+    assert list(Config.model_fields)[:5] == ["source", "simulation", "survey", "measure", "basis"]
+
+
+def test_a_part_of_a_file_is_enough(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[model]\nn_latent = 1\n", encoding="utf-8")
+    config = Config.from_toml(path)
+    assert config.model.n_latent == 1
+    assert config.training == Config().training
+
+
+def test_unknown_key_is_named_with_the_known_ones():
+    text = message(Config.from_dict, {"model": {"n_latents": 2}}, "my.toml")
+    assert text.startswith("my.toml: unknown setting 'model.n_latents'; known here are model, n_latent, ")
+    text = message(Config.from_dict, {"modell": {}})
+    assert "unknown setting 'modell'" in text
+    assert "source, simulation, survey" in text
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "value"),
+    [
+        ("model", "n_latent", -1),
+        ("model", "start", "anywhere"),
+        ("training", "holdout", 1.0),
+        ("training", "n_epochs", "many"),
+        ("align", "n_angles", 4),
+        ("simulation", "convergence_semiangle", 0.0),
+        ("source", "scan_step", (0.1,)),
+    ],
+)
+def test_value_out_of_range_is_named(section, setting, value):
+    text = message(Config.from_dict, {section: {setting: value}})
+    assert f"{section}.{setting}" in text
+    assert repr(value) in text or repr(value[0] if isinstance(value, tuple) else value) in text or "Field" in text
+
+
+def test_values_that_do_not_fit_together():
+    text = message(Config.from_dict, {"simulation": {"detector_outer": 20.0}})
+    assert "detector_outer must be larger than convergence_semiangle" in text
+    assert "Value error" not in text
+
+
+def test_broken_toml(tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text("[model\nn_latent = ", encoding="utf-8")
+    assert f"{path}: not valid TOML" in message(Config.from_toml, path)
+
+
+def test_file_that_cannot_be_read(tmp_path):
+    assert "cannot be read (No such file or directory)" in message(Config.from_toml, tmp_path / "none.toml")
+    assert "cannot be read" in message(Config.from_toml, tmp_path)
+    path = tmp_path / "latin.toml"
+    path.write_bytes(b'[source]\npath = "\xe4"\n')
+    assert "not UTF-8" in message(Config.from_toml, path)
+
+
+def test_updated_checks_again_and_leaves_the_old_as_it_was():
+    config = Config()
+    assert config.updated(model={"n_latent": 5}).model.n_latent == 5
+    assert config.model.n_latent == 2
+    assert "model.n_latent" in message(lambda: config.updated(model={"n_latent": -5}))
+    assert "unknown setting 'modes'" in message(lambda: config.updated(modes={}))
+
+
+def test_sections_are_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        Config().model.n_latent = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        SimulationConfig().dose = 3.0
+
+
+def test_every_setting_but_the_obvious_is_described():
+    obvious = {"batch_size", "learning_rate", "seed", "dpi"}
+    for _, section in Config():
+        for name, field in type(section).model_fields.items():
+            assert field.description or name in obvious, name
