@@ -124,7 +124,8 @@ def dipole_table(config: Config, measurements: Measurements) -> list[dict[str, A
 def show(row: dict[str, Any], suffix: str = "") -> None:
     others = row[f"pearson_r_others_max{suffix}"]
     print(
-        f"  {row['method']:<26} seed {row['seed']} floor {row['noise_floor']:<5} r {row[f'pearson_r_first{suffix}']:+.5f} "
+        f"  {row['method']:<26} seed {row['seed']} floor {row['noise_floor']:<5} "
+        f"r {row[f'pearson_r_first{suffix}']:+.5f} "
         f"others {float('nan') if others is None else others:.4f} "
         f"angle {row[f'angle_error_median_deg{suffix}']:6.2f} deg (sign {row[f'angle_sign{suffix}']:+d}) "
         f"EV {row['explained_variance_truth']:.4f} evidence {row.get('evidence_heldout', float('nan')):.1f} "

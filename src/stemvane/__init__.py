@@ -3,8 +3,10 @@
 An in-plane rotation angle and a few latent variables at every probe position, learned from the patterns alone.
 """
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,7 +83,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        # a function may carry the name of its module; storing it here puts it before the module from now on
         value = getattr(import_module(f"stemvane.{_HOMES[name]}"), name)
         globals()[name] = value
         return value
@@ -90,3 +91,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
+
+
+class _Package(ModuleType):
+    """Keeps a function in front of the module of its name, which the import system would put over it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

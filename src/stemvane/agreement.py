@@ -90,9 +90,10 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``pearson_r`` of each latent with \\|COM\\| and the angle's agreement, as in ``metrics.json``: against the pattern's own
-        COM, with the suffix ``_neighbours`` against the mean COM of the eight neighbours, whose noise is independent of the
-        pattern's, and with ``_truth`` against the noiseless COM; and the measured COM itself against the last two.
+        ``pearson_r`` of each latent with the deflection's length and the angle's agreement, as in ``metrics.json``:
+        against the pattern's own deflection; with the suffix ``_neighbours`` against the mean over its eight
+        neighbours, whose noise is independent of the pattern's; and with ``_truth`` against the noiseless one. Also
+        the measured COM itself against the last two.
     """
     references: list[tuple[str, _Floats, bool]] = [
         ("", measurements.deflection, measurements.noiseless),
@@ -201,8 +202,8 @@ def invariance(
     Parameters
     ----------
     encode : callable
-        From patterns of shape ``(n, k_y, k_x)`` to latents ``(n, n_latent)`` and angles ``(n,)`` in rad, with everything that
-        happens to recorded data in between.
+        From patterns of shape ``(n, k_y, k_x)`` to latents ``(n, n_latent)`` and angles ``(n,)`` in rad, with
+        everything that happens to recorded data in between.
     patterns : ndarray of float, shape (n, k_y, k_x)
         Patterns of the scan, as recorded.
     measurements : Measurements
@@ -231,6 +232,6 @@ def invariance(
 
 def _pearson(a: _Floats, b: _Floats) -> float:
     use = np.isfinite(a) & np.isfinite(b)
-    if use.sum() < 2 or np.std(a[use]) == 0 or np.std(b[use]) == 0:
+    if use.sum() < 2 or np.ptp(a[use]) == 0 or np.ptp(b[use]) == 0:
         return float("nan")
     return float(np.corrcoef(a[use].astype(float), b[use].astype(float))[0, 1])

@@ -53,9 +53,9 @@ def align_rotation(
 
     From each circular order in turn a first guess of the angles is taken: the phase of the order's strongest direction.
     Then, until nothing moves: the template is the mean of the turned residuals, and every residual is turned to where
-    its circular cross-correlation with the template is largest. The start whose template is longest is kept, because for
-    fixed noise the likelihood grows with the template's length. Last, the template is turned so that its dipole (its
-    lowest order, where it has none) points to the right: this fixes which angle is called 0.
+    its circular cross-correlation with the template is largest. The start whose template is longest is kept, because
+    for fixed noise the likelihood grows with the template's length. Last, the template is turned so that its
+    dipole (its strongest order, where it has hardly any) points to the right: this fixes which angle is called 0.
 
     Parameters
     ----------
@@ -74,8 +74,8 @@ def align_rotation(
 
     Notes
     -----
-    The amplitude of the template is positive in every pattern: a free sign would let a pattern be turned by 180° with its
-    sign flipped, a false optimum.
+    The amplitude of the template is positive in every pattern: a free sign would let a pattern be turned by 180° with
+    its sign flipped, a false optimum.
     """
     config = config or AlignConfig()
     orders = basis.orders
@@ -159,15 +159,16 @@ def _finished(
 
 
 def gauge_angle(template: NDArray[np.complexfloating[Any, Any]], basis: HarmonicBasis) -> float:
-    """Angle (rad) at which the template's dipole points; of its lowest order where it has no dipole.
+    """Angle (rad) at which the template's dipole points; of its strongest order where the dipole is weak beside it.
 
     The dipole is the first moment that the content adds to a pattern: ``Σ r² x_1(r)`` over the rings.
     """
     strength = np.array([np.linalg.norm(template[basis.orders == m]) for m in range(int(basis.orders.max()) + 1)])
-    strong = [m for m in range(1, len(strength)) if strength[m] > 1e-3 * np.linalg.norm(template)]
-    if not strong:
+    strength[0] = 0.0
+    if not strength.any():
         return 0.0
-    order = strong[0]
+    # noise leaves some of every order in the template, which says nothing about a direction
+    order = 1 if strength[1] >= 0.2 * strength.max() else int(np.argmax(strength))
     at = basis.orders == order
     radius = np.arange(basis.synthesis.shape[1]) + 0.5
     moment = template[at] @ basis.synthesis[at] @ radius ** (order + 1)

@@ -135,4 +135,5 @@ class Calibration:
             raise CalibrationError(
                 f"unknown calibration entry {sorted(unknown)}; known are {', '.join(cls.__dataclass_fields__)}"
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**known)

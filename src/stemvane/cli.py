@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import sys
@@ -14,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from stemvane.config import Config
 from stemvane.errors import ConfigError, StemvaneError
@@ -136,7 +138,7 @@ def info(file: Annotated[Path, typer.Argument(help="4D-STEM scan")]) -> None:
 
     dataset = open_dataset(file)
     found = survey(dataset)
-    table = Table(title=str(file), title_justify="left", show_header=True)
+    table = Table(title=Text(str(file)), title_justify="left", show_header=True)
     for column in ("", "in the file", "found"):
         table.add_column(column)
     known = dataset.calibration
@@ -166,7 +168,7 @@ def info(file: Annotated[Path, typer.Argument(help="4D-STEM scan")]) -> None:
     console = Console()
     console.print(table)
     for note in found.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(Text(f"note: {note}"), soft_wrap=True)
 
 
 @app.command()
@@ -218,7 +220,8 @@ def main() -> None:
     try:
         app()
     except StemvaneError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        line = Text(f"error: {' '.join(str(error).split())}", style="red")
+        Console(stderr=True).print(line, soft_wrap=True)
         sys.exit(1)
 
 
@@ -237,7 +240,7 @@ def _run(config: Config, output: Path, overwrite: bool) -> None:
     with _progress() as tell:
         finished = run_pipeline(config, output, command=command, overwrite=overwrite, progress=tell)
     metrics = finished.metrics
-    table = Table(title=str(finished.path), title_justify="left")
+    table = Table(title=Text(str(finished.path)), title_justify="left")
     for column in ("", "here", "paper, Fig. 1"):
         table.add_column(column, justify="left" if not column else "right")
     for key, label, form in _ROWS:
@@ -246,7 +249,7 @@ def _run(config: Config, output: Path, overwrite: bool) -> None:
     console = Console()
     console.print(table)
     for path in sorted(finished.figures_path.glob("*.png")):
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        console.print(Text(str(path)), soft_wrap=True)
 
 
 def _with_choices(
@@ -264,7 +267,7 @@ def _given(choices: dict[str, Any]) -> dict[str, Any]:
 def _energy(text: str | None) -> float | None:
     if text is None:
         return None
-    match = re.fullmatch(r"\s*([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e[+-]?\d+)?)\s*([a-z]*)\s*", text, re.IGNORECASE | re.ASCII)
     if match is None or match[2].lower() not in _UNITS:
         raise ConfigError(f"--energy is '{text}'; write it as 60keV or 60000")
     return float(match[1]) * _UNITS[match[2].lower()]
@@ -275,8 +278,8 @@ def _pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
         values = [kind(part) for part in re.split(r"[x,]", text)]
     except ValueError:
         values = []
-    if len(values) not in (1, 2):
-        raise ConfigError(f"{option} is '{text}'; write one number, or two as YxX")
+    if len(values) not in (1, 2) or not all(0 < value < math.inf for value in values):
+        raise ConfigError(f"{option} is '{text}'; write one positive number, or two as YxX")
     return values[0], values[-1]
 
 

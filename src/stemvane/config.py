@@ -98,7 +98,9 @@ class BasisConfig(_Section):
         3.0, gt=0, description="the noise level of order m is taken as 1 + (m / order_scale)² times that of order 0"
     )
     variance_floor: float = Field(
-        1.0, gt=0, description="smallest noise variance of a pixel, over the brightest ring's; at 1 all pixels count alike"
+        1.0,
+        gt=0,
+        description="smallest noise variance of a pixel, over the brightest ring's; at 1 all pixels count alike",
     )
     drop_orders: tuple[int, ...] = Field((), description="azimuthal orders withheld from alignment and model")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from stemvane.errors import DataError
 __all__ = ["Dataset4D", "ScanAtoms"]
 
 _BLOCK_BYTES = 8 * 2**20
+_LENGTHS = {"Å": 1.0, "nm": 10.0, "µm": 1e4, "um": 1e4, "pm": 0.01}
+_ANGLES = {"mrad": 1.0, "rad": 1e3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +158,7 @@ class Dataset4D:
         ----------
         signal : hyperspy.signals.Signal2D
             Lazy or in memory. Scan axes in Å or nm; detector axes in mrad or 1/Å (then the beam energy must be
-            in the metadata, as HyperSpy stores it, in keV).
+            in the metadata, as HyperSpy stores it, in keV). Steps in other units are left unknown.
 
         Returns
         -------
@@ -163,7 +167,7 @@ class Dataset4D:
         Raises
         ------
         DataError
-            If the signal does not have two navigation and two signal axes.
+            If the signal does not have two navigation and two signal axes, or is not real.
         """
         manager = signal.axes_manager
         if manager.navigation_dimension != 2 or manager.signal_dimension != 2:
@@ -171,16 +175,19 @@ class Dataset4D:
                 f"the signal has {manager.navigation_dimension} navigation and {manager.signal_dimension} signal axes; "
                 "give one with two of each, for example after signal.transpose(signal_axes=2)"
             )
-        axes = [
-            {"scale": a.scale, "units": str(a.units), "offset": a.offset}
-            for a in (*manager.navigation_axes[::-1], *manager.signal_axes[::-1])
-        ]
-        energy = None
-        for node in ("Acquisition_instrument.TEM.beam_energy", "Acquisition_instrument.SEM.beam_energy"):
+        # HyperSpy names axes x first, and they may lie in the array in any order
+        axes = [*manager.navigation_axes[::-1], *manager.signal_axes[::-1]]
+        steps = [{"scale": getattr(a, "scale", None), "units": getattr(a, "units", None)} for a in axes]
+        beam: dict[str, Any] = {}
+        for node in ("Acquisition_instrument.SEM", "Acquisition_instrument.TEM"):
             if signal.metadata.has_item(node):
-                energy = 1e3 * float(signal.metadata.get_item(node))
+                beam = signal.metadata.get_item(node).as_dictionary()
         title = str(signal.metadata.General.title) if signal.metadata.has_item("General.title") else ""
-        return cls.from_array(signal.data, calibration=calibration_from_axes(axes, energy), name=title or "hyperspy")
+        return cls.from_array(
+            signal.data.transpose([a.index_in_array for a in axes]),
+            calibration=calibration_from_axes(steps, beam),
+            name=title or "hyperspy",
+        )
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -212,24 +219,56 @@ class Dataset4D:
         return Dataset4D(**{**self.__dict__, "calibration": self.calibration.updated(**changes)})
 
 
-def calibration_from_axes(axes: list[dict[str, Any]], energy: float | None) -> Calibration:
-    """Read steps and axis from four axis descriptions in the order ``(scan_y, scan_x, k_y, k_x)``.
+def calibration_from_axes(axes: Sequence[Mapping[str, Any]], beam: Mapping[str, Any]) -> Calibration:
+    """Read steps, energy and semi-angle from what HyperSpy knows.
 
-    Units that are not lengths or angles leave the value unknown. Detector axes in 1/Å or 1/nm need the beam energy (eV)
-    and are turned into mrad through the wavelength.
+    Parameters
+    ----------
+    axes : sequence of mapping
+        ``scale`` and ``units`` of the axes ``(scan_y, scan_x, k_y, k_x)``.
+    beam : mapping
+        ``beam_energy`` in keV and ``convergence_angle`` in mrad, where they are known.
+
+    Returns
+    -------
+    Calibration
+        Units that are not lengths or angles, and numbers that are not positive, leave a value unknown. Detector axes in
+        1/Å or 1/nm need the beam energy and are turned into mrad through the wavelength.
     """
-    length = {"Å": 1.0, "A": 1.0, "Angstrom": 1.0, "angstrom": 1.0, "nm": 10.0, "µm": 1e4, "um": 1e4, "pm": 0.01}
-    angle = {"mrad": 1.0, "rad": 1e3}
-    inverse = {"1/Å": 1.0, "Å^-1": 1.0, "A^-1": 1.0, "1/A": 1.0, "1/nm": 0.1, "nm^-1": 0.1}
-    known = Calibration(energy=energy)
-    for name, pair in (("scan_step", axes[:2]), ("pixel_size", axes[2:])):
-        table = dict(length) if name == "scan_step" else dict(angle)
-        if name == "pixel_size" and known.wavelength is not None:
-            table.update({unit: 1e3 * known.wavelength * factor for unit, factor in inverse.items()})
-        steps = [table.get(a["units"], np.nan) * abs(float(a["scale"])) for a in pair]
-        if np.all(np.isfinite(steps)) and min(steps) > 0:
-            known = known.updated(**{name: (steps[0], steps[1])})
+    energy, semiangle = _positive(beam.get("beam_energy")), _positive(beam.get("convergence_angle"))
+    known = Calibration(energy=None if energy is None else 1e3 * energy, convergence_semiangle=semiangle)
+    angles = dict(_ANGLES)
+    if known.wavelength is not None:
+        angles |= {f"1/{unit}": 1e3 * known.wavelength / size for unit, size in _LENGTHS.items()}
+    for name, pair, table in (("scan_step", axes[:2], _LENGTHS), ("pixel_size", axes[2:], angles)):
+        step_y, step_x = (_step(axis, table) for axis in pair)
+        if step_y is not None and step_x is not None:
+            known = known.updated(**{name: (step_y, step_x)})
     return known
+
+
+def _step(axis: Mapping[str, Any], table: Mapping[str, float]) -> float | None:
+    scale, factor = axis.get("scale"), table.get(_unit(axis.get("units")))
+    size = _positive(abs(scale)) if isinstance(scale, int | float | np.number) else None
+    return None if size is None or factor is None else factor * size
+
+
+def _unit(text: Any) -> str:
+    """One spelling for each unit: ``Å``, ``nm``, ``1/nm`` and so on."""
+    unit = re.sub(r"[\s${}]", "", str(text)).replace("⁻¹", "^-1")
+    # the two Å and the two µ of Unicode look the same
+    unit = unit.replace("\N{ANGSTROM SIGN}", "Å").replace("\N{GREEK SMALL LETTER MU}", "µ")
+    unit = re.sub(r"[Aa]ngstroms?|\bA\b", "Å", unit)
+    return re.sub(r"^(.+)\^-1$", r"1/\1", unit)
+
+
+def _positive(value: Any) -> float | None:
+    """A number, None where it is absent or impossible."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
 
 
 def as_lazy(array: ArrayLike | da.Array, name: str) -> da.Array:
@@ -241,15 +280,19 @@ def as_lazy(array: ArrayLike | da.Array, name: str) -> da.Array:
         If the array is not a real, non-empty array with four axes.
     """
     if not isinstance(array, da.Array):
-        plain: NDArray[Any] = np.asanyarray(array)
+        try:
+            plain: NDArray[Any] = np.asanyarray(array)
+        except ValueError:
+            raise DataError(f"{name}: the patterns differ in shape; stack them to one array of four axes") from None
         _require_4d(plain, name)
-        lazy: da.Array = da.from_array(plain, chunks=_chunks(plain.shape, plain.dtype), name=False)
+        lazy: da.Array = da.from_array(plain, chunks=pattern_chunks(plain.shape, plain.dtype), name=False)
         return lazy
     _require_4d(array, name)
-    return array if array.chunksize[2:] == array.shape[2:] else array.rechunk(_chunks(array.shape, array.dtype))
+    return array if array.chunksize[2:] == array.shape[2:] else array.rechunk(pattern_chunks(array.shape, array.dtype))
 
 
-def _chunks(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int, int]:
+def pattern_chunks(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int, int]:
+    """Block of whole patterns, some megabytes large, for data of this shape ``(scan_y, scan_x, k_y, k_x)`` and type."""
     n = max(1, _BLOCK_BYTES // (shape[2] * shape[3] * dtype.itemsize))
     columns = min(shape[1], n)
     return min(shape[0], max(1, n // columns)), columns, shape[2], shape[3]

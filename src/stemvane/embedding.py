@@ -62,7 +62,7 @@ class Embedding:
         p = self.angle_posterior
         level = np.maximum(0.5 * p.max(axis=-1, keepdims=True), 2.0 / p.shape[-1])
         peak = (p >= np.roll(p, 1, axis=-1)) & (p > np.roll(p, -1, axis=-1)) & (p >= level)
-        return peak.sum(axis=-1)
+        return np.asarray(peak.sum(axis=-1), np.int64)
 
     def write(self, group: zarr.Group) -> None:
         """Write every map as an array of its name into a Zarr group."""

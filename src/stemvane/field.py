@@ -27,8 +27,8 @@ def gradient(image: _Floats, step: tuple[float, float] = (1.0, 1.0)) -> NDArray[
     Returns
     -------
     ndarray of float, shape (scan_y, scan_x, 2)
-        Derivatives ``(y, x)``, y growing downwards, by Fourier differentiation; the Nyquist frequency of an even axis, whose
-        derivative is not defined, is left out.
+        Derivatives ``(y, x)``, y growing downwards, by Fourier differentiation; the Nyquist frequency of an even axis,
+        whose derivative is not defined, is left out.
 
     Raises
     ------
@@ -90,4 +90,4 @@ def _wave_numbers(shape: tuple[int, int], step: tuple[float, float]) -> tuple[ND
     for k in (k_y, k_x):
         if len(k) % 2 == 0:
             k[len(k) // 2] = 0.0
-    return k_y[:, None], k_x[None, :]
+    return np.asarray(k_y[:, None], np.float64), np.asarray(k_x[None, :], np.float64)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from stemvane.agreement import compare, explained_variance, invariance
 from stemvane.config import Config
 from stemvane.dataset import Dataset4D
 from stemvane.embedding import Embedding
+from stemvane.errors import CalibrationError, RunError, StemvaneError
 from stemvane.figures import save_figures
 from stemvane.measure import measure
 from stemvane.measurements import Measurements
@@ -74,10 +76,28 @@ def run_pipeline(
     if dataset is None and config.source.path:
         dataset = open_dataset(config.source.path)
     run = Run.create(output, config, command=command, overwrite=overwrite)
+    try:
+        try:
+            dataset, measurements = _measured(run, dataset, config, tell)
+        except StemvaneError:
+            shutil.rmtree(run.folder, ignore_errors=True)  # refused data leave nothing worth keeping
+            raise
+        _learn(run, dataset, measurements, config, tell)
+        run.finish()
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(
+            f"{run.path}: cannot be written ({reason}); free some space, or choose another folder"
+        ) from error
+    return run
+
+
+def _measured(run: Run, dataset: Dataset4D | None, config: Config, tell: Progress) -> tuple[Dataset4D, Measurements]:
+    """Everything that needs all raw data."""
     with run.stage("source"):
         if dataset is None:
             dataset = simulate(config.simulation, progress=lambda done, total: tell("simulate", done, total, ""))
-        run.record(data=_origin(dataset, config))
+        run.record(data=_origin(dataset))
     with run.stage("survey"):
         dataset = calibrated(dataset, config)
     with run.stage("measure"):
@@ -86,13 +106,17 @@ def run_pipeline(
             dataset, config=config.measure, store=store, progress=lambda done, total: tell("measure", done, total, "")
         )
         found.write(store)
-        measurements = Measurements.read(store)
+        return dataset, Measurements.read(store)
+
+
+def _learn(run: Run, dataset: Dataset4D, measurements: Measurements, config: Config, tell: Progress) -> None:
+    """Everything after the pass over the raw data."""
     with run.stage("learn"):
         model = RotationVAE(basis=config.basis, align=config.align, model=config.model, training=config.training)
         model.fit(measurements, progress=lambda report: tell("learn", *_learned(report, config)))
         model.save(run.model_path)
-        history = [vars(report) for report in model.history.epochs]
-        run.write_history({key: [epoch[key] for epoch in history] for key in vars(EpochReport)["__annotations__"]})
+        epochs = [asdict(report) for report in model.history.epochs]
+        run.write_history({part.name: [epoch[part.name] for epoch in epochs] for part in fields(EpochReport)})
     with run.stage("read"):
         tell("read", 0, 3, "embedding")
         embedding = model.embed(measurements)
@@ -105,8 +129,6 @@ def run_pipeline(
         save_figures(run)
         tell("read", 3, 3, "")
     run.write_metrics(metrics | _totals(run))
-    run.finish()
-    return run
 
 
 def calibrated(dataset: Dataset4D, config: Config) -> Dataset4D:
@@ -135,7 +157,13 @@ def calibrated(dataset: Dataset4D, config: Config) -> Dataset4D:
     known = dataset.calibration
     if known.optical_axis is not None and known.disc_radius is not None:
         return dataset
-    return dataset.recalibrated(**vars(survey(dataset, config.survey).completed(known)))
+    found = survey(dataset, config.survey)
+    try:
+        return dataset.recalibrated(**vars(found.completed(known)))
+    except CalibrationError as error:
+        # what is wrong with the patterns may be why no disc was found
+        notes = [note for note in found.notes if " patterns " in note]
+        raise CalibrationError("; ".join([f"{dataset.name}: {error}", *notes])) from None
 
 
 def demo_config() -> Config:
@@ -218,9 +246,11 @@ def _manifold(model: RotationVAE, embedding: Embedding, n: int) -> tuple[NDArray
     values = embedding.latents.reshape(-1, n_latent)
     values = values[np.isfinite(values).all(axis=1)]
     if n_latent > 0:
-        latents[..., 0] = np.linspace(*np.quantile(values[:, 0], [0.02, 0.98]), columns)[None, :]
+        latents[..., 0] = np.linspace(np.quantile(values[:, 0], 0.02), np.quantile(values[:, 0], 0.98), columns)[
+            None, :
+        ]
     if n_latent > 1:
-        latents[..., 1] = np.linspace(*np.quantile(values[:, 1], [0.98, 0.02]), rows)[:, None]
+        latents[..., 1] = np.linspace(np.quantile(values[:, 1], 0.98), np.quantile(values[:, 1], 0.02), rows)[:, None]
     return model.decode(latents), latents
 
 
@@ -232,7 +262,7 @@ def _learned(report: EpochReport, config: Config) -> tuple[int, int, str]:
     return report.epoch, config.training.n_epochs, note
 
 
-def _origin(dataset: Dataset4D, config: Config) -> dict[str, Any]:
+def _origin(dataset: Dataset4D) -> dict[str, Any]:
     """Where the data came from; a file is told apart by its size and a hash over its first and last MiB."""
     origin: dict[str, Any] = {"name": dataset.name, "shape": list(dataset.shape), "dtype": str(dataset.data.dtype)}
     if dataset.path is None:

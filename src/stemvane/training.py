@@ -107,7 +107,7 @@ def train(
             kl_latent=kl_latent,
             kl_angle=kl_angle,
             noise_level=math.sqrt(model.noise_variance.item()),
-            learning_rate=schedule.get_last_lr()[0],
+            learning_rate=float(schedule.get_last_lr()[0]),
         )
         history.epochs.append(report)
         history.n_patterns += n_batches * size

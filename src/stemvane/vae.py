@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
-import tomli_w
 import torch
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from stemvane.alignment import Alignment, align_rotation
@@ -24,27 +18,14 @@ from stemvane.embedding import Embedding
 from stemvane.errors import DataError, ModelError
 from stemvane.harmonics import HarmonicBasis
 from stemvane.measurements import Measurements
+from stemvane.model_file import FittedModel, as_complex, as_tensor, read_model, write_model
 from stemvane.models.evidence import best_noise_variance, log_evidence
 from stemvane.models.harmonic import HarmonicModel
-from stemvane.polar import PolarGrid
 from stemvane.training import EpochReport, TrainingHistory, train
 
 __all__ = ["RotationVAE"]
 
 _CHUNK = 4096
-_BASIS_ARRAYS = ("orders", "scale", "analysis", "synthesis", "background")
-_BASIS_NUMBERS = ("n_azimuthal", "noise", "discarded", "mean_total")
-
-
-@dataclass(frozen=True, eq=False)
-class _Fitted:
-    """What a fit has found; everything that `RotationVAE.save` writes."""
-
-    basis: HarmonicBasis
-    length: float
-    network: HarmonicModel
-    grid: PolarGrid
-    detector_shape: tuple[int, int]
 
 
 class RotationVAE:
@@ -97,7 +78,7 @@ class RotationVAE:
         self.history = TrainingHistory()
         self.alignment: Alignment | None = None
         self.training_mask: NDArray[np.bool_] | None = None
-        self._fitted: _Fitted | None = None
+        self._fitted: FittedModel | None = None
 
     @property
     def n_latent(self) -> int:
@@ -156,13 +137,17 @@ class RotationVAE:
         network.noise_variance.fill_(floor**2)
         self.alignment = align_rotation(features, basis, self.align_config, n_components=max(self.n_latent, 1))
         if self.model_config.start == "alignment":
-            _start_from(network, self.alignment, length)
+            found, n = self.alignment, self.n_latent
+            deviation = np.sqrt(np.maximum(found.variance[:n], 0)).astype(np.float32) / np.float32(length)
+            network.start_from(
+                as_tensor(found.template / length), as_tensor(found.components[:n]), torch.from_numpy(deviation)
+            )
         else:
-            _start_anywhere(network)
+            network.start_anywhere()
         network.to(device)
-        self._fitted = _Fitted(basis, length, network, measurements.grid, measurements.detector_shape)
+        self._fitted = FittedModel(basis, length, network, measurements.grid, measurements.detector_shape)
         self.training_mask = used
-        x = _as_tensor(features / length).to(device)
+        x = as_tensor(features / length).to(device)
         n_threads = torch.get_num_threads()
         # steps on small batches are too short to share between threads
         torch.set_num_threads(1 if self.training_config.batch_size <= 1024 else n_threads)
@@ -252,7 +237,7 @@ class RotationVAE:
                 torch.from_numpy(values.reshape(math.prod(shape), self.n_latent)).to(device)
             )
             content = fitted.network.turn(fitted.network.decode(raw), torch.from_numpy(angles.copy()).to(device))
-        polar = fitted.basis.polar(_as_complex(content) * fitted.length, background=background)
+        polar = fitted.basis.polar(as_complex(content) * fitted.length, background=background)
         return fitted.grid.to_cartesian(polar, fitted.detector_shape).reshape(*shape, *fitted.detector_shape)
 
     def reconstruct(self, measurements: Measurements, mask: NDArray[np.bool_] | None = None) -> NDArray[np.complex64]:
@@ -263,7 +248,7 @@ class RotationVAE:
             for x in self._tensor(measurements, _checked_mask(mask, measurements)).split(_CHUNK):
                 content = fitted.network.decode(fitted.network.encode(x)[0])
                 angle, _ = fitted.network.peak(*fitted.network.cross(x, content))
-                parts.append(_as_complex(fitted.network.turn(content, angle)) * fitted.length)
+                parts.append(as_complex(fitted.network.turn(content, angle)) * fitted.length)
         return np.concatenate(parts)
 
     def evidence(
@@ -318,37 +303,14 @@ class RotationVAE:
         ModelError
             Before `fit`, or if the file cannot be written.
         """
-        fitted = self._need()
-        target = Path(path).with_suffix(".safetensors")
-        tensors = {f"network.{k}": v.detach().cpu().clone() for k, v in fitted.network.state_dict().items()}
-        for name in _BASIS_ARRAYS:
-            array = np.ascontiguousarray(getattr(fitted.basis, name))
-            tensors[f"basis.{name}"] = (
-                torch.view_as_real(torch.from_numpy(array)) if array.dtype.kind == "c" else (torch.from_numpy(array))
-            )
-        grid = fitted.grid
-        numbers = {name: getattr(fitted.basis, name) for name in _BASIS_NUMBERS}
-        about = {
-            "format": "stemvane-model",
-            "length": fitted.length,
-            "detector_shape": list(fitted.detector_shape),
-            "basis": numbers,
-            "grid": {**grid.__dict__, "axis": list(grid.axis)},
-        }
         sections = {
             "basis": self.basis_config,
             "align": self.align_config,
             "model": self.model_config,
             "training": self.training_config,
         }
-        text = tomli_w.dumps({k: v.model_dump(mode="json", exclude_none=True) for k, v in sections.items()})
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            safetensors.torch.save_file(tensors, target, metadata={"stemvane": json.dumps(about)})
-            target.with_suffix(".toml").write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise ModelError(f"{target}: cannot be written ({error.strerror}); choose another folder") from None
-        return target
+        settings = {name: section.model_dump(mode="json", exclude_none=True) for name, section in sections.items()}
+        return write_model(Path(path).with_suffix(".safetensors"), self._need(), settings)
 
     @classmethod
     def load(cls, path: str | Path) -> RotationVAE:
@@ -370,28 +332,12 @@ class RotationVAE:
         ConfigError
             If a setting is unknown.
         """
-        source = Path(path).with_suffix(".safetensors")
-        settings = source.with_suffix(".toml")
-        try:
-            sections = tomllib.loads(settings.read_text(encoding="utf-8"))
-            with safe_open(source, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get("stemvane", "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(
-                f"{source}: not a readable model ({reason}); save it again with RotationVAE.save"
-            ) from None
-        config = Config.from_dict(sections, str(settings))
+        config, fitted = read_model(Path(path).with_suffix(".safetensors"))
         model = cls(basis=config.basis, align=config.align, model=config.model, training=config.training)
-        try:
-            model._fitted = _restored(model.model_config, about, tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise ModelError(f"{source}: does not fit its settings ({reason}); save the model again") from None
+        model._fitted = fitted
         return model
 
-    def _need(self) -> _Fitted:
+    def _need(self) -> FittedModel:
         if self._fitted is None:
             raise ModelError("the model has not been fitted; call fit(measurements) or RotationVAE.load(path) first")
         return self._fitted
@@ -399,57 +345,17 @@ class RotationVAE:
     def _tensor(self, measurements: Measurements, mask: NDArray[np.bool_]) -> Tensor:
         fitted = self._need()
         features = fitted.basis.features(measurements, mask) / fitted.length
-        return _as_tensor(features).to(fitted.network.template.device)
+        return as_tensor(features).to(fitted.network.template.device)
 
     def _split(self, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Leave out the share of the patterns that is held out from training."""
         positions = np.flatnonzero(allowed)
         n_held = round(self.training_config.holdout * len(positions))
-        held = np.random.default_rng(self.training_config.seed).choice(positions, n_held, replace=False)
+        # the same for every seed, so that seeds differ in nothing but the network's own chance
+        held = np.random.default_rng(0).choice(positions, n_held, replace=False)
         used = allowed.copy()
         used.ravel()[held] = False
         return used
-
-
-def _start_from(network: HarmonicModel, alignment: Alignment, length: float) -> None:
-    """Start as alignment + PCA, whose template and first component are kept while the rest is learned."""
-    n = network.n_latent
-    deviation = torch.from_numpy(np.sqrt(np.maximum(alignment.variance[:n], 0)) / length).float()
-    directions = _as_tensor(alignment.components[:n])
-    variance = network.noise_variance
-    with torch.no_grad():
-        network.template.copy_(_as_tensor(alignment.template / length))
-        network.components.copy_(deviation[:, None] * directions)
-        posterior = deviation[1:] ** 2 + variance
-        network.readout.copy_((deviation[1:] / posterior)[:, None] * directions[1:])
-        network.log_std.copy_(0.5 * torch.log(variance / posterior))
-    network.keep_gauge()
-
-
-def _start_anywhere(network: HarmonicModel) -> None:
-    with torch.no_grad():
-        n_coordinates = network.template.shape[0]
-        network.template.copy_(torch.randn(n_coordinates) / math.sqrt(n_coordinates))
-        network.components.copy_(0.1 * torch.randn_like(network.components) / math.sqrt(n_coordinates))
-
-
-def _restored(config: ModelConfig, about: dict[str, Any], tensors: dict[str, Tensor]) -> _Fitted:
-    arrays = {}
-    for name in _BASIS_ARRAYS:
-        tensor = tensors[f"basis.{name}"]
-        arrays[name] = (torch.view_as_complex(tensor) if name not in ("orders", "scale") else tensor).numpy()
-    basis = HarmonicBasis(**arrays, **{name: about["basis"][name] for name in _BASIS_NUMBERS})
-    network = HarmonicModel(torch.from_numpy(basis.orders), config.n_latent, config.n_hidden, config.n_angles)
-    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
-    network.eval()
-    rows, columns = about["detector_shape"]
-    return _Fitted(
-        basis=basis,
-        length=float(about["length"]),
-        network=network,
-        grid=PolarGrid(**{**about["grid"], "axis": tuple(about["grid"]["axis"])}),
-        detector_shape=(rows, columns),
-    )
 
 
 def _checked_mask(mask: NDArray[np.bool_] | None, measurements: Measurements) -> NDArray[np.bool_]:
@@ -483,12 +389,3 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError):
         raise ModelError(f"device '{name}' is not available; use 'auto' or 'cpu'") from None
     return device
-
-
-def _as_tensor(features: NDArray[np.complexfloating[Any, Any]]) -> Tensor:
-    return torch.from_numpy(np.concatenate([features.real, features.imag], axis=-1).astype(np.float32))
-
-
-def _as_complex(tensor: Tensor) -> NDArray[np.complex64]:
-    real, imag = tensor.cpu().numpy().astype(np.float32, copy=False).reshape(len(tensor), 2, -1).swapaxes(0, 1)
-    return np.asarray(real + 1j * imag, dtype=np.complex64)

@@ -19,9 +19,9 @@ def log_evidence(
 ) -> Tensor:
     """Importance-sampled log likelihood of patterns, angle and latents integrated out.
 
-    The latents' posterior is found for this noise level by Gauss–Newton steps and approximated by a Gaussian, from which
-    samples are drawn and weighted (Burda, Grosse & Salakhutdinov, ICLR 2016); the angle is summed over its grid for each
-    sample. In expectation the result is a lower bound, the closer the more samples.
+    The latents' posterior is found for this noise level by Gauss–Newton steps and approximated by a Gaussian, from
+    which samples are drawn and weighted (Burda, Grosse & Salakhutdinov, ICLR 2016); the angle is summed over its grid
+    for each sample. In expectation the result is a lower bound, the closer the more samples.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The network in circular harmonics.
 
-``pattern = background + turn(content(latents), angle) + noise``. Patterns come as features (`HarmonicBasis`), so a turn is a
-phase per circular order and keeps lengths. Therefore, given the latents, the likelihood of *every* angle follows
+``pattern = background + turn(content(latents), angle) + noise``. Patterns come as features (`HarmonicBasis`), so a turn
+is a phase per circular order and keeps lengths. Therefore, given the latents, the likelihood of *every* angle follows
 from one product with a table of cosines, and the angle is integrated out instead of being sampled.
 """
 
@@ -123,7 +123,7 @@ class HarmonicModel(nn.Module):
     latent_mix: Tensor
 
     def keep_gauge(self) -> None:
-        """Keep template and first component as they are in training, so that angle and first latent keep their meaning."""
+        """Hold template and first component in training, so that angle and first latent keep their meaning."""
         self.template.requires_grad_(False)
 
         def fixed_first(gradient: Tensor) -> Tensor:
@@ -131,6 +131,33 @@ class HarmonicModel(nn.Module):
 
         if self.n_latent:
             self.components.register_hook(fixed_first)
+
+    def start_from(self, template: Tensor, components: Tensor, deviation: Tensor) -> None:
+        """Start as alignment + PCA, whose template and first component are kept while the rest is learned.
+
+        Parameters
+        ----------
+        template : Tensor, shape (2 n_features,)
+            Mean of the turned residuals.
+        components : Tensor, shape (n_latent, 2 n_features)
+            Principal components, of length 1.
+        deviation : Tensor, shape (n_latent,)
+            Standard deviation along each.
+        """
+        with torch.no_grad():
+            self.template.copy_(template)
+            self.components.copy_(deviation[:, None] * components)
+            posterior = deviation[1:] ** 2 + self.noise_variance
+            self.readout.copy_((deviation[1:] / posterior)[:, None] * components[1:])
+            self.log_std.copy_(0.5 * torch.log(self.noise_variance / posterior))
+        self.keep_gauge()
+
+    def start_anywhere(self) -> None:
+        """Start from a random template of length 1 and small random components."""
+        with torch.no_grad():
+            size = math.sqrt(len(self.template))
+            self.template.copy_(torch.randn_like(self.template) / size)
+            self.components.copy_(0.1 * torch.randn_like(self.components) / size)
 
     def standardise(self, x: Tensor) -> None:
         """Find units of the latents: over these patterns mean 0, variance 1, each uncorrelated with those before it."""
@@ -201,10 +228,12 @@ class HarmonicModel(nn.Module):
         shifted = torch.cat([real * cosine - imag * sine, real * sine + imag * cosine], dim=-1)
         log_likelihood = (shifted @ self.table) / variance
         curvature = (bend / variance).clamp(min=0.0)
-        # a peak narrower than its grid cell fills only part of it: the integral of exp(-c t² / 2) over the cell
-        half = math.pi / self.n_angles
-        root = (curvature / 2).sqrt().clamp(min=1e-6)
-        filled = (math.sqrt(math.pi) / 2 * torch.erf(root * half) / (root * half)).clamp(max=1.0).log()
+        # where the peak is narrow, its cell stands for the whole Gaussian integral less what other grid points add
+        cell = 2 * math.pi / self.n_angles
+        whole = (2 * math.pi / curvature.clamp(min=1e-12)).sqrt() / cell
+        others = sum((torch.exp(-curvature / 2 * (j * cell) ** 2) for j in range(1, 5)), torch.zeros_like(whole))
+        broad = curvature.sqrt() * cell < 1
+        filled = torch.where(broad, torch.ones_like(whole), whole - 2 * others).clamp(1e-6, 1.0).log()
         weight = torch.cat([filled[:, None], torch.zeros_like(log_likelihood[:, 1:])], dim=-1)
         log_mass = log_likelihood + weight
         log_sum = log_mass.logsumexp(dim=-1)
@@ -222,7 +251,8 @@ class HarmonicModel(nn.Module):
             return template
         closed, first = self._closed_directions()
         unit = nn.functional.normalize(first, dim=0)
-        free = latents[:, 1:] @ self.components[1:] + self.decoder(latents)
+        curved: Tensor = self.decoder(latents)
+        free = latents[:, 1:] @ self.components[1:] + curved
         free = free - torch.outer(free @ closed, closed) - torch.outer(free @ unit, unit)
         return template + torch.outer(latents[:, 0], first) + free
 
@@ -251,8 +281,8 @@ class HarmonicModel(nn.Module):
     def loss(self, x: Tensor, beta: float, generator: torch.Generator | None = None) -> LossParts:
         """Loss of a batch of features, shape ``(n, 2 n_features)``; the mean over the batch.
 
-        Half of the patterns are decoded from their first latents only, the others being set to their prior's mean (nested
-        dropout; Rippel, Gelbart & Adams, ICML 2014), so that the latents are ordered by what they explain.
+        Half of the patterns are decoded from their first latents only, the others being set to their prior's mean
+        (nested dropout; Rippel, Gelbart & Adams, ICML 2014), so that the latents are ordered by what they explain.
         """
         mean, log_std = self.encode(x)
         noise = torch.randn(mean.shape, generator=generator, device=x.device)
@@ -275,7 +305,7 @@ class HarmonicModel(nn.Module):
         return LossParts(total, reconstruction, kl_latent, kl_angle.mean(), squared)
 
     def _closed_directions(self) -> tuple[Tensor, Tensor]:
-        """Unit vector along the template's derivative by its angle, and the first component without its part along it."""
+        """Unit vector along the template's derivative by its angle; first component without its part along it."""
         closed = nn.functional.normalize(self.derivative(self.template), dim=0)
         first = self.components[0]
         return closed, first - (first @ closed) * closed

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +54,12 @@ def open_hspy(path: Path) -> Dataset4D:
         signal = file_reader(str(path), lazy=True)[names.index(wanted[0])]
     get_file_handle(signal["data"]).close()
     order = _axis_order(signal["axes"], path)
-    axes = [_axis(signal["axes"][i]) for i in order]
-    beam = signal["metadata"].get("Acquisition_instrument", {}).get("TEM", {})
-    energy, semiangle = _positive(beam.get("beam_energy")), _positive(beam.get("convergence_angle"))
-    calibration = calibration_from_axes(axes, None if energy is None else 1e3 * energy)
+    microscope = signal["metadata"].get("Acquisition_instrument", {})
+    beam = microscope.get("TEM") or microscope.get("SEM") or {}
     title = signal["metadata"].get("General", {}).get("title")
     return Dataset4D(
         data=as_lazy(da.transpose(lazy, order), path.name),
-        calibration=calibration.updated(convergence_semiangle=semiangle),
+        calibration=calibration_from_axes([signal["axes"][i] for i in order], beam),
         name=str(title or path.stem),
         path=path,
     )
@@ -82,19 +78,3 @@ def _axis_order(axes: list[dict[str, Any]], path: Path) -> list[int]:
             "save the signal with two of each kind, for example after signal.transpose(signal_axes=2)"
         )
     return [*scan, *(i for i in range(4) if i not in scan)]
-
-
-def _axis(axis: Mapping[str, Any]) -> dict[str, Any]:
-    scale = _positive(abs(axis["scale"])) if isinstance(axis.get("scale"), (int, float, np.number)) else None
-    # the two Å and the two µ of Unicode look the same
-    units = str(axis.get("units")).replace("\N{ANGSTROM SIGN}", "Å").replace("\N{GREEK SMALL LETTER MU}", "µ")
-    return {"scale": math.nan if scale is None else scale, "units": units}
-
-
-def _positive(value: Any) -> float | None:
-    """A number of the file's metadata, None where it is absent or impossible."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) and number > 0 else None

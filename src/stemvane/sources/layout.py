@@ -16,7 +16,7 @@ from dask.base import compute
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from stemvane.calibration import Calibration
-from stemvane.dataset import Dataset4D, _chunks
+from stemvane.dataset import Dataset4D, pattern_chunks
 from stemvane.errors import CalibrationError, FileFormatError
 from stemvane.measurements import read_atoms, write_atoms
 from stemvane.sources.on_disk import READABLE, OnDisk
@@ -127,7 +127,7 @@ def _create(group: zarr.Group, name: str, source: da.Array) -> zarr.Array[Any]:
         name,
         shape=source.shape,
         dtype=dtype,
-        chunks=_chunks(source.shape, dtype),
+        chunks=pattern_chunks(source.shape, dtype),
         compressors=BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.bitshuffle),
         dimension_names=["scan_y", "scan_x", "k_y", "k_x"],
         config={"write_empty_chunks": True},

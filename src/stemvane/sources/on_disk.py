@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from stemvane.dataset import _chunks
+from stemvane.dataset import pattern_chunks
 from stemvane.errors import DataError, FileFormatError, StemvaneError
 
 __all__ = ["READABLE", "OnDisk", "told"]
@@ -89,7 +89,7 @@ class OnDisk:
                 f"{self.path}: holds an array of {len(self.shape)} axes of {self.dtype}; stemvane needs real "
                 "intensities with four, two of the scan and two of the detector"
             )
-        wanted = _chunks(self.shape, self.dtype)
+        wanted = pattern_chunks(self.shape, self.dtype)
         own = chunks or (1, 1, 1, 1)
         blocks = tuple(min(n, math.ceil(w / c) * c) for n, w, c in zip(self.shape, wanted, own, strict=True))
         array: da.Array = da.from_array(self, chunks=blocks, name=False, fancy=False, lock=False, asarray=False)

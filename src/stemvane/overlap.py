@@ -1,0 +1,124 @@
+"""Exact overlap areas of detector pixels with rings and sectors around the optical axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+__all__ = ["pixel_overlaps"]
+
+
+@numba.njit(cache=True)
+def _cut(x: Any, y: Any, n: int, a: float, b: float, out_x: Any, out_y: Any) -> int:
+    """Keep the part of a polygon where ``a * x + b * y >= 0``; returns the number of corners."""
+    m = 0
+    for i in range(n):
+        j = (i + 1) % n
+        here, there = a * x[i] + b * y[i], a * x[j] + b * y[j]
+        if here >= 0:
+            out_x[m], out_y[m] = x[i], y[i]
+            m += 1
+        if (here > 0 and there < 0) or (here < 0 and there > 0):
+            t = here / (here - there)
+            out_x[m], out_y[m] = x[i] + t * (x[j] - x[i]), y[i] + t * (y[j] - y[i])
+            m += 1
+    return m
+
+
+@numba.njit(cache=True)
+def _wedge_area(x0: float, y0: float, x1: float, y1: float, radius: float) -> Any:
+    """Signed area of the triangle (origin, p0, p1) within a circle around the origin."""
+    dx, dy = x1 - x0, y1 - y0
+    length2 = dx * dx + dy * dy
+    if length2 == 0.0:
+        return 0.0
+    along = -(x0 * dx + y0 * dy) / length2
+    miss2 = (x0 + along * dx) ** 2 + (y0 + along * dy) ** 2
+    r2 = radius * radius
+    if miss2 >= r2:
+        return 0.5 * r2 * np.arctan2(x0 * y1 - x1 * y0, x0 * x1 + y0 * y1)
+    half = np.sqrt((r2 - miss2) / length2)
+    t0, t1 = max(0.0, along - half), min(1.0, along + half)
+    if t0 >= t1:
+        return 0.5 * r2 * np.arctan2(x0 * y1 - x1 * y0, x0 * x1 + y0 * y1)
+    ax, ay, bx, by = x0 + t0 * dx, y0 + t0 * dy, x0 + t1 * dx, y0 + t1 * dy
+    area = 0.5 * (ax * by - bx * ay)
+    # an end inside the circle adds no arc; its angle would be rounding noise where it lies on the origin
+    if t0 > 0.0:
+        area += 0.5 * r2 * np.arctan2(x0 * ay - ax * y0, x0 * ax + y0 * ay)
+    if t1 < 1.0:
+        area += 0.5 * r2 * np.arctan2(bx * y1 - x1 * by, bx * x1 + by * y1)
+    return area
+
+
+@numba.njit(cache=True)
+def _disc_area(x: Any, y: Any, n: int, radius: float) -> Any:
+    """Area of a polygon within a circle around the origin."""
+    if radius <= 0.0:
+        return 0.0
+    area = 0.0
+    for i in range(n):
+        j = (i + 1) % n
+        area += _wedge_area(x[i], y[i], x[j], y[j], radius)
+    return area
+
+
+@numba.njit(cache=True)
+def pixel_overlaps(
+    rows: int,
+    columns: int,
+    axis_y: float,
+    axis_x: float,
+    aspect: float,
+    outer: float,
+    n_radial: int,
+    n_azimuthal: int,
+    valid: Any,
+) -> Any:
+    """Overlap areas, pixel by pixel: entries per pixel, sample of each entry, area in pixels of each entry."""
+    counts = np.zeros(rows * columns, np.int64)
+    samples = [np.int64(0) for _ in range(0)]
+    areas = [np.float64(0) for _ in range(0)]
+    width, step = outer / n_radial, 2 * np.pi / n_azimuthal
+    ax, ay = np.empty(16), np.empty(16)
+    bx, by = np.empty(16), np.empty(16)
+    cx, cy = np.empty(16), np.empty(16)
+    for row in range(rows):
+        for column in range(columns):
+            if not valid[row, column]:
+                continue
+            right, up = column - axis_x, -(row - axis_y) * aspect
+            reach = 0.5 * np.hypot(1.0, aspect)
+            distance = np.hypot(right, up)
+            first = max(0, int(np.floor((distance - reach) / width)))
+            last = min(n_radial - 1, int(np.floor((distance + reach) / width)))
+            if first > last:
+                continue
+            ax[0], ay[0] = right - 0.5, up - 0.5 * aspect
+            ax[1], ay[1] = right + 0.5, up - 0.5 * aspect
+            ax[2], ay[2] = right + 0.5, up + 0.5 * aspect
+            ax[3], ay[3] = right - 0.5, up + 0.5 * aspect
+            spread = np.pi if distance <= reach else np.arcsin(reach / distance)
+            middle = np.arctan2(up, right)
+            low = int(np.floor((middle - spread) / step + 0.5))
+            high = int(np.floor((middle + spread) / step + 0.5))
+            if high - low >= n_azimuthal:
+                high = low + n_azimuthal - 1
+            for sector in range(low, high + 1):
+                start, stop = (sector - 0.5) * step, (sector + 0.5) * step
+                n = _cut(ax, ay, 4, -np.sin(start), np.cos(start), bx, by)
+                n = _cut(bx, by, n, np.sin(stop), -np.cos(stop), cx, cy)
+                if n < 3:
+                    continue
+                inside = _disc_area(cx, cy, n, first * width)
+                for ring in range(first, last + 1):
+                    within = _disc_area(cx, cy, n, (ring + 1) * width)
+                    area = (within - inside) / aspect
+                    inside = within
+                    if area > 1e-9:
+                        samples.append(np.int64(ring * n_azimuthal + sector % n_azimuthal))
+                        areas.append(area)
+                        counts[row * columns + column] += 1
+    return counts, np.array(samples), np.array(areas)
