@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stemvane.config import Config
-from stemvane.errors import ConfigError, StemvaneError
+from stemvane.errors import ConfigError, FileFormatError, StemvaneError
 
 __all__ = ["app", "main"]
 
@@ -97,6 +97,10 @@ def simulate(
     overwrite: _Overwrite = False,
 ) -> None:
     """Simulate a 4D-STEM scan and write it as a Zarr data set that carries its atoms."""
+    if output.suffix != ".zarr":
+        raise FileFormatError(f"{output}: data sets are saved as Zarr folders; give a name that ends in .zarr")
+    if output.exists() and not overwrite:
+        raise FileFormatError(f"{output}: exists already; give another name, or --overwrite to replace it")
     config = Config.from_toml(settings) if settings else Config()
     shape = _pair(scan, int, "--scan") if scan else config.simulation.scan_shape
     step = _pair(scan_step, float, "--scan-step") if scan_step else None

@@ -137,7 +137,7 @@ def _embedding_panels(figure: Figure, boxes: Iterator[Box], run: Run, letters: I
         image = draw_map(axes, embedding.latents[..., index], step, MAGNITUDES)
         label_panel(figure, box, next(letters), f"Latent {index + 1}")
         write_pearson(axes, run.metrics, index)
-        add_color_bar(figure, _bar_below(box), image, f"latent {index + 1}", "prior s.d.")
+        add_color_bar(figure, _bar_below(box), image, f"latent {index + 1}", "s.d.")
 
 
 def _rotation_remark(metrics: dict[str, Any]) -> str:

@@ -224,10 +224,10 @@ def draw_mosaic(
         spine.set_visible(False)
     if latents.shape[-1] >= 1:
         axes.set_xticks(np.arange(n_columns) * (width + gap) + (width - 1) / 2, _tick_words(latents[0, :, 0]))
-        axes.set_xlabel("latent 1 (prior s.d.)", size=6.5, labelpad=1.5)
+        axes.set_xlabel("latent 1 (s.d.)", size=6.5, labelpad=1.5)
     if latents.shape[-1] >= 2:
         axes.set_yticks(np.arange(n_rows) * (height + gap) + (height - 1) / 2, _tick_words(latents[:, 0, 1]))
-        axes.set_ylabel("latent 2 (prior s.d.)", size=6.5, labelpad=1.5)
+        axes.set_ylabel("latent 2 (s.d.)", size=6.5, labelpad=1.5)
     axes.tick_params(length=0, labelsize=5.5, pad=2)
     return image
 
@@ -276,21 +276,29 @@ def draw_structure(
 
 def write_pearson(axes: Axes, metrics: dict[str, Any], index: int) -> None:
     """Write a latent's correlation with the COM magnitude into the corner of its panel, where it is known."""
-    values = metrics.get("pearson_r") or []
-    value = values[index] if index < len(values) else None
-    if value is None:
+    words = pearson_words(metrics, index)
+    if not words:
         return
-    digits = 4 if abs(value) >= 0.99 else 2
     axes.text(
         0.96,
         0.95,
-        f"r = {value:.{digits}f}".replace("-", "−"),
+        words,
         transform=axes.transAxes,
         size=5.5,
         ha="right",
         va="top",
         bbox={"boxstyle": "square,pad=0.2", "fc": "white", "ec": "none", "alpha": 0.75},
     )
+
+
+def pearson_words(metrics: dict[str, Any], index: int) -> str:
+    """A latent's correlation with the COM magnitude in words, empty where it is unknown."""
+    values = metrics.get("pearson_r") or []
+    value = values[index] if index < len(values) else None
+    if value is None:
+        return ""
+    digits = 4 if abs(value) >= 0.99 else 2
+    return f"r = {value:.{digits}f}".replace("-", "−")
 
 
 def _tick_words(values: NDArray[np.floating[Any]]) -> list[str]:

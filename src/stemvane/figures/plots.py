@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from stemvane.figures.layout import Box, add_axes, label_panel
-from stemvane.figures.panels import write_pearson
+from stemvane.figures.panels import pearson_words
 from stemvane.figures.style import MAGNITUDES, STYLE
 from stemvane.measurements import Measurements
 from stemvane.run import Run
@@ -63,9 +63,8 @@ def agreement(run: Run) -> Figure:
             shown = np.isfinite(latent)
             axes = add_axes(figure, box, f"latent_{index + 1}")
             meshes.append(_histogram(axes, magnitude[shown], latent[shown]))
-            axes.set(xlabel=f"|COM| ({measured.com_unit})", ylabel=f"latent {index + 1} (prior s.d.)")
-            label_panel(figure, box, letter, f"Latent {index + 1}", indent=0.3)
-            write_pearson(axes, run.metrics, index)
+            axes.set(xlabel=f"|COM| ({measured.com_unit})", ylabel=f"latent {index + 1} (s.d.)")
+            label_panel(figure, box, letter, f"Latent {index + 1}", pearson_words(run.metrics, index), indent=0.3)
         most = max(float(np.ma.filled(np.ma.asarray(mesh.get_array()), 0).max()) for mesh in meshes)
         norm = LogNorm(1, max(10.0, most))
         for mesh in meshes:
@@ -92,11 +91,9 @@ def _angle_panel(figure: Figure, box: Box, run: Run, strong: NDArray[np.bool_]) 
     axes = add_axes(figure, box, "rotation")
     mesh = _histogram(axes, np.degrees(run.measurements.com_angle)[shown], turned[shown], (edges, edges))
     axes.set(xlabel="COM angle (deg)", ylabel="rotation, aligned (deg)", xticks=ticks, yticks=ticks)
-    label_panel(figure, box, "a", "Rotation", indent=0.3)
     error = metrics.get("angle_error_median_deg")
-    if error is not None:
-        words = f"median error {error:.2f}°\n(|COM| > {100 * _COM_SHARE:.0f} %)"
-        axes.text(0.05, 0.95, words, transform=axes.transAxes, size=5.5, va="top")
+    words = "" if error is None else f"median error {error:.2f}° where |COM| > {100 * _COM_SHARE:.0f} %"
+    label_panel(figure, box, "a", "Rotation", words, indent=0.3)
     return mesh
 
 

@@ -160,7 +160,10 @@ class HarmonicModel(nn.Module):
             self.components.copy_(0.1 * torch.randn_like(self.components) / size)
 
     def standardise(self, x: Tensor) -> None:
-        """Find units of the latents: over these patterns mean 0, variance 1, each uncorrelated with those before it."""
+        """Find units of the latents: over these patterns mean 0, variance 1, each uncorrelated with those before it.
+
+        More of the first latent is more of the template; the others point where they are skewed to.
+        """
         if not self.n_latent:
             return
         with torch.no_grad():
@@ -169,7 +172,10 @@ class HarmonicModel(nn.Module):
             centred = (latents - self.latent_mean).double()
             covariance = centred.T @ centred / len(centred)
             covariance += 1e-9 * torch.eye(self.n_latent, dtype=torch.float64, device=x.device)
-            self.latent_mix.copy_(torch.linalg.cholesky(covariance).float())
+            factor = torch.linalg.cholesky(covariance)
+            skewness = (torch.linalg.solve(factor, centred.T) ** 3).sum(-1)
+            along = torch.cat([(self.components[0] @ self.template).double()[None], skewness[1:]])
+            self.latent_mix.copy_((factor * torch.where(along < 0, -1.0, 1.0)).float())
 
     def standardised(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents in the units of `standardise`."""

@@ -1,0 +1,262 @@
+"""Agreement with the COM, on fields whose answer is known."""
+
+import json
+
+import numpy as np
+import pytest
+
+from stemvane.agreement import (
+    compare,
+    compare_angles,
+    explained_variance,
+    invariance,
+    neighbour_mean,
+    turned_patterns,
+)
+from stemvane.calibration import Calibration
+from stemvane.embedding import Embedding
+from stemvane.folders import plain
+from stemvane.measurements import Measurements
+from stemvane.polar import PolarGrid
+
+
+def vectors(length, direction):
+    """Vectors (y, x) with y growing downwards, from directions counter-clockwise on the screen."""
+    return np.stack([-length * np.sin(direction), length * np.cos(direction)], axis=-1)
+
+
+@pytest.fixture
+def directions():
+    return np.random.default_rng(0).uniform(-np.pi, np.pi, (20, 30))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("offset", [0.0, 40.0, -170.0])
+def test_sign_and_offset_are_found(directions, sign, offset):
+    length = np.random.default_rng(1).uniform(0.5, 2, directions.shape)
+    angle = sign * directions + np.radians(offset) + 2 * np.pi
+    found = compare_angles(angle, vectors(length, directions), noiseless=True)
+    assert found.sign == sign
+    assert found.offset_deg == pytest.approx(offset)
+    assert found.error_median_deg == pytest.approx(0, abs=1e-9)
+    assert found.error_mean_deg == pytest.approx(0, abs=1e-9)
+
+
+def test_a_direction_is_counter_clockwise_on_the_screen():
+    up, right = [-1.0, 0.0], [0.0, 1.0]
+    found = compare_angles(np.radians([90.0, 0.0, 90.0]), np.array([up, right, up]), noiseless=True)
+    assert (found.sign, found.offset_deg) == (1, pytest.approx(0))
+
+
+def test_errors_are_absolute_and_on_the_circle(directions):
+    wrong = np.where(np.arange(directions.size).reshape(directions.shape) % 2, 1, -1) * np.radians(10)
+    found = compare_angles(directions + wrong, vectors(1.0, directions), noiseless=True)
+    assert found.error_median_deg == pytest.approx(10, abs=0.1)
+    assert found.error_mean_deg == pytest.approx(10, abs=0.1)
+
+
+def test_the_mean_is_weighted_and_the_median_leaves_out_short_vectors():
+    length = np.r_[np.full(4, 10.0), np.full(6, 1.9)]
+    error = np.radians(np.r_[20.0, -20.0, 20.0, -20.0, np.full(6, 0.0)])
+    direction = np.zeros(10)
+    found = compare_angles(direction + error, vectors(length, direction), noiseless=True)
+    assert found.offset_deg == pytest.approx(0)
+    # the six short ones are below 20 % of the longest
+    assert found.error_median_deg == pytest.approx(20)
+    assert found.error_mean_deg == pytest.approx(20 * 40 / (40 + 6 * 1.9))
+
+
+def test_the_threshold_of_noisy_fields_does_not_follow_one_outlier():
+    length = np.full(200, 1.0)
+    length[0] = 100.0
+    direction = np.zeros(200)
+    error = np.radians(np.where(np.arange(200) % 2, 8.0, -8.0))
+    error[0] = 0.0
+    field = vectors(length, direction)
+    assert compare_angles(error, field, noiseless=True).error_median_deg == pytest.approx(0, abs=1)
+    assert compare_angles(error, field, noiseless=False).error_median_deg == pytest.approx(8, abs=1)
+
+
+def test_nan_is_left_out(directions):
+    field = vectors(np.ones(directions.shape), directions)
+    angle = directions + 0.3
+    angle[0], field[1] = np.nan, np.nan
+    found = compare_angles(angle, field, noiseless=False)
+    assert found.offset_deg == pytest.approx(np.degrees(0.3))
+    assert found.error_median_deg == pytest.approx(0, abs=1e-9)
+    for nothing in (
+        compare_angles(np.full((3, 3), np.nan), np.ones((3, 3, 2)), noiseless=False),
+        compare_angles(np.zeros((3, 3)), np.zeros((3, 3, 2)), noiseless=True),
+    ):
+        assert np.isnan(nothing.error_median_deg)
+        assert np.isnan(nothing.error_mean_deg)
+
+
+def test_the_mean_of_the_neighbours_leaves_the_centre_out():
+    rng = np.random.default_rng(0)
+    field = rng.normal(size=(6, 5, 2))
+    found = neighbour_mean(field)
+    for y, x in np.ndindex(6, 5):
+        around = [
+            field[j, i]
+            for j in range(max(y - 1, 0), min(y + 2, 6))
+            for i in range(max(x - 1, 0), min(x + 2, 5))
+            if (j, i) != (y, x)
+        ]
+        np.testing.assert_allclose(found[y, x], np.mean(around, axis=0), atol=1e-12)
+    np.testing.assert_allclose(neighbour_mean(field[..., 0]), found[..., 0])
+    np.testing.assert_allclose(neighbour_mean(np.ones((4, 1, 2))), 1)
+
+
+def test_explained_variance():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(50, 6)) + 1j * rng.normal(size=(50, 6))
+    scale = np.array([1, 1, 0.5, 0.5, 0.1, 0.1])
+    assert explained_variance(x * scale, x * scale, scale) == 1
+    assert explained_variance(x * scale, 0 * x, scale) == 0
+    half = x.copy()
+    half[:, :3] = 0
+    expected = np.sum(np.abs(x[:, 3:]) ** 2) / np.sum(np.abs(x) ** 2)
+    assert explained_variance(x * scale, half * scale, scale) == pytest.approx(expected)
+    assert explained_variance(x, -x, np.ones(6)) == pytest.approx(-3)
+
+
+def test_a_turn_by_90_degrees_is_rot90():
+    rng = np.random.default_rng(0)
+    patterns = rng.uniform(1, 2, (3, 17, 17))
+    mean = rng.uniform(5, 6, (17, 17))
+    for quarters in (1, 2, 3):
+        turned = turned_patterns(patterns, np.full(3, quarters * np.pi / 2), mean, (8, 8))
+        for pattern, found in zip(patterns, turned, strict=True):
+            np.testing.assert_allclose(found, np.rot90(pattern - mean, quarters) + mean, rtol=1e-5)
+    np.testing.assert_allclose(turned_patterns(patterns, np.zeros(3), mean, (8, 8)), patterns, rtol=1e-5)
+
+
+@pytest.mark.parametrize("aspect", [1.0, 1.5])
+@pytest.mark.parametrize("degrees", [30, 90, -75, 200])
+def test_content_moves_counter_clockwise_on_the_screen(degrees, aspect):
+    axis = (20.3, 24.6)
+    rows, columns = np.indices((41, 49))
+    up, right = -(rows - axis[0]) * aspect, columns - axis[1]
+    blob = np.exp(-((right - 12) ** 2 + up**2) / 8)
+    mean = np.full(blob.shape, 0.5)
+    turned = turned_patterns((mean + blob)[None], np.radians([degrees]), mean, axis, aspect)[0]
+    content = turned - mean
+    centre = np.array([np.sum(content * right), np.sum(content * up)]) / content.sum()
+    np.testing.assert_allclose(
+        centre, 12 * np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))]), atol=0.1
+    )
+    assert turned.dtype == np.float32
+
+
+def test_turned_intensities_are_never_negative():
+    pattern = np.zeros((15, 15))
+    pattern[5, 9] = 1
+    turned = turned_patterns(pattern[None], np.array([0.4]), np.zeros((15, 15)), (7, 7))
+    assert turned.min() == 0
+
+
+def scan(patterns, axis, shape):
+    """Measurements as far as `invariance` and `compare` need them."""
+    y, x = np.indices(patterns.shape[1:])
+    total = patterns.sum(axis=(1, 2))
+    com = [((patterns * (at - centre)).sum(axis=(1, 2)) / total).reshape(shape) for at, centre in zip((y, x), axis)]  # noqa: B905
+    return Measurements(
+        maps={"total": total.reshape(shape), "com_y": com[0], "com_x": com[1]},
+        units={"total": "counts", "com_y": "px", "com_x": "px"},
+        polar=None,
+        grid=PolarGrid(axis=axis, outer=20, n_radial=4, n_azimuthal=8),
+        mean_pattern=patterns.mean(axis=0),
+        calibration=Calibration(optical_axis=axis, disc_radius=10),
+        metadata={"noiseless": True},
+    )
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    """A fixed bright disc and a blob beside its centre at a direction of its own in each of 36 patterns."""
+    axis = (20.0, 20.0)
+    direction = np.linspace(0, 2 * np.pi, 36, endpoint=False)
+    rows, columns = np.indices((41, 41))
+    up, right = -(rows - axis[0]), columns - axis[1]
+    disc = 2 / (1 + np.exp(np.hypot(up, right) - 14))
+    blob = [np.exp(-((right - 7 * np.cos(d)) ** 2 + (up - 7 * np.sin(d)) ** 2) / 12) for d in direction]
+    return disc + np.array(blob), axis, direction
+
+
+def test_an_ideal_encoder_has_no_error_and_a_broken_one_a_large_one(blobs):
+    patterns, axis, _ = blobs
+    measurements = scan(patterns, axis, (6, 6))
+    rows, columns = np.indices(patterns.shape[1:])
+
+    def ideal(seen):
+        content = seen - measurements.mean_pattern
+        y, x = (np.sum(content * (at - c), axis=(1, 2)) for at, c in zip((rows, columns), axis, strict=True))
+        return np.sum(content**2, axis=(1, 2))[:, None] ** 0.5, np.arctan2(-y, x)
+
+    change, error = invariance(ideal, patterns, measurements, seed=3)
+    assert change < 0.02
+    assert error < 0.3
+    assert (change, error) == invariance(ideal, patterns, measurements, seed=3)
+
+    def blind(seen):
+        return seen[:, 20, 27][:, None], np.zeros(len(seen))
+
+    change, error = invariance(blind, patterns, measurements)
+    assert change > 0.2
+    assert error > 60
+
+    def mirrored(seen):
+        latents, angle = ideal(seen)
+        return latents, -angle
+
+    assert invariance(mirrored, patterns, measurements)[1] > 60
+    assert np.isnan(invariance(lambda seen: (np.empty((len(seen), 0)), ideal(seen)[1]), patterns, measurements)[0])
+
+
+def embedding_of(latents, angle):
+    ones = np.ones(angle.shape)
+    return Embedding(latents, np.ones(latents.shape), angle, ones, np.ones((*angle.shape, 4)) / 4, ones)
+
+
+def test_compare_against_every_reference(blobs):
+    patterns, axis, direction = blobs
+    shape = (6, 6)
+    measurements = scan(patterns, axis, shape)
+    magnitude = np.random.default_rng(0).uniform(1, 2, shape)
+    field = vectors(magnitude, direction.reshape(shape))
+    field -= field.mean(axis=(0, 1))
+    maps = {**measurements.maps, "com_y": field[..., 0], "com_x": field[..., 1]}
+    measurements = Measurements(**{**measurements.__dict__, "maps": maps})
+    length = measurements.com_magnitude
+    latents = np.stack([-3 * length + 1, np.full(shape, 0.1, np.float32)], axis=-1)
+    found = compare(embedding_of(latents, measurements.com_angle + 0.5), measurements)
+    assert found["pearson_r_first"] == pytest.approx(-1)
+    assert (found["angle_sign"], found["angle_offset_deg"]) == (1, pytest.approx(np.degrees(0.5)))
+    assert found["angle_error_median_deg_truth"] == pytest.approx(0, abs=1e-5)
+    assert found["com_angle_error_median_deg_truth"] == pytest.approx(0, abs=1e-5)
+    assert found["com_pearson_r_truth"] == pytest.approx(1)
+    assert found["angle_error_median_deg_neighbours"] > 1
+    # a latent that never changes has no r, and JSON says null
+    assert np.isnan(found["pearson_r"][1])
+    written = json.loads(json.dumps(plain(found), allow_nan=False))
+    assert written["pearson_r"][1] is None
+    assert written["pearson_r_others_max"] is None
+
+    without = compare(embedding_of(np.empty((*shape, 0)), measurements.com_angle), measurements)
+    assert without["pearson_r"] == []
+    assert without["pearson_r_first"] is without["pearson_r_others_max"] is None
+
+
+def test_the_noiseless_com_is_the_truth_where_it_is_known(blobs):
+    patterns, axis, direction = blobs
+    clean = scan(patterns, axis, (6, 6))
+    noise = np.random.default_rng(0).normal(0, 0.05, (2, 6, 6))
+    maps = {**clean.maps, "com_y": clean.maps["com_y"] + noise[0], "com_x": clean.maps["com_x"] + noise[1]}
+    noisy = Measurements(**{**clean.__dict__, "maps": maps, "metadata": {}, "expectation": clean})
+    found = compare(embedding_of(np.zeros((6, 6, 1)), direction.reshape(6, 6)), noisy)
+    assert found["angle_error_median_deg_truth"] < 1
+    assert found["angle_error_median_deg"] > 3
+    assert found["com_angle_error_median_deg_truth"] > 3
+    real = Measurements(**{**noisy.__dict__, "expectation": None})
+    assert not any(key.endswith("_truth") for key in compare(embedding_of(np.zeros((6, 6, 1)), direction.reshape(6, 6)), real))
