@@ -99,8 +99,18 @@ def steps(scan=("nm", "nm"), detector=("mrad", "mrad"), scales=(0.02, 0.03, 1.0,
 
 @pytest.mark.parametrize(
     ("units", "factor"),
-    [("Å", 1), ("\N{ANGSTROM SIGN}", 1), ("A", 1), ("Angstrom", 1), ("angstrom", 1), ("nm", 10), ("pm", 0.01)]
-    + [("µm", 1e4), ("\N{GREEK SMALL LETTER MU}m", 1e4), ("um", 1e4)],
+    [
+        ("Å", 1),
+        ("\N{ANGSTROM SIGN}", 1),
+        ("A", 1),
+        ("Angstrom", 1),
+        ("angstrom", 1),
+        ("nm", 10),
+        ("pm", 0.01),
+        ("µm", 1e4),
+        ("\N{GREEK SMALL LETTER MU}m", 1e4),
+        ("um", 1e4),
+    ],
 )
 def test_lengths(units, factor):
     assert steps(scan=(units, units))[0] == pytest.approx((0.02 * factor, 0.03 * factor))
@@ -108,8 +118,17 @@ def test_lengths(units, factor):
 
 @pytest.mark.parametrize(
     ("units", "factor"),
-    [("1/Å", 1), ("1/\N{ANGSTROM SIGN}", 1), ("Å^-1", 1), ("Å⁻¹", 1), ("$A^{-1}$", 1), ("1 / A", 1)]
-    + [("1/nm", 0.1), ("1 / nm", 0.1), ("nm^-1", 0.1)],
+    [
+        ("1/Å", 1),
+        ("1/\N{ANGSTROM SIGN}", 1),
+        ("Å^-1", 1),
+        ("Å⁻¹", 1),
+        ("$A^{-1}$", 1),
+        ("1 / A", 1),
+        ("1/nm", 0.1),
+        ("1 / nm", 0.1),
+        ("nm^-1", 0.1),
+    ],
 )
 def test_reciprocal_lengths_become_angles_through_the_wavelength(units, factor):
     expected = 1e3 * wavelength(60e3) * factor

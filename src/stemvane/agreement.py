@@ -92,8 +92,8 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
     dict
         ``pearson_r`` of each latent with the deflection's length and the angle's agreement, as in ``metrics.json``:
         against the pattern's own deflection; with the suffix ``_neighbours`` against the mean over its eight
-        neighbours, whose noise is independent of the pattern's; and with ``_truth`` against the noiseless one. Also
-        the measured COM itself against the last two.
+        neighbours, whose noise is independent of the pattern's; and with ``_truth`` against the noiseless one, None where
+        that is unknown. Also the measured COM itself against the last two.
     """
     references: list[tuple[str, _Floats, bool]] = [
         ("", measurements.deflection, measurements.noiseless),
@@ -111,7 +111,7 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
         result |= {
             f"pearson_r{suffix}": r,
             f"pearson_r_first{suffix}": r[0] if r else None,
-            f"pearson_r_others_max{suffix}": max((abs(value) for value in r[1:]), default=None),
+            f"pearson_r_others_max{suffix}": max((abs(v) for v in r[1:] if np.isfinite(v)), default=None),
             f"angle_sign{suffix}": angles.sign,
             f"angle_offset_deg{suffix}": angles.offset_deg,
             f"angle_error_median_deg{suffix}": angles.error_median_deg,
@@ -122,6 +122,9 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
             result[f"com_angle_error_median_deg{suffix}"] = own.error_median_deg
             result[f"com_angle_error_mean_deg{suffix}"] = own.error_mean_deg
             result[f"com_pearson_r{suffix}"] = _pearson(measurements.com_magnitude, length)
+    if references[-1][0] != "_truth":
+        keys = [key for key in result if key.endswith("_neighbours")]
+        result |= dict.fromkeys(key.replace("_neighbours", "_truth") for key in keys)
     return result
 
 
@@ -185,7 +188,8 @@ def turned_patterns(
         cosine, sine = np.cos(angle), np.sin(angle)
         from_right, from_up = right * cosine + up * sine, up * cosine - right * sine
         where = np.stack([axis[0] - from_up / aspect, axis[1] + from_right])
-        content = ndimage.map_coordinates(pattern - mean_pattern, where, order=3, mode="constant")
+        # "constant" would cut off border pixels whose place is beyond the border by rounding alone
+        content = ndimage.map_coordinates(pattern - mean_pattern, where, order=3, mode="grid-constant")
         out[i] = np.maximum(mean_pattern + content, 0)
     return out
 

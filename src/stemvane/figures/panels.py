@@ -92,7 +92,7 @@ def draw_map(
     low, high = (-math.pi, math.pi) if cyclic else limits or _limits(values)
     image = axes.imshow(
         np.ma.masked_invalid(values),
-        cmap=colors,
+        cmap=MAGNITUDES.with_extremes(bad=(1, 1, 1, 0)),
         vmin=low,
         vmax=high,
         extent=scan_extent((values.shape[0], values.shape[1]), scan_step),
@@ -208,11 +208,11 @@ def draw_mosaic(
         for column in range(n_columns):
             top, left = row * (height + gap), column * (width + gap)
             canvas[top : top + height, left : left + width] = patterns[row, column]
-    low, high = float(np.nanmin(patterns)), float(np.nanmax(patterns))
+    low, high = _mosaic_limits(patterns)
     image = axes.imshow(
         np.ma.masked_invalid(canvas),
         cmap=MAGNITUDES.with_extremes(bad=(1, 1, 1, 0)),
-        vmin=min(low, 0.0) if low < 0.2 * high else low,
+        vmin=low,
         vmax=high,
         aspect=pixel_aspect,
         interpolation="antialiased",
@@ -272,6 +272,20 @@ def draw_structure(
     axes.add_patch(window)
     add_scale_bar(axes, True)
     return [(chemical_symbols[z], 0.85 * jmol_colors[z]) for z in np.unique(numbers)]
+
+
+def _mosaic_limits(patterns: NDArray[np.floating[Any]]) -> tuple[float, float]:
+    """Colour limits of decoded patterns.
+
+    What changes with the latents is often a few per cent of the disc's brightness, so the scale is that of the disc
+    where nine tenths of its pixels are that much alike.
+    """
+    low, high = float(np.nanmin(patterns)), float(np.nanmax(patterns))
+    bright = patterns[patterns > 0.5 * high]
+    floor = float(np.quantile(bright, 0.1)) if bright.size else low
+    if floor > 0.6 * high:
+        return floor, high
+    return min(low, 0.0) if low < 0.2 * high else low, high
 
 
 def write_pearson(axes: Axes, metrics: dict[str, Any], index: int) -> None:

@@ -1,0 +1,383 @@
+"""The whole pipeline: from data with a known answer to a finished run, and what is left when it is not finished."""
+
+import errno
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stemvane.config import Config
+from stemvane.dataset import Dataset4D
+from stemvane.errors import CalibrationError, DataError, RunError, StemvaneError
+from stemvane.pipeline import calibrated, demo_config, run_pipeline
+from stemvane.run import Run
+from stemvane.sources.files import save_dataset
+from stemvane.sources.synthetic import synthetic
+
+ROTAVIRUS = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
+SETTINGS = Config().updated(training={"n_epochs": 15}, compare={"n_turned": 48}, figures={"manifold": 3, "dpi": 60})
+QUICK = SETTINGS.updated(
+    training={"n_epochs": 1},
+    compare={"n_turned": 0},
+    align={"n_iterations": 2, "max_order": 1},
+    model={"n_latent": 1},
+    basis={"n_features": 8},
+)
+# house plan, "The run folder"
+ALWAYS = (
+    "n_patterns n_latent seed model electrons_per_pattern train_seconds train_patterns_per_second total_seconds "
+    "peak_memory_mb pearson_r pearson_r_first pearson_r_others_max angle_sign angle_offset_deg angle_error_median_deg "
+    "angle_error_mean_deg explained_variance explained_variance_truth explained_variance_heldout evidence_heldout "
+    "invariance_error equivariance_error_deg"
+).split()
+TRUTH = (
+    "pearson_r_truth pearson_r_first_truth pearson_r_others_max_truth angle_sign_truth angle_offset_deg_truth "
+    "angle_error_median_deg_truth angle_error_mean_deg_truth com_angle_error_median_deg_truth com_pearson_r_truth"
+).split()
+TIMES = ("train_seconds", "train_patterns_per_second", "total_seconds", "peak_memory_mb")
+PARTS = {
+    "config.toml", "manifest.json", "measurements.zarr", "embedding.zarr", "model.safetensors", "model.toml",
+    "history.csv", "metrics.json", "figures",
+}  # fmt: skip
+
+
+def one_line(error):
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def content(folder):
+    """Names and hashes of all files under a folder."""
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def scan():
+    return synthetic((20, 20), (32, 32))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, scan):
+    calls = []
+    path = tmp_path_factory.mktemp("runs") / "deep" / "synthetic"
+    run_pipeline(SETTINGS, path, dataset=scan[0], command="test", progress=lambda *call: calls.append(call))
+    return Run.open(path), calls
+
+
+@pytest.fixture(scope="module")
+def small():
+    return synthetic((6, 6), (16, 16))[0]
+
+
+def angle_errors(run, truth):
+    return np.degrees(np.angle(np.exp(1j * (run.embedding.angle - truth.angle))))
+
+
+def test_the_truth_is_found(finished, scan):
+    run, truth = finished[0], scan[1]
+    errors = angle_errors(run, truth)
+    # the gauge calls 0 what the COM calls 0, up to the part of the content that is no dipole
+    assert abs(np.median(errors)) < 2
+    assert np.median(np.abs(errors)) < 2
+    assert np.abs(errors).max() < 30
+    r = np.corrcoef(run.embedding.latents[..., 0].ravel(), truth.content[0].ravel())[0, 1]
+    assert abs(r) > 0.95
+    assert np.corrcoef(run.embedding.latents[..., 1].ravel(), truth.content[1].ravel())[0, 1] ** 2 > 0.8
+
+
+def test_the_metrics_agree_with_the_truth(finished):
+    metrics = finished[0].metrics
+    assert (metrics["angle_sign"], metrics["angle_sign_truth"]) == (1, 1)
+    assert abs(metrics["angle_offset_deg"]) < 2
+    assert metrics["angle_error_median_deg"] < 2
+    assert metrics["angle_error_median_deg"] == metrics["angle_error_median_deg_truth"]
+    assert metrics["com_angle_error_median_deg_truth"] == pytest.approx(0, abs=1e-3)
+    assert abs(metrics["pearson_r_first"]) > 0.9
+    assert metrics["pearson_r_others_max"] < 0.4
+    assert 0.9 < metrics["explained_variance"] <= 1
+    assert 0.9 < metrics["explained_variance_heldout"] <= 1
+    assert metrics["invariance_error"] < 0.2
+    assert metrics["equivariance_error_deg"] < 2
+
+
+def test_every_metric_of_the_house_plan_is_there(finished):
+    run = finished[0]
+    metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
+    assert {*ALWAYS, *TRUTH} - metrics.keys() == set()
+    assert not any(isinstance(value, dict) for value in metrics.values())
+    assert metrics["electrons_per_pattern"] is None
+    assert (metrics["n_patterns"], metrics["n_latent"], metrics["model"]) == (400, 2, "harmonic")
+    assert len(metrics["pearson_r"]) == 2
+    missing = {key for key in (*ALWAYS, *TRUTH) if metrics[key] is None}
+    assert missing == {"electrons_per_pattern"}
+    assert metrics["total_seconds"] > metrics["train_seconds"] > 0
+
+
+def test_the_run_folder_is_whole(finished, scan):
+    run = finished[0]
+    assert {entry.name for entry in run.path.iterdir()} == PARTS
+    assert [entry.name for entry in run.path.parent.iterdir()] == ["synthetic"]
+    figures = {file.name for file in run.figures_path.iterdir()}
+    assert figures == {
+        f"{name}.{ending}" for name in ("figure2", "agreement", "learning_curves") for ending in ("png", "svg")
+    }
+    assert min(file.stat().st_size for file in run.figures_path.iterdir()) > 5000
+    assert run.config == Config.from_toml(run.path / "config.toml") == SETTINGS
+    assert list(run.manifest["stages"]) == ["source", "survey", "measure", "learn", "read", "figures"]
+    assert run.manifest["data"]["shape"] == [20, 20, 32, 32]
+    assert (run.manifest["command"], run.manifest["status"]) == ("test", "complete")
+    assert run.history["epoch"].tolist() == list(range(1, 16))
+    assert run.history["total"][-1] < run.history["total"][0]
+    assert run.manifold.shape == (3, 3, 32, 32)
+    np.testing.assert_allclose(run.measurements.com, scan[1].com, atol=1e-4)
+
+
+def test_progress_is_told_stage_by_stage(finished):
+    calls = finished[1]
+    stages = list(dict.fromkeys(call[0] for call in calls))
+    assert stages == ["measure", "learn", "read"]
+    for stage in stages:
+        done = [call[1] for call in calls if call[0] == stage]
+        assert done == sorted(done)
+        assert calls[[call[0] for call in calls].index(stage)][2] == done[-1]
+
+
+def test_the_same_seed_gives_the_same_run(finished, tmp_path, scan):
+    run = run_pipeline(SETTINGS, tmp_path / "again", dataset=scan[0])
+    assert {k: v for k, v in run.metrics.items() if k not in TIMES} == {
+        k: v for k, v in finished[0].metrics.items() if k not in TIMES
+    }
+    np.testing.assert_array_equal(run.embedding.latents, finished[0].embedding.latents)
+    assert content(run.figures_path)["figure2.png"] == content(finished[0].figures_path)["figure2.png"]
+
+
+def test_counts_with_a_known_expectation(tmp_path):
+    dataset, truth = synthetic((16, 16), (24, 24), dose=20000)
+    run = run_pipeline(QUICK.updated(model={"n_latent": 0}), tmp_path / "run", dataset=dataset)
+    metrics = run.metrics
+    assert metrics["electrons_per_pattern"] == 20000
+    assert metrics["angle_sign_truth"] == 1
+    assert metrics["angle_error_median_deg_truth"] < metrics["com_angle_error_median_deg_truth"]
+    assert 0.5 < metrics["com_pearson_r_truth"] < 0.9999
+    assert metrics["explained_variance"] < metrics["explained_variance_truth"] <= 1
+    assert (metrics["pearson_r"], metrics["pearson_r_first"]) == ([], None)
+    assert np.median(np.abs(angle_errors(run, truth))) < 10
+
+
+def test_a_simulated_run_knows_its_atoms(tmp_path):
+    config = QUICK.updated(
+        simulation={"scan_shape": (12, 12), "scan_extent": (4.9, 4.9), "detector_shape": (16, 16)},
+        training={"holdout": 0.0, "n_epochs": 0},
+    )
+    told = []
+    run_pipeline(config, tmp_path / "run", progress=lambda stage, *_: told.append(stage))
+    run = Run.open(tmp_path / "run")
+    assert "simulate" in told
+    assert set(run.measurements.atoms.numbers) == {6}
+    assert (run.figures_path / "figure1.svg").exists()
+    assert not (run.figures_path / "figure2.svg").exists()
+    assert run.metrics["angle_sign"] == 1
+    assert run.metrics["angle_error_median_deg"] < 20
+    # what was not asked for is null, not made up
+    assert {*ALWAYS, *TRUTH} - run.metrics.keys() == set()
+    assert run.metrics["explained_variance_heldout"] is None
+    assert run.metrics["evidence_heldout"] is None
+    assert run.metrics["invariance_error"] is None
+    assert run.metrics["train_patterns_per_second"] is None
+    assert run.history["epoch"].shape == (0,)
+
+
+def test_the_demo_is_the_paper_s_figure():
+    settings = demo_config().simulation
+    assert (settings.energy, settings.convergence_semiangle, settings.dose, settings.source_size) == (60e3, 31, None, 0)
+    assert demo_config().model.n_latent == 2
+
+
+def test_a_run_that_fails_does_not_look_complete(tmp_path, small, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("stemvane.pipeline.RotationVAE.fit", fail)
+    with pytest.raises(RuntimeError, match="boom"):
+        run_pipeline(QUICK, tmp_path / "run", dataset=small)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(RunError) as error:
+        Run.open(tmp_path / "run")
+    assert "not finished" in one_line(error)
+
+
+KILLED = """
+import os, signal, sys
+from stemvane import Config, run_pipeline, synthetic
+
+def kill(stage, *_):
+    if stage == "learn":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+settings = Config.from_toml(sys.argv[2])
+run_pipeline(settings, sys.argv[1], dataset=synthetic((6, 6), (16, 16))[0], progress=kill)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system knows no SIGKILL")
+def test_a_killed_run_does_not_look_complete(tmp_path, small):
+    (tmp_path / "settings.toml").write_text(QUICK.to_toml())
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "run"), str(tmp_path / "settings.toml")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+    assert not (tmp_path / "run").exists()
+    left = tmp_path / ".run.partial"
+    assert (left / "measurements.zarr").exists()
+    assert json.loads((left / "manifest.json").read_text())["status"] == "running"
+    for path in (tmp_path / "run", left):
+        with pytest.raises(RunError) as error:
+            Run.open(path)
+        assert "not finished" in one_line(error)
+    # even if somebody gives it the final name
+    left.rename(tmp_path / "moved")
+    with pytest.raises(RunError, match="not complete"):
+        Run.open(tmp_path / "moved")
+    (tmp_path / "moved").rename(left)
+    run_pipeline(QUICK, tmp_path / "run", dataset=small)
+    assert Run.open(tmp_path / "run").is_complete
+    assert not left.exists()
+
+
+def test_an_existing_folder_is_refused_and_left_alone(tmp_path, small):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(RunError) as error:
+            run_pipeline(QUICK, tmp_path / "run", dataset=small, overwrite=overwrite)
+        assert "another name" in one_line(error)
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["run", "run/thesis.tex"]
+
+
+def test_an_old_run_stays_until_the_new_one_is_complete(tmp_path, small, monkeypatch):
+    path = tmp_path / "run"
+    run_pipeline(QUICK, path, dataset=small)
+    before = content(path)
+    with pytest.raises(RunError, match="exists already"):
+        run_pipeline(QUICK, path, dataset=small)
+    assert content(path) == before
+
+    with monkeypatch.context() as patch:
+        patch.setattr("stemvane.pipeline.save_figures", lambda run: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run_pipeline(QUICK, path, dataset=small, overwrite=True)
+    assert content(path) == before
+    with pytest.raises(StemvaneError):
+        run_pipeline(QUICK, path, dataset=broken(small, np.nan), overwrite=True)
+    assert content(path) == before
+
+    seen = []
+    newer = QUICK.updated(training={"seed": 7})
+    run_pipeline(
+        newer, path, dataset=small, overwrite=True, progress=lambda *_: seen.append(Run.open(path).manifest["seed"])
+    )
+    assert set(seen) == {0}
+    assert Run.open(path).manifest["seed"] == 7
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def broken(dataset, value):
+    """The same patterns, one of them spoilt."""
+    patterns = dataset.data.compute().astype(np.float32)
+    patterns[3, 2] = 0 if value == 0 else patterns[3, 2]
+    patterns[3, 2, 5, 5] = value
+    return Dataset4D.from_array(patterns, calibration=dataset.calibration, name="spoilt")
+
+
+@pytest.mark.parametrize(("value", "words"), [(np.nan, "NaN"), (np.inf, "NaN"), (-1.0, "negative"), (0.0, "empty")])
+def test_refused_data_leave_nothing(tmp_path, small, value, words):
+    with pytest.raises(DataError) as error:
+        run_pipeline(QUICK, tmp_path / "run", dataset=broken(small, value))
+    assert "(3, 2)" in one_line(error)
+    assert words in one_line(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told(tmp_path, small, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for place in ("stemvane.pipeline.Measurements.write", "stemvane.pipeline.Run.write_embedding"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, full)
+            with pytest.raises(RunError) as error:
+                run_pipeline(QUICK, tmp_path / "run", dataset=small)
+        assert "No space left" in one_line(error)
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_users_numbers_go_before_the_file_s(small):
+    config = QUICK.updated(source={"scan_step": (0.5, 0.6), "energy": 80e3})
+    found = calibrated(small, config).calibration
+    assert (found.scan_step, found.energy) == ((0.5, 0.6), 80e3)
+    assert found.pixel_size == small.calibration.pixel_size
+
+
+def test_the_disc_is_looked_for_where_it_is_unknown(scan):
+    dataset = scan[0]
+    known = dataset.calibration
+    bare = dataset.recalibrated(optical_axis=None, disc_radius=None, pixel_size=None)
+    found = calibrated(bare, Config()).calibration
+    np.testing.assert_allclose(found.optical_axis, known.optical_axis, atol=0.2)
+    assert found.disc_radius == pytest.approx(known.disc_radius, abs=0.3)
+    np.testing.assert_allclose(found.pixel_size, known.pixel_size, rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(1.0, "no bright-field disc"), (0.0, "are empty"), (np.nan, "hold NaN"), (-1.0, "negative")]
+)
+def test_a_disc_that_cannot_be_found_is_told(tmp_path, value, words):
+    dataset = Dataset4D.from_array(np.full((4, 4, 16, 16), value), name="flat")
+    with pytest.raises(CalibrationError) as error:
+        run_pipeline(QUICK, tmp_path / "run", dataset=dataset)
+    assert "no bright-field disc" in one_line(error)
+    assert words in one_line(error)
+    assert "flat" in one_line(error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_manifest_names_the_file(tmp_path, small):
+    path = save_dataset(small, tmp_path / "a.zarr")
+    run = run_pipeline(QUICK.updated(source={"path": str(path)}), tmp_path / "run")
+    assert run.manifest["data"]["path"] == str(path)
+    assert run.config.source.path == str(path)
+
+
+@pytest.mark.skipif(not ROTAVIRUS.is_file(), reason=f"{ROTAVIRUS} is not there")
+def test_a_recorded_scan(tmp_path):
+    config = SETTINGS.updated(
+        source={"path": str(ROTAVIRUS)},
+        align={"n_iterations": 8, "max_order": 2},
+        training={"n_epochs": 3},
+        compare={"n_turned": 64},
+    )
+    run_pipeline(config, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    assert run.embedding.scan_shape == (127, 127)
+    assert np.isfinite(run.embedding.angle).all()
+    assert np.isfinite(run.embedding.latents).all()
+    assert (run.figures_path / "figure2.png").exists()
+    assert not (run.figures_path / "figure1.png").exists()
+    assert len(run.manifest["data"]["sha256_first_and_last_mib"]) == 64
+    metrics = run.metrics
+    assert metrics["angle_sign_neighbours"] == 1
+    assert metrics["angle_error_median_deg_neighbours"] < 45
+    assert 0 < metrics["explained_variance_heldout"] < 1
+    # no truth is known here, and none is made up
+    assert {*ALWAYS, *TRUTH} - metrics.keys() == set()
+    null = {key for key, value in metrics.items() if value is None}
+    assert null == {key for key in metrics if key.endswith("_truth")} | {"electrons_per_pattern"}
