@@ -92,7 +92,7 @@ def draw_map(
     low, high = (-math.pi, math.pi) if cyclic else limits or _limits(values)
     image = axes.imshow(
         np.ma.masked_invalid(values),
-        cmap=MAGNITUDES.with_extremes(bad=(1, 1, 1, 0)),
+        cmap=colors,
         vmin=low,
         vmax=high,
         extent=scan_extent((values.shape[0], values.shape[1]), scan_step),
