@@ -63,7 +63,7 @@ def _signature(thing: Any) -> str:
 
 def _first_line(thing: Any) -> str:
     first = (inspect.getdoc(thing) or "").split("\n\n")[0]
-    return " ".join(first.split()).replace("|", "\\|")
+    return " ".join(first.split()).replace("``", "`").replace("|", "\\|")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the help texts of the command line.
+"""Write docs/cli.md from the help texts of the command line and the descriptions of the settings.
 
 Run as ``python docs/make_cli_page.py``.
 """
@@ -12,21 +12,42 @@ from typing import Any
 import typer
 
 from stemvane.cli import app
+from stemvane.config import Config
 
 PAGE = Path(__file__).parent / "cli.md"
 HEAD = """# The command line
 
 <!-- written by docs/make_cli_page.py; do not edit -->
 
-`stemvane COMMAND --help` prints the same. Pairs are written as `YxX`. Progress goes to stderr and is silent where that is not a terminal. An error is one line
-on stderr and exit code 1; a wrong option is exit code 2.
+`stemvane COMMAND --help` prints the same. Pairs are written as `YxX`. Progress goes to stderr and is silent where that
+is not a terminal. An error is one line on stderr and exit code 1; a wrong option is exit code 2.
+
+An option without a default leaves the setting as it is: in the file given with `--config`, in the package's `demo.toml`
+for `demo`, and otherwise in the table of [settings](#settings).
+"""
+SETTINGS = """
+## Settings
+
+The keys of a `--config` file and of a run's `config.toml`, in TOML: a section is `[basis]`, an entry `n_features = 96`.
+A missing entry has its default; an unknown one is an error.
 """
 
 
 def page() -> str:
-    """Return the page: a section for each command, a row for each argument and option."""
+    """Return the page: a row for each argument and option of each command, and for each setting."""
     program: Any = typer.main.get_command(app)
-    return HEAD + "".join(_section(name, command) for name, command in program.commands.items())
+    commands = "".join(_section(name, command) for name, command in program.commands.items())
+    return HEAD + commands + SETTINGS + "".join(_settings(name) for name in Config.model_fields)
+
+
+def _settings(section: str) -> str:
+    values: Any = Config.model_fields[section].default
+    rows = []
+    for name, field in type(values).model_fields.items():
+        default = getattr(values, name)
+        shown = "none" if default is None else f"`{list(default) if isinstance(default, tuple) else default!r}`"
+        rows.append(f"| `{name}` | {shown} | {field.description or ''} |\n")
+    return f"\n### {section}\n\n{type(values).__doc__}\n\n| | default | |\n|---|---|---|\n{''.join(rows)}"
 
 
 def _section(name: str, command: Any) -> str:

@@ -1,0 +1,223 @@
+"""The documentation says what the code does: generated pages, links, code blocks, metrics, settings, modules."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import stemvane
+from stemvane import Config, StemvaneError, run_pipeline, synthetic
+from stemvane.cli import app
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md"])
+PACKAGE = Path(stemvane.__file__).parent
+# what every run promises
+PROMISED = {
+    *("n_patterns", "n_latent", "seed", "model", "electrons_per_pattern", "train_seconds"),
+    *("train_patterns_per_second", "total_seconds", "peak_memory_mb"),
+    *("pearson_r", "pearson_r_first", "pearson_r_others_max", "angle_sign", "angle_offset_deg"),
+    *("angle_error_median_deg", "angle_error_mean_deg", "pearson_r_truth", "pearson_r_first_truth"),
+    *("pearson_r_others_max_truth", "angle_sign_truth", "angle_offset_deg_truth", "angle_error_median_deg_truth"),
+    *("angle_error_mean_deg_truth", "com_angle_error_median_deg_truth", "com_pearson_r_truth"),
+    *("explained_variance", "explained_variance_truth", "explained_variance_heldout", "evidence_heldout"),
+    *("invariance_error", "equivariance_error_deg"),
+}
+
+
+def text(name):
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def section(name, title, rank=2):
+    """Text below a heading, to the next one of its rank or above."""
+    rest = text(name).split(f"\n{'#' * rank} {title}\n")[1]
+    return re.split(rf"^#{{1,{rank}}} ", rest, flags=re.MULTILINE)[0]
+
+
+def rows(table):
+    """Cells of every row of every table in a text, without the headings."""
+    found = []
+    for line in table.splitlines():
+        if line.startswith("|"):
+            cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+            if set(cells[0]) <= {"-"} and cells[0]:
+                found.pop()
+            else:
+                found.append(cells)
+    return found
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def leave_out_evidence(patch):
+    """Likelihood estimates take most of a small run's time and have tests of their own."""
+    patch.setattr("stemvane.vae.log_evidence", lambda model, features, *_, **__: features.new_zeros(len(features)))
+    patch.setattr("stemvane.vae.best_noise_variance", lambda model, features: 0.01)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    dataset, _ = synthetic((8, 8), (32, 32), dose=1e5)
+    config = Config().updated(
+        basis={"n_features": 16}, training={"n_epochs": 1}, compare={"n_turned": 4}, figures={"dpi": 50, "manifold": 2}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        leave_out_evidence(patch)
+        return run_pipeline(config, tmp_path_factory.mktemp("run") / "tiny", dataset=dataset)
+
+
+@pytest.mark.parametrize(("page", "maker"), [("cli.md", "make_cli_page"), ("api.md", "make_api_page")])
+def test_generated_pages_are_up_to_date(page, maker):
+    assert text(page) == script(maker).page(), f"run: python docs/{maker}.py"
+
+
+def test_every_command_and_option_is_on_its_page():
+    for name, command in typer.main.get_command(app).commands.items():
+        shown = {cell for row in rows(section("cli.md", name)) for cell in re.findall(r"`([^`]+)`", row[0])}
+        options = {option for p in command.params for option in p.opts if option.startswith("-")} - {"--help"}
+        arguments = {f"<{p.name}>" for p in command.params if p.param_type_name == "argument"}
+        assert shown == options | arguments
+        helped = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}).output
+        assert options <= set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", helped))
+        assert all(len(row) == 3 and row[2] for row in rows(section("cli.md", name))), name
+
+
+@pytest.mark.parametrize("name", stemvane.__all__)
+def test_every_public_name_is_on_its_page(name):
+    assert len(section("api.md", name).splitlines()) > 4
+
+
+def test_every_setting_is_on_its_page():
+    for name, field in Config.model_fields.items():
+        assert [row[0].strip("`") for row in rows(section("cli.md", name, 3))] == list(type(field.default).model_fields)
+
+
+def test_settings_of_the_model_and_their_defaults():
+    found = {row[0].strip("`"): row[1] for row in rows(section("model.md", "Settings"))}
+    config = Config()
+    expected = {}
+    for name in ("basis", "align", "model", "training"):
+        for key, value in getattr(config, name):
+            expected[f"{name}.{key}"] = str(list(value) if isinstance(value, tuple) else value)
+    assert found == expected
+
+
+def documented_metrics():
+    found = []
+    for key, *others in rows(section("run_folder.md", "metrics.json")):
+        suffixes = re.findall(r"`(_\w+)`", others[0])
+        found += [name + suffix for name in re.findall(r"`(\w+)`", key) for suffix in ("", *suffixes)]
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+def test_every_metric_is_documented(run):
+    assert documented_metrics() == set(run.metrics)
+    assert set(run.metrics) >= PROMISED
+
+
+def test_every_part_of_a_run_is_documented(run):
+    page = text("run_folder.md")
+    for path in run.path.iterdir():
+        assert f"\n  {path.name}" in page, path.name
+    keys = {key for row in rows(section("run_folder.md", "manifest.json")) for key in re.findall(r"`(\w+)`", row[0])}
+    assert keys == set(run.manifest)
+    for stage in run.manifest["stages"]:
+        assert f"`{stage}`" in section("run_folder.md", "manifest.json")
+    assert set(run.history) == set(re.findall(r"`(\w+)`", section("run_folder.md", "history.csv")))
+    for name in ("measurements", "embedding"):
+        listed = " ".join(row[0] for row in rows(section("run_folder.md", f"{name}.zarr")))
+        arrays = {path for path, _ in run.store(name).members(max_depth=None) if not path.startswith("expectation")}
+        assert {f"`{path}`" for path in arrays - {"maps", "atoms"}} <= set(re.findall(r"`[\w/…]+`", listed))
+    assert set(re.findall(r"`(\w+)`", section("run_folder.md", "figures/"))) >= {
+        path.stem for path in run.figures_path.iterdir()
+    }
+
+
+def test_settings_of_a_run_are_documented():
+    assert all(f"`{name}`" in section("run_folder.md", "config.toml") for name in Config.model_fields)
+
+
+def test_every_module_has_its_place_in_the_architecture():
+    page = text("architecture.md")
+    storeys = {
+        room
+        for row in rows(section("architecture.md", "The import rule"))
+        for room in re.findall(r"`([\w/.]+)`:?", row[1])
+    }
+    storeys = {room for room in storeys if room.endswith((".py", "/"))}
+    for path in PACKAGE.rglob("*.py"):
+        inner = path.relative_to(PACKAGE)
+        if path.name == "__init__.py":
+            continue
+        assert (f"{inner.parts[0]}/" if len(inner.parts) > 1 else path.name) in storeys, inner
+        assert f"`{path.name}`" in page, inner
+    assert [room for room in storeys if not (PACKAGE / room).exists()] == []
+
+
+def test_errors_are_drawn_as_they_are():
+    import stemvane.errors
+
+    kinds = [kind for kind in vars(stemvane.errors).values() if isinstance(kind, type)]
+    assert all(kind.__name__ in text("errors.md") for kind in kinds if issubclass(kind, StemvaneError))
+    tree = text("errors.md").split("```")[1].strip()
+    assert "\n".join(f"    {line}" for line in tree.splitlines()) in stemvane.errors.__doc__
+
+
+def anchors(page):
+    """Anchors of a page's headings as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    words = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", words):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        name, _, anchor = target.partition("#")
+        aim = (page.parent / name).resolve() if name else page
+        assert aim.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(aim), f"{page.name}: {target}"
+
+
+def test_the_index_links_every_page():
+    assert {page.name for page in DOCS.glob("*.md")} - {"index.md"} <= set(
+        re.findall(r"\((\w+\.md)\)", text("index.md"))
+    )
+
+
+@pytest.mark.parametrize("page", ["quickstart.md", "model.md", "errors.md"])
+def test_code_blocks_run(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    leave_out_evidence(monkeypatch)
+    blocks = re.findall(r"```python\n(.*?)```", text(page), re.DOTALL)
+    assert blocks
+    names = {}
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
+    said = capsys.readouterr().out
+    if page == "errors.md":
+        assert said.strip() in text(page)
+
+
+def test_the_picture_shows_what_is_measured():
+    drawn = script("draw_conventions")
+    patterns, found = drawn.measured()
+    y, x = drawn.SPOT[0] - drawn.AXIS[0], drawn.SPOT[1] - drawn.AXIS[1]
+    np.testing.assert_allclose(patterns[1], np.rot90(patterns[0]))
+    assert found.com_angle[0, 0] == pytest.approx(np.arctan2(-y, x), abs=np.radians(1))
+    np.testing.assert_allclose(np.degrees(found.com_angle[0, 1] - found.com_angle[0, 0]), 90, atol=1e-6)
+    assert drawn.PICTURE.exists()
