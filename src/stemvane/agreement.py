@@ -92,8 +92,8 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
     dict
         ``pearson_r`` of each latent with the deflection's length and the angle's agreement, as in ``metrics.json``:
         against the pattern's own deflection; with the suffix ``_neighbours`` against the mean over its eight
-        neighbours, whose noise is independent of the pattern's; and with ``_truth`` against the noiseless one, None where
-        that is unknown. Also the measured COM itself against the last two.
+        neighbours, whose noise is independent of the pattern's; and with ``_truth`` against the noiseless one, None
+        where that is unknown. Also the measured COM itself against the last two.
     """
     references: list[tuple[str, _Floats, bool]] = [
         ("", measurements.deflection, measurements.noiseless),

@@ -13,6 +13,8 @@ from stemvane.harmonics import HarmonicBasis, turned
 
 __all__ = ["Alignment", "align_rotation"]
 
+_N_COMPARED = 2048
+
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
@@ -79,27 +81,38 @@ def align_rotation(
     """
     config = config or AlignConfig()
     orders = basis.orders
-    best: tuple[float, NDArray[np.float64], int] | None = None
+    # which start is likeliest shows on some of the patterns; the winner is then followed on all
+    some = features[:: max(1, len(features) // _N_COMPARED)]
+    best, best_template = 0, np.zeros(len(orders), np.complex128)
     for order in range(1, config.max_order + 1):
         at = np.flatnonzero(orders == order)
         if len(at) == 0:
             continue
-        part = features[:, at]
+        part = some[:, at]
         direction = np.linalg.eigh(part.T @ part.conj())[1][:, -1]
-        angle = -np.angle(part @ direction.conj()) / order
-        for _ in range(config.n_iterations):
-            template = turned(features, orders, -angle).mean(axis=0, dtype=np.complex128)
-            moved = best_angles(features, template, orders, config.n_angles)
-            change = np.abs(np.angle(np.exp(1j * (moved - angle))))
-            angle = moved
-            if np.quantile(change, 0.99) < 1e-4:
-                break
-        length = float(np.linalg.norm(turned(features, orders, -angle).mean(axis=0, dtype=np.complex128)))
-        if best is None or length > best[0] * (1 + 1e-6):
-            best = (length, angle, order)
-    if best is None:
-        best = (0.0, np.zeros(len(features)), 0)
-    return _finished(features, basis, best[1], best[2], n_components)
+        angle = _followed(some, orders, -np.angle(part @ direction.conj()) / order, config)
+        template = turned(some, orders, -angle).mean(axis=0, dtype=np.complex128)
+        if np.linalg.norm(template) > np.linalg.norm(best_template) * (1 + 1e-6):
+            best, best_template = order, template
+    angle = _followed(features, orders, best_angles(features, best_template, orders, config.n_angles), config)
+    return _finished(features, basis, angle, best, n_components)
+
+
+def _followed(
+    features: NDArray[np.complexfloating[Any, Any]],
+    orders: NDArray[np.int64],
+    angle: NDArray[np.float64],
+    config: AlignConfig,
+) -> NDArray[np.float64]:
+    """Average and turn in turns, until hardly any angle moves."""
+    for _ in range(config.n_iterations):
+        template = turned(features, orders, -angle).mean(axis=0, dtype=np.complex128)
+        moved = best_angles(features, template, orders, config.n_angles)
+        change = np.abs(np.angle(np.exp(1j * (moved - angle))))
+        angle = moved
+        if np.quantile(change, 0.99) < 1e-4:
+            break
+    return angle
 
 
 def best_angles(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -243,7 +244,7 @@ def _manifold(model: RotationVAE, embedding: Embedding, n: int) -> tuple[NDArray
     n_latent = model.n_latent
     columns, rows = (n if n_latent > 0 else 1), (n if n_latent > 1 else 1)
     latents = np.zeros((rows, columns, n_latent))
-    values = embedding.latents.reshape(-1, n_latent)
+    values = embedding.latents.reshape(math.prod(embedding.scan_shape), n_latent)
     values = values[np.isfinite(values).all(axis=1)]
     if n_latent > 0:
         latents[..., 0] = np.linspace(np.quantile(values[:, 0], 0.02), np.quantile(values[:, 0], 0.98), columns)[

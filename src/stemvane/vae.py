@@ -190,7 +190,7 @@ class RotationVAE:
                 posterior = network.angle_posterior(x, content, network.noise_variance)
                 real, imag = network.cross(x, content)
                 on_grid = (torch.cat([real, imag], -1) @ network.table / network.noise_variance).softmax(-1)
-                evidence = log_evidence(network, x, network.noise_variance.item(), n_samples=4)
+                evidence = log_evidence(network, x, network.noise_variance.item(), n_samples=4, refined=False)
                 mean, std = network.standardised(mean, log_std)
                 parts.append([mean, std, posterior.peak, _circular_std(posterior, n_angles), on_grid, evidence])
         arrays = [torch.cat(columns).cpu().numpy() for columns in zip(*parts, strict=True)]

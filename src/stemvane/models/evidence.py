@@ -15,7 +15,13 @@ _CHUNK = 512
 
 
 def log_evidence(
-    model: HarmonicModel, features: Tensor, variance: float, *, n_samples: int = 16, seed: int = 0
+    model: HarmonicModel,
+    features: Tensor,
+    variance: float,
+    *,
+    n_samples: int = 16,
+    refined: bool = True,
+    seed: int = 0,
 ) -> Tensor:
     """Importance-sampled log likelihood of patterns, angle and latents integrated out.
 
@@ -33,6 +39,8 @@ def log_evidence(
         Noise variance of a real coordinate.
     n_samples : int
         Samples per pattern.
+    refined : bool
+        False takes the encoder's posterior as it is, which is faster and looser.
     seed : int
         Of the samples.
 
@@ -45,7 +53,7 @@ def log_evidence(
     with torch.no_grad():
         return torch.cat(
             [
-                _log_evidence(model, part, torch.tensor(variance, device=part.device), n_samples, generator)
+                _log_evidence(model, part, torch.tensor(variance, device=part.device), n_samples, refined, generator)
                 for part in features.split(_CHUNK)
             ]
         )
@@ -80,7 +88,7 @@ def best_noise_variance(
 
 
 def _log_evidence(
-    model: HarmonicModel, x: Tensor, variance: Tensor, n_samples: int, generator: torch.Generator
+    model: HarmonicModel, x: Tensor, variance: Tensor, n_samples: int, refined: bool, generator: torch.Generator
 ) -> Tensor:
     constant = 0.5 * model.n_coordinates * torch.log(2 * math.pi * variance)
 
@@ -91,10 +99,14 @@ def _log_evidence(
 
     if model.n_latent == 0:
         return log_likelihood(x.new_zeros(len(x), 0))
-    mode, precision = _mode(model, x, variance)
+    if refined:
+        mode, precision = _mode(model, x, variance)
+    else:
+        mode, log_std = model.encode(x)
+        precision = torch.diag_embed((-2 * log_std).exp())
     factor = torch.linalg.cholesky(precision)
     # a proposal a little wider than the posterior keeps the weights bounded
-    widen = 1.2
+    widen = 1.2 if refined else 1.0
     log_weights = []
     for _ in range(n_samples):
         normal = torch.randn(mode.shape, generator=generator, device=x.device)

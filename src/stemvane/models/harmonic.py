@@ -287,8 +287,9 @@ class HarmonicModel(nn.Module):
     def loss(self, x: Tensor, beta: float, generator: torch.Generator | None = None) -> LossParts:
         """Loss of a batch of features, shape ``(n, 2 n_features)``; the mean over the batch.
 
-        Half of the patterns are decoded from their first latents only, the others being set to their prior's mean
-        (nested dropout; Rippel, Gelbart & Adams, ICML 2014), so that the latents are ordered by what they explain.
+        A third to a half of the patterns, the more the more latents, are decoded from their first latents only, the
+        others being set to their prior's mean (nested dropout; Rippel, Gelbart & Adams, ICML 2014), so that the latents
+        are ordered by what they explain.
         """
         mean, log_std = self.encode(x)
         noise = torch.randn(mean.shape, generator=generator, device=x.device)
