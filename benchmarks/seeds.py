@@ -7,7 +7,8 @@ Run as ``python benchmarks/seeds.py``; writes ``benchmarks/results/seeds.json`` 
 - ``frontier``: explained variance against r and angle over the noise floor;
 - ``dipole``: the same data with the m = 1 harmonic withheld.
 
-``--only NAME`` runs one of them, ``--seeds N`` fewer seeds.
+``--only NAME`` runs one of them, ``--seeds N`` fewer seeds, ``--output FILE`` writes elsewhere. Tables of earlier runs
+stay in the file until they are made again.
 """
 
 from __future__ import annotations
@@ -138,10 +139,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("main", "dose", "frontier", "dipole"))
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     config, seeds = demo_config(), range(chosen.seeds)
     measurements = measure(simulate(config.simulation))
-    tables = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results, tables = chosen.output, {}
     work = {
         "main": lambda: main_table(config, measurements, seeds),
         "frontier": lambda: frontier(config, measurements),
@@ -151,9 +153,11 @@ def main() -> None:
     for name, make in work.items():
         if chosen.only in (None, name):
             print(name)
-            tables[name] = make()
-            RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(tables, indent=1, default=float) + "\n")
+            rows = make()
+            results.parent.mkdir(exist_ok=True)
+            tables = json.loads(results.read_text()) if results.exists() else {}
+            tables[name] = rows
+            results.write_text(json.dumps(tables, indent=1, default=float) + "\n")
     arrived = [
         abs(r["pearson_r_first"]) >= 0.998 and r["angle_error_median_deg"] <= 1.3
         for r in tables.get("main", [])

@@ -69,7 +69,7 @@ def demo(
     device: _Device = None,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Simulate graphene and make Figure 1 of the paper (npj Comput. Mater. 7, 65, 2021)."""
+    """Simulate graphene and make Figure 1 of the paper by Oxley and others, 2021."""
     from stemvane.pipeline import demo_config
 
     _run(_with_choices(demo_config(), seed, n_latent, n_epochs, device), output, overwrite)
@@ -215,6 +215,8 @@ def figures(
     from stemvane.figures import save_figures
     from stemvane.run import Run
 
+    if dpi is not None:
+        Config().updated(figures={"dpi": dpi})  # the settings know which resolutions make sense
     for path in save_figures(Run.open(folder), output, dpi):
         typer.echo(path)
 
@@ -274,7 +276,10 @@ def _energy(text: str | None) -> float | None:
     match = re.fullmatch(r"\s*(\d+\.?\d*(?:e[+-]?\d+)?)\s*([a-z]*)\s*", text, re.IGNORECASE | re.ASCII)
     if match is None or match[2].lower() not in _UNITS:
         raise ConfigError(f"--energy is '{text}'; write it as 60keV or 60000")
-    return float(match[1]) * _UNITS[match[2].lower()]
+    value = float(match[1]) * _UNITS[match[2].lower()]
+    if not 0 < value < math.inf:
+        raise ConfigError(f"--energy is '{text}'; write a positive energy, such as 60keV")
+    return value
 
 
 def _pair(text: str, kind: type, option: str) -> tuple[Any, Any]:

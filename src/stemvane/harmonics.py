@@ -24,9 +24,10 @@ class HarmonicBasis:
     """Short complex vectors, the features, of the residual patterns.
 
     A pattern minus the background is expanded in circular harmonics. For each order the rings are combined so that
-    counting noise is white, the directions that hold most variance over the data set are kept, and order m is
-    divided by ``1 + (m / order_scale)²``. A pattern turned by θ, counter-clockwise on the screen, has its features
-    multiplied by ``exp(-1j * orders * θ)``.
+    noise that is independent from pixel to pixel becomes white (every pixel's is taken as the brightest ring's, unless
+    ``variance_floor`` lets darker rings be quieter), the directions that hold most variance over the data set are kept,
+    and order m is divided by ``1 + (m / order_scale)²``. A pattern turned by θ, counter-clockwise on the screen, has
+    its features multiplied by ``exp(-1j * orders * θ)``.
 
     Attributes
     ----------

@@ -1,0 +1,397 @@
+"""The command line: what works, and that whatever is wrong ends in one line and exit code 1."""
+
+import json
+import os
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from stemvane import cli
+from stemvane.config import Config
+from stemvane.dataset import Dataset4D
+from stemvane.errors import ConfigError
+from stemvane.run import Run
+from stemvane.sources.files import open_dataset, save_dataset
+from stemvane.sources.synthetic import synthetic
+
+COMMANDS = ("demo", "simulate", "info", "run", "figures")
+QUICK = Config().updated(
+    training={"n_epochs": 1, "holdout": 0.0},
+    compare={"n_turned": 0},
+    align={"n_iterations": 2, "max_order": 1},
+    model={"n_latent": 1},
+    basis={"n_features": 8},
+    figures={"manifold": 2, "dpi": 50},
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """On a busy machine threads that wait for each other make such small steps twenty times slower."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Run the command in this process, in an empty folder; gives exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["stemvane", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory):
+    """A good data set, one of each kind of bad ones, and quick settings."""
+    folder = tmp_path_factory.mktemp("shelf")
+    good = synthetic((6, 6), (16, 16))[0]
+    patterns = good.data.compute()
+    save_dataset(good, folder / "good.zarr")
+    for name, value in (("nan", np.nan), ("negative", -1.0)):
+        spoilt = patterns.copy()
+        spoilt[3, 2, 8, 8] = value
+        save_dataset(Dataset4D.from_array(spoilt, calibration=good.calibration, name=name), folder / f"{name}.zarr")
+    spoilt = patterns.copy()
+    spoilt[3, 2] = 0
+    save_dataset(Dataset4D.from_array(spoilt, calibration=good.calibration, name="empty"), folder / "empty.zarr")
+    save_dataset(Dataset4D.from_array(0 * patterns, name="dark"), folder / "dark.zarr")
+    flat = np.random.default_rng(0).poisson(20, patterns.shape).astype(np.uint16)
+    save_dataset(Dataset4D.from_array(flat, name="flat"), folder / "flat.zarr")
+    save_dataset(Dataset4D.from_array(patterns[:1, :1], calibration=good.calibration), folder / "one.zarr")
+    with h5py.File(folder / "three.hspy", "w") as file:
+        file.attrs["file_format"] = "HyperSpy"
+        file["Experiments/a/data"] = np.ones((4, 8, 8))
+    with h5py.File(folder / "other.h5", "w") as file:
+        file["data"] = patterns
+    (folder / "words.hspy").write_text("no patterns at all")
+    (folder / "nothing.zarr").touch()
+    save_dataset(good, folder / "damaged.zarr")
+    chunk = next(file for file in (folder / "damaged.zarr" / "data" / "c").rglob("*") if file.is_file())
+    chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
+    zarr.open_group(folder / "foreign.zarr", mode="w").create_array("data", data=patterns)
+    (folder / "quick.toml").write_text(QUICK.to_toml())
+    (folder / "unknown.toml").write_text("[training]\nn_epoch = 3\n")
+    (folder / "section.toml").write_text("[trainign]\nn_epochs = 3\n")
+    (folder / "range.toml").write_text("[training]\nn_epochs = -3\n")
+    (folder / "broken.toml").write_text("[training\n")
+    return folder
+
+
+def assert_refused(result, *words):
+    code, out, err = result
+    assert code == 1
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+
+
+def test_help_of_every_command(call):
+    code, out, err = call("--help")
+    assert (code, err) == (0, "")
+    for command in COMMANDS:
+        assert command in out
+        code, text, err = call(command, "--help")
+        assert (code, err) == (0, "")
+        assert f"stemvane {command} [OPTIONS]" in text
+
+
+@pytest.mark.parametrize(
+    "arguments", [["run"], ["run", "a.zarr"], ["info"], ["nonsense"], ["demo", "--nonsense"], ["demo", "--seed", "x"]]
+)
+def test_usage_errors(call, tmp_path, arguments):
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert "Usage" in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing.zarr", "no such file"),
+        ("three.hspy", "axes"),
+        ("nan.zarr", "NaN"),
+        ("negative.zarr", "negative"),
+        ("empty.zarr", "all zero"),
+        ("dark.zarr", "are empty"),
+        ("flat.zarr", "no bright-field disc"),
+        ("one.zarr", "pattern"),
+        ("other.h5", "HyperSpy"),
+        ("words.hspy", "not a format"),
+        ("nothing.zarr", "empty"),
+        ("damaged.zarr", "damaged"),
+        ("foreign.zarr", "zarr"),
+        (".", "folder"),
+    ],
+)
+def test_bad_data(call, tmp_path, shelf, name, words):
+    result = call("run", shelf / name, "-o", "run", "--config", shelf / "quick.toml")
+    assert_refused(result, words, ";")
+    assert [entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")] == []
+    with pytest.raises(Exception, match=r"not exist|not finished"):
+        Run.open(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["missing.zarr", "three.hspy", "words.hspy", "foreign.zarr", "damaged.zarr"])
+def test_info_of_bad_files(call, shelf, name):
+    assert_refused(call("info", shelf / name), name)
+
+
+@pytest.mark.parametrize("name", ["nan.zarr", "negative.zarr", "empty.zarr", "dark.zarr", "flat.zarr"])
+def test_info_tells_of_bad_patterns(call, shelf, name):
+    code, out, err = call("info", shelf / name)
+    assert (code, err) == (0, "")
+    assert "note: " in out
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("unknown.toml", "unknown setting 'training.n_epoch'; known here are n_epochs"),
+        ("section.toml", "unknown setting 'trainign'"),
+        ("range.toml", "training.n_epochs"),
+        ("broken.toml", "not valid TOML"),
+        ("missing.toml", "cannot be read"),
+        (".", "cannot be read"),
+        ("good.zarr/zarr.json", "not valid TOML"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "simulate"])
+def test_bad_settings(call, tmp_path, shelf, name, words, command):
+    first = (shelf / "good.zarr") if command == "run" else "graphene"
+    assert_refused(call(command, first, "-o", tmp_path / "a.zarr", "--config", shelf / name), words)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--energy", "60keX"),
+        ("--energy", "1.2.3keV"),
+        ("--energy", ".keV"),
+        ("--energy", "-60keV"),
+        ("--energy", "0"),
+        ("--energy", "1e999"),
+        ("--energy", ""),
+        ("--semiangle", "-3"),
+        ("--scan-step", "0.2x0.2x0.2"),
+        ("--scan-step", "nan"),
+        ("--scan-step", "0"),
+        ("--scan-step", "x"),
+        ("--n-latent", "-1"),
+        ("--n-epochs", "-1"),
+        ("--seed", "-1"),
+        ("--pixel", "inf"),
+        ("--device", "abacus"),
+    ],
+)
+def test_bad_options_of_run(call, tmp_path, shelf, option, value):
+    result = call("run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml", option, value)
+    assert_refused(result)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--scan", "0x4"),
+        ("--scan", "4.5"),
+        ("--scan", "4x4x4"),
+        ("--scan-step", "nan"),
+        ("--scan-step", "-1"),
+        ("--detector", "2"),
+        ("--outer", "10"),
+        ("--dose", "0"),
+        ("--energy", "60 kilovolt"),
+        ("--energy", "1e999"),
+        ("--method", "prism"),
+        ("--source-size", "-1"),
+        ("--phonons", "-1"),
+        ("--n-phonons", "0"),
+        ("--seed", "-1"),
+    ],
+)
+def test_bad_options_of_simulate(call, tmp_path, option, value):
+    assert_refused(call("simulate", "graphene", "-o", "a.zarr", "--scan", "2x2", "--detector", "16", option, value))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_structure(call, tmp_path):
+    assert_refused(call("simulate", "unobtainium", "-o", "a.zarr"), "unobtainium", "graphene")
+    assert list(tmp_path.iterdir()) == []
+
+
+def no_simulation(*_, **__):
+    raise AssertionError("hours of computing, thrown away")
+
+
+def test_where_a_simulation_goes_is_checked_before_it_starts(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("stemvane.sources.simulation.simulate", no_simulation)
+    assert_refused(call("simulate", "graphene", "-o", "a.h5"), "a.h5", ".zarr")
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "thesis.tex").touch()
+    assert_refused(call("simulate", "graphene", "-o", "a.zarr"), "exists already", "--overwrite")
+    assert (tmp_path / "a.zarr" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_an_output_that_exists_is_left_alone(call, tmp_path, shelf, kind, overwrite):
+    place = tmp_path / "run"
+    if kind == "folder":
+        place.mkdir()
+    kept = place / "thesis.tex" if kind == "folder" else place
+    kept.write_text("years of work")
+    for command in (["run", shelf / "good.zarr"], ["demo"]):
+        assert_refused(call(*command, "-o", "run", *overwrite), "exists", "another name")
+    assert kept.read_text() == "years of work"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_an_output_below_a_file(call, tmp_path, shelf, monkeypatch):
+    (tmp_path / "file").write_text("years of work")
+    assert_refused(call("run", shelf / "good.zarr", "-o", "file/run"), "cannot be written")
+    monkeypatch.setattr("stemvane.sources.simulation.simulate", lambda *_, **__: synthetic((2, 2), (16, 16))[0])
+    assert_refused(call("simulate", "graphene", "-o", "file/a.zarr"), "cannot be written")
+    assert (tmp_path / "file").read_text() == "years of work"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_folder_that_cannot_be_made(call, shelf):
+    assert_refused(call("run", shelf / "good.zarr", "-o", "/dev/full/run"), "cannot be written")
+
+
+@pytest.mark.parametrize("name", ["missing", "empty"])
+def test_figures_of_no_run(call, tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    assert_refused(call("figures", name), name)
+
+
+def test_names_that_look_like_markup(call, tmp_path, shelf):
+    odd = tmp_path / "[red]a[/nonsense] :warning:.zarr"
+    odd.parent.mkdir()
+    assert_refused(call("info", odd), odd.name)
+    odd.symlink_to(shelf / "good.zarr")
+    code, out, _ = call("info", odd)
+    assert code == 0
+    assert odd.name in out
+
+
+@pytest.mark.parametrize(
+    ("text", "energy"),
+    [("60keV", 60e3), ("60 kV", 60e3), ("60000", 60e3), ("6e4 eV", 60e3), ("0.3MeV", 300e3), ("80KEV", 80e3)],
+)
+def test_energies(text, energy):
+    assert cli._energy(text) == pytest.approx(energy)
+
+
+@pytest.mark.parametrize("text", ["keV", "60e", "60keV!", "6O", "1,5keV", "nan", "inf"])
+def test_energies_that_are_none(text):
+    with pytest.raises(ConfigError, match="60keV"):
+        cli._energy(text)
+
+
+def test_pairs():
+    assert cli._pair("64x32", int, "--scan") == (64, 32)
+    assert cli._pair("0.2,0.3", float, "--scan-step") == (0.2, 0.3)
+    assert cli._pair("5", int, "--scan") == (5, 5)
+
+
+def test_from_a_simulation_to_figures(call, tmp_path, shelf):
+    code, out, err = call(
+        *("simulate", "graphene", "-o", "g.zarr", "--scan", "8x10", "--scan-step", "0.5x0.4", "--energy", "80keV"),
+        *("--detector", "16", "--semiangle", "30", "--dose", "1e5", "--seed", "3"),
+    )
+    assert (code, err) == (0, "")
+    assert out.startswith("g.zarr: 8 x 10 x 16 x 16, uint")
+    dataset = open_dataset(tmp_path / "g.zarr")
+    assert dataset.calibration.scan_step == pytest.approx((0.5, 0.4))
+    assert (dataset.calibration.energy, dataset.metadata["electrons_per_pattern"]) == (80e3, 1e5)
+    assert_refused(call("simulate", "graphene", "-o", "g.zarr", "--scan", "2x2"), "exists already")
+
+    code, out, err = call("info", "g.zarr")
+    assert (code, err) == (0, "")
+    for words in ("8 x 10 x 16 x 16", "0.5, 0.4", "80000", "disc radius"):
+        assert words in out
+
+    code, out, err = call(
+        "run", "g.zarr", "-o", "run", "--config", shelf / "quick.toml", "--seed", "5", "--n-latent", "2"
+    )
+    assert (code, err) == (0, "")
+    assert "median error of the angle" in out
+    assert str(tmp_path / "run" / "figures" / "figure1.png") in out.splitlines()
+    run = Run.open(tmp_path / "run")
+    assert (run.manifest["seed"], run.metrics["n_latent"]) == (5, 2)
+    assert run.manifest["command"].startswith("stemvane run g.zarr -o run --config ")
+    assert run.config == QUICK.updated(training={"seed": 5}, model={"n_latent": 2}, source={"path": "g.zarr"})
+    before = (tmp_path / "run" / "manifest.json").read_text()
+    assert_refused(call("run", "g.zarr", "-o", "run"), "exists already", "--overwrite")
+    assert (tmp_path / "run" / "manifest.json").read_text() == before
+
+    code, out, err = call("figures", "run", "-o", "drawn", "--dpi", "60")
+    assert (code, err) == (0, "")
+    assert sorted(out.split()) == sorted(str(file.relative_to(tmp_path)) for file in (tmp_path / "drawn").iterdir())
+    assert len(out.split()) == 6
+    assert (tmp_path / "run" / "manifest.json").read_text() == before
+    assert_refused(call("figures", "run", "-o", tmp_path / "run" / "manifest.json"), "cannot be written")
+    for dpi in ("0", "-5", "1"):
+        assert_refused(call("figures", "run", "-o", "other", "--dpi", dpi), "dpi")
+    assert not (tmp_path / "other").exists()
+
+
+def test_the_users_numbers_reach_the_settings(call, tmp_path, shelf):
+    code, _, err = call(
+        *("run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml"),
+        *("--energy", "100keV", "--semiangle", "12", "--scan-step", "0.7", "--pixel", "1.5x1.6", "--n-epochs", "0"),
+    )
+    assert (code, err) == (0, "")
+    source = Run.open(tmp_path / "run").config.source
+    assert (source.energy, source.convergence_semiangle) == (100e3, 12)
+    assert (source.scan_step, source.pixel_size) == ((0.7, 0.7), (1.5, 1.6))
+
+
+def test_in_a_process_of_its_own(tmp_path, shelf):
+    """Exit codes and streams as a shell sees them; stderr is no terminal here, so it stays silent."""
+    stemvane = [sys.executable, "-c", "from stemvane.cli import main; main()"]
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def call(*arguments):
+        command = [*stemvane, *map(str, arguments)]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    result = call("run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["n_patterns"] == 36
+    result = call("info", shelf / "missing.zarr")
+    assert_refused((result.returncode, result.stdout, result.stderr), "no such file")
+
+
+def test_other_errors_are_not_hidden(call, monkeypatch, shelf):
+    monkeypatch.setattr("stemvane.sources.files.open_dataset", no_simulation)
+    with pytest.raises(AssertionError, match="hours"):
+        call("info", shelf / "good.zarr")
