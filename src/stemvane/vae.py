@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +149,10 @@ class RotationVAE:
         self._fitted = FittedModel(basis, length, network, measurements.grid, measurements.detector_shape)
         self.training_mask = used
         x = as_tensor(features / length).to(device)
-        n_threads = torch.get_num_threads()
-        # steps on small batches are too short to share between threads
-        torch.set_num_threads(1 if self.training_config.batch_size <= 1024 else n_threads)
-        try:
+        with _one_thread():
             self.history = train(
                 network, x, self.training_config, beta=self.model_config.beta, noise_floor=floor, progress=progress
             )
-        finally:
-            torch.set_num_threads(n_threads)
         network.standardise(x)
         return self
 
@@ -281,8 +277,9 @@ class RotationVAE:
         """
         network = self._need().network
         x = self._tensor(measurements, _checked_mask(mask, measurements))
-        variance = best_noise_variance(network, x) if noise_level is None else noise_level**2
-        values = log_evidence(network, x, variance, n_samples=n_samples)
+        with _one_thread():
+            variance = best_noise_variance(network, x) if noise_level is None else noise_level**2
+            values = log_evidence(network, x, variance, n_samples=n_samples)
         return values.double().cpu().numpy(), math.sqrt(variance)
 
     def save(self, path: str | Path) -> Path:
@@ -356,6 +353,17 @@ class RotationVAE:
         used = allowed.copy()
         used.ravel()[held] = False
         return used
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Run PyTorch on one thread: steps this small lose more time waiting for each other than they gain."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _checked_mask(mask: NDArray[np.bool_] | None, measurements: Measurements) -> NDArray[np.bool_]:
