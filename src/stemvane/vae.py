@@ -180,7 +180,7 @@ class RotationVAE:
         network, n_angles = fitted.network, fitted.network.n_angles
         parts: list[list[Tensor]] = []
         for x in self._tensor(measurements, allowed).split(_CHUNK):
-            with torch.no_grad():
+            with torch.no_grad(), _one_thread():
                 mean, log_std = network.encode(x)
                 content = network.decode(mean)
                 posterior = network.angle_posterior(x, content, network.noise_variance)
@@ -240,7 +240,7 @@ class RotationVAE:
         """Features of the patterns as the model sees them, shape ``(n_patterns, n_features)``."""
         fitted = self._need()
         parts = []
-        with torch.no_grad():
+        with torch.no_grad(), _one_thread():
             for x in self._tensor(measurements, _checked_mask(mask, measurements)).split(_CHUNK):
                 content = fitted.network.decode(fitted.network.encode(x)[0])
                 angle, _ = fitted.network.peak(*fitted.network.cross(x, content))
