@@ -8,7 +8,6 @@ import sys
 import h5py
 import numpy as np
 import pytest
-import torch
 import zarr
 
 from stemvane import cli
@@ -28,15 +27,6 @@ QUICK = Config().updated(
     basis={"n_features": 8},
     figures={"manifold": 2, "dpi": 50},
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """On a busy machine threads that wait for each other make such small steps twenty times slower."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from stemvane.config import Config
 from stemvane.dataset import Dataset4D
@@ -48,15 +47,6 @@ PARTS = {
     "config.toml", "manifest.json", "measurements.zarr", "embedding.zarr", "model.safetensors", "model.toml",
     "history.csv", "metrics.json", "figures",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """On a busy machine threads that wait for each other make such small steps twenty times slower."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def one_line(error):
