@@ -84,12 +84,24 @@ def test_nan_is_left_out(directions):
     found = compare_angles(angle, field, noiseless=False)
     assert found.offset_deg == pytest.approx(np.degrees(0.3))
     assert found.error_median_deg == pytest.approx(0, abs=1e-9)
-    for nothing in (
-        compare_angles(np.full((3, 3), np.nan), np.ones((3, 3, 2)), noiseless=False),
-        compare_angles(np.zeros((3, 3)), np.zeros((3, 3, 2)), noiseless=True),
-    ):
-        assert np.isnan(nothing.error_median_deg)
-        assert np.isnan(nothing.error_mean_deg)
+
+
+@pytest.mark.parametrize("noiseless", [True, False])
+@pytest.mark.parametrize(("angle", "field"), [(np.nan, 1.0), (0.0, 0.0), (0.0, np.nan)])
+def test_where_nothing_can_be_compared_no_sign_is_made_up(angle, field, noiseless):
+    found = compare_angles(np.full((3, 3), angle), np.full((3, 3, 2), field), noiseless=noiseless)
+    assert found.sign is None
+    assert np.isnan([found.offset_deg, found.error_median_deg, found.error_mean_deg]).all()
+
+
+def test_metrics_have_no_sign_without_an_angle(blobs):
+    patterns, axis, _ = blobs
+    measurements = scan(patterns, axis, (6, 6))
+    found = plain(compare(embedding_of(np.zeros((6, 6, 1)), np.full((6, 6), np.nan)), measurements))
+    missing = {key for key in found if key.startswith("angle_")}
+    assert {found[key] for key in missing} == {None}
+    assert {"angle_sign", "angle_sign_neighbours", "angle_sign_truth", "angle_offset_deg"} <= missing
+    assert found["com_angle_error_median_deg_truth"] == pytest.approx(0)
 
 
 def test_the_mean_of_the_neighbours_leaves_the_centre_out():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,17 +25,18 @@ class AngleAgreement:
 
     Attributes
     ----------
-    sign : int
-        +1 where the angle turns the same way as the field, -1 where it turns the other way.
+    sign : int or None
+        +1 where the angle turns the same way as the field, -1 where it turns the other way; None where there is
+        nothing to compare: no position with both an angle and a vector, or no vector longer than 0.
     offset_deg : float
-        Constant angle between the two, degrees.
+        Constant angle between the two, degrees; NaN where there is nothing to compare.
     error_median_deg : float
         Median error after sign and offset, over the vectors above the threshold, degrees.
     error_mean_deg : float
         Mean error after sign and offset over all vectors, weighted by their length, degrees.
     """
 
-    sign: int
+    sign: int | None
     offset_deg: float
     error_median_deg: float
     error_mean_deg: float
@@ -64,16 +66,18 @@ def compare_angles(angle: _Floats, field: _Floats, *, noiseless: bool) -> AngleA
     direction = np.arctan2(-field[..., 0], field[..., 1])
     use = np.isfinite(angle) & np.isfinite(length)
     angle, length, direction = angle[use].astype(float), length[use].astype(float), direction[use].astype(float)
+    if not length.any():
+        return AngleAgreement(sign=None, offset_deg=math.nan, error_median_deg=math.nan, error_mean_deg=math.nan)
     sums = {sign: np.sum(length * np.exp(1j * (angle - sign * direction))) for sign in (1, -1)}
     sign = max(sums, key=lambda s: abs(sums[s]))
     offset = float(np.angle(sums[sign]))
     error = np.abs(np.angle(np.exp(1j * (angle - sign * direction - offset))))
-    far = length > 0.2 * (length.max(initial=0.0) if noiseless else np.quantile(length, 0.99) if len(length) else 0.0)
+    far = length > 0.2 * (length.max() if noiseless else np.quantile(length, 0.99))
     return AngleAgreement(
         sign=sign,
         offset_deg=float(np.degrees(offset)),
         error_median_deg=float(np.degrees(np.median(error[far]))) if far.any() else float("nan"),
-        error_mean_deg=float(np.degrees(np.average(error, weights=length))) if length.sum() > 0 else float("nan"),
+        error_mean_deg=float(np.degrees(np.average(error, weights=length))),
     )
 
 
