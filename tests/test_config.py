@@ -1,11 +1,15 @@
 """Settings: TOML in and out, and messages that fit on one line."""
 
+import math
+
 import pytest
 from pydantic import ValidationError
 
-from stemvane import Config
+from stemvane import Calibration, Config
 from stemvane.config import SimulationConfig
-from stemvane.errors import ConfigError
+from stemvane.errors import CalibrationError, ConfigError
+
+PAIRS = ("scan_step", "pixel_size", "optical_axis")
 
 
 def message(call, *arguments):
@@ -125,3 +129,40 @@ def test_every_setting_but_the_obvious_is_described():
     for _, section in Config():
         for name, field in type(section).model_fields.items():
             assert field.description or name in obvious, name
+
+
+def numbers():
+    """Every setting that takes a float, alone or within a pair."""
+    for section, values in Config():
+        for name, field in type(values).model_fields.items():
+            if "float" in str(field.annotation):
+                yield section, name, "tuple" in str(field.annotation)
+
+
+def test_there_are_settings_that_take_floats():
+    assert {("source", "optical_axis", True), ("simulation", "cs", False), ("model", "beta", False)} <= set(numbers())
+
+
+@pytest.mark.parametrize("bad", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize(("section", "setting", "is_pair"), list(numbers()))
+def test_numbers_are_finite(tmp_path, section, setting, is_pair, bad):
+    path = tmp_path / "settings.toml"
+    path.write_text(f"[{section}]\n{setting} = {f'[1.0, {bad}]' if is_pair else bad}\n", encoding="utf-8")
+    text = message(Config.from_toml, path)
+    assert text.startswith(f"{path}: '{section}.{setting}")
+    assert f"is {bad}; give a finite number" in text
+
+
+def test_the_users_calibration_is_in_the_units_of_calibration():
+    assert Config().source.calibration() == {}
+    source = Config().updated(source={"path": "a.h5", "optical_axis": (0, 31.5), "scan_rotation": -90}).source
+    assert source.calibration() == {"optical_axis": (0, 31.5), "scan_rotation": pytest.approx(-math.pi / 2)}
+    full = Config().updated(source=dict.fromkeys(Calibration.__dataclass_fields__, 2) | dict.fromkeys(PAIRS, (2, 3)))
+    assert set(full.source.calibration()) == set(Calibration.__dataclass_fields__)
+    Calibration(**full.source.calibration())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_calibration_turns_by_a_finite_angle(value):
+    with pytest.raises(CalibrationError, match="scan_rotation is .*; it must be finite"):
+        Calibration(scan_rotation=value)

@@ -102,6 +102,8 @@ class Calibration:
             object.__setattr__(self, name, float(value))
             if not (math.isfinite(value) and value > 0):
                 raise CalibrationError(f"{name} is {value}; it must be finite and positive")
+        if self.scan_rotation is not None and not math.isfinite(self.scan_rotation):
+            raise CalibrationError(f"scan_rotation is {self.scan_rotation}; it must be finite")
 
     @property
     def wavelength(self) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -27,7 +28,7 @@ __all__ = [
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class SourceConfig(_Section):
@@ -38,6 +39,21 @@ class SourceConfig(_Section):
     pixel_size: tuple[float, float] | None = Field(None, description="mrad (y, x); overrides the file")
     convergence_semiangle: float | None = Field(None, gt=0, description="mrad; overrides the file")
     energy: float | None = Field(None, gt=0, description="eV; overrides the file")
+    optical_axis: tuple[float, float] | None = Field(
+        None, description="px (y, x), pixel centres have integer coordinates; overrides the file and what is found"
+    )
+    disc_radius: float | None = Field(None, gt=0, description="px, along x; overrides the file and what is found")
+    scan_rotation: float | None = Field(
+        None,
+        description="degrees, from the detector to the scan, counter-clockwise on the screen; overrides the file",
+    )
+
+    def calibration(self) -> dict[str, Any]:
+        """Return the user's numbers as `Calibration` takes them, angles of rotation in rad; unknown ones left out."""
+        values = {name: value for name, value in self if name != "path" and value is not None}
+        if self.scan_rotation is not None:
+            values["scan_rotation"] = math.radians(self.scan_rotation)
+        return values
 
 
 class SimulationConfig(_Section):
@@ -227,4 +243,6 @@ def _first_trouble(error: ValidationError, model: type[BaseModel]) -> str:
             if isinstance(annotation, type) and issubclass(annotation, BaseModel):
                 known = annotation
         return f"unknown setting '{where}'; known here are {', '.join(known.model_fields)}"
+    if first["type"] == "finite_number":
+        return f"'{where}' is {first['input']!r}; give a finite number"
     return f"'{where}' is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}"
