@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import h5py
 import numpy as np
 import pytest
+import typer
 import zarr
 
 from stemvane import cli
@@ -27,6 +29,18 @@ QUICK = Config().updated(
     basis={"n_features": 8},
     figures={"manifold": 2, "dpi": 50},
 )
+CALIBRATION_ERRORS = [
+    ("--axis", "8"),
+    ("--axis", "8x8x8"),
+    ("--axis", "infx8"),
+    ("--axis", "nanx8"),
+    ("--axis", ""),
+    ("--disc-radius", "0.0"),
+    ("--disc-radius", "-2.0"),
+    ("--disc-radius", "inf"),
+    ("--scan-rotation", "nan"),
+    ("--scan-rotation", "inf"),
+]
 
 
 @pytest.fixture
@@ -195,12 +209,32 @@ def test_bad_settings(call, tmp_path, shelf, name, words, command):
         ("--seed", "-1"),
         ("--pixel", "inf"),
         ("--device", "abacus"),
+        *CALIBRATION_ERRORS,
     ],
 )
 def test_bad_options_of_run(call, tmp_path, shelf, option, value):
     result = call("run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml", option, value)
     assert_refused(result)
-    assert not (tmp_path / "run").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("option", "value"), CALIBRATION_ERRORS)
+def test_bad_options_of_info(call, shelf, option, value):
+    assert_refused(call("info", shelf / "good.zarr", option, value), value)
+
+
+def test_an_axis_beside_the_detector(call, tmp_path, shelf):
+    result = call(*("run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml", "--axis", "40x3"))
+    assert_refused(result, "(40.0, 3.0)", "outside the detector")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_info_and_run_take_the_same_calibration():
+    options = {}
+    for name, command in typer.main.get_command(cli.app).commands.items():
+        options[name] = {o for p in command.params for o in p.opts}
+    ours = {"--energy", "--semiangle", "--scan-step", "--pixel", "--axis", "--disc-radius", "--scan-rotation"}
+    assert options["run"] & options["info"] - {"file"} == ours
 
 
 @pytest.mark.parametrize(
@@ -355,11 +389,47 @@ def test_the_users_numbers_reach_the_settings(call, tmp_path, shelf):
     code, _, err = call(
         *("run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml"),
         *("--energy", "100keV", "--semiangle", "12", "--scan-step", "0.7", "--pixel", "1.5x1.6", "--n-epochs", "0"),
+        *("--axis", "7.25x8", "--disc-radius", "3.5", "--scan-rotation", "-90"),
     )
     assert (code, err) == (0, "")
-    source = Run.open(tmp_path / "run").config.source
+    run = Run.open(tmp_path / "run")
+    source = run.config.source
     assert (source.energy, source.convergence_semiangle) == (100e3, 12)
     assert (source.scan_step, source.pixel_size) == ((0.7, 0.7), (1.5, 1.6))
+    assert (source.optical_axis, source.disc_radius, source.scan_rotation) == ((7.25, 8), 3.5, -90)
+    used = run.measurements.calibration
+    assert (used.optical_axis, used.disc_radius, used.energy) == ((7.25, 8), 3.5, 100e3)
+    assert used.scan_rotation == pytest.approx(-np.pi / 2)
+    assert run.measurements.grid.axis == (7.25, 8)
+
+
+def test_info_shows_what_is_given(call, shelf):
+    code, out, err = call(
+        *("info", shelf / "flat.zarr", "--energy", "100keV", "--semiangle", "12", "--scan-step", "0.7"),
+        *("--pixel", "1.5x1.6", "--axis", "-0.25x8", "--disc-radius", "3.5", "--scan-rotation", "-30"),
+    )
+    assert (code, err) == (0, "")
+    shown = {re.sub(r" \(.*", "", row[0]): row[1] for row in cells(out)}
+    assert (shown["energy"], shown["convergence semiangle"], shown["scan step"]) == ("100000", "12", "0.7, 0.7")
+    assert (shown["pixel size"], shown["disc centre y, x"]) == ("1.5, 1.6", "-0.25, 8")
+    assert (shown["disc radius"], shown["scan rotation"]) == ("3.5", "-30")
+    assert call("info", shelf / "good.zarr", "--disc-radius", "7.5")[1].count("calibration says 7.50 px") == 1
+
+
+def test_a_scan_without_a_disc_runs_once_axis_and_radius_are_given(call, tmp_path, shelf):
+    command = ("run", shelf / "flat.zarr", "-o", "run", "--config", shelf / "quick.toml")
+    assert_refused(call(*command), "flat", "--axis", "optical_axis", "[source]")
+    assert_refused(call(*command, "--axis", "7.5x7.5"), "--disc-radius", "disc_radius", "[source]")
+    out = call("info", shelf / "flat.zarr")[1]
+    assert "give --axis and --disc-radius (optical_axis and disc_radius in [source])" in out
+    code, _, err = call(*command, "--axis", "7.5x7.5", "--disc-radius", "4")
+    assert (code, err) == (0, "")
+    assert Run.open(tmp_path / "run").measurements.calibration.disc_radius == 4
+
+
+def cells(table):
+    """Cells of every row of a printed table."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if "│" in line]
 
 
 def test_in_a_process_of_its_own(tmp_path, shelf):

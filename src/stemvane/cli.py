@@ -58,6 +58,16 @@ _Device = Annotated[str | None, typer.Option(help="'auto', 'cpu' or 'cuda'")]
 _Settings = Annotated[Path | None, typer.Option("--config", help="TOML file of settings, such as a run's config.toml")]
 _Energy = Annotated[str | None, typer.Option(help="beam energy, such as 60keV")]
 _Semiangle = Annotated[float | None, typer.Option(help="convergence semi-angle, mrad")]
+_Step = Annotated[str | None, typer.Option(help="Å, one number or YxX")]
+_Pixel = Annotated[str | None, typer.Option(help="mrad per detector pixel, one number or YxX")]
+_Axis = Annotated[
+    str | None, typer.Option(help="optical axis on the detector YxX, px; the centre of the first pixel is 0x0")
+]
+_Radius = Annotated[float | None, typer.Option(help="radius of the bright-field disc, px")]
+_Rotation = Annotated[
+    float | None,
+    typer.Option(help="degrees to turn a vector on the detector into the scan, counter-clockwise on the screen"),
+]
 
 
 @app.command()
@@ -84,7 +94,7 @@ def simulate(
     defocus: Annotated[float | None, typer.Option(help="Å, positive for underfocus")] = None,
     cs: Annotated[float | None, typer.Option(help="spherical aberration, Å")] = None,
     scan: Annotated[str | None, typer.Option(help="probe positions YxX, such as 64x64")] = None,
-    scan_step: Annotated[str | None, typer.Option(help="Å, one number or YxX")] = None,
+    scan_step: _Step = None,
     detector: Annotated[str | None, typer.Option(help="detector pixels YxX, such as 64x64")] = None,
     outer: Annotated[float | None, typer.Option(help="mrad from the axis to the detector's edge")] = None,
     source_size: Annotated[float | None, typer.Option(help="full width at half maximum of the source, Å")] = None,
@@ -135,24 +145,40 @@ def simulate(
 
 
 @app.command()
-def info(file: Annotated[Path, typer.Argument(help="4D-STEM scan")]) -> None:
-    """Print what a file says of itself, and what a look at some of its patterns finds."""
+def info(
+    file: Annotated[Path, typer.Argument(help="4D-STEM scan")],
+    energy: _Energy = None,
+    semiangle: _Semiangle = None,
+    scan_step: _Step = None,
+    pixel: _Pixel = None,
+    axis: _Axis = None,
+    disc_radius: _Radius = None,
+    scan_rotation: _Rotation = None,
+) -> None:
+    """Print what a file says of itself, and what a look at some of its patterns finds.
+
+    Numbers given as options go before the file's.
+    """
     from stemvane.sources.files import open_dataset
     from stemvane.survey import survey
 
-    dataset = open_dataset(file)
+    source = _source(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
+    given = Config().updated(source=source).source.calibration()
+    dataset = open_dataset(file).recalibrated(**given)
     found = survey(dataset)
     table = Table(title=Text(str(file)), title_justify="left", show_header=True)
-    for column in ("", "in the file", "found"):
+    for column in ("", "given or in the file" if given else "in the file", "found"):
         table.add_column(column)
     known = dataset.calibration
     completed = known
-    if found.disc_found:
+    if found.disc_found or (known.optical_axis is not None and known.disc_radius is not None):
         completed = found.completed(known)
     table.add_row("shape (scan y, x; detector y, x)", " x ".join(map(str, dataset.shape)), "")
     table.add_row("type", str(dataset.data.dtype), "")
     for name, unit in _CALIBRATION:
         table.add_row(f"{name.replace('_', ' ')} ({unit})", _number(getattr(known, name)), "")
+    rotation = None if known.scan_rotation is None else math.degrees(known.scan_rotation)
+    table.add_row("scan rotation (deg)", _number(rotation), "")
     centre = _number(found.disc_centre) if found.disc_found else "no disc found"
     table.add_row("disc centre y, x (px)", _number(known.optical_axis), centre)
     table.add_row("disc radius (px)", _number(known.disc_radius), _number(found.disc_radius))
@@ -184,22 +210,19 @@ def run(
     seed: _Seed = None,
     energy: _Energy = None,
     semiangle: _Semiangle = None,
-    scan_step: Annotated[str | None, typer.Option(help="Å, one number or YxX")] = None,
-    pixel: Annotated[str | None, typer.Option(help="mrad per detector pixel, one number or YxX")] = None,
+    scan_step: _Step = None,
+    pixel: _Pixel = None,
+    axis: _Axis = None,
+    disc_radius: _Radius = None,
+    scan_rotation: _Rotation = None,
     device: _Device = None,
     settings: _Settings = None,
     overwrite: _Overwrite = False,
 ) -> None:
     """Measure, align, learn, compare and draw: from a recorded or simulated scan to Figure 2 or 1."""
     config = Config.from_toml(settings) if settings else Config()
-    source = {
-        "path": str(file),
-        "energy": _energy(energy),
-        "convergence_semiangle": semiangle,
-        "scan_step": _pair(scan_step, float, "--scan-step") if scan_step else None,
-        "pixel_size": _pair(pixel, float, "--pixel") if pixel else None,
-    }
-    config = config.updated(source=_given(source))
+    source = _source(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
+    config = config.updated(source={"path": str(file), **source})
     _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
 
 
@@ -266,6 +289,28 @@ def _with_choices(
     )
 
 
+def _source(
+    energy: str | None,
+    semiangle: float | None,
+    scan_step: str | None,
+    pixel: str | None,
+    axis: str | None,
+    disc_radius: float | None,
+    scan_rotation: float | None,
+) -> dict[str, Any]:
+    """What was given of the calibration, as the section [source] takes it."""
+    choices = {
+        "energy": _energy(energy),
+        "convergence_semiangle": semiangle,
+        "scan_step": None if scan_step is None else _pair(scan_step, float, "--scan-step"),
+        "pixel_size": None if pixel is None else _pair(pixel, float, "--pixel"),
+        "optical_axis": None if axis is None else _position(axis, "--axis"),
+        "disc_radius": disc_radius,
+        "scan_rotation": scan_rotation,
+    }
+    return _given(choices)
+
+
 def _given(choices: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in choices.items() if value is not None}
 
@@ -290,6 +335,16 @@ def _pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
     if len(values) not in (1, 2) or not all(0 < value < math.inf for value in values):
         raise ConfigError(f"{option} is '{text}'; write one positive number, or two as YxX")
     return values[0], values[-1]
+
+
+def _position(text: str, option: str) -> tuple[float, float]:
+    try:
+        y, x = (float(part) for part in re.split(r"[x,]", text))
+    except ValueError:
+        y = x = math.nan
+    if not (math.isfinite(y) and math.isfinite(x)):
+        raise ConfigError(f"{option} is '{text}'; write two numbers as YxX, such as 31.5x32")
+    return y, x
 
 
 def _number(value: Any) -> str:

@@ -152,9 +152,7 @@ def calibrated(dataset: Dataset4D, config: Config) -> Dataset4D:
     CalibrationError
         If the disc cannot be found.
     """
-    names = ("scan_step", "pixel_size", "convergence_semiangle", "energy")
-    given = {name: getattr(config.source, name) for name in names if getattr(config.source, name) is not None}
-    dataset = dataset.recalibrated(**given)
+    dataset = dataset.recalibrated(**config.source.calibration())
     known = dataset.calibration
     if known.optical_axis is not None and known.disc_radius is not None:
         return dataset

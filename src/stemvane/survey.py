@@ -90,19 +90,19 @@ class Survey:
         if radius is None and angle is not None and pixel is not None:
             radius = angle / pixel[1]
         if axis is None:
-            axis = self._needed(self.disc_centre, "optical_axis")
+            axis = self._needed(self.disc_centre, "optical_axis", "--axis YxX")
         if radius is None:
-            radius = self._needed(self.disc_radius, "disc_radius")
+            radius = self._needed(self.disc_radius, "disc_radius", "--disc-radius PX")
         if pixel is None and angle is not None:
             pixel = (angle / radius, angle / radius)
         return calibration.updated(optical_axis=axis, disc_radius=radius, pixel_size=pixel)
 
     @staticmethod
-    def _needed(value: Any, name: str) -> Any:
+    def _needed(value: Any, name: str, option: str) -> Any:
         if value is None:
             raise CalibrationError(
                 f"no bright-field disc was found in the mean pattern, so {name} is unknown; "
-                f"give {name} in pixels in the calibration"
+                f"give {name} in pixels: {option}, or {name} in the section [source] of the settings"
             )
         return value
 
@@ -132,7 +132,8 @@ def survey(dataset: Dataset4D, config: SurveyConfig | None = None) -> Survey:
     bad[tuple(np.concatenate([hot, dead]).T)] = True
     disc = find_disc(_mended(mean, bad), dataset.calibration.pixel_aspect)
     if disc is None:
-        notes.append("no bright-field disc found: give optical_axis and disc_radius")
+        cure = "give --axis and --disc-radius (optical_axis and disc_radius in [source])"
+        notes.append(f"no bright-field disc found: {cure}")
     else:
         notes += _contradictions(disc, dataset.calibration)
     shifts = None if disc is None else _beam_shift(frames[finite], positions[finite], disc, bad, dataset)
