@@ -90,7 +90,11 @@ def dose_table(config: Config, seeds: range) -> list[dict[str, Any]]:
                 {"dose": dose, "method": "alignment + PCA"} | fitted(config, measurements, seed=seed, n_epochs=0)
             )
             rows.append({"dose": dose, "method": "RotationVAE"} | fitted(config, measurements, seed=seed))
-            for row in rows[-2:]:
+            rows.append(
+                {"dose": dose, "method": "RotationVAE, random"}
+                | fitted(config, measurements, seed=seed, start="random")
+            )
+            for row in rows[-3:]:
                 show(row, "_truth")
         raw = rows[-1]
         print(
@@ -148,7 +152,7 @@ def main() -> None:
         "main": lambda: main_table(config, measurements, seeds),
         "frontier": lambda: frontier(config, measurements),
         "dipole": lambda: dipole_table(config, measurements),
-        "dose": lambda: dose_table(config, range(min(chosen.seeds, 3))),
+        "dose": lambda: dose_table(config, seeds),
     }
     for name, make in work.items():
         if chosen.only in (None, name):

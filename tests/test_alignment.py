@@ -62,13 +62,15 @@ def test_angles_of_counted_patterns(dose, most):
     assert np.median(errors) < most
 
 
-@pytest.mark.parametrize("symmetry", [2, 3])
-@pytest.mark.parametrize("dose", [None, 2e5])
-def test_symmetric_content_is_found_up_to_its_symmetry(symmetry, dose):
+@pytest.mark.parametrize("symmetry", [1, 2, 3, 6])
+@pytest.mark.parametrize(("dose", "most"), [(None, 1.0), (2e5, 3.0), (4e3, 18.0)])
+def test_symmetry_of_the_content_is_found(symmetry, dose, most):
     features, basis, truth, _ = prepared(symmetry=symmetry, dose=dose)
-    _, errors = difference(align_rotation(features, basis, SHORT).angle, truth.angle, symmetry)
-    assert np.median(errors) < (0.5 if dose is None else 2.0)
-    assert errors.max() < 60 / symmetry
+    found = align_rotation(features, basis, AlignConfig(n_iterations=12, n_angles=72, max_order=6))
+    assert found.symmetry == symmetry
+    assert not found.template[basis.orders % symmetry != 0].any()
+    _, errors = difference(found.angle, truth.angle, symmetry)
+    assert np.median(errors) < most / symmetry
 
 
 def test_two_calls_are_identical(noiseless, aligned):

@@ -155,19 +155,7 @@ def test_angle_errors_are_as_large_as_said(embedding, source):
     assert np.median(embedding.angle_std) < 0.2
 
 
-@pytest.mark.parametrize(
-    "dose",
-    [
-        None,
-        pytest.param(
-            DOSE,
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="each pattern picks one of three angles by its noise, so the template loses the symmetry",
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("dose", [None, DOSE])
 def test_threefold_content_has_three_peaks(dose):
     dataset, _ = synthetic(SCAN, DETECTOR, dose=dose, seed=1, symmetry=3)
     measurements = measure(dataset)

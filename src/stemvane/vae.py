@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +23,7 @@ from stemvane.models.evidence import best_noise_variance, log_evidence
 from stemvane.models.harmonic import HarmonicModel
 from stemvane.training import EpochReport, TrainingHistory, train
 
-__all__ = ["RotationVAE"]
+__all__ = ["RotationVAE", "checked_device"]
 
 _CHUNK = 4096
 
@@ -139,9 +138,14 @@ class RotationVAE:
         self.alignment = align_rotation(features, basis, self.align_config, n_components=max(self.n_latent, 1))
         if self.model_config.start == "alignment":
             found, n = self.alignment, self.n_latent
-            deviation = np.sqrt(np.maximum(found.variance[:n], 0)).astype(np.float32) / np.float32(length)
+            # the patterns scatter by their content and by counting noise; the latents stand for the content alone
+            counting = (np.abs(found.components[:n]) ** 2 * (basis.noise * basis.scale) ** 2).sum(axis=1)
+            deviation = np.sqrt(np.maximum(found.variance[:n] - counting, 0)).astype(np.float32) / np.float32(length)
             network.start_from(
-                as_tensor(found.template / length), as_tensor(found.components[:n]), torch.from_numpy(deviation)
+                as_tensor(found.template / length),
+                as_tensor(found.components[:n]),
+                torch.from_numpy(deviation),
+                found.symmetry,
             )
         else:
             network.start_anywhere()
@@ -177,7 +181,7 @@ class RotationVAE:
         """
         fitted = self._need()
         allowed = _checked_mask(mask, measurements)
-        network, n_angles = fitted.network, fitted.network.n_angles
+        network = fitted.network
         parts: list[list[Tensor]] = []
         for x in self._tensor(measurements, allowed).split(_CHUNK):
             with torch.no_grad(), _one_thread():
@@ -188,7 +192,7 @@ class RotationVAE:
                 on_grid = (torch.cat([real, imag], -1) @ network.table / network.noise_variance).softmax(-1)
                 evidence = log_evidence(network, x, network.noise_variance.item(), n_samples=4, refined=False)
                 mean, std = network.standardised(mean, log_std)
-                parts.append([mean, std, posterior.peak, _circular_std(posterior, n_angles), on_grid, evidence])
+                parts.append([mean, std, posterior.peak, posterior.circular_std(), on_grid, evidence])
         arrays = [torch.cat(columns).cpu().numpy() for columns in zip(*parts, strict=True)]
         full = []
         for array in arrays:
@@ -377,17 +381,6 @@ def _checked_mask(mask: NDArray[np.bool_] | None, measurements: Measurements) ->
     return allowed
 
 
-def _circular_std(posterior: Any, n_angles: int) -> Tensor:
-    """Circular standard deviation of the posterior on its grid, with the width of the peak within its cell."""
-    p = posterior.log_probability.exp()
-    grid = 2 * math.pi * torch.arange(n_angles, device=p.device) / n_angles
-    resultant = torch.hypot(p @ grid.cos(), p @ grid.sin()).clamp(max=1.0)
-    spread = -2 * resultant.clamp(min=1e-30).log()
-    cell = (math.pi / n_angles) ** 2 / 3
-    within = torch.minimum(1 / posterior.curvature.clamp(min=1e-12), torch.full_like(spread, cell))
-    return torch.where(resultant < 1e-6, torch.full_like(spread, math.inf), (spread + within).sqrt())
-
-
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -397,3 +390,9 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError):
         raise ModelError(f"device '{name}' is not available; use 'auto' or 'cpu'") from None
     return device
+
+
+def checked_device(name: str) -> str:
+    """Device that training on `name` uses, such as ``cuda: NVIDIA H200``; ModelError if it is not available."""
+    device = _device(name)
+    return f"{device}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)

@@ -62,6 +62,16 @@ class AnglePosterior:
     log_mean: Tensor
     curvature: Tensor
 
+    def circular_std(self) -> Tensor:
+        """Circular standard deviation in rad, shape ``(n,)``; that of the grid and, within its cell, of the peak."""
+        p = self.log_probability.exp()
+        grid = 2 * math.pi / p.shape[-1] * torch.arange(p.shape[-1], device=p.device)
+        resultant = torch.hypot(p @ grid.cos(), p @ grid.sin()).clamp(max=1.0)
+        spread = -2 * resultant.clamp(min=1e-30).log()
+        cell = (math.pi / p.shape[-1]) ** 2 / 3
+        within = torch.minimum(1 / self.curvature.clamp(min=1e-12), torch.full_like(spread, cell))
+        return torch.where(resultant < 1e-6, torch.full_like(spread, math.inf), (spread + within).sqrt())
+
 
 class HarmonicModel(nn.Module):
     """Equivariant variational autoencoder on features.
@@ -104,6 +114,7 @@ class HarmonicModel(nn.Module):
         self.register_buffer("noise_variance", torch.tensor(1.0))
         self.register_buffer("latent_mean", torch.zeros(n_latent))
         self.register_buffer("latent_mix", torch.eye(n_latent))
+        self.register_buffer("support", torch.ones(n_latent, 2 * n_features))
         self.template = nn.Parameter(torch.zeros(2 * n_features))
         self.components = nn.Parameter(torch.zeros(n_latent, 2 * n_features))
         others = max(n_latent - 1, 0)
@@ -121,18 +132,19 @@ class HarmonicModel(nn.Module):
     noise_variance: Tensor
     latent_mean: Tensor
     latent_mix: Tensor
+    support: Tensor
 
     def keep_gauge(self) -> None:
         """Hold template and first component in training, so that angle and first latent keep their meaning."""
         self.template.requires_grad_(False)
 
-        def fixed_first(gradient: Tensor) -> Tensor:
-            return torch.cat([torch.zeros_like(gradient[:1]), gradient[1:]])
+        def held(gradient: Tensor) -> Tensor:
+            return torch.cat([torch.zeros_like(gradient[:1]), gradient[1:] * self.support[1:]])
 
         if self.n_latent:
-            self.components.register_hook(fixed_first)
+            self.components.register_hook(held)
 
-    def start_from(self, template: Tensor, components: Tensor, deviation: Tensor) -> None:
+    def start_from(self, template: Tensor, components: Tensor, deviation: Tensor, symmetry: int = 1) -> None:
         """Start as alignment + PCA, whose template and first component are kept while the rest is learned.
 
         Parameters
@@ -143,8 +155,13 @@ class HarmonicModel(nn.Module):
             Principal components, of length 1.
         deviation : Tensor, shape (n_latent,)
             Standard deviation along each.
+        symmetry : int
+            Of the template. Where it is above 1, each component keeps to the orders of its symmetry, and the curved
+            part to those of any component; otherwise training would amplify rounding until the symmetry is lost.
         """
         with torch.no_grad():
+            if symmetry > 1:
+                self.support.copy_(_same_symmetry(components, self.orders, symmetry))
             self.template.copy_(template)
             self.components.copy_(deviation[:, None] * components)
             posterior = deviation[1:] ** 2 + self.noise_variance
@@ -234,19 +251,19 @@ class HarmonicModel(nn.Module):
         shifted = torch.cat([real * cosine - imag * sine, real * sine + imag * cosine], dim=-1)
         log_likelihood = (shifted @ self.table) / variance
         curvature = (bend / variance).clamp(min=0.0)
-        # where the peak is narrow, its cell stands for the whole Gaussian integral less what other grid points add
+        # a peak narrower than a cell holds less than the grid points on it say; peaks of symmetric content hold alike
         cell = 2 * math.pi / self.n_angles
         whole = (2 * math.pi / curvature.clamp(min=1e-12)).sqrt() / cell
-        others = sum((torch.exp(-curvature / 2 * (j * cell) ** 2) for j in range(1, 5)), torch.zeros_like(whole))
+        on_grid = 1 + 2 * sum(
+            (torch.exp(-curvature / 2 * (j * cell) ** 2) for j in range(1, 5)), torch.zeros_like(whole)
+        )
         broad = curvature.sqrt() * cell < 1
-        filled = torch.where(broad, torch.ones_like(whole), whole - 2 * others).clamp(1e-6, 1.0).log()
-        weight = torch.cat([filled[:, None], torch.zeros_like(log_likelihood[:, 1:])], dim=-1)
-        log_mass = log_likelihood + weight
-        log_sum = log_mass.logsumexp(dim=-1)
+        held = torch.where(broad, torch.ones_like(whole), whole / on_grid).clamp(max=1.0)
+        log_sum = log_likelihood.logsumexp(dim=-1)
         return AnglePosterior(
             peak=torch.atan2(angle.sin(), angle.cos()),
-            log_probability=log_mass - log_sum[:, None],
-            log_mean=log_sum - math.log(self.n_angles),
+            log_probability=log_likelihood - log_sum[:, None],
+            log_mean=log_sum + held.log() - math.log(self.n_angles),
             curvature=curvature,
         )
 
@@ -257,7 +274,7 @@ class HarmonicModel(nn.Module):
             return template
         closed, first = self._closed_directions()
         unit = nn.functional.normalize(first, dim=0)
-        curved: Tensor = self.decoder(latents)
+        curved: Tensor = self.decoder(latents) * self.support.amax(0)
         free = latents[:, 1:] @ self.components[1:] + curved
         free = free - torch.outer(free @ closed, closed) - torch.outer(free @ unit, unit)
         return template + torch.outer(latents[:, 0], first) + free
@@ -316,6 +333,15 @@ class HarmonicModel(nn.Module):
         closed = nn.functional.normalize(self.derivative(self.template), dim=0)
         first = self.components[0]
         return closed, first - (first @ closed) * closed
+
+
+def _same_symmetry(components: Tensor, orders: Tensor, symmetry: int) -> Tensor:
+    """1 where a component may have an entry, 0 elsewhere: orders that differ by the symmetry go together."""
+    # a turn by 2 π / symmetry takes order m and order -m through opposite phases, and a component is real
+    kind = torch.minimum(orders % symmetry, -orders % symmetry).repeat(2)
+    same = (kind[:, None] == kind).to(components.dtype)
+    share = components**2 @ same
+    return (share > 1e-6 * (components**2).sum(-1, keepdim=True)).to(components.dtype)
 
 
 def _layers(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
