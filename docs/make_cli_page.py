@@ -20,7 +20,9 @@ HEAD = """# The command line
 <!-- written by docs/make_cli_page.py; do not edit -->
 
 `stemvane COMMAND --help` prints the same. Pairs are written as `YxX`. Progress goes to stderr and is silent where that
-is not a terminal. An error is one line on stderr and exit code 1; a wrong option is exit code 2.
+is not a terminal. A run that was killed goes on where it stopped when it is started again, and says so in one line on
+stderr; see [the run folder](run_folder.md#after-a-kill). An error is one line on stderr and exit code 1; a wrong option
+is exit code 2.
 
 An option without a default leaves the setting as it is: in the file given with `--config`, in the package's `demo.toml`
 for `demo`, and otherwise in the table of [settings](#settings).

@@ -24,7 +24,7 @@ MODULES = {
 STOREYS = (
     ("errors",),
     ("calibration", "config"),
-    ("folders", "disc", "overlap"),
+    ("folders", "manifest", "disc", "overlap"),
     ("dataset", "polar"),
     ("virtual_detectors", "measurements", "embedding"),
     ("harmonics",),

@@ -432,6 +432,19 @@ def cells(table):
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if "│" in line]
 
 
+def test_a_run_says_what_it_has_taken_over(call, tmp_path, shelf, monkeypatch):
+    command = ("run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml")
+    with monkeypatch.context() as patch:
+        patch.setattr("stemvane.pipeline.save_figures", no_simulation)
+        with pytest.raises(AssertionError, match="hours"):
+            call(*command)
+    code, out, err = call(*command)
+    assert (code, err) == (0, "resumed: measure, learn taken over from the run that was killed\n")
+    assert "resumed" not in out
+    assert Run.open(tmp_path / "run").manifest["resumed"] == ["measure", "learn"]
+    assert call(*command, "--overwrite")[2] == ""
+
+
 def test_in_a_process_of_its_own(tmp_path, shelf):
     """Exit codes and streams as a shell sees them; stderr is no terminal here, so it stays silent."""
     stemvane = [sys.executable, "-c", "from stemvane.cli import main; main()"]

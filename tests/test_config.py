@@ -164,5 +164,5 @@ def test_the_users_calibration_is_in_the_units_of_calibration():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_calibration_turns_by_a_finite_angle(value):
-    with pytest.raises(CalibrationError, match="scan_rotation is .*; it must be finite"):
+    with pytest.raises(CalibrationError, match=r"scan_rotation is .*; it must be finite"):
         Calibration(scan_rotation=value)

@@ -139,7 +139,7 @@ def test_every_part_of_a_run_is_documented(run):
     for name in ("measurements", "embedding"):
         listed = " ".join(row[0] for row in rows(section("run_folder.md", f"{name}.zarr")))
         arrays = {path for path, _ in run.store(name).members(max_depth=None) if not path.startswith("expectation")}
-        assert {f"`{path}`" for path in arrays - {"maps", "atoms"}} <= set(re.findall(r"`[\w/…]+`", listed))
+        assert {f"`{path}`" for path in arrays - {"maps", "atoms", "sample"}} <= set(re.findall(r"`[\w/…]+`", listed))
     assert set(re.findall(r"`(\w+)`", section("run_folder.md", "figures/"))) >= {
         path.stem for path in run.figures_path.iterdir()
     }

@@ -14,7 +14,7 @@ import pytest
 
 from stemvane.config import Config
 from stemvane.dataset import Dataset4D
-from stemvane.errors import CalibrationError, DataError, RunError, StemvaneError
+from stemvane.errors import CalibrationError, DataError, ModelError, RunError, StemvaneError
 from stemvane.pipeline import calibrated, demo_config, run_pipeline
 from stemvane.run import Run
 from stemvane.sources.files import save_dataset
@@ -187,6 +187,7 @@ def test_a_simulated_run_knows_its_atoms(tmp_path):
     run_pipeline(config, tmp_path / "run", progress=lambda stage, *_: told.append(stage))
     run = Run.open(tmp_path / "run")
     assert "simulate" in told
+    assert run.store("measurements")["sample/patterns"].shape == (0, 16, 16)
     assert set(run.measurements.atoms.numbers) == {6}
     assert (run.figures_path / "figure1.svg").exists()
     assert not (run.figures_path / "figure2.svg").exists()
@@ -310,6 +311,30 @@ def test_refused_data_leave_nothing(tmp_path, small, value, words):
     assert "(3, 2)" in one_line(error)
     assert words in one_line(error)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["abacus", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_done(tmp_path, monkeypatch, device):
+    monkeypatch.setattr("stemvane.pipeline.open_dataset", lambda path: pytest.fail("the file was opened"))
+    config = QUICK.updated(training={"device": device}, source={"path": "a.zarr"})
+    with pytest.raises(ModelError, match=f"device '{device}' is not available"):
+        run_pipeline(config, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_manifest_names_the_device(finished):
+    import torch
+
+    expected = f"cuda: {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "cpu"
+    assert finished[0].manifest["device"] == expected
+
+
+def test_nothing_after_the_pass_reads_the_raw_data(finished, scan):
+    sample = finished[0].store("measurements")["sample"]
+    rows, columns = sample["positions"][...].T
+    assert sample["patterns"].shape == (48, 32, 32)
+    assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == 48
+    np.testing.assert_array_equal(sample["patterns"][...], scan[0].data.compute()[rows, columns])
 
 
 def test_a_full_disk_is_told(tmp_path, small, monkeypatch):

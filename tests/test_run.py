@@ -7,6 +7,7 @@ from fake_run import make_run
 
 from stemvane.config import Config
 from stemvane.errors import RunError
+from stemvane.folders import fingerprint, is_intact, keep_only
 from stemvane.run import Run
 
 
@@ -50,6 +51,7 @@ def test_the_manifest_tells_how_it_was_made(tmp_path: Path) -> None:
     assert {"stemvane", "numpy", "torch", "zarr"} <= set(manifest["versions"])
     assert manifest["stages"]["measure"]["peak_memory_mb"] > 10
     assert manifest["stages"]["learn"]["wall_seconds"] >= 0
+    assert [manifest["stages"][name]["complete"] for name in ("measure", "learn")] == [True, False]
     assert manifest["status"] == "running"
 
 
@@ -106,6 +108,69 @@ def test_a_run_that_another_process_is_writing_is_left_alone(tmp_path: Path) -> 
         Run.create(tmp_path / "run", Config())
     run.record(pid=2**22 + 1)  # above the largest process number
     Run.create(tmp_path / "run", Config())
+
+
+@pytest.mark.parametrize("resume", [True, False])
+@pytest.mark.parametrize("content", ["[]", "{ broken", "3"])
+def test_a_folder_without_a_manifest_of_ours_is_left_alone(tmp_path: Path, resume: bool, content: str) -> None:
+    (tmp_path / ".run.partial").mkdir()
+    (tmp_path / ".run.partial" / "manifest.json").write_text(content)
+    with pytest.raises(RunError, match="not ours"):
+        Run.create(tmp_path / "run", Config(), resume=resume)
+    assert (tmp_path / ".run.partial" / "manifest.json").read_text() == content
+
+
+def test_a_stage_is_taken_over_once_its_files_are_complete(tmp_path: Path) -> None:
+    def begin() -> Run:
+        return Run.create(tmp_path / "run", Config(), resume=True)
+
+    run = begin()
+    with run.stage("measure", made_from={"n": 1}, parts=("history.csv",)) as notes:
+        assert not run.takes_over("measure", {"n": 1})
+        run.write_history({"total": [1.0]})
+        notes["n_patterns"] = np.int64(3)
+    assert not run.takes_over("measure", {"n": 1})
+    record = run.manifest["stages"]["measure"]
+    assert (record["complete"], record["n_patterns"]) == (True, 3)
+    run.write_metrics({})
+
+    again = begin()
+    assert not (again.folder / "metrics.json").exists()
+    assert not again.takes_over("measure", None)
+    assert not again.takes_over("measure", {"n": 2})
+    assert again.manifest["resumed"] == []
+    assert again.takes_over("measure", {"n": 1})
+    assert again.history["total"].tolist() == [1.0]
+    assert again.manifest["stages"]["measure"] == record
+    again.finish()
+    assert Run.open(tmp_path / "run").manifest["resumed"] == ["measure"]
+
+
+def test_only_parts_survive_and_links_are_not_followed(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "run", tmp_path / "outside"
+    for name in ("run/a.zarr/x/c", "run/a.zarr/y", "run/b", "outside"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("run/a.zarr/x/c/0", "run/a.zarr/y/0", "run/b/0", "run/c.txt", "outside/thesis.tex"):
+        (tmp_path / name).write_text("years of work")
+    (folder / "link").symlink_to(outside)
+    keep_only(folder, ["a.zarr/x", "link/thesis.tex", "none", "../outside"])
+    left = sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file())
+    assert left == ["outside/thesis.tex", "run/a.zarr/x/c/0"]
+
+
+def test_a_fingerprint_knows_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "0").write_text("x")
+    before = fingerprint(tmp_path / "a")
+    (tmp_path / "a" / ".DS_Store").write_text("left by a file manager")
+    assert is_intact(tmp_path / "a", before)
+    (tmp_path / "a" / "b" / "0").rename(tmp_path / "a" / "b" / "1")
+    assert not is_intact(tmp_path / "a", before)
+    (tmp_path / "a" / "b" / "1").rename(tmp_path / "a" / "b" / "0")
+    assert is_intact(tmp_path / "a", before)
+    (tmp_path / "a" / "b" / "0").write_text("y")
+    assert not is_intact(tmp_path / "a", before)
+    assert not is_intact(tmp_path / "none", before)
 
 
 def test_an_old_run_set_aside_comes_back(tmp_path: Path) -> None:

@@ -355,13 +355,16 @@ def _number(value: Any) -> str:
 
 @contextmanager
 def _progress() -> Iterator[Any]:
-    """Show progress bars on stderr, nothing where that is not a terminal."""
+    """Show progress bars on stderr, nothing where that is not a terminal but what a run has taken over."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:<9}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
 
         def tell(stage: str, done: int, total: int, note: str) -> None:
+            if stage == "resumed":
+                console.print(Text(f"resumed: {note}"), soft_wrap=True)
+                return
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total, note=note)
             bars.update(tasks[stage], completed=done, total=total, note=note)

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
 import math
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from stemvane.errors import RunError
 
-__all__ = ["claim", "partial", "plain", "publish", "read_manifest", "size", "write_json", "write_text"]
+__all__ = [
+    "claim",
+    "fingerprint",
+    "is_intact",
+    "keep_only",
+    "partial",
+    "plain",
+    "publish",
+    "read_json",
+    "read_manifest",
+    "read_table",
+    "remove",
+    "size",
+    "write_json",
+    "write_table",
+    "write_text",
+]
 
 
-def claim(path: Path, *, overwrite: bool) -> Path:
+def claim(path: Path, *, overwrite: bool, resume: bool = False) -> Path:
     """Make the hidden folder in which `path` is prepared.
 
     Parameters
@@ -29,11 +48,13 @@ def claim(path: Path, *, overwrite: bool) -> Path:
         Absolute path of the final folder.
     overwrite : bool
         Whether a finished run may lie there already.
+    resume : bool
+        Whether what a killed run has left stays.
 
     Returns
     -------
     Path
-        The sibling ``.<name>.partial``, empty. What a killed run has left there is removed.
+        The sibling ``.<name>.partial``; empty, or with the manifest and the files of a killed run.
 
     Raises
     ------
@@ -44,8 +65,10 @@ def claim(path: Path, *, overwrite: bool) -> Path:
     if _aside(path).exists() and not path.exists():
         os.replace(_aside(path), path)  # a replacement was killed between its two renames
     _require_free(path, overwrite)
-    _remove_stale(folder, path)
-    folder.mkdir(parents=True)
+    _require_ours(folder, path)
+    if not resume or read_manifest(folder) is None:
+        remove(folder)
+        folder.mkdir(parents=True)
     return folder
 
 
@@ -62,10 +85,10 @@ def publish(folder: Path, path: Path, *, overwrite: bool) -> None:
     _require_free(path, overwrite)
     aside = _aside(path)
     if path.exists():
-        _remove(aside)
+        remove(aside)
         os.replace(path, aside)
     os.replace(folder, path)
-    _remove(aside)
+    remove(aside)
 
 
 def partial(path: Path) -> Path:
@@ -80,10 +103,9 @@ def _aside(path: Path) -> Path:
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """Content of ``manifest.json``, None where it is missing or damaged."""
     try:
-        values = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder / "manifest.json")
+    except (OSError, ValueError, TypeError):
         return None
-    return values if isinstance(values, dict) else None
 
 
 def _require_free(path: Path, overwrite: bool) -> None:
@@ -95,8 +117,8 @@ def _require_free(path: Path, overwrite: bool) -> None:
         raise RunError(f"{path} exists but is not a run, so it is not overwritten; choose another name")
 
 
-def _remove_stale(folder: Path, path: Path) -> None:
-    """Remove what a killed run of this name has left."""
+def _require_ours(folder: Path, path: Path) -> None:
+    """Refuse a partial folder that a run of this name has not left, or is still writing."""
     if not folder.exists():
         return
     manifest = read_manifest(folder)
@@ -104,7 +126,6 @@ def _remove_stale(folder: Path, path: Path) -> None:
         raise RunError(f"{folder} is in the way and is not ours; remove it, or choose another name than {path.name}")
     if manifest is not None and _is_written(manifest):
         raise RunError(f"{path}: another process is writing this run now; wait for it, or choose another name")
-    shutil.rmtree(folder)
 
 
 def _is_written(manifest: Mapping[str, Any]) -> bool:
@@ -118,9 +139,52 @@ def _is_written(manifest: Mapping[str, Any]) -> bool:
         return False
 
 
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+def remove(part: Path) -> None:
+    """Remove a file, or a folder with all that is in it, where there is one."""
+    if part.is_dir() and not part.is_symlink():
+        shutil.rmtree(part)
+    else:
+        part.unlink(missing_ok=True)
+
+
+def keep_only(folder: Path, parts: Collection[str]) -> None:
+    """Remove everything from a folder but these files and folders, given by their paths within it."""
+    kept = [folder / part for part in parts]
+    for entry in folder.iterdir():
+        if entry in kept:
+            continue
+        inner = [part.relative_to(entry).as_posix() for part in kept if part.is_relative_to(entry)]
+        if inner and entry.is_dir() and not entry.is_symlink():
+            keep_only(entry, inner)
+        else:
+            remove(entry)
+
+
+def fingerprint(part: Path) -> str:
+    """SHA-256 over name and content of a file, or of all files in a folder but hidden ones.
+
+    Raises
+    ------
+    OSError
+        If the part is missing or cannot be read.
+    """
+    files = [part] if not part.is_dir() else sorted(file for file in part.rglob("*") if file.is_file())
+    total = hashlib.sha256()
+    for file in files:
+        if file.name.startswith("."):
+            continue
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        total.update(f"{file.relative_to(part.parent).as_posix()}\0{content}\0".encode())
+    return total.hexdigest()
+
+
+def is_intact(part: Path, known: str) -> bool:
+    """Whether a part is there and has this fingerprint."""
+    try:
+        return fingerprint(part) == known
+    except OSError:
+        return False
 
 
 def size(part: Path) -> int:
@@ -140,6 +204,40 @@ def write_text(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what `write_json` wrote.
+
+    Raises
+    ------
+    OSError, ValueError, TypeError
+        If the file is missing or damaged.
+    """
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise TypeError(f"{path.name} holds no mapping")
+    return values
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[float] | NDArray[np.floating[Any]]]) -> None:
+    """Write columns of numbers, all of the same length, as CSV; NaN leaves a cell empty."""
+    rows = zip(*columns.values(), strict=True)
+    lines = [list(columns), *([_cell(value) for value in row] for row in rows)]
+    write_text(path, "".join(",".join(line) + "\n" for line in lines))
+
+
+def read_table(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Read what `write_table` wrote: columns by their names, NaN where a cell is empty."""
+    with path.open(encoding="utf-8", newline="") as file:
+        names, *rows = list(csv.reader(file))
+    values = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(names))
+    return {name: values[:, index] for index, name in enumerate(names)}
+
+
+def _cell(value: Any) -> str:
+    number = float(value)
+    return "" if math.isnan(number) else str(int(number)) if number.is_integer() else repr(number)
 
 
 def plain(value: Any) -> Any:

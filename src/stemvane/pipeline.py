@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import zarr
 from numpy.typing import NDArray
 
 from stemvane.agreement import compare, explained_variance, invariance
@@ -20,21 +20,23 @@ from stemvane.dataset import Dataset4D
 from stemvane.embedding import Embedding
 from stemvane.errors import CalibrationError, RunError, StemvaneError
 from stemvane.figures import save_figures
+from stemvane.manifest import file_states, largest_memory_mb, source_record
 from stemvane.measure import measure
 from stemvane.measurements import Measurements
-from stemvane.run import Run, peak_memory_mb
+from stemvane.run import Run
 from stemvane.sources.files import open_dataset
 from stemvane.sources.simulation import simulate
 from stemvane.survey import survey
-from stemvane.training import EpochReport
-from stemvane.vae import RotationVAE
+from stemvane.training import EpochReport, TrainingHistory
+from stemvane.vae import RotationVAE, checked_device
 
 __all__ = ["Progress", "calibrated", "demo_config", "run_pipeline"]
 
 Progress = Callable[[str, int, int, str], None]
 """Called with the stage, how much of it is done, how much there is, and a short note."""
 
-_EDGE = 2**20
+_MEASURED = ("measurements.zarr",)
+_LEARNED = ("model.safetensors", "model.toml", "history.csv", "embedding.zarr/zarr.json", "embedding.zarr/trained_on")
 
 
 def run_pipeline(
@@ -48,6 +50,9 @@ def run_pipeline(
 ) -> Run:
     """Run every stage and write the run folder.
 
+    Where a killed run has left its hidden folder, ``measure`` and ``learn`` are taken over from it if they were
+    complete and data, versions and the settings that they depend on are the same.
+
     Parameters
     ----------
     config : Config
@@ -55,7 +60,7 @@ def run_pipeline(
     output : str or Path
         The run folder; it appears under this name only when it is complete.
     dataset : Dataset4D, optional
-        Data to take instead of what the settings name.
+        Data to take instead of what the settings name; they are measured again also where a killed run has.
     command : str
         The command line, for the manifest.
     overwrite : bool
@@ -74,16 +79,22 @@ def run_pipeline(
         If the data, a setting or the folder do not allow it; the message names the cure.
     """
     tell = progress or (lambda stage, done, total, note: None)
+    device = checked_device(config.training.device)
+    handed_over = dataset is not None
     if dataset is None and config.source.path:
         dataset = open_dataset(config.source.path)
-    run = Run.create(output, config, command=command, overwrite=overwrite)
+    run = Run.create(output, config, command=command, overwrite=overwrite, resume=True)
+    run.discard("read", "figures")
     try:
         try:
-            dataset, measurements = _measured(run, dataset, config, tell)
+            # what is handed over in Python may have been changed on the way, so it is always measured again
+            origin = None if handed_over else _origin(dataset, config)
+            measurements = _measured(run, dataset, config, origin, tell)
         except StemvaneError:
             shutil.rmtree(run.folder, ignore_errors=True)  # refused data leave nothing worth keeping
             raise
-        _learn(run, dataset, measurements, config, tell)
+        model = _learned(run, measurements, config, device, tell)
+        _read(run, measurements, model, config, tell)
         run.finish()
     except OSError as error:
         reason = error.strerror or error
@@ -93,37 +104,97 @@ def run_pipeline(
     return run
 
 
-def _measured(run: Run, dataset: Dataset4D | None, config: Config, tell: Progress) -> tuple[Dataset4D, Measurements]:
-    """Everything that needs all raw data."""
+def _origin(dataset: Dataset4D | None, config: Config) -> dict[str, Any]:
+    """Everything that the measurements of a file or, without one, of a simulation depend on."""
+    settings = config.model_dump(mode="json")
+    del settings["source"]["path"]
+    names = ["source", "survey", "measure", *(["simulation"] if dataset is None else [])]
+    origin = {"settings": {name: settings[name] for name in names}, "n_sampled": config.compare.n_turned}
+    if dataset is not None:
+        origin["data"] = source_record(dataset.name, dataset.shape, dataset.data.dtype, dataset.path)
+        origin["files"] = file_states(Path(str(dataset.path)))
+    return origin
+
+
+def _measured(
+    run: Run, dataset: Dataset4D | None, config: Config, origin: dict[str, Any] | None, tell: Progress
+) -> Measurements:
+    """Everything that needs the raw data."""
+    if run.takes_over("measure", origin):
+        return run.measurements
+    run.discard("source", "survey", "measure")
     with run.stage("source"):
         if dataset is None:
             dataset = simulate(config.simulation, progress=lambda done, total: tell("simulate", done, total, ""))
-        run.record(data=_origin(dataset))
+        run.record(data=source_record(dataset.name, dataset.shape, dataset.data.dtype, dataset.path))
     with run.stage("survey"):
         dataset = calibrated(dataset, config)
-    with run.stage("measure"):
+    with run.stage("measure", made_from=origin, parts=_MEASURED):
         store = run.store("measurements")
         found = measure(
             dataset, config=config.measure, store=store, progress=lambda done, total: tell("measure", done, total, "")
         )
         found.write(store)
-        return dataset, Measurements.read(store)
+        _write_sample(store, dataset, config.compare.n_turned)
+        return Measurements.read(store)
 
 
-def _learn(run: Run, dataset: Dataset4D, measurements: Measurements, config: Config, tell: Progress) -> None:
-    """Everything after the pass over the raw data."""
-    with run.stage("learn"):
+def _write_sample(store: zarr.Group, dataset: Dataset4D, n: int) -> None:
+    """Keep some patterns as recorded, for the test of invariance: nothing after the pass reads the raw data."""
+    chosen = np.random.default_rng(0).choice(dataset.n_patterns, min(n, dataset.n_patterns), replace=False)
+    rows, columns = np.unravel_index(np.sort(chosen), dataset.scan_shape)
+    patterns = np.empty((0, *dataset.detector_shape), dataset.data.dtype)
+    if len(chosen):
+        patterns = dataset.data.vindex[rows, columns].compute()
+    store.create_array("sample/patterns", data=patterns.astype(patterns.dtype.newbyteorder("=")), overwrite=True)
+    store.create_array("sample/positions", data=np.stack([rows, columns], axis=-1), overwrite=True)
+
+
+def _learned(run: Run, measurements: Measurements, config: Config, device: str, tell: Progress) -> RotationVAE:
+    """The trained model: from the run that was killed, or trained now."""
+    sections = ("basis", "align", "model", "training")
+    origin = {
+        "measurements": run.manifest["stages"]["measure"]["parts"],
+        "settings": {name: getattr(config, name).model_dump(mode="json") for name in sections},
+    }
+    takes_over = run.takes_over("learn", origin)
+    if run.manifest["resumed"]:
+        tell("resumed", 1, 1, f"{', '.join(run.manifest['resumed'])} taken over from the run that was killed")
+    if takes_over:
+        return _restored(run)
+    run.discard("learn")
+    with run.stage("learn", made_from=origin, parts=_LEARNED) as notes:
         model = RotationVAE(basis=config.basis, align=config.align, model=config.model, training=config.training)
-        model.fit(measurements, progress=lambda report: tell("learn", *_learned(report, config)))
+        model.fit(measurements, progress=lambda report: tell("learn", *_progress(report, config)))
         model.save(run.model_path)
         epochs = [asdict(report) for report in model.history.epochs]
         run.write_history({part.name: [epoch[part.name] for epoch in epochs] for part in fields(EpochReport)})
+        run.write_trained_on(np.asarray(model.training_mask))
+        run.record(device=device)
+        notes |= {"train_seconds": model.history.seconds, "patterns_shown": model.history.n_patterns}
+    return model
+
+
+def _restored(run: Run) -> RotationVAE:
+    """The model of a run that was killed, with all that the comparison asks of it."""
+    model = RotationVAE.load(run.model_path)
+    model.training_mask = run.trained_on
+    columns, record = run.history, run.manifest["stages"]["learn"]
+    rows = zip(*(columns[part.name] for part in fields(EpochReport)), strict=True)
+    epochs = [EpochReport(int(epoch), *map(float, values)) for epoch, *values in rows]
+    model.history = TrainingHistory(epochs, record["train_seconds"], record["patterns_shown"])
+    return model
+
+
+def _read(run: Run, measurements: Measurements, model: RotationVAE, config: Config, tell: Progress) -> None:
+    """Everything after training."""
     with run.stage("read"):
         tell("read", 0, 3, "embedding")
         embedding = model.embed(measurements)
         run.write_embedding(embedding, *_manifold(model, embedding, config.figures.manifold))
         tell("read", 1, 3, "comparison")
-        metrics = _metrics(dataset, measurements, model, embedding, config)
+        sample: Any = run.store("measurements")["sample/patterns"]
+        metrics = _metrics(np.asarray(sample[...]), measurements, model, embedding, config)
     with run.stage("figures"):
         tell("read", 2, 3, "figures")
         run.write_metrics(metrics | _totals(run))
@@ -190,7 +261,7 @@ class _Encoder:
 
 
 def _metrics(
-    dataset: Dataset4D, measurements: Measurements, model: RotationVAE, embedding: Embedding, config: Config
+    sample: NDArray[Any], measurements: Measurements, model: RotationVAE, embedding: Embedding, config: Config
 ) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "n_patterns": measurements.n_patterns,
@@ -218,23 +289,16 @@ def _metrics(
         values, level = model.evidence(measurements, held)
         metrics["evidence_heldout"], metrics["evidence_noise_level"] = float(values.mean()), level
     metrics["invariance_error"] = metrics["equivariance_error_deg"] = None
-    if config.compare.n_turned:
-        chosen = np.random.default_rng(0).choice(
-            measurements.n_patterns, min(config.compare.n_turned, measurements.n_patterns), replace=False
-        )
-        rows, columns = np.unravel_index(np.sort(chosen), measurements.scan_shape)
-        patterns = dataset.data.vindex[rows, columns].compute().astype(np.float64)
-        change, error = invariance(_Encoder(model, measurements, config), patterns, measurements)
+    if len(sample):
+        encode = _Encoder(model, measurements, config)
+        change, error = invariance(encode, sample.astype(np.float64), measurements)
         metrics["invariance_error"], metrics["equivariance_error_deg"] = change, error
     return metrics
 
 
 def _totals(run: Run) -> dict[str, float]:
-    stages = run.manifest.get("stages", {})
-    return {
-        "total_seconds": sum(stage.get("wall_seconds", 0.0) for stage in stages.values()),
-        "peak_memory_mb": peak_memory_mb(),
-    }
+    seconds = sum(record["wall_seconds"] for record in run.manifest["stages"].values())
+    return {"total_seconds": seconds, "peak_memory_mb": largest_memory_mb(run.manifest)}
 
 
 def _manifold(model: RotationVAE, embedding: Embedding, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -253,25 +317,9 @@ def _manifold(model: RotationVAE, embedding: Embedding, n: int) -> tuple[NDArray
     return model.decode(latents), latents
 
 
-def _learned(report: EpochReport, config: Config) -> tuple[int, int, str]:
+def _progress(report: EpochReport, config: Config) -> tuple[int, int, str]:
     note = (
         f"loss {report.total:.2f} = reconstruction {report.reconstruction:.2f} + angle {report.kl_angle:.2f} "
         f"+ latents {report.kl_latent:.2f} nat"
     )
     return report.epoch, config.training.n_epochs, note
-
-
-def _origin(dataset: Dataset4D) -> dict[str, Any]:
-    """Where the data came from; a file is told apart by its size and a hash over its first and last MiB."""
-    origin: dict[str, Any] = {"name": dataset.name, "shape": list(dataset.shape), "dtype": str(dataset.data.dtype)}
-    if dataset.path is None:
-        return origin
-    origin["path"] = str(Path(dataset.path).resolve())
-    if Path(dataset.path).is_file():
-        with Path(dataset.path).open("rb") as file:
-            digest = hashlib.sha256(file.read(_EDGE))
-            size = file.seek(0, 2)
-            file.seek(max(size - _EDGE, 0))
-            digest.update(file.read(_EDGE))
-        origin |= {"bytes": size, "sha256_first_and_last_mib": digest.hexdigest()}
-    return origin

@@ -2,41 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import os
-import platform
-import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import psutil
 import zarr
 from numpy.typing import ArrayLike, NDArray
 
+from stemvane import folders
 from stemvane.config import Config
 from stemvane.embedding import Embedding
 from stemvane.errors import RunError
-from stemvane.folders import claim, partial, plain, publish, read_manifest, size, write_json, write_text
+from stemvane.manifest import digest, finished_stages, largest_memory_mb, new_manifest, now, spent
 from stemvane.measurements import Measurements
 
-__all__ = ["Run", "peak_memory_mb"]
+__all__ = ["Run"]
 
-_PACKAGES = (
-    "stemvane", "numpy", "scipy", "numba", "dask", "zarr", "torch", "safetensors",
-    "abtem", "ase", "rosettasciio", "h5py", "pydantic", "matplotlib",
-)  # fmt: skip
 _PARTS = ("config.toml", "measurements.zarr", "embedding.zarr", "model.safetensors", "history.csv", "metrics.json")
 _HISTORY = ("epoch", "total", "reconstruction", "kl_latent", "kl_angle", "noise_level", "learning_rate")
-_CACHED = ("config", "measurements", "embedding", "manifold", "manifold_latents", "history", "metrics")
+_CACHED = ("config", "measurements", "embedding", "trained_on", "manifold", "manifold_latents", "history", "metrics")
 
 
 class Run:
@@ -61,11 +50,14 @@ class Run:
         self.manifest = manifest
         self._overwrite = overwrite
         self._began = time.perf_counter()
+        self._earlier: dict[str, float] = {}
 
     # Making a run -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def create(cls, path: str | Path, config: Config, *, command: str = "", overwrite: bool = False) -> Run:
+    def create(
+        cls, path: str | Path, config: Config, *, command: str = "", overwrite: bool = False, resume: bool = False
+    ) -> Run:
         """Begin a run.
 
         Parameters
@@ -78,6 +70,8 @@ class Run:
             The command line, for the manifest.
         overwrite : bool
             Replace a finished run of the same name, when this one is finished and not before.
+        resume : bool
+            Keep the finished stages that a killed run of this name has left, for `takes_over`; otherwise they go.
 
         Returns
         -------
@@ -90,40 +84,86 @@ class Run:
         """
         path = Path(path).absolute()
         try:
-            folder = claim(path, overwrite=overwrite)
-            run = cls(path, folder, _new_manifest(config, command), overwrite=overwrite)
+            folder = folders.claim(path, overwrite=overwrite, resume=resume)
+            left = folders.read_manifest(folder) or {}
+            # what a killed run has recorded of its data and device stays until it is recorded anew
+            manifest = {**left, **new_manifest(command, config.training.seed), "stages": finished_stages(left)}
+            run = cls(path, folder, manifest, overwrite=overwrite)
+            run._earlier = {name: record["wall_seconds"] for name, record in manifest["stages"].items()}
             run._save_manifest()
-            write_text(folder / "config.toml", config.to_toml())
+            kept = [part for record in manifest["stages"].values() for part in record["parts"]]
+            folders.keep_only(folder, ["manifest.json", *kept])
+            folders.write_text(folder / "config.toml", config.to_toml())
         except OSError as error:
             raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
         return run
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Record wall time and peak memory of a stage in the manifest.
+    def stage(self, name: str, *, made_from: object = None, parts: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+        """Record a stage in the manifest: wall time, peak memory, and whether it came to its end.
 
         Parameters
         ----------
         name : str
             Name of the stage. A stage entered again adds to its time.
+        made_from : plain values, optional
+            Everything that the stage's result depends on, besides versions; without it no later run takes it over.
+        parts : sequence of str
+            Files and folders that the stage makes, by their paths within the run; what lies there is removed first.
 
-        Notes
-        -----
-        ``peak_memory_mb`` is the largest memory that the process has held up to the end of the stage.
+        Yields
+        ------
+        dict
+            Takes plain values that are to stand in the stage's record, beside its time and memory.
         """
+        before = self.manifest["stages"].get(name, {}).get("wall_seconds", 0.0)
+        for part in parts:
+            folders.remove(self.folder / part)
+        notes: dict[str, Any] = {}
+        record: dict[str, Any] = {"complete": False, "parts": {}}
         began = time.perf_counter()
         try:
-            yield
+            yield notes
+            record["parts"] = {part: folders.fingerprint(self.folder / part) for part in parts}
+            if made_from is not None:
+                record["made_from"] = self._digest(made_from)
+            record["complete"] = True
         finally:
-            stages = self.manifest.setdefault("stages", {})
-            seconds = stages.get(name, {}).get("wall_seconds", 0.0) + time.perf_counter() - began
-            stages[name] = {"wall_seconds": round(seconds, 4), "peak_memory_mb": round(peak_memory_mb(), 1)}
+            took = spent(before + time.perf_counter() - began)
+            self.manifest["stages"][name] = took | folders.plain(notes) | record
             self._save_manifest()
+
+    def takes_over(self, name: str, made_from: object) -> bool:
+        """Whether a killed run has left this stage complete, undamaged, and made from the same by the same versions.
+
+        Parameters
+        ----------
+        name : str
+            Name of the stage; where it is taken over, it is listed as ``resumed`` in the manifest.
+        made_from : plain values, or None
+            What the stage would be made from now; None if that cannot be told.
+        """
+        record = self.manifest["stages"].get(name, {})
+        if made_from is None or name not in self._earlier or record.get("made_from") != self._digest(made_from):
+            return False
+        if not all(folders.is_intact(self.folder / part, known) for part, known in record["parts"].items()):
+            return False
+        self.manifest["stages"][name] = self.manifest["stages"].pop(name)
+        self.manifest["resumed"].append(name)
+        self._save_manifest()
+        return True
+
+    def discard(self, *names: str) -> None:
+        """Forget that stages were ever done, so that their times count no more."""
+        for name in names:
+            self.manifest["stages"].pop(name, None)
+            self._earlier.pop(name, None)
+        self._save_manifest()
 
     def record(self, **values: object) -> None:
         """Add plain values to the manifest, such as the path and hash of the data."""
         self._require_writable("manifest.json")
-        self.manifest.update({name: plain(value) for name, value in values.items()})
+        self.manifest.update({name: folders.plain(value) for name, value in values.items()})
         self._save_manifest()
 
     def store(self, name: Literal["measurements", "embedding"]) -> zarr.Group:
@@ -152,6 +192,12 @@ class Run:
         group.create_array("manifold_latents", data=np.asarray(manifold_latents, np.float32), overwrite=True)
         self._forget()
 
+    def write_trained_on(self, mask: NDArray[np.bool_]) -> None:
+        """Write which patterns were trained on, shape ``(scan_y, scan_x)``; the others were held out."""
+        self._require_writable("embedding.zarr")
+        self.store("embedding").create_array("trained_on", data=np.asarray(mask, bool), overwrite=True)
+        self._forget()
+
     def write_history(self, history: Mapping[str, Sequence[float] | NDArray[np.floating[Any]]]) -> None:
         """Write ``history.csv``: one row per epoch; epochs are counted from 1 where they are not given.
 
@@ -165,9 +211,7 @@ class Run:
         n = max((len(values) for values in columns.values()), default=0)
         columns.setdefault("epoch", list(range(1, n + 1)))
         names = [*_HISTORY, *(name for name in columns if name not in _HISTORY)]
-        rows = zip(*(columns.get(name, [math.nan] * n) for name in names), strict=True)
-        lines = [names, *([_cell(value) for value in row] for row in rows)]
-        write_text(self.folder / "history.csv", "".join(",".join(line) + "\n" for line in lines))
+        folders.write_table(self.folder / "history.csv", {name: columns.get(name, [math.nan] * n) for name in names})
         self._forget()
 
     def write_metrics(self, metrics: Mapping[str, object]) -> None:
@@ -179,10 +223,10 @@ class Run:
             What the figures print.
         """
         self._require_writable("metrics.json")
-        values = plain(metrics)
+        values = folders.plain(metrics)
         if any(isinstance(value, dict) for value in values.values()):
             raise TypeError("metrics.json is flat: give numbers, words, or lists of these, no mappings")
-        write_json(self.folder / "metrics.json", values)
+        folders.write_json(self.folder / "metrics.json", values)
         self._forget()
 
     @property
@@ -209,14 +253,17 @@ class Run:
             If the final folder has appeared in the meantime or the folder cannot be renamed.
         """
         self._require_writable("manifest.json")
-        self.manifest["total_seconds"] = round(time.perf_counter() - self._began, 4)
-        self.manifest["peak_memory_mb"] = round(peak_memory_mb(), 1)
-        self.manifest["finished"] = _now()
-        self.manifest["bytes"] = {part: size(self.folder / part) for part in _PARTS if (self.folder / part).exists()}
+        seconds = time.perf_counter() - self._began + sum(self._earlier.values())
+        self.manifest["total_seconds"] = round(seconds, 4)
+        self.manifest["peak_memory_mb"] = largest_memory_mb(self.manifest)
+        self.manifest["finished"] = now()
+        self.manifest["bytes"] = {
+            part: folders.size(self.folder / part) for part in _PARTS if (self.folder / part).exists()
+        }
         self.manifest["status"] = "complete"
         self._save_manifest()
         try:
-            publish(self.folder, self.path, overwrite=self._overwrite)
+            folders.publish(self.folder, self.path, overwrite=self._overwrite)
         except (RunError, OSError) as error:
             self.record(status="running")
             if isinstance(error, RunError):
@@ -251,16 +298,18 @@ class Run:
         if path.name.endswith(".partial"):
             raise RunError(f"{path}: this run was not finished; run it again under its own name")
         if not path.is_dir():
-            why = "was not finished; run it again" if partial(path).is_dir() else "does not exist; check the name"
+            why = (
+                "was not finished; run it again" if folders.partial(path).is_dir() else "does not exist; check the name"
+            )
             raise RunError(f"{path}: this run {why}")
-        manifest = read_manifest(path)
+        manifest = folders.read_manifest(path)
         if manifest is None:
             raise RunError(f"{path}: not a run, for manifest.json is missing or damaged; run it again")
         if manifest.get("status") != "complete":
             raise RunError(f"{path}: this run is not complete (status {manifest.get('status')!r}); run it again")
         run = cls(path, path, manifest)
         for part, n_bytes in dict(manifest.get("bytes", {})).items():
-            if not (path / part).exists() or size(path / part) < n_bytes:
+            if not (path / part).exists() or folders.size(path / part) < n_bytes:
                 raise RunError(f"{path}: {part} is missing or cut short; copy the folder again, or run it again")
         for part in manifest.get("bytes", {}):
             if part in ("config.toml", "metrics.json"):
@@ -288,6 +337,11 @@ class Run:
             return Embedding.read(self.store("embedding"))
 
     @cached_property
+    def trained_on(self) -> NDArray[np.bool_]:
+        """True where a pattern was trained on, shape ``(scan_y, scan_x)``; the others were held out."""
+        return self._embedded("trained_on")
+
+    @cached_property
     def manifold(self) -> NDArray[np.float32]:
         """Decoded patterns at angle 0, shape ``(n_rows, n_columns, k_y, k_x)``, NaN beyond the polar grid."""
         return self._embedded("manifold")
@@ -300,19 +354,19 @@ class Run:
     @cached_property
     def history(self) -> dict[str, NDArray[np.float64]]:
         """Columns of ``history.csv``, each of shape ``(n_epochs,)``; NaN where a column is empty."""
-        with self._reading("history.csv"), open(self.folder / "history.csv", encoding="utf-8", newline="") as file:
-            names, *rows = list(csv.reader(file))
-            values = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(names))
-            return {name: values[:, index] for index, name in enumerate(names)}
+        with self._reading("history.csv"):
+            return folders.read_table(self.folder / "history.csv")
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """Content of ``metrics.json``; None where a quantity is missing."""
         with self._reading("metrics.json"):
-            values = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
-            return dict(values)
+            return folders.read_json(self.folder / "metrics.json")
 
-    def _embedded(self, name: str) -> NDArray[np.float32]:
+    def _digest(self, made_from: object) -> str:
+        return digest([self.manifest["versions"], folders.plain(made_from)])
+
+    def _embedded(self, name: str) -> NDArray[Any]:
         with self._reading("embedding.zarr"):
             array: Any = self.store("embedding")[name]
             return np.asarray(array[...])
@@ -336,46 +390,4 @@ class Run:
             self.__dict__.pop(name, None)
 
     def _save_manifest(self) -> None:
-        write_json(self.folder / "manifest.json", self.manifest)
-
-
-def peak_memory_mb() -> float:
-    """Largest memory that this process has held so far, in MB (10⁶ bytes)."""
-    try:  # ru_maxrss would also count the parent from before exec
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return float(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
-    except (OSError, IndexError):
-        info = psutil.Process().memory_info()
-        return float(getattr(info, "peak_wset", info.rss)) / 1e6
-
-
-def _new_manifest(config: Config, command: str) -> dict[str, Any]:
-    return {
-        "status": "running",
-        "started": _now(),
-        "command": command,
-        "seed": config.training.seed,
-        "python": platform.python_version(),
-        "versions": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
-        "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "stages": {},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _cell(value: Any) -> str:
-    number = float(value)
-    return "" if math.isnan(number) else str(int(number)) if number.is_integer() else repr(number)
+        folders.write_json(self.folder / "manifest.json", self.manifest)
