@@ -58,10 +58,9 @@ def fitted(
     ).fit(measurements)
     row: dict[str, Any] = {"seed": seed, "start": start, "noise_floor": model.model_config.noise_floor}
     row |= compare(model.embed(measurements), measurements)
-    seen = model.reconstruct(measurements)
+    row["explained_variance"] = explained_variance(*model.misfit(measurements))
     truth = measurements.expectation or measurements
-    row["explained_variance"] = explained_variance(model.basis.features(measurements), seen, model.basis.scale)
-    row["explained_variance_truth"] = explained_variance(model.basis.features(truth), seen, model.basis.scale)
+    row["explained_variance_truth"] = explained_variance(*model.misfit(measurements, truth=truth))
     row["train_seconds"] = model.history.seconds
     row["train_patterns_per_second"] = model.history.patterns_per_second
     if evidence and model.training_mask is not None:

@@ -121,16 +121,11 @@ def test_the_mean_of_the_neighbours_leaves_the_centre_out():
 
 
 def test_explained_variance():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(50, 6)) + 1j * rng.normal(size=(50, 6))
-    scale = np.array([1, 1, 0.5, 0.5, 0.1, 0.1])
-    assert explained_variance(x * scale, x * scale, scale) == 1
-    assert explained_variance(x * scale, 0 * x, scale) == 0
-    half = x.copy()
-    half[:, :3] = 0
-    expected = np.sum(np.abs(x[:, 3:]) ** 2) / np.sum(np.abs(x) ** 2)
-    assert explained_variance(x * scale, half * scale, scale) == pytest.approx(expected)
-    assert explained_variance(x, -x, np.ones(6)) == pytest.approx(-3)
+    whole = np.array([1.0, 3.0])
+    assert explained_variance(np.zeros(2), whole) == 1
+    assert explained_variance(whole, whole) == 0
+    assert explained_variance(np.array([1.0, 0.0]), whole) == pytest.approx(0.75)
+    assert explained_variance(4 * whole, whole) == pytest.approx(-3)
 
 
 def test_a_turn_by_90_degrees_is_rot90():

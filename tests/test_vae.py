@@ -40,7 +40,7 @@ def difference(angle, other):
 
 def inside(vae, measurements):
     """Network and the features of all patterns as it takes them."""
-    return vae._fitted.network, vae._tensor(measurements, np.ones(measurements.scan_shape, bool))
+    return vae._fitted.network, torch.cat(list(vae._chunks(measurements, np.ones(measurements.scan_shape, bool))))
 
 
 def one_line(call, *arguments, error=ModelError):
@@ -326,7 +326,7 @@ def test_evidence_of_aligned_pca_is_that_of_its_closed_form(untrained, measureme
     assert used == pytest.approx(level)
     network, orders = untrained._fitted.network, untrained.basis.orders
     n = len(orders)
-    x = untrained._tensor(measurements, mask).double().numpy()
+    x = torch.cat(list(untrained._chunks(measurements, mask))).double().numpy()
     x = x[:, :n] + 1j * x[:, n:]
     with torch.no_grad():
         template = network.decode(torch.zeros(1, 2)).double().numpy()
@@ -439,3 +439,23 @@ def test_progress_is_told_every_epoch(measurements):
 
 def test_an_unknown_device_is_refused(measurements):
     assert "abacus" in one_line(lambda: fitted(measurements, device="abacus"))
+
+
+def test_misfit_is_what_the_reconstruction_leaves(vae, measurements):
+    left, whole = vae.misfit(measurements)
+    features = vae.basis.features(measurements)
+    scale = vae.basis.scale
+    np.testing.assert_allclose(whole, np.sum(np.abs(features / scale) ** 2, axis=1), rtol=1e-5)
+    difference = (features - vae.reconstruct(measurements)) / scale
+    np.testing.assert_allclose(left, np.sum(np.abs(difference) ** 2, axis=1), rtol=1e-4)
+    again, against = vae.misfit(measurements, truth=measurements)
+    np.testing.assert_array_equal(left, again)
+    np.testing.assert_array_equal(whole, against)
+
+
+def test_training_takes_no_more_patterns_than_it_may(measurements):
+    some = fitted(measurements, 1, n_epochs=1, max_patterns=40)
+    assert some.training_mask.sum() == 40
+    every = fitted(measurements, 1, n_epochs=0)
+    assert every.training_mask.sum() == round(0.9 * measurements.n_patterns)
+    assert (every.training_mask | ~some.training_mask).all()

@@ -144,22 +144,15 @@ def neighbour_mean(field: _Floats) -> _Floats:
     return np.asarray(total / np.maximum(count, 1))
 
 
-def explained_variance(
-    features: NDArray[np.complexfloating[Any, Any]],
-    predicted: NDArray[np.complexfloating[Any, Any]],
-    scale: _Floats,
-) -> float:
-    """Share of the residuals' variance that a model explains, ``1 - Σ|x - x̂|² / Σ|x|²``.
+def explained_variance(left: _Floats, whole: _Floats) -> float:
+    """Share of the residuals' variance that a model explains, ``1 - Σ left / Σ whole``.
 
     Parameters
     ----------
-    features, predicted : ndarray of complex, shape (n_patterns, n_features)
-        Patterns and what the model makes of them.
-    scale : ndarray of float, shape (n_features,)
-        `HarmonicBasis.scale`, which is taken out: every order counts in full.
+    left, whole : ndarray of float, shape (n_patterns,)
+        Squared length of what a model leaves of every residual, and of the residual itself (`RotationVAE.misfit`).
     """
-    left = np.sum(np.abs((features - predicted) / scale) ** 2, dtype=np.float64)
-    return float(1 - left / np.sum(np.abs(features / scale) ** 2, dtype=np.float64))
+    return float(1 - left.sum() / whole.sum())
 
 
 def turned_patterns(

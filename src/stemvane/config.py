@@ -150,6 +150,7 @@ class TrainingConfig(_Section):
     batch_size: int = Field(256, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     holdout: float = Field(0.1, ge=0, lt=1, description="share of the patterns kept from training")
+    max_patterns: int = Field(100_000, ge=2, description="patterns to train on at most, a random choice of the scan")
     seed: int = Field(0, ge=0)
     device: str = Field("auto", description="'auto', 'cpu' or 'cuda'")
 

@@ -16,8 +16,6 @@ from stemvane.polar import harmonics_of, polar_from
 
 __all__ = ["HarmonicBasis", "turned"]
 
-_BLOCK = 1024
-
 
 @dataclass(frozen=True, eq=False)
 class HarmonicBasis:
@@ -93,23 +91,21 @@ class HarmonicBasis:
         """
         config = config or BasisConfig()
         grid = measurements.grid
-        polar = measurements.polar_patterns()
-        total = np.asarray(measurements.maps["total"], dtype=float).ravel()
-        if mask is not None:
-            polar, total = polar[mask.ravel()], total[mask.ravel()]
-        if len(polar) < 2:
-            raise DataError(f"{len(polar)} patterns are too few to learn from; widen the mask or take a larger scan")
-        mean = polar.mean(axis=0, dtype=np.float64)
+        total = _totals(measurements, mask)
+        if len(total) < 2:
+            raise DataError(f"{len(total)} patterns are too few to learn from; widen the mask or take a larger scan")
+        blocks = measurements.polar_blocks(mask)
+        mean = np.sum([block.sum(axis=0, dtype=np.float64) for block in blocks], axis=0) / len(total)
         background = np.asarray(harmonics_of(mean), dtype=np.complex128)
         ring = mean.mean(axis=1)
         weights = grid.weights(measurements.detector_shape)
         counting = grid.noise_covariance(weights, ring)
         covariance = grid.noise_covariance(weights, np.maximum(ring, config.variance_floor * ring.max()))
         moments = np.zeros((grid.n_orders, grid.n_radial, grid.n_radial), np.complex128)
-        for block in _blocks(polar):
+        for block in measurements.polar_blocks(mask):
             x = np.swapaxes(harmonics_of(block) - background, 0, 1)
             moments += np.swapaxes(x, 1, 2) @ x.conj()
-        moments /= len(polar)
+        moments /= len(total)
         found = [
             direction
             for order in range(grid.n_orders)
@@ -168,26 +164,28 @@ class HarmonicBasis:
         ModelError
             If the polar grid has another size.
         """
+        blocks = list(self.feature_blocks(measurements, mask))
+        return np.concatenate(blocks) if blocks else np.empty((0, self.n_features), np.complex64)
+
+    def feature_blocks(
+        self, measurements: Measurements, mask: NDArray[np.bool_] | None = None
+    ) -> Iterator[NDArray[np.complex64]]:
+        """Features some patterns at a time, for scans larger than memory; parameters and errors as for `features`."""
         grid = measurements.grid
         if (grid.n_orders, grid.n_radial) != self.background.shape or grid.n_azimuthal != self.n_azimuthal:
             raise ModelError(
                 f"the polar patterns have {grid.n_radial} rings of {grid.n_azimuthal} samples, the model was fitted to "
                 f"{self.background.shape[1]} of {self.n_azimuthal}; measure with the same n_radial and n_azimuthal"
             )
-        polar = measurements.polar_patterns()
-        total = np.asarray(measurements.maps["total"], dtype=float).ravel()
-        if mask is not None:
-            polar, total = polar[mask.ravel()], total[mask.ravel()]
+        total = _totals(measurements, mask)
         factor = self.mean_total / float(total.mean()) if len(total) else 1.0
-        out = np.empty((len(polar), self.n_features), np.complex64)
-        done = 0
-        for block in _blocks(polar):
+        orders = [(order, np.flatnonzero(self.orders == order)) for order in np.unique(self.orders)]
+        for block in measurements.polar_blocks(mask):
             x = harmonics_of(block) * factor - self.background
-            for order in np.unique(self.orders):
-                at = np.flatnonzero(self.orders == order)
-                out[done : done + len(block), at] = x[:, order] @ self.analysis[at].T
-            done += len(block)
-        return out
+            out = np.empty((len(block), self.n_features), np.complex64)
+            for order, at in orders:
+                out[:, at] = x[:, order] @ self.analysis[at].T
+            yield out
 
     def polar(self, features: NDArray[np.complexfloating[Any, Any]], *, background: bool = True) -> NDArray[np.float64]:
         """Polar patterns of features, shape ``(n_patterns, n_radial, n_azimuthal)``."""
@@ -231,6 +229,6 @@ def _directions(
     ]
 
 
-def _blocks(polar: NDArray[np.floating[Any]]) -> Iterator[NDArray[np.floating[Any]]]:
-    for start in range(0, len(polar), _BLOCK):
-        yield polar[start : start + _BLOCK]
+def _totals(measurements: Measurements, mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    total = np.asarray(measurements.maps["total"], dtype=float)
+    return total.ravel() if mask is None else total[mask]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +114,31 @@ class Measurements:
     def polar_patterns(self) -> NDArray[np.float32]:
         """All polar patterns in memory, shape ``(n_patterns, n_radial, n_azimuthal)``."""
         return np.asarray(self.polar[:], dtype=np.float32).reshape(-1, self.grid.n_radial, self.grid.n_azimuthal)
+
+    def polar_blocks(self, mask: NDArray[np.bool_] | None = None, n: int = 1024) -> Iterator[NDArray[np.float32]]:
+        """Polar patterns of the positions in a mask, in the order of the scan, some at a time.
+
+        Parameters
+        ----------
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to use.
+        n : int
+            Patterns to hold in memory, about; at least a row of the scan.
+
+        Yields
+        ------
+        ndarray of float32, shape (n_block, n_radial, n_azimuthal)
+        """
+        rows, columns = self.scan_shape
+        # a store is read in whole chunks
+        stride = getattr(self.polar, "chunks", (1,))[0]
+        stride *= max(1, n // (stride * columns))
+        for top in range(0, rows, stride):
+            part = slice(top, min(top + stride, rows))
+            if mask is not None and not mask[part].any():
+                continue
+            block = np.asarray(self.polar[part], np.float32).reshape(-1, self.grid.n_radial, self.grid.n_azimuthal)
+            yield block if mask is None else block[mask[part].ravel()]
 
     def write(self, group: zarr.Group) -> None:
         """Write everything but the polar patterns, which `measure` has streamed there, into a Zarr group."""

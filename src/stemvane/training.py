@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from stemvane.config import TrainingConfig
+from stemvane.errors import ModelError
 from stemvane.models.harmonic import HarmonicModel
 
-__all__ = ["EpochReport", "TrainingHistory", "train"]
+__all__ = ["EpochReport", "TrainingHistory", "checked_device", "device_named", "train"]
 
 
 @dataclass(frozen=True)
@@ -121,3 +122,21 @@ def train(
 def _rate(done: float) -> float:
     """Share of the learning rate: a short warm-up, then half a cosine down to nothing."""
     return min(1.0, (done + 1e-3) / 0.05) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def device_named(name: str) -> torch.device:
+    """Device of this name, 'auto' being the GPU where there is one; ModelError if it is not available."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise ModelError(f"device '{name}' is not available; use 'auto' or 'cpu'") from None
+    return device
+
+
+def checked_device(name: str) -> str:
+    """Words for the device that training on `name` uses, such as ``cuda: NVIDIA H200``; ModelError as above."""
+    device = device_named(name)
+    return f"{device}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)

@@ -21,11 +21,10 @@ from stemvane.measurements import Measurements
 from stemvane.model_file import FittedModel, as_complex, as_tensor, read_model, write_model
 from stemvane.models.evidence import best_noise_variance, log_evidence
 from stemvane.models.harmonic import HarmonicModel
-from stemvane.training import EpochReport, TrainingHistory, train
+from stemvane.models.inference import embedded, reconstructed
+from stemvane.training import EpochReport, TrainingHistory, device_named, train
 
-__all__ = ["RotationVAE", "checked_device"]
-
-_CHUNK = 4096
+__all__ = ["RotationVAE"]
 
 
 class RotationVAE:
@@ -128,7 +127,7 @@ class RotationVAE:
         basis = HarmonicBasis.fitted(measurements, self.basis_config, mask=used)
         features = basis.features(measurements, used)
         length = float(np.sqrt(np.mean(np.sum(np.abs(features) ** 2, axis=1))))
-        device = _device(self.training_config.device)
+        device = device_named(self.training_config.device)
         torch.manual_seed(self.training_config.seed)
         network = HarmonicModel(
             torch.from_numpy(basis.orders), self.n_latent, self.model_config.n_hidden, self.model_config.n_angles
@@ -179,26 +178,17 @@ class RotationVAE:
         ModelError
             Before `fit`, or if the polar grid has another size.
         """
-        fitted = self._need()
         allowed = _checked_mask(mask, measurements)
-        network = fitted.network
-        parts: list[list[Tensor]] = []
-        for x in self._tensor(measurements, allowed).split(_CHUNK):
-            with torch.no_grad(), _one_thread():
-                mean, log_std = network.encode(x)
-                content = network.decode(mean)
-                posterior = network.angle_posterior(x, content, network.noise_variance)
-                real, imag = network.cross(x, content)
-                on_grid = (torch.cat([real, imag], -1) @ network.table / network.noise_variance).softmax(-1)
-                evidence = log_evidence(network, x, network.noise_variance.item(), n_samples=4, refined=False)
-                mean, std = network.standardised(mean, log_std)
-                parts.append([mean, std, posterior.peak, posterior.circular_std(), on_grid, evidence])
-        arrays = [torch.cat(columns).cpu().numpy() for columns in zip(*parts, strict=True)]
+        network = self._need().network
+        parts = []
+        for x in self._chunks(measurements, allowed):
+            with _one_thread():
+                parts.append([column.cpu() for column in embedded(network, x)])
         full = []
-        for array in arrays:
-            values = np.full((*measurements.scan_shape, *array.shape[1:]), np.nan, np.float32)
-            values[allowed] = array
-            full.append(values)
+        for columns in zip(*parts, strict=True):
+            array = torch.cat(columns).numpy()
+            full.append(np.full((*measurements.scan_shape, *array.shape[1:]), np.nan, np.float32))
+            full[-1][allowed] = array
         return Embedding(*full)
 
     def decode(self, latents: ArrayLike, angle: ArrayLike = 0.0, *, background: bool = True) -> NDArray[np.float64]:
@@ -244,12 +234,39 @@ class RotationVAE:
         """Features of the patterns as the model sees them, shape ``(n_patterns, n_features)``."""
         fitted = self._need()
         parts = []
-        with torch.no_grad(), _one_thread():
-            for x in self._tensor(measurements, _checked_mask(mask, measurements)).split(_CHUNK):
-                content = fitted.network.decode(fitted.network.encode(x)[0])
-                angle, _ = fitted.network.peak(*fitted.network.cross(x, content))
-                parts.append(as_complex(fitted.network.turn(content, angle)) * fitted.length)
+        for x in self._chunks(measurements, _checked_mask(mask, measurements)):
+            with _one_thread():
+                parts.append(as_complex(reconstructed(fitted.network, x)) * fitted.length)
         return np.concatenate(parts)
+
+    def misfit(
+        self, measurements: Measurements, *, truth: Measurements | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What the model leaves unexplained of every pattern.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            Patterns that latents and angles are taken from.
+        truth : Measurements, optional
+            What the model's patterns are held against instead, such as the noiseless patterns.
+
+        Returns
+        -------
+        left, whole : ndarray of float, shape (n_patterns,)
+            Squared length of the residual that is left, and of the residual from the background, summed over pixels in
+            units of their counting noise. ``1 - left.sum() / whole.sum()`` is the explained variance.
+        """
+        fitted, everywhere = self._need(), _checked_mask(None, measurements)
+        sums, scale = [], fitted.basis.scale / fitted.length
+        against = iter(self._chunks(truth, everywhere)) if truth is not None else None
+        for x in self._chunks(measurements, everywhere):
+            with _one_thread():
+                seen = as_complex(reconstructed(fitted.network, x))
+            wanted = as_complex(x if against is None else next(against))
+            sums.append([np.sum(np.abs(part / scale) ** 2, axis=1) for part in (wanted - seen, wanted)])
+        left, whole = (np.concatenate(part).astype(np.float64) for part in zip(*sums, strict=True))
+        return left, whole
 
     def evidence(
         self,
@@ -280,7 +297,7 @@ class RotationVAE:
             The noise level used.
         """
         network = self._need().network
-        x = self._tensor(measurements, _checked_mask(mask, measurements))
+        x = torch.cat(list(self._chunks(measurements, _checked_mask(mask, measurements))))
         with _one_thread():
             variance = best_noise_variance(network, x) if noise_level is None else noise_level**2
             values = log_evidence(network, x, variance, n_samples=n_samples)
@@ -343,19 +360,23 @@ class RotationVAE:
             raise ModelError("the model has not been fitted; call fit(measurements) or RotationVAE.load(path) first")
         return self._fitted
 
-    def _tensor(self, measurements: Measurements, mask: NDArray[np.bool_]) -> Tensor:
+    def _chunks(self, measurements: Measurements, mask: NDArray[np.bool_]) -> Iterator[Tensor]:
+        """Features of the patterns in the mask, some at a time, in units of their rms length, on the model's device."""
         fitted = self._need()
-        features = fitted.basis.features(measurements, mask) / fitted.length
-        return as_tensor(features).to(fitted.network.template.device)
+        for features in fitted.basis.feature_blocks(measurements, mask):
+            yield as_tensor(features / fitted.length).to(fitted.network.template.device)
 
     def _split(self, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Leave out the share of the patterns that is held out from training."""
+        """Leave out the share of the patterns that is held out from training, and what is beyond ``max_patterns``."""
         positions = np.flatnonzero(allowed)
         n_held = round(self.training_config.holdout * len(positions))
         # the same for every seed, so that seeds differ in nothing but the network's own chance
-        held = np.random.default_rng(0).choice(positions, n_held, replace=False)
-        used = allowed.copy()
-        used.ravel()[held] = False
+        chance = np.random.default_rng(0)
+        left = np.setdiff1d(positions, chance.choice(positions, n_held, replace=False))
+        if len(left) > self.training_config.max_patterns:
+            left = chance.choice(left, self.training_config.max_patterns, replace=False)
+        used = np.zeros(allowed.shape, bool)
+        used.ravel()[left] = True
         return used
 
 
@@ -373,26 +394,7 @@ def _one_thread() -> Iterator[None]:
 def _checked_mask(mask: NDArray[np.bool_] | None, measurements: Measurements) -> NDArray[np.bool_]:
     if mask is None:
         return np.ones(measurements.scan_shape, bool)
-    allowed = np.asarray(mask, bool)
-    if allowed.shape != measurements.scan_shape:
-        raise DataError(
-            f"the mask has shape {allowed.shape}, the scan {measurements.scan_shape}; give one of its shape"
-        )
+    allowed, wanted = np.asarray(mask, bool), measurements.scan_shape
+    if allowed.shape != wanted:
+        raise DataError(f"the mask has shape {allowed.shape}, the scan {wanted}; give one of its shape")
     return allowed
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError):
-        raise ModelError(f"device '{name}' is not available; use 'auto' or 'cpu'") from None
-    return device
-
-
-def checked_device(name: str) -> str:
-    """Device that training on `name` uses, such as ``cuda: NVIDIA H200``; ModelError if it is not available."""
-    device = _device(name)
-    return f"{device}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
