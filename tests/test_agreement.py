@@ -120,6 +120,10 @@ def test_the_mean_of_the_neighbours_leaves_the_centre_out():
     np.testing.assert_allclose(neighbour_mean(np.ones((4, 1, 2))), 1)
 
 
+def around(axis, aspect=1.0):
+    return PolarGrid(axis=axis, outer=5.0, n_radial=5, n_azimuthal=16, aspect=aspect)
+
+
 def test_explained_variance():
     whole = np.array([1.0, 3.0])
     assert explained_variance(np.zeros(2), whole) == 1
@@ -133,10 +137,10 @@ def test_a_turn_by_90_degrees_is_rot90():
     patterns = rng.uniform(1, 2, (3, 17, 17))
     mean = rng.uniform(5, 6, (17, 17))
     for quarters in (1, 2, 3):
-        turned = turned_patterns(patterns, np.full(3, quarters * np.pi / 2), mean, (8, 8))
+        turned = turned_patterns(patterns, np.full(3, quarters * np.pi / 2), mean, around((8, 8)))
         for pattern, found in zip(patterns, turned, strict=True):
             np.testing.assert_allclose(found, np.rot90(pattern - mean, quarters) + mean, rtol=1e-5)
-    np.testing.assert_allclose(turned_patterns(patterns, np.zeros(3), mean, (8, 8)), patterns, rtol=1e-5)
+    np.testing.assert_allclose(turned_patterns(patterns, np.zeros(3), mean, around((8, 8))), patterns, rtol=1e-5)
 
 
 @pytest.mark.parametrize("aspect", [1.0, 1.5])
@@ -147,7 +151,7 @@ def test_content_moves_counter_clockwise_on_the_screen(degrees, aspect):
     up, right = -(rows - axis[0]) * aspect, columns - axis[1]
     blob = np.exp(-((right - 12) ** 2 + up**2) / 8)
     mean = np.full(blob.shape, 0.5)
-    turned = turned_patterns((mean + blob)[None], np.radians([degrees]), mean, axis, aspect)[0]
+    turned = turned_patterns((mean + blob)[None], np.radians([degrees]), mean, around(axis, aspect))[0]
     content = turned - mean
     centre = np.array([np.sum(content * right), np.sum(content * up)]) / content.sum()
     np.testing.assert_allclose(
@@ -159,7 +163,7 @@ def test_content_moves_counter_clockwise_on_the_screen(degrees, aspect):
 def test_turned_intensities_are_never_negative():
     pattern = np.zeros((15, 15))
     pattern[5, 9] = 1
-    turned = turned_patterns(pattern[None], np.array([0.4]), np.zeros((15, 15)), (7, 7))
+    turned = turned_patterns(pattern[None], np.array([0.4]), np.zeros((15, 15)), around((7, 7)))
     assert turned.min() == 0
 
 

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from stemvane.embedding import Embedding
 from stemvane.measurements import Measurements
+from stemvane.polar import PolarGrid
 
 __all__ = ["AngleAgreement", "compare", "compare_angles", "explained_variance", "neighbour_mean", "turned_patterns"]
 
@@ -155,9 +156,7 @@ def explained_variance(left: _Floats, whole: _Floats) -> float:
     return float(1 - left.sum() / whole.sum())
 
 
-def turned_patterns(
-    patterns: _Floats, angles: _Floats, mean_pattern: _Floats, axis: tuple[float, float], aspect: float = 1.0
-) -> NDArray[np.float32]:
+def turned_patterns(patterns: _Floats, angles: _Floats, mean_pattern: _Floats, grid: PolarGrid) -> NDArray[np.float32]:
     """Turn the content of patterns about the optical axis, in pixels; the mean pattern, the background, stays.
 
     Parameters
@@ -168,10 +167,8 @@ def turned_patterns(
         Angles in rad, counter-clockwise on the screen.
     mean_pattern : ndarray of float, shape (k_y, k_x)
         The background.
-    axis : tuple of float
-        Optical axis ``(y, x)`` in pixels.
-    aspect : float
-        Height of a pixel divided by its width.
+    grid : PolarGrid
+        Optical axis, and how pixels lie in the plane.
 
     Returns
     -------
@@ -179,12 +176,13 @@ def turned_patterns(
         Interpolated with cubic splines; negative values, which the splines can leave beside sharp edges, become 0.
     """
     out = np.empty(patterns.shape, np.float32)
-    rows, columns = np.indices(mean_pattern.shape, dtype=float)
-    up, right = -(rows - axis[0]) * aspect, columns - axis[1]
+    right, up = grid.places((mean_pattern.shape[0], mean_pattern.shape[1]))
+    back = np.linalg.inv(grid.plane)
     for i, (pattern, angle) in enumerate(zip(patterns, angles, strict=True)):
         cosine, sine = np.cos(angle), np.sin(angle)
         from_right, from_up = right * cosine + up * sine, up * cosine - right * sine
-        where = np.stack([axis[0] - from_up / aspect, axis[1] + from_right])
+        columns, rows_up = np.tensordot(back, np.stack([from_right, from_up]), axes=1)
+        where = np.stack([grid.axis[0] - rows_up, grid.axis[1] + columns])
         # "constant" would cut off border pixels whose place is beyond the border by rounding alone
         content = ndimage.map_coordinates(pattern - mean_pattern, where, order=3, mode="grid-constant")
         out[i] = np.maximum(mean_pattern + content, 0)
@@ -222,8 +220,8 @@ def invariance(
     angles = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(patterns))
     grid = measurements.grid
     # both sides go through the same splines, at angle 0 on one of them
-    still = turned_patterns(patterns, np.zeros(len(patterns)), measurements.mean_pattern, grid.axis, grid.aspect)
-    moved = turned_patterns(patterns, angles, measurements.mean_pattern, grid.axis, grid.aspect)
+    still = turned_patterns(patterns, np.zeros(len(patterns)), measurements.mean_pattern, grid)
+    moved = turned_patterns(patterns, angles, measurements.mean_pattern, grid)
     latents, angle = encode(still)
     moved_latents, moved_angle = encode(moved)
     error = np.abs(np.angle(np.exp(1j * (moved_angle - angle - angles))))

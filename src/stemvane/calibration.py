@@ -68,6 +68,9 @@ class Calibration:
     scan_rotation : float, optional
         Angle in rad by which a vector measured on the detector must be turned, counter-clockwise on the
         screen, to be a vector in the scan.
+    ellipse : tuple of float, optional
+        Elliptical distortion of the detector: circles appear stretched by the first number, long over short axis, along
+        the direction of the second, in rad, counter-clockwise on the screen.
 
     Raises
     ------
@@ -82,6 +85,7 @@ class Calibration:
     convergence_semiangle: float | None = None
     energy: float | None = None
     scan_rotation: float | None = None
+    ellipse: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         for name in ("scan_step", "pixel_size", "optical_axis"):
@@ -104,6 +108,8 @@ class Calibration:
                 raise CalibrationError(f"{name} is {value}; it must be finite and positive")
         if self.scan_rotation is not None and not math.isfinite(self.scan_rotation):
             raise CalibrationError(f"scan_rotation is {self.scan_rotation}; it must be finite")
+        if self.ellipse is not None and not (all(map(math.isfinite, self.ellipse)) and self.ellipse[0] >= 1):
+            raise CalibrationError(f"ellipse is {self.ellipse}; give long over short axis, at least 1, and a direction")
 
     @property
     def wavelength(self) -> float | None:

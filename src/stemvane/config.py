@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +20,7 @@ __all__ = [
     "FiguresConfig",
     "MeasureConfig",
     "ModelConfig",
+    "PreparationConfig",
     "SimulationConfig",
     "SourceConfig",
     "SurveyConfig",
@@ -88,6 +89,30 @@ class SimulationConfig(_Section):
                 "detector_outer must be larger than convergence_semiangle: the disc must fit on the detector"
             )
         return self
+
+
+class PreparationConfig(_Section):
+    """What is done to the patterns before they are measured, in this order."""
+
+    dark: str = Field("", description="image file of a pattern without a beam, subtracted from every pattern")
+    bad_pixels: str = Field("", description="image file, not zero where a detector pixel is bad: it is left out")
+    transpose: bool = Field(False, description="swap rows and columns of the detector")
+    flip_y: bool = Field(False, description="turn the detector upside down")
+    flip_x: bool = Field(False, description="turn the detector left to right")
+    scan_region: tuple[int, int, int, int] | None = Field(
+        None, description="probe positions to keep: top, bottom, left, right; bottom and right not included"
+    )
+    scan_binning: int = Field(1, ge=1, description="probe positions along each axis that are summed to one")
+    detector_binning: int = Field(1, ge=1, description="detector pixels along each axis that are summed to one")
+    mask_hot_and_dead: bool = Field(True, description="leave out the hot and dead pixels that the survey finds")
+    descan: bool = Field(False, description="remove the beam's shift with the scan, a plane that the survey fits")
+    ellipse: tuple[Annotated[float, Field(ge=1)], float] | None = Field(
+        None,
+        description="elliptical distortion to undo: long over short axis, and the long one's direction in degrees, "
+        "counter-clockwise on the screen",
+    )
+    find_ellipse: bool = Field(False, description="undo the ellipse that the survey fits to the disc's edge")
+    normalise: bool = Field(False, description="divide every pattern by its total")
 
 
 class SurveyConfig(_Section):
@@ -173,6 +198,7 @@ class Config(_Section):
 
     source: SourceConfig = SourceConfig()
     simulation: SimulationConfig = SimulationConfig()
+    preparation: PreparationConfig = PreparationConfig()
     survey: SurveyConfig = SurveyConfig()
     measure: MeasureConfig = MeasureConfig()
     basis: BasisConfig = BasisConfig()

@@ -76,6 +76,15 @@ class Dataset4D:
         Plain numbers and words about the origin, such as ``electrons_per_pattern``.
     path : Path, optional
         Where the data were read from.
+    bad_pixels : ndarray of bool, shape (k_y, k_x), optional
+        True where a detector pixel is left out of everything that is measured.
+    missing : ndarray of bool, shape (scan_y, scan_x), optional
+        True where no pattern was recorded; maps are NaN there.
+    beam_shift : tuple of two pairs of float, optional
+        How far the optical axis moves, ``(y, x)`` in pixels, from the first scan row to the last, and from the first
+        column to the last. The calibration's axis is that of the scan's centre.
+    signed : bool
+        Whether negative intensities are in order, as after subtracting a dark pattern.
     """
 
     data: da.Array
@@ -86,6 +95,10 @@ class Dataset4D:
     image: NDArray[np.floating[Any]] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
+    bad_pixels: NDArray[np.bool_] | None = None
+    missing: NDArray[np.bool_] | None = None
+    beam_shift: tuple[tuple[float, float], tuple[float, float]] | None = None
+    signed: bool = False
 
     def __post_init__(self) -> None:
         _require_4d(self.data, self.name)
@@ -94,6 +107,10 @@ class Dataset4D:
                 f"{self.name}: the noiseless patterns have shape {self.expectation.shape}, "
                 f"the data {self.data.shape}; give both in the same shape"
             )
+        for name, shape in (("bad_pixels", self.detector_shape), ("missing", self.scan_shape)):
+            mask = getattr(self, name)
+            if mask is not None and np.shape(mask) != shape:
+                raise DataError(f"{self.name}: {name} has shape {np.shape(mask)}; give one of shape {shape}")
         if self.image is not None and np.shape(self.image) != self.scan_shape:
             raise DataError(
                 f"{self.name}: the image has shape {np.shape(self.image)}, the scan {self.scan_shape}; "

@@ -25,10 +25,14 @@ class Disc:
         ``(y, x)`` in pixels.
     radius : float
         In pixel widths.
+    ellipse : tuple of float
+        Long over short axis of the ellipse that fits the edge, and the long one's direction in rad, counter-clockwise
+        on the screen, from -π/2 to π/2; (1, 0) where it was not fitted.
     """
 
     centre: tuple[float, float]
     radius: float
+    ellipse: tuple[float, float] = (1.0, 0.0)
 
 
 def find_disc(pattern: NDArray[np.floating[Any]], aspect: float = 1.0) -> Disc | None:
@@ -60,7 +64,7 @@ def find_disc(pattern: NDArray[np.floating[Any]], aspect: float = 1.0) -> Disc |
     if disc is None or not _on_detector(disc, pattern.shape):
         return None
     # pixels (variance 1/12) and linear interpolation (1/6) blur the edge, and a blurred curved one crosses further in
-    return Disc(disc.centre, disc.radius + _BLUR / (2 * disc.radius))
+    return Disc(disc.centre, disc.radius + _BLUR / (2 * disc.radius), _ellipse(points, disc, aspect))
 
 
 def _change(one: Disc, other: Disc) -> float:
@@ -152,6 +156,20 @@ def _fitted(points: NDArray[np.float64], n_rays: int, aspect: float) -> Disc | N
     if spread > 0.3 + 0.04 * radius:
         return None
     return Disc((y / aspect, x), radius)
+
+
+def _ellipse(points: NDArray[np.float64], disc: Disc, aspect: float) -> tuple[float, float]:
+    """Long over short axis and direction: the part of the edge's radius that has two maxima on the way round."""
+    up, right = disc.centre[0] * aspect - points[:, 0], points[:, 1] - disc.centre[1]
+    azimuth, excess = np.arctan2(up, right), np.hypot(up, right) / disc.radius - 1
+    waves = [np.ones_like(azimuth), *(f(m * azimuth) for m in (1, 2) for f in (np.cos, np.sin))]
+    keep = np.ones(len(points), bool)
+    for _ in range(_MAX_ROUNDS):
+        fit = np.linalg.lstsq(np.column_stack(waves)[keep], excess[keep], rcond=None)[0]
+        distance = np.abs(np.column_stack(waves) @ fit - excess)
+        keep = distance <= max(4.5 * float(np.median(distance)), 1e-6)
+    strength = min(float(np.hypot(fit[3], fit[4])), 0.9)
+    return (1 + strength) / (1 - strength), 0.5 * float(np.arctan2(fit[4], fit[3]))
 
 
 def _circle(points: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -154,18 +154,11 @@ class Measurements:
             group.create_array("polar", data=np.asarray(self.polar[:], np.float32))
         if self.expectation is not None:
             self.expectation.write(group.require_group("expectation"))
-        grid = self.grid
         group.attrs.update(
             {
                 "name": self.name,
                 "calibration": self.calibration.to_dict(),
-                "polar_grid": {
-                    "axis": list(grid.axis),
-                    "outer": grid.outer,
-                    "n_radial": grid.n_radial,
-                    "n_azimuthal": grid.n_azimuthal,
-                    "aspect": grid.aspect,
-                },
+                "polar_grid": self.grid.to_dict(),
                 "metadata": dict(self.metadata),
             }
         )
@@ -175,12 +168,11 @@ class Measurements:
         """Read what `write` wrote; polar patterns stay on disk."""
         attrs: dict[str, Any] = dict(group.attrs)
         arrays = dict(group["maps"].arrays())  # type: ignore[union-attr]
-        grid = dict(attrs["polar_grid"])
         return cls(
             maps={name: np.asarray(array[:]) for name, array in arrays.items()},
             units={name: str(array.attrs["unit"]) for name, array in arrays.items()},
             polar=group["polar"],
-            grid=PolarGrid(**{**grid, "axis": tuple(grid["axis"])}),
+            grid=PolarGrid.from_dict(attrs["polar_grid"]),
             mean_pattern=np.asarray(group["mean_pattern"][:]),  # type: ignore[index]
             calibration=Calibration.from_dict(attrs["calibration"]),
             name=attrs["name"],

@@ -71,7 +71,7 @@ def write_model(path: Path, fitted: FittedModel, settings: dict[str, Any]) -> Pa
         "length": fitted.length,
         "detector_shape": list(fitted.detector_shape),
         "basis": {name: getattr(fitted.basis, name) for name in _NUMBERS},
-        "grid": {**vars(fitted.grid), "axis": list(fitted.grid.axis)},
+        "grid": fitted.grid.to_dict(),
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +137,7 @@ def _restored(config: ModelConfig, about: dict[str, Any], tensors: dict[str, Ten
         basis=basis,
         length=float(about["length"]),
         network=network,
-        grid=PolarGrid(**{**about["grid"], "axis": tuple(about["grid"]["axis"])}),
+        grid=PolarGrid.from_dict(about["grid"]),
         detector_shape=(rows, columns),
     )
 

@@ -71,17 +71,27 @@ def pixel_overlaps(
     columns: int,
     axis_y: float,
     axis_x: float,
-    aspect: float,
+    shape: Any,
     outer: float,
     n_radial: int,
     n_azimuthal: int,
     valid: Any,
 ) -> Any:
-    """Overlap areas, pixel by pixel: entries per pixel, sample of each entry, area in pixels of each entry."""
+    """Overlap areas, pixel by pixel: entries per pixel, sample of each entry, area in pixels of each entry.
+
+    ``shape`` is the matrix that takes ``(columns to the right, rows up)`` to a place in the plane, ``(right, up)``.
+    """
     counts = np.zeros(rows * columns, np.int64)
     samples = [np.int64(0) for _ in range(0)]
     areas = [np.float64(0) for _ in range(0)]
     width, step = outer / n_radial, 2 * np.pi / n_azimuthal
+    whole = abs(shape[0, 0] * shape[1, 1] - shape[0, 1] * shape[1, 0])
+    reach = 0.5 * max(
+        np.hypot(shape[0, 0] + shape[0, 1], shape[1, 0] + shape[1, 1]),
+        np.hypot(shape[0, 0] - shape[0, 1], shape[1, 0] - shape[1, 1]),
+    )
+    # corners counter-clockwise
+    corner_x, corner_y = np.array([-0.5, 0.5, 0.5, -0.5]), np.array([-0.5, -0.5, 0.5, 0.5])
     ax, ay = np.empty(16), np.empty(16)
     bx, by = np.empty(16), np.empty(16)
     cx, cy = np.empty(16), np.empty(16)
@@ -89,17 +99,16 @@ def pixel_overlaps(
         for column in range(columns):
             if not valid[row, column]:
                 continue
-            right, up = column - axis_x, -(row - axis_y) * aspect
-            reach = 0.5 * np.hypot(1.0, aspect)
+            right = shape[0, 0] * (column - axis_x) - shape[0, 1] * (row - axis_y)
+            up = shape[1, 0] * (column - axis_x) - shape[1, 1] * (row - axis_y)
             distance = np.hypot(right, up)
             first = max(0, int(np.floor((distance - reach) / width)))
             last = min(n_radial - 1, int(np.floor((distance + reach) / width)))
             if first > last:
                 continue
-            ax[0], ay[0] = right - 0.5, up - 0.5 * aspect
-            ax[1], ay[1] = right + 0.5, up - 0.5 * aspect
-            ax[2], ay[2] = right + 0.5, up + 0.5 * aspect
-            ax[3], ay[3] = right - 0.5, up + 0.5 * aspect
+            for i in range(4):
+                ax[i] = right + shape[0, 0] * corner_x[i] + shape[0, 1] * corner_y[i]
+                ay[i] = up + shape[1, 0] * corner_x[i] + shape[1, 1] * corner_y[i]
             spread = np.pi if distance <= reach else np.arcsin(reach / distance)
             middle = np.arctan2(up, right)
             low = int(np.floor((middle - spread) / step + 0.5))
@@ -115,7 +124,7 @@ def pixel_overlaps(
                 inside = _disc_area(cx, cy, n, first * width)
                 for ring in range(first, last + 1):
                     within = _disc_area(cx, cy, n, (ring + 1) * width)
-                    area = (within - inside) / aspect
+                    area = (within - inside) / whole
                     inside = within
                     if area > 1e-9:
                         samples.append(np.int64(ring * n_azimuthal + sector % n_azimuthal))

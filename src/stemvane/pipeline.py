@@ -23,14 +23,16 @@ from stemvane.figures import save_figures
 from stemvane.manifest import file_states, largest_memory_mb, source_record
 from stemvane.measure import measure
 from stemvane.measurements import Measurements
+from stemvane.preparation import corrected, prepared
 from stemvane.run import Run
 from stemvane.sources.files import open_dataset
+from stemvane.sources.images import read_image
 from stemvane.sources.simulation import simulate
 from stemvane.survey import survey
 from stemvane.training import EpochReport, TrainingHistory, checked_device
 from stemvane.vae import RotationVAE
 
-__all__ = ["Progress", "calibrated", "demo_config", "run_pipeline"]
+__all__ = ["Progress", "demo_config", "ready", "run_pipeline"]
 
 Progress = Callable[[str, int, int, str], None]
 """Called with the stage, how much of it is done, how much there is, and a short note."""
@@ -110,8 +112,10 @@ def _origin(dataset: Dataset4D | None, config: Config) -> dict[str, Any]:
     """Everything that the measurements of a file or, without one, of a simulation depend on."""
     settings = config.model_dump(mode="json")
     del settings["source"]["path"]
-    names = ["source", "survey", "measure", *(["simulation"] if dataset is None else [])]
+    names = ["source", "preparation", "survey", "measure", *(["simulation"] if dataset is None else [])]
     origin = {"settings": {name: settings[name] for name in names}, "n_sampled": config.compare.n_turned}
+    images = (config.preparation.dark, config.preparation.bad_pixels)
+    origin["images"] = [file_states(Path(path)) for path in images if path and Path(path).exists()]
     if dataset is not None:
         origin["data"] = source_record(dataset.name, dataset.shape, dataset.data.dtype, dataset.path)
         origin["files"] = file_states(Path(str(dataset.path)))
@@ -130,7 +134,8 @@ def _measured(
             dataset = simulate(config.simulation, progress=lambda done, total: tell("simulate", done, total, ""))
         run.record(data=source_record(dataset.name, dataset.shape, dataset.data.dtype, dataset.path))
     with run.stage("survey"):
-        dataset = calibrated(dataset, config)
+        dataset, preparation = ready(dataset, config)
+        run.record(preparation=preparation)
     with run.stage("measure", made_from=origin, parts=_MEASURED):
         store = run.store("measurements")
         found = measure(
@@ -205,37 +210,42 @@ def _read(run: Run, measurements: Measurements, model: RotationVAE, config: Conf
     run.write_metrics(metrics | _totals(run))
 
 
-def calibrated(dataset: Dataset4D, config: Config) -> Dataset4D:
-    """Put the user's numbers over the file's, and find the disc where neither knows it.
+def ready(dataset: Dataset4D, config: Config) -> tuple[Dataset4D, dict[str, Any]]:
+    """Put the user's numbers over the file's, prepare the patterns, and find the disc where nobody knows it.
 
     Parameters
     ----------
     dataset : Dataset4D
         As opened.
     config : Config
-        ``source`` holds the user's numbers, ``survey`` how many frames to look at.
+        ``source`` holds the user's numbers, ``preparation`` the switches, ``survey`` how many frames to look at.
 
     Returns
     -------
     Dataset4D
-        With optical axis and disc radius in its calibration.
+        Ready for `measure`, with optical axis and disc radius in its calibration.
+    dict
+        What was done, for the manifest.
 
     Raises
     ------
     CalibrationError
         If the disc cannot be found.
+    DataError, ConfigError, FileFormatError
+        If a switch or an image does not fit the data.
     """
-    dataset = dataset.recalibrated(**config.source.calibration())
-    known = dataset.calibration
-    if known.optical_axis is not None and known.disc_radius is not None:
-        return dataset
+    choices = config.preparation
+    images = {name: read_image(path) for name in ("dark", "bad_pixels") if (path := getattr(choices, name))}
+    dataset, done = prepared(dataset.recalibrated(**config.source.calibration()), choices, **images)
     found = survey(dataset, config.survey)
     try:
-        return dataset.recalibrated(**vars(found.completed(known)))
+        dataset = dataset.recalibrated(**vars(found.completed(dataset.calibration)))
     except CalibrationError as error:
         # what is wrong with the patterns may be why no disc was found
         notes = [note for note in found.notes if " patterns " in note]
         raise CalibrationError("; ".join([f"{dataset.name}: {error}", *notes])) from None
+    dataset, corrections = corrected(dataset, choices, **found.corrections())
+    return dataset, done | corrections
 
 
 def demo_config() -> Config:

@@ -6,6 +6,7 @@ shifted along its azimuth, and its circular harmonics are multiplied by ``exp(-1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from stemvane.errors import CalibrationError
 from stemvane.overlap import pixel_overlaps
 
-__all__ = ["PolarGrid", "PolarWeights", "harmonics_of", "polar_from", "turn"]
+__all__ = ["PolarGrid", "PolarWeights", "harmonics_of", "plane_of_pixels", "polar_from", "turn"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,9 @@ class PolarGrid:
         counter-clockwise on the screen from the right.
     aspect : float
         Height of a pixel divided by its width.
+    ellipse : tuple of float, optional
+        Elliptical distortion that is undone: the detector shows circles stretched by the first number (long over short
+        axis) along the direction of the second (rad, counter-clockwise on the screen). Areas stay.
 
     Raises
     ------
@@ -69,6 +73,7 @@ class PolarGrid:
     n_radial: int
     n_azimuthal: int
     aspect: float = 1.0
+    ellipse: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.outer) and self.outer > 0 and np.all(np.isfinite(self.axis)) and self.aspect > 0):
@@ -86,6 +91,7 @@ class PolarGrid:
         detector_shape: tuple[int, int],
         *,
         aspect: float = 1.0,
+        ellipse: tuple[float, float] | None = None,
         outer: float | None = None,
         n_radial: int | None = None,
         n_azimuthal: int | None = None,
@@ -105,6 +111,8 @@ class PolarGrid:
             Detector pixels ``(k_y, k_x)``.
         aspect : float
             Height of a pixel divided by its width.
+        ellipse : tuple of float, optional
+            Elliptical distortion to undo, as in `PolarGrid`.
         outer : float, optional
             Outer radius in disc radii; the largest circle on the detector where it is left out.
         n_radial, n_azimuthal : int, optional
@@ -120,8 +128,14 @@ class PolarGrid:
             If the axis lies outside the detector.
         """
         rows, columns = detector_shape
+        inverse = np.linalg.inv(plane_of_pixels(aspect, ellipse))
+        # how far right and up a circle of radius 1 reaches, in columns and rows
+        right, up = np.linalg.norm(inverse, axis=1)
         inscribed = min(
-            (axis[0] + 0.5) * aspect, (rows - 0.5 - axis[0]) * aspect, axis[1] + 0.5, columns - 0.5 - axis[1]
+            (axis[0] + 0.5) / up,
+            (rows - 0.5 - axis[0]) / up,
+            (axis[1] + 0.5) / right,
+            (columns - 0.5 - axis[1]) / right,
         )
         if not inscribed > 1:
             raise CalibrationError(
@@ -131,7 +145,28 @@ class PolarGrid:
         reach = inscribed if outer is None else outer * disc_radius
         rings = n_radial or max(4, round(reach / max(1.0, disc_radius / 24)))
         sectors = n_azimuthal or int(np.clip(2 ** np.ceil(np.log2(np.pi * disc_radius)), 32, 128))
-        return cls(axis=axis, outer=float(reach), n_radial=rings, n_azimuthal=sectors, aspect=aspect)
+        return cls(axis=axis, outer=float(reach), n_radial=rings, n_azimuthal=sectors, aspect=aspect, ellipse=ellipse)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and lists, for JSON; an ellipse only where there is one."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PolarGrid:
+        """Build a grid from what `to_dict` returned."""
+        parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**parts)
+
+    @property
+    def plane(self) -> NDArray[np.float64]:
+        """Matrix from ``(columns to the right, rows up)`` to ``(right, up)`` in pixel widths, without distortion."""
+        return plane_of_pixels(self.aspect, self.ellipse)
+
+    def places(self, detector_shape: tuple[int, int]) -> NDArray[np.float64]:
+        """Where the pixels lie, ``(right, up)`` of the axis in pixel widths, shape ``(2, k_y, k_x)``."""
+        rows, columns = np.indices(detector_shape, dtype=float)
+        return np.tensordot(self.plane, np.stack([columns - self.axis[1], self.axis[0] - rows]), axes=1)
 
     @property
     def ring_width(self) -> float:
@@ -169,7 +204,7 @@ class PolarGrid:
         """
         valid = np.ones(detector_shape, bool) if mask is None else np.asarray(mask, bool)
         counts, sample, area = pixel_overlaps(
-            *detector_shape, *self.axis, self.aspect, self.outer, self.n_radial, self.n_azimuthal, valid
+            *detector_shape, *self.axis, self.plane, self.outer, self.n_radial, self.n_azimuthal, valid
         )
         total = np.asarray(np.bincount(sample, area, self.n_radial * self.n_azimuthal), dtype=np.float64)
         weight = area / np.where(total > 0, total, 1.0)[sample]
@@ -235,8 +270,7 @@ class PolarGrid:
         ndarray of float, shape (..., k_y, k_x)
             Interpolated linearly between rings and along the azimuth.
         """
-        rows, columns = np.indices(detector_shape, dtype=float)
-        up, right = -(rows - self.axis[0]) * self.aspect, columns - self.axis[1]
+        right, up = self.places(detector_shape)
         radius, azimuth = np.hypot(up, right), np.arctan2(up, right) % (2 * np.pi)
         ring = np.clip(radius / self.ring_width - 0.5, 0, self.n_radial - 1)
         inner = np.minimum(ring.astype(int), max(self.n_radial - 2, 0))
@@ -249,6 +283,30 @@ class PolarGrid:
         near = polar[..., inner, left] * (1 - along) + polar[..., inner, right_sector] * along
         far = polar[..., outer, left] * (1 - along) + polar[..., outer, right_sector] * along
         return np.where(radius <= self.outer, near * (1 - part) + far * part, fill)
+
+
+def plane_of_pixels(aspect: float, ellipse: tuple[float, float] | None) -> NDArray[np.float64]:
+    """Matrix from ``(columns to the right, rows up)`` to ``(right, up)`` in pixel widths.
+
+    Parameters
+    ----------
+    aspect : float
+        Height of a pixel divided by its width.
+    ellipse : tuple of float, optional
+        Elliptical distortion to undo, as in `PolarGrid`.
+
+    Returns
+    -------
+    ndarray of float, shape (2, 2)
+    """
+    plane = np.diag([1.0, aspect])
+    if ellipse is None:
+        return plane
+    ratio, direction = ellipse
+    along = np.array([np.cos(direction), np.sin(direction)])
+    across = np.array([-along[1], along[0]])
+    undo = np.outer(along, along) / np.sqrt(ratio) + np.outer(across, across) * np.sqrt(ratio)
+    return np.asarray(undo @ plane)
 
 
 def harmonics_of(polar: NDArray[np.floating[Any]]) -> NDArray[np.complexfloating[Any, Any]]:

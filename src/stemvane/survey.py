@@ -44,6 +44,9 @@ class Survey:
         Its centre ``(y, x)`` in pixels, which is the optical axis as far as a scan can tell.
     disc_radius : float, optional
         Its radius in pixel widths.
+    disc_ellipse : tuple of float, optional
+        Long over short axis of the ellipse that fits its edge, and the long one's direction in rad, counter-clockwise
+        on the screen.
     beam_shift_along_y, beam_shift_along_x : tuple of float, optional
         How far the disc moves, ``(y, x)`` in pixels, from the first scan row to the last, and from the first column
         to the last.
@@ -62,9 +65,20 @@ class Survey:
     disc_found: bool = False
     disc_centre: tuple[float, float] | None = None
     disc_radius: float | None = None
+    disc_ellipse: tuple[float, float] | None = None
     beam_shift_along_y: tuple[float, float] | None = None
     beam_shift_along_x: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
+
+    def corrections(self) -> dict[str, Any]:
+        """What `preparation.corrected` takes of it."""
+        shift = self.beam_shift_along_y, self.beam_shift_along_x
+        return {
+            "hot_pixels": self.hot_pixels,
+            "dead_pixels": self.dead_pixels,
+            "beam_shift": None if None in shift else shift,
+            "disc_ellipse": self.disc_ellipse,
+        }
 
     def completed(self, calibration: Calibration) -> Calibration:
         """Fill what a calibration lacks; known values stay.
@@ -150,6 +164,7 @@ def survey(dataset: Dataset4D, config: SurveyConfig | None = None) -> Survey:
         disc_found=disc is not None,
         disc_centre=None if disc is None else disc.centre,
         disc_radius=None if disc is None else disc.radius,
+        disc_ellipse=None if disc is None else disc.ellipse,
         beam_shift_along_y=None if shifts is None else shifts[0],
         beam_shift_along_x=None if shifts is None else shifts[1],
         notes=tuple(notes),

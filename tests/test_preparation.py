@@ -1,0 +1,167 @@
+"""Preparation: every switch on data whose answer is known."""
+
+import math
+
+import numpy as np
+import pytest
+
+from stemvane import Calibration, Dataset4D, survey
+from stemvane.config import Config
+from stemvane.dataset import ScanAtoms
+from stemvane.errors import ConfigError, DataError
+from stemvane.preparation import corrected, prepared
+
+
+def config(**values):
+    return Config.from_dict({"preparation": values}).preparation
+
+
+@pytest.fixture
+def dataset():
+    """Counts with a bright spot at pixel (3, 8) of 10 x 12, probe positions of 5 x 6."""
+    counts = np.random.default_rng(0).integers(0, 50, (5, 6, 10, 12)).astype(np.uint16)
+    counts[..., 3, 8] += 1000
+    return Dataset4D.from_array(
+        counts,
+        calibration=Calibration(
+            scan_step=(2.0, 3.0), pixel_size=(1.0, 0.5), optical_axis=(3.0, 8.0), disc_radius=4.0, energy=6e4
+        ),
+        expectation=counts.astype(np.float32),
+        image=np.arange(30.0).reshape(5, 6),
+        atoms=ScanAtoms(np.array([6]), np.array([[4.0, 9.0]]), np.zeros(1)),
+        metadata={"electrons_per_pattern": 100.0},
+    )
+
+
+def test_nothing_is_done_where_nothing_is_asked_for(dataset):
+    same, record = prepared(dataset, config())
+    assert same is dataset
+    assert record == {}
+
+
+@pytest.mark.parametrize(
+    ("switches", "expected", "axis"),
+    [
+        ({"flip_y": True}, np.s_[::-1, :], (6.0, 8.0)),
+        ({"flip_x": True}, np.s_[:, ::-1], (3.0, 3.0)),
+        ({"flip_y": True, "flip_x": True}, np.s_[::-1, ::-1], (6.0, 3.0)),
+    ],
+)
+def test_flips_take_the_axis_along(dataset, switches, expected, axis):
+    turned, record = prepared(dataset, config(**switches))
+    np.testing.assert_array_equal(turned.pattern(1, 2), dataset.pattern(1, 2)[expected])
+    np.testing.assert_array_equal(turned.expectation[1, 2], dataset.pattern(1, 2)[expected])
+    assert turned.calibration.optical_axis == axis
+    assert turned.pattern(1, 2)[tuple(map(int, axis))] >= 1000
+    assert record == switches
+
+
+def test_transposing_comes_before_flips_and_swaps_the_steps(dataset):
+    turned, _ = prepared(dataset, config(transpose=True, flip_y=True))
+    np.testing.assert_array_equal(turned.pattern(0, 0), dataset.pattern(0, 0).T[::-1])
+    assert turned.calibration.optical_axis == (3.0, 3.0)
+    assert turned.calibration.pixel_size == (0.5, 1.0)
+    # 4 pixels of 0.5 mrad along x are 2 of 1 mrad
+    assert turned.calibration.disc_radius == 2.0
+
+
+def test_region_and_scan_binning(dataset):
+    found, record = prepared(dataset, config(scan_region=[1, 5, 0, 5], scan_binning=2))
+    raw = dataset.data.compute()[1:5, 0:4].astype(int)
+    np.testing.assert_array_equal(found.data.compute(), raw.reshape(2, 2, 2, 2, 10, 12).sum(axis=(1, 3)))
+    assert found.calibration.scan_step == (4.0, 6.0)
+    assert found.metadata["electrons_per_pattern"] == 400
+    np.testing.assert_array_equal(found.image, dataset.image[1:5, 0:4].reshape(2, 2, 2, 2).mean(axis=(1, 3)))
+    # the first position is now in the middle of rows 1 and 2, columns 0 and 1
+    np.testing.assert_allclose(found.atoms.positions, [[4.0 - 1.5 * 2.0, 9.0 - 0.5 * 3.0]])
+    assert record == {"scan_region": [1, 5, 0, 5], "scan_binning": 2}
+
+
+def test_detector_binning(dataset):
+    bad = np.zeros((10, 12), bool)
+    bad[5, 4] = True
+    found, record = prepared(dataset, config(detector_binning=2), bad_pixels=bad)
+    raw = dataset.data.compute().astype(int)
+    np.testing.assert_array_equal(found.data.compute(), raw.reshape(5, 6, 5, 2, 6, 2).sum(axis=(3, 5)))
+    assert found.data.dtype == np.uint32
+    known = found.calibration
+    assert known.pixel_size == (2.0, 1.0)
+    assert known.optical_axis == (1.25, 3.75)
+    assert known.disc_radius == 2.0
+    assert np.argwhere(found.bad_pixels).tolist() == [[2, 2]]
+    assert record == {"bad_pixels": 1, "detector_binning": 2}
+
+
+def test_dark_may_leave_negative_counts(dataset):
+    dark = np.full((10, 12), 7)
+    found, record = prepared(dataset, config(), dark=dark)
+    np.testing.assert_array_equal(found.data.compute(), dataset.data.compute().astype(float) - 7)
+    assert found.signed
+    assert record == {"dark_counts": 840.0}
+
+
+@pytest.mark.parametrize("name", ["dark", "bad_pixels"])
+def test_an_image_of_another_shape_is_refused(dataset, name):
+    with pytest.raises(DataError, match=r"has shape \(3, 3\), the detector \(10, 12\)"):
+        prepared(dataset, config(), **{name: np.zeros((3, 3))})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"scan_region": [0, 6, 0, 2]},
+        {"scan_region": [2, 2, 0, 2]},
+        {"scan_region": [0, 2, -1, 2]},
+        {"scan_binning": 6},
+        {"detector_binning": 3},
+    ],
+)
+def test_what_does_not_fit_is_refused(dataset, values):
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        prepared(dataset, config(**values))
+
+
+def disc(radius=10.0, centre=(31.0, 33.0), ratio=1.0, direction=0.0, shape=(64, 64)):
+    """A disc of 100 counts on 5, drawn with 8 x 8 points a pixel, stretched along a direction."""
+    fine = (np.arange(8) + 0.5) / 8 - 0.5
+    rows = (np.arange(shape[0])[:, None] + fine).ravel()[:, None]
+    columns = (np.arange(shape[1])[:, None] + fine).ravel()
+    right, up = columns - centre[1], centre[0] - rows
+    along = right * math.cos(direction) + up * math.sin(direction)
+    across = up * math.cos(direction) - right * math.sin(direction)
+    inside = np.hypot(along / math.sqrt(ratio), across * math.sqrt(ratio)) < radius
+    return 5 + 95 * inside.reshape(shape[0], 8, shape[1], 8).mean(axis=(1, 3))
+
+
+@pytest.mark.parametrize(("ratio", "direction"), [(1.03, 0.4), (1.1, -1.2)])
+def test_the_ellipse_of_the_disc_is_found(ratio, direction):
+    pattern = disc(ratio=ratio, direction=direction)
+    dataset = Dataset4D.from_array(np.broadcast_to(pattern, (2, 2, 64, 64)).copy())
+    found = survey(dataset)
+    assert found.disc_ellipse[0] == pytest.approx(ratio, abs=0.008)
+    assert found.disc_ellipse[1] == pytest.approx(direction, abs=0.1)
+
+
+def test_hot_and_dead_pixels_are_left_out_unless_switched_off():
+    pattern = disc()
+    rng = np.random.default_rng(1)
+    counts = rng.poisson(pattern, (6, 6, 64, 64)).astype(np.uint16)
+    counts[..., 20, 40] = 4000
+    counts[..., 31, 30] = 0
+    dataset = Dataset4D.from_array(counts)
+    found = survey(dataset)
+    masked, record = corrected(dataset, config(), **found.corrections())
+    assert np.argwhere(masked.bad_pixels).tolist() == [[20, 40], [31, 30]]
+    assert record == {"hot_pixels": [[20, 40]], "dead_pixels": [[31, 30]]}
+    as_recorded, record = corrected(dataset, config(mask_hot_and_dead=False), **found.corrections())
+    assert as_recorded.bad_pixels is None
+    assert record == {}
+
+
+def test_normalised_patterns_sum_to_one_without_their_bad_pixels(dataset):
+    bad = np.zeros((10, 12), bool)
+    bad[3, 8] = True
+    masked, _ = prepared(dataset, config(), bad_pixels=bad)
+    found, record = corrected(masked, config(normalise=True), **survey(masked).corrections())
+    np.testing.assert_allclose((found.data.compute() * ~bad).sum(axis=(2, 3)), 1, rtol=1e-6)
+    assert record["normalise"] is True
