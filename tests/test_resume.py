@@ -156,7 +156,7 @@ def finish(path, config, before, expected, reference, monkeypatch):
     told = []
     with monkeypatch.context() as patch:
         if "measure" in expected:
-            for name in ("simulate", "calibrated", "Measurements.write"):
+            for name in ("simulate", "ready", "Measurements.write"):
                 patch.setattr(f"stemvane.pipeline.{name}", forbidden)
         if "learn" in expected:
             patch.setattr("stemvane.pipeline.RotationVAE.fit", forbidden)
