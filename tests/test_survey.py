@@ -12,6 +12,7 @@ from stemvane.dataset import Dataset4D
 from stemvane.disc import find_disc
 from stemvane.errors import CalibrationError
 from stemvane.sources.files import open_dataset
+from stemvane.sources.simulation import simulate
 from stemvane.survey import bad_pixels, survey
 from stemvane.virtual_detectors import VirtualDetector
 
@@ -177,3 +178,13 @@ def test_rotavirus():
     assert found.disc_radius == pytest.approx(15.1, abs=0.3)
     assert found.counts_mean == pytest.approx(91_000, rel=0.02)
     assert found.completed(dataset.calibration).disc_radius == pytest.approx(15.125, abs=0.01)
+
+
+@pytest.mark.parametrize("dose", [None, 2e4])
+def test_the_disc_of_graphene_is_found_to_a_tenth_of_a_pixel(dose):
+    known = simulate(scan_shape=(12, 12), scan_extent=(4.3, 4.9), dose=dose)
+    found = survey(known)
+    np.testing.assert_allclose(found.disc_centre, known.calibration.optical_axis, atol=0.1)
+    assert found.disc_radius == pytest.approx(known.calibration.disc_radius, abs=0.1)
+    # nothing in a clean simulation is a bad pixel
+    assert len(found.hot_pixels) == len(found.dead_pixels) == 0
