@@ -28,6 +28,7 @@ __all__ = [
     "partial",
     "plain",
     "publish",
+    "put_in_place",
     "read_json",
     "read_manifest",
     "read_table",
@@ -83,11 +84,22 @@ def publish(folder: Path, path: Path, *, overwrite: bool) -> None:
         If the folder cannot be renamed.
     """
     _require_free(path, overwrite)
+    put_in_place(folder, path)
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Give a complete file or folder its final name; what has that name stays until then.
+
+    Raises
+    ------
+    OSError
+        If it cannot be renamed.
+    """
     aside = _aside(path)
-    if path.exists():
+    if path.is_dir():  # a file is replaced in one step, a folder is not
         remove(aside)
         os.replace(path, aside)
-    os.replace(folder, path)
+    os.replace(part, path)
     remove(aside)
 
 
