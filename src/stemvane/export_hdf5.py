@@ -48,8 +48,9 @@ def hspy_bytes(signals: list[Signal], origin: Mapping[str, Any], calibration: Ca
     content = BytesIO()
     with h5py.File(content, "w") as file:
         file.attrs.update({"file_format": "HyperSpy", "file_format_version": _HSPY_VERSION})
+        experiments = file.create_group("Experiments", track_order=True)
         for signal in signals:
-            group = file.create_group(f"Experiments/{signal.name}")
+            group = experiments.create_group(signal.name)
             group.attrs.update({"package": "", "package_version": ""})
             group.create_dataset("data", data=np.asarray(signal.values), compression="gzip", shuffle=True)
             fields = hyperspy_fields(signal, origin, calibration)
@@ -119,7 +120,7 @@ def emd_bytes(signals: list[Signal], origin: Mapping[str, Any]) -> bytes:
 
 
 def _node(parent: h5py.Group, name: str, kind: str, python_class: str) -> h5py.Group:
-    group = parent.create_group(name)
+    group = parent.create_group(name, track_order=True)
     group.attrs.update({"emd_group_type": kind, "python_class": python_class})
     return group
 
