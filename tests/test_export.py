@@ -264,6 +264,20 @@ def test_a_folder_that_is_not_ours_is_left_alone(small, tmp_path, to):
     Run.open(small.path)
 
 
+@pytest.mark.parametrize(("to", "name"), [("hspy", "scan.hspy"), ("emd", "scan.h5"), ("csv", "scan.csv")])
+def test_a_file_that_is_not_ours_is_left_alone(small, tmp_path, to, name):
+    target = tmp_path / name
+    with h5py.File(target, "w") as file:
+        file["Experiments/scan/data"] = np.ones((2, 2, 4, 4))
+    scan = target.read_bytes()
+    with pytest.raises(FileFormatError, match="left alone"):
+        export(small, to, target, overwrite=True)
+    assert target.read_bytes() == scan
+    target.write_text("words")
+    with pytest.raises(FileFormatError, match="left alone"):
+        export(small, to, target, overwrite=True)
+
+
 def test_a_file_does_not_replace_a_folder(small, tmp_path):
     (tmp_path / "a.hspy").mkdir()
     with pytest.raises(FileFormatError, match="left alone"):
@@ -292,11 +306,13 @@ def test_a_full_disk_is_told_and_leaves_nothing(small, mounted, to):
 
 
 def test_an_old_export_outlives_a_full_disk(small, mounted):
-    disk = mounted("size=64k")
-    (disk / "run.hspy").write_text("old")
+    disk = mounted("size=16k")
+    old = export(small, "csv", disk / "run.csv").read_bytes()
+    (disk / "filler").write_bytes(bytes(16384 - 4096 * -(-len(old) // 4096)))
     with pytest.raises(FileFormatError, match="No space"):
-        export(small, "hspy", disk / "run.hspy", overwrite=True)
-    assert [(entry.name, entry.read_text()) for entry in disk.iterdir()] == [("run.hspy", "old")]
+        export(small, "csv", disk / "run.csv", overwrite=True)
+    assert {entry.name for entry in disk.iterdir()} == {"run.csv", "filler"}
+    assert (disk / "run.csv").read_bytes() == old
 
 
 @pytest.mark.parametrize("to", FORMATS)

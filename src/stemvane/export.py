@@ -15,14 +15,14 @@ import zarr
 
 from stemvane import folders
 from stemvane.errors import ConfigError, FileFormatError, RunError
-from stemvane.export_hdf5 import emd_bytes, hspy_bytes
+from stemvane.export_hdf5 import MARK, emd_bytes, hspy_bytes, is_marked
 from stemvane.run import Run
 from stemvane.signals import Signal, maps_of, origin_of, patterns_of, stacks_of
 from stemvane.sources.on_disk import told
 
 __all__ = ["export"]
 
-_MARK = "stemvane_export"  # in the JSON of every folder that we write, so that no other is ever replaced
+_CSV_HEAD = b"row,column,y_"
 _CURE = "check permissions and free space, or give another place with -o (output)"
 _COLUMN_UNITS = {"Å": "angstrom", "rad": "deg"}
 _TIFF_UNITS = {"Å": "angstrom", "px": "pixel"}  # ImageJ's words; the tag holds ASCII only
@@ -45,7 +45,7 @@ def export(run: Run, to: str, output: str | os.PathLike[str] | None = None, over
     output : str or path, optional
         The file or folder to write; the run's name with the ending of the format, beside the run, where left out.
     overwrite : bool
-        Replace a file of that name, or a folder of that name that an earlier export wrote.
+        Replace what an earlier export wrote under that name; anything else is left alone, such as the scan itself.
 
     Returns
     -------
@@ -91,15 +91,21 @@ def _require_free(target: Path, to: str, overwrite: bool) -> None:
         raise FileFormatError(
             f"{target}: exists already; give another name with -o, or --overwrite (overwrite=True) to replace it"
         )
-    if target.is_dir() != _FORMATS[to].is_folder or (target.is_dir() and not _is_ours(target)):
+    if target.is_dir() != _FORMATS[to].is_folder or not _is_ours(target):
         raise FileFormatError(
             f"{target}: exists and is no export of stemvane's, so it is left alone; give another name"
         )
 
 
-def _is_ours(folder: Path) -> bool:
-    heads = [folder / name for name in ("zarr.json", "export.json")]
-    return any(head.is_file() and _MARK in head.read_text(encoding="utf-8", errors="replace") for head in heads)
+def _is_ours(target: Path) -> bool:
+    with told(target):
+        if target.is_dir():
+            heads = [target / name for name in ("zarr.json", "export.json")]
+            return any(head.is_file() and MARK in head.read_text(encoding="utf-8", errors="replace") for head in heads)
+        if target.suffix == ".csv":
+            with target.open("rb") as file:
+                return file.read(len(_CSV_HEAD)) == _CSV_HEAD
+        return is_marked(target)
 
 
 def _write_hspy(path: Path, signals: list[Signal], origin: dict[str, Any], run: Run) -> None:
@@ -112,7 +118,7 @@ def _write_emd(path: Path, signals: list[Signal], origin: dict[str, Any], run: R
 
 def _write_zarr(path: Path, signals: list[Signal], origin: dict[str, Any], run: Run) -> None:
     group = zarr.open_group(path, mode="w", zarr_format=3)
-    group.attrs.update({_MARK: 1, **folders.plain(origin)})
+    group.attrs.update({MARK: 1, **folders.plain(origin)})
     for axis in {axis.name: axis for signal in signals for axis in signal.axes}.values():
         array = group.create_array(axis.name, data=axis.positions, dimension_names=[axis.name])
         array.attrs["units"] = axis.unit
@@ -165,7 +171,7 @@ def _write_tiff(path: Path, signals: list[Signal], origin: dict[str, Any], run: 
         (path / f"{signal.name}.tif").write_bytes(content.getbuffer())
     axes = {signal.name: [[a.name, a.unit, a.offset, a.scale] for a in signal.axes] for signal in signals}
     units = {signal.name: signal.unit for signal in signals}
-    folders.write_json(path / "export.json", {_MARK: 1, **folders.plain(origin), "units": units, "axes": axes})
+    folders.write_json(path / "export.json", {MARK: 1, **folders.plain(origin), "units": units, "axes": axes})
 
 
 def _write_csv(path: Path, signals: list[Signal], origin: dict[str, Any], run: Run) -> None:

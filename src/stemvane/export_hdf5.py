@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,10 +19,19 @@ import numpy as np
 from stemvane.calibration import Calibration
 from stemvane.signals import Signal, hyperspy_fields
 
-__all__ = ["emd_bytes", "hspy_bytes"]
+__all__ = ["MARK", "emd_bytes", "hspy_bytes", "is_marked"]
 
+MARK = "stemvane_export"  # on whatever export writes, so that nothing else is ever replaced
 _HSPY_VERSION = "3.3"
 _EMD_UNITS = {"Å": "A", "px": "pixels"}  # py4DSTEM's words
+
+
+def is_marked(path: Path) -> bool:
+    """Whether a file is HDF5 that `hspy_bytes` or `emd_bytes` made."""
+    if not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path, "r") as file:
+        return MARK in file.attrs
 
 
 def hspy_bytes(signals: list[Signal], origin: Mapping[str, Any], calibration: Calibration) -> bytes:
@@ -47,7 +57,7 @@ def hspy_bytes(signals: list[Signal], origin: Mapping[str, Any], calibration: Ca
     """
     content = BytesIO()
     with h5py.File(content, "w") as file:
-        file.attrs.update({"file_format": "HyperSpy", "file_format_version": _HSPY_VERSION})
+        file.attrs.update({"file_format": "HyperSpy", "file_format_version": _HSPY_VERSION, MARK: 1})
         experiments = file.create_group("Experiments", track_order=True)
         for signal in signals:
             group = experiments.create_group(signal.name)
@@ -103,6 +113,7 @@ def emd_bytes(signals: list[Signal], origin: Mapping[str, Any]) -> bytes:
                 "UUID": str(uuid4()),
                 "authoring_program": "stemvane",
                 "authoring_user": "",
+                MARK: 1,
             }
         )
         root = _node(file, "stemvane_run", "root", "Root")
