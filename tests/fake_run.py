@@ -1,6 +1,7 @@
 """A run with made-up but plausible content, for the tests of whatever reads runs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,7 @@ def make_run(
     masked: bool = False,
     noise: float = 0.03,
     finish: bool = True,
+    known: dict[str, Any] | None = None,
 ) -> Run:
     """Write a run as the pipeline does."""
     rng = np.random.default_rng(0)
@@ -77,7 +79,8 @@ def make_run(
     specimen = graphene_atoms((shape[0] * step[0], shape[1] * step[1]))
     com = com_field(specimen, shape, step)
     magnitude = np.hypot(com[..., 0], com[..., 1])
-    axis = ((detector[0] - 1) / 2, (detector[1] - 1) / 2)
+    known = {"optical_axis": ((detector[0] - 1) / 2, (detector[1] - 1) / 2)} | (known or {})
+    axis = known["optical_axis"]
     grid = PolarGrid(axis=axis, outer=detector[1] / 2, n_radial=6, n_azimuthal=16)
     measurements = Measurements(
         maps={
@@ -89,11 +92,9 @@ def make_run(
         },
         units=dict.fromkeys(("total", "bright_field", "annular_dark_field"), "fraction")
         | {"total": "counts", "com_y": "mrad", "com_x": "mrad"},
-        polar=np.zeros((*shape, 6, 16), np.float32),
+        polar=np.arange(96 * shape[0] * shape[1], dtype=np.float32).reshape(*shape, 6, 16),
         grid=grid,
-        calibration=Calibration(
-            scan_step=step if known_step else None, optical_axis=axis, disc_radius=0.47 * grid.outer
-        ),
+        calibration=Calibration(scan_step=step if known_step else None, disc_radius=0.47 * grid.outer, **known),
         mean_pattern=np.ones(detector),
         atoms=specimen if atoms else None,
         metadata={"noiseless": True},

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stemvane.dataset import Dataset4D
     from stemvane.embedding import Embedding
     from stemvane.errors import StemvaneError
+    from stemvane.export import export
     from stemvane.figures import save_figures
     from stemvane.measure import measure
     from stemvane.measurements import Measurements
@@ -44,6 +45,7 @@ _HOMES = {
     "VirtualDetector": "virtual_detectors",
     "align_rotation": "alignment",
     "compare": "agreement",
+    "export": "export",
     "graphene": "sources.structures",
     "measure": "measure",
     "open_dataset": "sources.files",
@@ -69,6 +71,7 @@ __all__ = [
     "VirtualDetector",
     "align_rotation",
     "compare",
+    "export",
     "graphene",
     "measure",
     "open_dataset",

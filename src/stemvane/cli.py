@@ -244,6 +244,22 @@ def figures(
         typer.echo(path)
 
 
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="a finished run")],
+    to: Annotated[str, typer.Option("--to", help="hspy, emd, zarr, tiff or csv")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="what to write; the run's name, beside the run, if left out")
+    ] = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Write the maps and patterns of a run for other programs, with units on every axis."""
+    from stemvane.export import export as write
+    from stemvane.run import Run
+
+    typer.echo(write(Run.open(folder), to, output, overwrite))
+
+
 def main() -> None:
     """Entry point of the command; a `StemvaneError` becomes one line on stderr and exit code 1."""
     try:

@@ -28,6 +28,7 @@ __all__ = [
     "partial",
     "plain",
     "publish",
+    "put_in_place",
     "read_json",
     "read_manifest",
     "read_table",
@@ -83,11 +84,22 @@ def publish(folder: Path, path: Path, *, overwrite: bool) -> None:
         If the folder cannot be renamed.
     """
     _require_free(path, overwrite)
+    put_in_place(folder, path)
+
+
+def put_in_place(part: Path, path: Path) -> None:
+    """Give a complete file or folder its final name; what has that name stays until then.
+
+    Raises
+    ------
+    OSError
+        If it cannot be renamed.
+    """
     aside = _aside(path)
-    if path.exists():
+    if path.is_dir():  # a file is replaced in one step, a folder is not
         remove(aside)
         os.replace(path, aside)
-    os.replace(folder, path)
+    os.replace(part, path)
     remove(aside)
 
 
@@ -202,8 +214,12 @@ def write_json(path: Path, values: Mapping[str, object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def read_json(path: Path) -> dict[str, Any]:

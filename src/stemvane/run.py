@@ -20,6 +20,7 @@ from stemvane.embedding import Embedding
 from stemvane.errors import RunError
 from stemvane.manifest import digest, finished_stages, largest_memory_mb, new_manifest, now, spent
 from stemvane.measurements import Measurements
+from stemvane.signals import hyperspy_signals
 
 __all__ = ["Run"]
 
@@ -362,6 +363,10 @@ class Run:
         """Content of ``metrics.json``; None where a quantity is missing."""
         with self._reading("metrics.json"):
             return folders.read_json(self.folder / "metrics.json")
+
+    def to_hyperspy(self) -> dict[str, Any]:
+        """Maps and patterns as HyperSpy signals, by name; a `RunError` where HyperSpy is not installed."""
+        return hyperspy_signals(self)
 
     def _digest(self, made_from: object) -> str:
         return digest([self.manifest["versions"], folders.plain(made_from)])

@@ -43,7 +43,7 @@ def told(path: Path, done: str = "read", cure: str = _DAMAGED) -> Iterator[None]
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if isinstance(error, KeyError):
             reason = f"it lacks {error}"
-        if isinstance(error, PermissionError):
+        if isinstance(error, PermissionError) and done == "read":
             cure = "ask for the permission, or copy it to a place of your own"
         reason = " ".join(reason.split())[:200]
         if "truncated" in reason:
