@@ -244,3 +244,22 @@ def test_impossible_grids_are_told_in_one_line(wrong):
     with pytest.raises(CalibrationError) as info:
         wrong()
     assert "\n" not in str(info.value)
+
+
+def test_masked_pixels_are_bridged_along_their_ring():
+    grid = PolarGrid(axis=(20.0, 20.0), outer=18.0, n_radial=18, n_azimuthal=48)
+    rows, columns = np.indices((41, 41), dtype=float)
+    # smooth along the azimuth, constant along the radius
+    image = 10 + 3 * np.cos(np.arctan2(20.0 - rows, columns - 20.0) - 0.4)
+    mask = np.ones((41, 41), bool)
+    mask[18:22, 30:36] = False
+    image = np.where(mask, image, 1e6)
+    weights = grid.weights((41, 41), mask)
+    assert (weights.area == 0).any()
+    pixel = np.repeat(np.arange(41 * 41), np.diff(weights.indptr))
+    polar = np.bincount(weights.sample, weights.weight * image.ravel()[pixel], 18 * 48).reshape(18, 48)
+    wanted = 10 + 3 * np.cos(grid.azimuths - 0.4)
+    np.testing.assert_allclose(polar[3:], np.broadcast_to(wanted, (15, 48)), rtol=0.03)
+    # without a mask nothing changes
+    whole, all_true = grid.weights((41, 41)), grid.weights((41, 41), np.ones((41, 41), bool))
+    np.testing.assert_array_equal(whole.weight, all_true.weight)

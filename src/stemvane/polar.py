@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from stemvane.errors import CalibrationError
 from stemvane.overlap import pixel_overlaps
@@ -196,7 +197,9 @@ class PolarGrid:
         detector_shape : tuple of int
             Detector pixels ``(k_y, k_x)``.
         mask : ndarray of bool, shape (k_y, k_x), optional
-            True where a pixel counts.
+            True where a pixel counts. A sample is the mean over its recorded area; one without any lies on the line
+            between the nearest recorded ones along its ring, and is 0 where the whole ring is not recorded. ``area``
+            is 0 in both cases.
 
         Returns
         -------
@@ -208,12 +211,35 @@ class PolarGrid:
         )
         total = np.asarray(np.bincount(sample, area, self.n_radial * self.n_azimuthal), dtype=np.float64)
         weight = area / np.where(total > 0, total, 1.0)[sample]
+        if mask is not None and not valid.all():
+            counts, sample, weight = self._bridged(counts, sample, weight, total)
         return PolarWeights(
             indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
             sample=sample.astype(np.int32),
             weight=weight.astype(np.float32),
             area=total.reshape(self.n_radial, self.n_azimuthal),
         )
+
+    def _bridged(
+        self, counts: NDArray[np.int64], sample: NDArray[np.int64], weight: NDArray[np.float64], total: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Let samples without a recorded pixel lie on the line between the nearest ones along their ring."""
+        pixel = np.repeat(np.arange(len(counts)), counts)
+        matrix = sparse.csr_array((weight, (sample, pixel)), shape=(total.size, len(counts)))
+        bridge = sparse.lil_array((total.size, total.size))
+        bridge.setdiag(1.0)
+        recorded = total.reshape(self.n_radial, self.n_azimuthal) > 0
+        for ring in np.flatnonzero(recorded.any(axis=1) & ~recorded.all(axis=1)):
+            known = np.flatnonzero(recorded[ring])
+            for sector in np.flatnonzero(~recorded[ring]):
+                before = (sector - known) % self.n_azimuthal
+                after = (known - sector) % self.n_azimuthal
+                share = before.min() / (before.min() + after.min())
+                row = ring * self.n_azimuthal
+                bridge[row + sector, row + known[np.argmin(before)]] += 1 - share
+                bridge[row + sector, row + known[np.argmin(after)]] += share
+        by_pixel = (bridge.tocsr() @ matrix).tocsc()
+        return np.diff(by_pixel.indptr), by_pixel.indices.astype(np.int64), by_pixel.data
 
     def noise_covariance(self, weights: PolarWeights, ring_variance: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Covariance of the harmonics' noise between rings, for independent noise in the pixels.
