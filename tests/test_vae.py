@@ -445,9 +445,10 @@ def test_misfit_is_what_the_reconstruction_leaves(vae, measurements):
     left, whole = vae.misfit(measurements)
     features = vae.basis.features(measurements)
     scale = vae.basis.scale
-    np.testing.assert_allclose(whole, np.sum(np.abs(features / scale) ** 2, axis=1), rtol=1e-5)
+    assert left.shape == measurements.scan_shape
+    np.testing.assert_allclose(whole.ravel(), np.sum(np.abs(features / scale) ** 2, axis=1), rtol=1e-5)
     difference = (features - vae.reconstruct(measurements)) / scale
-    np.testing.assert_allclose(left, np.sum(np.abs(difference) ** 2, axis=1), rtol=1e-4)
+    np.testing.assert_allclose(left.ravel(), np.sum(np.abs(difference) ** 2, axis=1), rtol=1e-4)
     again, against = vae.misfit(measurements, truth=measurements)
     np.testing.assert_array_equal(left, again)
     np.testing.assert_array_equal(whole, against)
@@ -459,3 +460,16 @@ def test_training_takes_no_more_patterns_than_it_may(measurements):
     every = fitted(measurements, 1, n_epochs=0)
     assert every.training_mask.sum() == round(0.9 * measurements.n_patterns)
     assert (every.training_mask | ~some.training_mask).all()
+
+
+def test_positions_without_a_pattern_are_left_out_and_stay_nan(measurements):
+    gap = np.zeros(SCAN, bool)
+    gap[3:5, 2:9] = True
+    total = np.where(gap, np.nan, measurements.maps["total"])
+    holed = replace(measurements, maps={**measurements.maps, "total": total})
+    vae = fitted(holed, 1, n_epochs=1)
+    assert not vae.training_mask[gap].any()
+    found = vae.embed(holed)
+    assert np.isnan(found.angle[gap]).all()
+    assert np.isfinite(found.angle[~gap]).all()
+    assert (np.isnan(vae.misfit(holed)[0]) == gap).all()

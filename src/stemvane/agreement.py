@@ -136,12 +136,13 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
 def neighbour_mean(field: _Floats) -> _Floats:
     """Mean of the eight neighbours of every position, the position itself left out; shape kept, axes ``(y, x, ...)``.
 
-    At the edges of the scan the mean is over the neighbours that exist.
+    The mean is over the neighbours that exist and are finite.
     """
     kernel = np.ones((3, 3) + (1,) * (field.ndim - 2))
     kernel[1, 1] = 0
-    count = ndimage.convolve(np.ones(field.shape), kernel, mode="constant")
-    total = ndimage.convolve(np.asarray(field, dtype=float), kernel, mode="constant")
+    known = np.isfinite(field)
+    count = ndimage.convolve(known.astype(float), kernel, mode="constant")
+    total = ndimage.convolve(np.where(known, field, 0.0), kernel, mode="constant")
     return np.asarray(total / np.maximum(count, 1))
 
 
@@ -150,10 +151,11 @@ def explained_variance(left: _Floats, whole: _Floats) -> float:
 
     Parameters
     ----------
-    left, whole : ndarray of float, shape (n_patterns,)
-        Squared length of what a model leaves of every residual, and of the residual itself (`RotationVAE.misfit`).
+    left, whole : ndarray of float, shape (...)
+        Squared length of what a model leaves of every residual, and of the residual itself (`RotationVAE.misfit`); NaN
+        where there is no pattern.
     """
-    return float(1 - left.sum() / whole.sum())
+    return float(1 - np.nansum(left) / np.nansum(whole))
 
 
 def turned_patterns(patterns: _Floats, angles: _Floats, mean_pattern: _Floats, grid: PolarGrid) -> NDArray[np.float32]:

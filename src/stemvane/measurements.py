@@ -32,7 +32,7 @@ class Measurements:
     grid : PolarGrid
         Where the polar samples lie on the detector.
     mean_pattern : ndarray of float, shape (k_y, k_x)
-        Mean of all patterns, on the detector's pixels.
+        Mean of the recorded patterns, on the detector's pixels.
     calibration : Calibration
         Of the data set, completed by what the survey found.
     name : str
@@ -82,6 +82,11 @@ class Measurements:
         return self.scan_shape[0] * self.scan_shape[1]
 
     @property
+    def recorded(self) -> NDArray[np.bool_]:
+        """True where a pattern was recorded, shape ``(scan_y, scan_x)``; the maps are NaN elsewhere."""
+        return np.asarray(np.isfinite(self.maps["total"]))
+
+    @property
     def com(self) -> NDArray[np.floating[Any]]:
         """Centre of mass minus optical axis, shape ``(scan_y, scan_x, 2)``, ``(y, x)``, in `com_unit`."""
         return np.stack([self.maps["com_y"], self.maps["com_x"]], axis=-1)
@@ -98,7 +103,7 @@ class Measurements:
         Where the beam would fall without a specimen is rarely known better than this mean.
         """
         com = self.com
-        return np.asarray(com - com.mean(axis=(0, 1)))
+        return np.asarray(com - np.nanmean(com, axis=(0, 1)))
 
     @property
     def com_magnitude(self) -> NDArray[np.floating[Any]]:

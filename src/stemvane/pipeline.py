@@ -292,11 +292,11 @@ def _metrics(
     if measurements.expectation is not None:
         against_truth = model.misfit(measurements, truth=measurements.expectation)
         metrics["explained_variance_truth"] = explained_variance(*against_truth)
-    held = None if model.training_mask is None else ~model.training_mask
+    held = None if model.training_mask is None else ~model.training_mask & measurements.recorded
     metrics["explained_variance_heldout"] = metrics["evidence_heldout"] = metrics["evidence_noise_level"] = None
     if held is not None and held.any():
         at = np.flatnonzero(held)
-        metrics["explained_variance_heldout"] = explained_variance(left[at], whole[at])
+        metrics["explained_variance_heldout"] = explained_variance(left[held], whole[held])
         held.ravel()[np.delete(at, np.s_[:: -(-len(at) // _N_EVIDENCE)])] = False
         values, level = model.evidence(measurements, held)
         metrics["evidence_heldout"], metrics["evidence_noise_level"] = float(values.mean()), level

@@ -253,7 +253,7 @@ class RotationVAE:
 
         Returns
         -------
-        left, whole : ndarray of float, shape (n_patterns,)
+        left, whole : ndarray of float, shape (scan_y, scan_x)
             Squared length of the residual that is left, and of the residual from the background, summed over pixels in
             units of their counting noise. ``1 - left.sum() / whole.sum()`` is the explained variance.
         """
@@ -265,7 +265,8 @@ class RotationVAE:
                 seen = as_complex(reconstructed(fitted.network, x))
             wanted = as_complex(x if against is None else next(against))
             sums.append([np.sum(np.abs(part / scale) ** 2, axis=1) for part in (wanted - seen, wanted)])
-        left, whole = (np.concatenate(part).astype(np.float64) for part in zip(*sums, strict=True))
+        left, whole = np.full((2, *measurements.scan_shape), np.nan)
+        left[everywhere], whole[everywhere] = (np.concatenate(part) for part in zip(*sums, strict=True))
         return left, whole
 
     def evidence(
@@ -393,8 +394,7 @@ def _one_thread() -> Iterator[None]:
 
 def _checked_mask(mask: NDArray[np.bool_] | None, measurements: Measurements) -> NDArray[np.bool_]:
     if mask is None:
-        return np.ones(measurements.scan_shape, bool)
-    allowed, wanted = np.asarray(mask, bool), measurements.scan_shape
-    if allowed.shape != wanted:
-        raise DataError(f"the mask has shape {allowed.shape}, the scan {wanted}; give one of its shape")
-    return allowed
+        return measurements.recorded
+    if np.shape(mask) != measurements.scan_shape:
+        raise DataError(f"the mask has shape {np.shape(mask)}; give one of the scan's, {measurements.scan_shape}")
+    return np.asarray(mask, bool) & measurements.recorded
