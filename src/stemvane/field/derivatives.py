@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stemvane.errors import DataError
 
-__all__ = ["curl", "divergence", "gradient", "turned", "wave_numbers"]
+__all__ = ["curl", "divergence", "gradient", "levelled", "turned", "wave_numbers"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -85,6 +85,17 @@ def curl(field: _Floats, step: tuple[float, float] = (1.0, 1.0), *, periodic: bo
     """
     across, along = (gradient(field[..., axis], step, periodic=periodic)[..., 1 - axis] for axis in (0, 1))
     return np.asarray(along - across)
+
+
+def levelled(maps: _Floats) -> NDArray[np.float64]:
+    """Take the plane that fits best out of each of the maps, shape ``(scan_y, scan_x, n)``; NaN has no part in it."""
+    values = np.asarray(maps, np.float64)
+    rows, columns = np.indices(values.shape[:2], dtype=float)
+    design = np.stack([np.ones_like(rows), rows - rows.mean(), columns - columns.mean()], axis=-1)
+    use = np.isfinite(values).all(axis=-1)
+    if not use.any():
+        return values
+    return np.asarray(values - design @ np.linalg.lstsq(design[use], values[use], rcond=None)[0])
 
 
 def wave_numbers(shape: tuple[int, int], step: tuple[float, float]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

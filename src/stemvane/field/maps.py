@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.errors import DataError
-from stemvane.field.derivatives import curl, divergence, turned
+from stemvane.field.derivatives import curl, divergence, levelled, turned
 from stemvane.field.integration import integrate
 from stemvane.field.physical import projected_field
 from stemvane.field.scan_rotation import ScanRotation, find_rotation
@@ -74,9 +74,10 @@ def field_maps(measurements: Measurements) -> FieldMaps:
     FieldMaps
         ``field_y``, ``field_x``: the projected electric field in V (see `projected_field`), or the deflection in the
         unit of the COM where the beam energy or the pixel size is unknown. ``divergence``, ``curl``: those of the
-        deflection, in mrad/Å. ``integrated_com``: the map whose gradient is the deflection, in mrad·Å, mean 0 (see
-        `projected_potential`). Without pixel size px stands for mrad, without scan step ``step`` for Å. Where the
-        rotation is neither given nor found there are no maps, nor in a scan of fewer than 3 positions along an axis.
+        deflection, in mrad/Å. ``integrated_com``: the map whose gradient is the deflection, in mrad·Å (see
+        `projected_potential`), levelled: without its best plane, for the deflection is known up to a constant only.
+        Without pixel size px stands for mrad, without scan step ``step`` for Å. Where the rotation is neither given nor
+        found there are no maps, nor in a scan of fewer than 3 positions along an axis.
 
     Notes
     -----
@@ -105,7 +106,7 @@ def field_maps(measurements: Measurements) -> FieldMaps:
         "field_x": shown[..., 1],
         "divergence": divergence(deflection, step, periodic=False),
         "curl": curl(deflection, step, periodic=False),
-        "integrated_com": integrate(deflection, step, periodic=False),
+        "integrated_com": levelled(integrate(deflection, step, periodic=False)[..., None])[..., 0],
     }
     units = dict.fromkeys(("field_y", "field_x"), "V" if absolute else unit)
     units |= {"divergence": f"{unit}/{length}", "curl": f"{unit}/{length}", "integrated_com": f"{unit}·{length}"}

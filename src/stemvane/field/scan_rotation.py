@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stemvane.errors import DataError
-from stemvane.field.derivatives import curl, divergence, turned
+from stemvane.field.derivatives import curl, divergence, levelled, turned
 
 __all__ = ["ScanRotation", "find_rotation"]
 
@@ -166,7 +166,7 @@ def find_rotation(
         raise DataError(f"a scan of {shape} is too small to find its rotation; give at least {_LEAST} × {_LEAST}")
     if scatterers is not None and scatterers.shape != shape:
         raise DataError(f"the map of scatterers has the shape {scatterers.shape}, the scan {shape}; give them alike")
-    level = _without_plane(np.asarray(deflection, np.float64))
+    level = levelled(deflection)
     scales = _SCALES if smoothing is None else (smoothing,)
     fits = [
         (_fit(level, step, scale, flipped=False), _fit(level, step, scale, flipped=True))
@@ -220,7 +220,7 @@ def _sign(fit: _Fit, scatterers: _Floats | None) -> float:
     """Covariance of divergence and scatterers over its standard error; 0 without scatterers."""
     if scatterers is None:
         return 0.0
-    level = _without_plane(np.asarray(scatterers, np.float64)[..., None])[..., 0]
+    level = levelled(scatterers[..., None])[..., 0]
     inner = _inner(_smooth(level, fit.smoothing), fit.smoothing).ravel()
     sources = (fit.waves * np.exp(1j * fit.angle)).real
     use = np.isfinite(inner) & (fit.waves != 0)
@@ -262,16 +262,6 @@ def _inner(values: NDArray[Any], smoothing: float) -> NDArray[Any]:
 
 def _smooth(values: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
     return np.asarray(ndimage.gaussian_filter(values, smoothing, mode="nearest")) if smoothing else values
-
-
-def _without_plane(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Take a plane out of maps of shape ``(scan_y, scan_x, n)``."""
-    rows, columns = np.indices(values.shape[:2], dtype=float)
-    design = np.stack([np.ones_like(rows), rows - rows.mean(), columns - columns.mean()], axis=-1)
-    use = np.isfinite(values).all(axis=-1)
-    if not use.any():
-        return values
-    return np.asarray(values - design @ np.linalg.lstsq(design[use], values[use], rcond=None)[0])
 
 
 def _notes(ambiguous: bool, flip_unclear: bool, scatterers: _Floats | None) -> tuple[str, ...]:
