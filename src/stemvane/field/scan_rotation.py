@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stemvane.errors import DataError
-from stemvane.field.derivatives import curl, divergence, levelled, turned
+from stemvane.field.derivatives import curl, divergence, gradient, levelled, turned
 
 __all__ = ["ScanRotation", "find_rotation"]
 
@@ -25,6 +25,8 @@ _TINY = 1e-12
 _SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 _CERTAIN = 4.0
 """Standard deviations at which a sign counts as known; of at most 36 tiles, so a little more than of a Gaussian."""
+_WEAK = 1 / (2 * _CERTAIN)
+"""Uncertainty in rad, 7°, at which the sum that the angle is half the phase of is so many standard errors from 0."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +66,18 @@ class ScanRotation:
 
     @property
     def found(self) -> bool:
-        """Whether the angle stands out from noise.
+        """Whether the angle stands out from noise: uncertain by 7° at most, and half turn or handedness are clear.
 
-        At an uncertainty of 7° the sum that it is the phase of is 4 standard errors from 0. The smallest uncertainty of
-        several can be that small by chance, but then neither half turn nor handedness can be told.
+        The smallest uncertainty of several smoothings can be that small by chance, but then neither can be told.
         """
-        return self.uncertainty <= 1 / (2 * _CERTAIN) and not (self.ambiguous and self.flip_ambiguous)
+        return self.uncertainty <= _WEAK and not (self.ambiguous and self.flip_ambiguous)
 
 
 @dataclass(frozen=True)
 class _Fit:
     """One handedness at one smoothing."""
 
+    field: NDArray[np.float64]
     waves: _Waves
     tiles: NDArray[np.int64]
     smoothing: float
@@ -149,8 +151,9 @@ def find_rotation(
     An electrostatic field has no curl. A turn of all vectors by α multiplies ``w = divergence + i curl`` by
     ``exp(iα)``, so the mean square of the curl is least at ``α = −½ arg Σ w²``; it is the same half a turn away. Of the
     field and the flipped field the one counts that leaves less curl. The flipped field of a square lattice may have no
-    curl either; then the one counts whose divergence follows the scatterers. The beam is deflected towards the nuclei,
-    so the divergence is negative at scatterers, which settles the half turn.
+    curl either; then the one counts that follows the scatterers. The beam is deflected towards the nuclei, so that the
+    divergence is negative at scatterers, which settles the half turn. (What is taken is the mean of the deflection
+    along the gradient of the scatterers: by parts the same with the opposite sign, and less noisy.)
 
     A constant and a plane, the descan, are taken out first. White noise adds the same to divergence and curl at every
     angle and does not move the angle; smoothing keeps it from hiding it. The derivatives are central differences that
@@ -176,21 +179,21 @@ def find_rotation(
     straight, flipped = min(fits, key=lambda pair: min(fit.uncertainty for fit in pair))
     difference = straight.coherence - flipped.coherence
     flip_unclear = abs(difference) <= _CERTAIN * _jackknife(straight.coherences - flipped.coherences)
-    best, signs = (straight, _sign(straight, scatterers)) if difference >= 0 else (flipped, _sign(flipped, scatterers))
-    if flip_unclear and scatterers is not None:
-        other = flipped if best is straight else straight
-        others = _sign(other, scatterers)
-        if abs(others) > _CERTAIN > abs(signs):
-            best, signs, flip_unclear = other, others, False
-        elif abs(signs) > _CERTAIN > abs(others):
-            flip_unclear = False
-    ambiguous = abs(signs) <= _CERTAIN
-    angle, same_hand = best.angle, [pair[int(best.flipped)] for pair in fits]
-    if not ambiguous and signs > 0:
+    best, other = (straight, flipped) if difference >= 0 else (flipped, straight)
+    sign = _sign(best, step, scatterers)
+    if flip_unclear:
+        other_sign = _sign(other, step, scatterers)
+        flip_unclear = (abs(sign) > _CERTAIN) is (abs(other_sign) > _CERTAIN)
+        if not flip_unclear and abs(other_sign) > abs(sign):
+            best, sign = other, other_sign
+    angle = best.angle
+    uncertainty = math.hypot(best.uncertainty, _scatter(best, [pair[int(best.flipped)] for pair in fits]))
+    ambiguous = abs(sign) <= _CERTAIN or uncertainty > _WEAK
+    if not ambiguous and sign < 0:
         angle += np.pi if angle <= 0 else -np.pi
     return ScanRotation(
         angle=angle,
-        uncertainty=math.hypot(best.uncertainty, _scatter(best, same_hand)),
+        uncertainty=uncertainty,
         flipped=best.flipped,
         ambiguous=ambiguous,
         flip_ambiguous=flip_unclear,
@@ -205,8 +208,8 @@ def _fit(deflection: NDArray[np.float64], step: tuple[float, float], smoothing: 
     smooth = np.stack([_smooth(field[..., axis], smoothing) for axis in (0, 1)], axis=-1)
     waves = divergence(smooth, step, periodic=False) + 1j * curl(smooth, step, periodic=False)
     inner = _inner(waves, smoothing)
-    use = np.isfinite(inner)
-    return _Fit(np.where(use, inner, 0).ravel(), _tiles(inner.shape).ravel(), smoothing, flipped)
+    known = np.where(np.isfinite(inner), inner, 0).ravel()
+    return _Fit(_inner(smooth, smoothing).reshape(-1, 2), known, _tiles(inner.shape).ravel(), smoothing, flipped)
 
 
 def _scatter(best: _Fit, fits: Sequence[_Fit]) -> float:
@@ -216,18 +219,17 @@ def _scatter(best: _Fit, fits: Sequence[_Fit]) -> float:
     return math.sqrt(float(np.average(away**2, weights=weights)))
 
 
-def _sign(fit: _Fit, scatterers: _Floats | None) -> float:
-    """Covariance of divergence and scatterers over its standard error; 0 without scatterers."""
+def _sign(fit: _Fit, step: tuple[float, float], scatterers: _Floats | None) -> float:
+    """How far the field goes up the map of scatterers, over the standard error of that; 0 without scatterers.
+
+    By parts it is minus the covariance of divergence and scatterers, but each position counts for itself.
+    """
     if scatterers is None:
         return 0.0
-    level = levelled(scatterers[..., None])[..., 0]
-    inner = _inner(_smooth(level, fit.smoothing), fit.smoothing).ravel()
-    sources = (fit.waves * np.exp(1j * fit.angle)).real
-    use = np.isfinite(inner) & (fit.waves != 0)
-    if not use.any():
-        return 0.0
-    product = np.where(use, (sources - sources[use].mean()) * (inner - inner[use].mean()), 0.0)
-    sums = np.bincount(fit.tiles, product)
+    smooth = _smooth(levelled(scatterers[..., None])[..., 0], fit.smoothing)
+    uphill = _inner(gradient(smooth, step, periodic=False), fit.smoothing).reshape(-1, 2)
+    along = np.sum(turned(fit.field, fit.angle) * uphill, axis=-1)
+    sums = np.bincount(fit.tiles, np.where(np.isfinite(along), along, 0.0))
     error = _jackknife(sums.sum() - sums)
     return float(sums.sum() / error) if error > 0 else 0.0
 
@@ -256,7 +258,7 @@ def _tiles(shape: tuple[int, ...]) -> NDArray[np.int64]:
 
 def _inner(values: NDArray[Any], smoothing: float) -> NDArray[Any]:
     """Cut off what the edges of the scan have a part in: one-sided differences and mirrored values."""
-    edge = min(2 + math.ceil(smoothing), (min(values.shape) - 4) // 2)
+    edge = min(2 + math.ceil(smoothing), (min(values.shape[:2]) - 4) // 2)
     return values[edge:-edge, edge:-edge]
 
 
@@ -270,7 +272,7 @@ def _notes(ambiguous: bool, flip_unclear: bool, scatterers: _Floats | None) -> t
         why = (
             "no map of scatterers was given"
             if scatterers is None
-            else "the divergence does not follow the map of scatterers"
+            else "the deflection does not follow the map of scatterers"
         )
         notes.append(f"the angle could as well be half a turn away: {why}")
     if flip_unclear:

@@ -147,12 +147,13 @@ def _draw_arrows(axes: Axes, field: NDArray[np.floating[Any]], step: tuple[float
         minlength=0.4,
     )
     length = nice_number(largest)
+    average = f" (means of {size_y} × {size_x} positions)" if side > 1 else ""
     axes.quiverkey(
         arrows,
-        0.72,
+        0.57,
         -0.045,
         length,
-        f"{tidy_number(length)} {unit}",
+        f"{tidy_number(length)} {unit}{average}",
         labelpos="E",
         labelsep=0.06,
         fontproperties={"size": 6},
