@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stemvane import Calibration, Config, Dataset4D, Measurements, measure, open_dataset
+from stemvane import Calibration, Dataset4D, Measurements, measure, open_dataset
 from stemvane.errors import DataError
 from stemvane.field import find_rotation, turned
-from stemvane.pipeline import calibrated
 
 ROTAVIRUS = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
 
@@ -201,8 +200,8 @@ def test_patterns_that_were_turned(quarters, flipped):
 
 @pytest.fixture(scope="module")
 def rotavirus() -> Measurements:
-    source = {"energy": 300e3, "convergence_semiangle": 1.03, "scan_step": (31.25, 31.25)}
-    return measure(calibrated(open_dataset(ROTAVIRUS), Config().updated(source=source)))
+    known = {"scan_step": (31.25, 31.25), "optical_axis": (31.1, 31.6), "disc_radius": 15.1}
+    return measure(open_dataset(ROTAVIRUS).recalibrated(**known))
 
 
 @pytest.mark.skipif(not ROTAVIRUS.exists(), reason="the recorded rotavirus scan is not beside the repository")

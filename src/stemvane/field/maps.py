@@ -82,7 +82,7 @@ def field_maps(measurements: Measurements) -> FieldMaps:
     Notes
     -----
     The deflection is the COM minus its mean over the scan, with all the noise that it has; the scan is not taken for
-    periodic. A detector with a given rotation is taken as not flipped.
+    periodic. A detector with a given rotation is taken as not flipped; ``preparation.flip_y`` turns its patterns over.
     """
     known = measurements.calibration
     rotation: ScanRotation | None = None
