@@ -75,44 +75,36 @@ class ScanRotation:
 
 @dataclass(frozen=True)
 class _Fit:
-    """One handedness at one smoothing."""
+    """One handedness at one smoothing: over each tile the sums of ``w²`` and ``|w|²``, w = divergence + i curl."""
 
-    field: NDArray[np.float64]
-    waves: _Waves
-    tiles: NDArray[np.int64]
+    sums: _Waves
+    power: NDArray[np.float64]
     smoothing: float
     flipped: bool
 
     @cached_property
     def angle(self) -> float:
         """Angle of least curl, in (−π/2, π/2]."""
-        return float(_least(self._sums.sum()))
+        return float(_least(self.sums.sum()))
 
     @cached_property
     def uncertainty(self) -> float:
-        sums = self._sums
-        return _jackknife(_wrapped(_least(sums.sum() - sums) - self.angle))
+        return _jackknife(_wrapped(_least(self.sums.sum() - self.sums) - self.angle))
 
     @cached_property
     def coherence(self) -> float:
         """(D − C) / (D + C) of the mean squares of divergence and curl at the angle of least curl."""
-        power = float(np.sum(np.abs(self.waves) ** 2))
-        return float(abs(self._sums.sum())) / power if power > 0 else 0.0
-
-    @property
-    def curl_ratio(self) -> float:
-        return math.sqrt(max(1 - self.coherence, 0.0) / (1 + self.coherence))
+        return float(abs(self.sums.sum()) / max(self.power.sum(), np.finfo(float).tiny))
 
     @property
     def coherences(self) -> NDArray[np.float64]:
         """The same with one tile left out."""
-        sums, power = self._sums, np.bincount(self.tiles, np.abs(self.waves) ** 2)
-        return np.asarray(np.abs(sums.sum() - sums) / np.maximum(power.sum() - power, np.finfo(float).tiny))
+        left = np.maximum(self.power.sum() - self.power, np.finfo(float).tiny)
+        return np.asarray(np.abs(self.sums.sum() - self.sums) / left)
 
-    @cached_property
-    def _sums(self) -> _Waves:
-        square = self.waves**2
-        return np.bincount(self.tiles, square.real) + 1j * np.bincount(self.tiles, square.imag)
+    @property
+    def curl_ratio(self) -> float:
+        return math.sqrt(max(1 - self.coherence, 0.0) / (1 + self.coherence))
 
 
 def find_rotation(
@@ -155,9 +147,10 @@ def find_rotation(
     divergence is negative at scatterers, which settles the half turn. (What is taken is the mean of the deflection
     along the gradient of the scatterers: by parts the same with the opposite sign, and less noisy.)
 
-    A constant and a plane, the descan, are taken out first. White noise adds the same to divergence and curl at every
-    angle and does not move the angle; smoothing keeps it from hiding it. The derivatives are central differences that
-    do not wrap round, and positions that the edges have a part in are left out.
+    A constant and a plane, the descan, are taken out first. White noise that is the same along y and x adds the same
+    to divergence and curl at every angle and does not move the angle; smoothing keeps it from hiding it. Noise along
+    one axis only, as from jumps between scan lines, does pull at the angle. The derivatives are central differences
+    that do not wrap round, and positions that the edges have a part in are left out.
 
     The uncertainty is that of a jackknife over up to 6 × 6 tiles of the scan, each about 8 positions along a side or
     more, and, where the smoothing is left open, the scatter of the angle between smoothings, added in quadrature.
@@ -180,9 +173,9 @@ def find_rotation(
     difference = straight.coherence - flipped.coherence
     flip_unclear = abs(difference) <= _CERTAIN * _jackknife(straight.coherences - flipped.coherences)
     best, other = (straight, flipped) if difference >= 0 else (flipped, straight)
-    sign = _sign(best, step, scatterers)
+    sign = _sign(best, level, step, scatterers)
     if flip_unclear:
-        other_sign = _sign(other, step, scatterers)
+        other_sign = _sign(other, level, step, scatterers)
         flip_unclear = (abs(sign) > _CERTAIN) is (abs(other_sign) > _CERTAIN)
         if not flip_unclear and abs(other_sign) > abs(sign):
             best, sign = other, other_sign
@@ -204,12 +197,12 @@ def find_rotation(
 
 
 def _fit(deflection: NDArray[np.float64], step: tuple[float, float], smoothing: float, *, flipped: bool) -> _Fit:
-    field = turned(deflection, 0.0, flipped=flipped)
-    smooth = np.stack([_smooth(field[..., axis], smoothing) for axis in (0, 1)], axis=-1)
-    waves = divergence(smooth, step, periodic=False) + 1j * curl(smooth, step, periodic=False)
-    inner = _inner(waves, smoothing)
-    known = np.where(np.isfinite(inner), inner, 0).ravel()
-    return _Fit(_inner(smooth, smoothing).reshape(-1, 2), known, _tiles(inner.shape).ravel(), smoothing, flipped)
+    field = _smooth(turned(deflection, 0.0, flipped=flipped), smoothing)
+    waves = _inner(divergence(field, step, periodic=False) + 1j * curl(field, step, periodic=False), smoothing)
+    waves = np.where(np.isfinite(waves), waves, 0)
+    square = waves**2
+    sums = _over_tiles(square.real) + 1j * _over_tiles(square.imag)
+    return _Fit(sums, _over_tiles(np.abs(square)), smoothing, flipped)
 
 
 def _scatter(best: _Fit, fits: Sequence[_Fit]) -> float:
@@ -219,17 +212,17 @@ def _scatter(best: _Fit, fits: Sequence[_Fit]) -> float:
     return math.sqrt(float(np.average(away**2, weights=weights)))
 
 
-def _sign(fit: _Fit, step: tuple[float, float], scatterers: _Floats | None) -> float:
+def _sign(fit: _Fit, deflection: NDArray[np.float64], step: tuple[float, float], scatterers: _Floats | None) -> float:
     """How far the field goes up the map of scatterers, over the standard error of that; 0 without scatterers.
 
     By parts it is minus the covariance of divergence and scatterers, but each position counts for itself.
     """
     if scatterers is None:
         return 0.0
-    smooth = _smooth(levelled(scatterers[..., None])[..., 0], fit.smoothing)
-    uphill = _inner(gradient(smooth, step, periodic=False), fit.smoothing).reshape(-1, 2)
-    along = np.sum(turned(fit.field, fit.angle) * uphill, axis=-1)
-    sums = np.bincount(fit.tiles, np.where(np.isfinite(along), along, 0.0))
+    field = _smooth(turned(deflection, fit.angle, flipped=fit.flipped), fit.smoothing)
+    uphill = gradient(_smooth(levelled(scatterers[..., None]), fit.smoothing)[..., 0], step, periodic=False)
+    along = _inner(np.sum(field * uphill, axis=-1), fit.smoothing)
+    sums = _over_tiles(np.where(np.isfinite(along), along, 0.0))
     error = _jackknife(sums.sum() - sums)
     return float(sums.sum() / error) if error > 0 else 0.0
 
@@ -249,11 +242,12 @@ def _jackknife(left_out: NDArray[np.floating[Any]]) -> float:
     return math.sqrt((n - 1) / n * float(np.sum((left_out - left_out.mean()) ** 2)))
 
 
-def _tiles(shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Number of the tile that each position lies in."""
-    counts = [min(max(n // 8, 2), 6) for n in shape]
-    rows, columns = (np.arange(n) * count // n for n, count in zip(shape, counts, strict=True))
-    return np.asarray(rows[:, None] * counts[1] + columns, np.int64)
+def _over_tiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum over up to 6 × 6 tiles of a map, each about 8 positions along a side or more."""
+    counts = [min(max(n // 8, 2), 6) for n in values.shape]
+    rows, columns = (np.arange(n) * count // n for n, count in zip(values.shape, counts, strict=True))
+    tiles = rows[:, None] * counts[1] + columns
+    return np.asarray(np.bincount(tiles.ravel(), values.ravel()), np.float64)
 
 
 def _inner(values: NDArray[Any], smoothing: float) -> NDArray[Any]:
@@ -262,8 +256,9 @@ def _inner(values: NDArray[Any], smoothing: float) -> NDArray[Any]:
     return values[edge:-edge, edge:-edge]
 
 
-def _smooth(values: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
-    return np.asarray(ndimage.gaussian_filter(values, smoothing, mode="nearest")) if smoothing else values
+def _smooth(maps: NDArray[np.float64], smoothing: float) -> NDArray[np.float64]:
+    """Smooth maps of shape ``(scan_y, scan_x, n)``."""
+    return np.asarray(ndimage.gaussian_filter(maps, smoothing, axes=(0, 1), mode="nearest")) if smoothing else maps
 
 
 def _notes(ambiguous: bool, flip_unclear: bool, scatterers: _Floats | None) -> tuple[str, ...]:
