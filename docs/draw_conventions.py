@@ -1,4 +1,4 @@
-"""Draw docs/images/conventions.png; the angles in it are measured by stemvane, not written down.
+"""Draw docs/images/conventions.png and scan_rotation.png; the angles in them are measured, not written down.
 
 Run as ``python docs/draw_conventions.py``.
 """
@@ -14,9 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Arc
 
-from stemvane import Calibration, Dataset4D, Measurements, measure
+from stemvane import Calibration, Dataset4D, Measurements, find_rotation, measure
+from stemvane.field import ScanRotation, turned
 
 PICTURE = Path(__file__).parent / "images" / "conventions.png"
+ROTATION_PICTURE = PICTURE.with_name("scan_rotation.png")
 SIDE, RADIUS = 33, 11.0
 AXIS = ((SIDE - 1) / 2, (SIDE - 1) / 2)
 SPOT = (AXIS[0] - 5.0, AXIS[1] + 7.0)
@@ -134,7 +136,43 @@ def draw() -> Figure:
     return figure
 
 
+def deflections() -> tuple[Any, list[Any], list[ScanRotation]]:
+    """Atoms, and their deflection in the scan, on a turned detector, and on one that is flipped too; what is found."""
+    rows, columns = np.indices((48, 48), dtype=float)
+    atoms, field = np.zeros((48, 48)), np.zeros((48, 48, 2))
+    for row, column in ((10, 13), (13, 36), (27, 22), (38, 6), (39, 39)):
+        spot = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 45)
+        atoms += spot
+        field += spot[..., None] * np.stack([row - rows, column - columns], axis=-1)
+    seen = turned(field, -SCAN_ROTATION)
+    flipped = turned(seen, 0.0, flipped=True)
+    fields = [seen, flipped]
+    return atoms, [*fields, field], [find_rotation(one, scatterers=atoms) for one in fields]
+
+
+def draw_rotation() -> Figure:
+    """Draw the deflection as two detectors see it, and as it is in the scan."""
+    atoms, fields, found = deflections()
+    titles = [
+        f"{name}\nscan_rotation = {np.degrees(one.angle):+.1f}°, {'flipped' if one.flipped else 'not flipped'}"
+        for name, one in zip(("A turned detector", "A detector turned, and y flipped"), found, strict=True)
+    ]
+    titles.append("In the scan: vectors point at the atoms,\ntheir divergence is negative there")
+    figure = Figure(figsize=(11, 4.3), layout="constrained")
+    each = slice(1, None, 3)
+    at = np.arange(48)[each]
+    for axes, field, title in zip(figure.subplots(1, 3), fields, titles, strict=True):
+        axes.imshow(atoms, cmap="Greys", vmin=-0.1, vmax=2.2)
+        color = BLUE if field is fields[-1] else RED
+        some = field[each, each]
+        axes.quiver(at, at, some[..., 1], some[..., 0], color=color, angles="xy", pivot="mid", scale=55, width=0.006)
+        axes.set_title(title, size=10)
+        axes.set(xticks=[], yticks=[])
+    return figure
+
+
 if __name__ == "__main__":
     PICTURE.parent.mkdir(exist_ok=True)
-    draw().savefig(PICTURE, dpi=150, metadata={"Software": None})
-    sys.stdout.write(f"{PICTURE}\n")
+    for picture, figure in ((PICTURE, draw()), (ROTATION_PICTURE, draw_rotation())):
+        figure.savefig(picture, dpi=150, metadata={"Software": None})
+        sys.stdout.write(f"{picture}\n")

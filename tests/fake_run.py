@@ -9,6 +9,7 @@ from stemvane.calibration import Calibration
 from stemvane.config import Config
 from stemvane.dataset import ScanAtoms
 from stemvane.embedding import Embedding
+from stemvane.field import rotation_metrics, with_field
 from stemvane.measurements import Measurements
 from stemvane.polar import PolarGrid
 from stemvane.run import Run
@@ -70,6 +71,7 @@ def make_run(
     known_step: bool = True,
     masked: bool = False,
     noise: float = 0.03,
+    field: bool = False,
     finish: bool = True,
     known: dict[str, Any] | None = None,
 ) -> Run:
@@ -99,6 +101,8 @@ def make_run(
         atoms=specimen if atoms else None,
         metadata={"noiseless": True},
     )
+    if field:
+        measurements = with_field(measurements)
     angle = np.angle(np.exp(1j * (measurements.com_angle + 0.2 + noise * rng.standard_normal(shape))))
     latents = rng.standard_normal((*shape, n_latent)) * 0.2
     if n_latent:
@@ -133,7 +137,8 @@ def make_run(
         for i in range(n_latent)
     ]
     run.write_metrics(
-        {
+        rotation_metrics(measurements)
+        | {
             "n_latent": n_latent,
             "pearson_r": pearson,
             "angle_sign": 1,

@@ -377,7 +377,7 @@ def test_from_a_simulation_to_figures(call, tmp_path, shelf):
     code, out, err = call("figures", "run", "-o", "drawn", "--dpi", "60")
     assert (code, err) == (0, "")
     assert sorted(out.split()) == sorted(str(file.relative_to(tmp_path)) for file in (tmp_path / "drawn").iterdir())
-    assert len(out.split()) == 6
+    assert len(out.split()) == 8
     assert (tmp_path / "run" / "manifest.json").read_text() == before
     assert_refused(call("figures", "run", "-o", tmp_path / "run" / "manifest.json"), "cannot be written")
     for dpi in ("0", "-5", "1"):

@@ -27,6 +27,7 @@ PROMISED = {
     *("angle_error_mean_deg_truth", "com_angle_error_median_deg_truth", "com_pearson_r_truth"),
     *("explained_variance", "explained_variance_truth", "explained_variance_heldout", "evidence_heldout"),
     *("invariance_error", "equivariance_error_deg"),
+    *("scan_rotation_deg", "scan_rotation_uncertainty_deg", "scan_rotation_source", "scan_flipped"),
 }
 
 
@@ -221,3 +222,11 @@ def test_the_picture_shows_what_is_measured():
     assert found.com_angle[0, 0] == pytest.approx(np.arctan2(-y, x), abs=np.radians(1))
     np.testing.assert_allclose(np.degrees(found.com_angle[0, 1] - found.com_angle[0, 0]), 90, atol=1e-6)
     assert drawn.PICTURE.exists()
+
+
+def test_the_picture_of_the_rotation_shows_what_is_found():
+    drawn = script("draw_conventions")
+    _, _, (turned, flipped) = drawn.deflections()
+    assert (turned.flipped, flipped.flipped) == (False, True)
+    np.testing.assert_allclose([turned.angle, flipped.angle], drawn.SCAN_ROTATION, atol=1e-3)
+    assert drawn.ROTATION_PICTURE.exists()

@@ -250,6 +250,18 @@ def test_beside_the_run_and_replaced_only_when_asked(small, to):
     assert sorted(small.path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("to", FORMATS)
+def test_the_field_goes_with_the_maps(to, tmp_path):
+    needs_tifffile(to)
+    run = make_run(tmp_path / "run", shape=(8, 8), field=True, known={"scan_rotation": 0.0, "energy": 60e3})
+    path = export(run, to)
+    if to == "csv":
+        heading = path.read_text(encoding="utf-8").splitlines()[0].split(",")
+        assert {"field_y_V", "divergence_mrad_per_angstrom", "integrated_com_mrad_angstrom"} < set(heading)
+    if to == "tiff":
+        assert (path / "integrated_com.tif").exists()
+
+
 @pytest.mark.parametrize("to", ["zarr", "tiff"])
 def test_a_folder_that_is_not_ours_is_left_alone(small, tmp_path, to):
     target = tmp_path / "work.zarr"

@@ -4,7 +4,7 @@ import pytest
 from stemvane.calibration import Calibration
 from stemvane.dataset import Dataset4D
 from stemvane.errors import DataError
-from stemvane.field import curl, divergence, gradient, integrate
+from stemvane.field import curl, divergence, gradient, integrate, turned
 from stemvane.measure import measure
 
 
@@ -55,6 +55,69 @@ def test_a_scan_turned_by_90_degrees_turns_map_and_vectors():
     expected = np.rot90(before.com_angle) + np.pi / 2
     np.testing.assert_allclose(np.exp(1j * after.com_angle), np.exp(1j * expected), atol=1e-9)
     np.testing.assert_allclose(after.com_magnitude, np.rot90(before.com_magnitude), atol=1e-12)
+
+
+def test_vectors_turn_counter_clockwise_after_the_flip():
+    right, down = np.array([0.0, 1.0]), np.array([1.0, 0.0])
+    np.testing.assert_allclose(turned(right, np.pi / 2), [-1, 0], atol=1e-12)  # up
+    np.testing.assert_allclose(turned(down, np.pi / 2), [0, 1], atol=1e-12)
+    np.testing.assert_allclose(turned(down, np.pi / 2, flipped=True), [0, -1], atol=1e-12)
+
+
+def bounded(step, shape=(40, 51)):
+    """A map that does not go on as it began, and its gradient."""
+    y, x = (np.arange(n) * d for n, d in zip(shape, step, strict=True))
+    y, x = np.meshgrid(y, x, indexing="ij")
+    image = np.sin(0.5 * y + 0.2 * x) + 0.03 * x**2 - 0.2 * y
+    slope = np.cos(0.5 * y + 0.2 * x)
+    return image - image.mean(), np.stack([0.5 * slope - 0.2, 0.2 * slope + 0.06 * x], axis=-1)
+
+
+def test_derivatives_do_not_wrap_round_where_the_scan_is_not_periodic():
+    step = (0.3, 0.2)
+    image, field = bounded(step)
+    found = gradient(image, step, periodic=False)
+    np.testing.assert_allclose(found[2:-2, 2:-2], field[2:-2, 2:-2], atol=2e-5)
+    np.testing.assert_allclose(found, field, atol=5e-3)
+    assert np.abs(curl(field, step, periodic=False)).max() < 5e-3
+    assert np.abs(gradient(image, step) - field).max() > 1
+
+
+def test_integral_of_a_field_that_is_not_periodic():
+    step = (0.3, 0.2)
+    image, field = bounded(step)
+    np.testing.assert_allclose(integrate(field, step, periodic=False), image, atol=2e-5)
+    assert np.abs(integrate(field, step) - image).max() > 0.5
+
+
+def test_a_cropped_field_has_the_same_integral():
+    image, field = bounded((0.3, 0.2))
+    part = integrate(field[5:30, 8:47], (0.3, 0.2), periodic=False)
+    np.testing.assert_allclose(part - part.mean(), image[5:30, 8:47] - image[5:30, 8:47].mean(), atol=2e-5)
+
+
+def test_integral_fits_in_the_sense_of_least_squares():
+    _, field = bounded((1.0, 1.0), (12, 9))
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=field.shape)
+    whole, parts = (
+        integrate(field + noise, periodic=False),
+        integrate(field, periodic=False) + integrate(noise, periodic=False),
+    )
+    np.testing.assert_allclose(whole, parts, atol=1e-9)
+    assert integrate(noise[:1], periodic=False).shape == (1, 9)
+    assert integrate(noise[:, :2], periodic=False).shape == (12, 2)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 3)])
+def test_integral_of_something_else_is_refused(shape):
+    with pytest.raises(DataError, match="scan_y, scan_x, 2"):
+        integrate(np.zeros(shape))
+
+
+def test_a_strip_has_no_gradient_across():
+    with pytest.raises(DataError, match="at least 3 positions"):
+        gradient(np.zeros((2, 9)), periodic=False)
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 4, 2)])

@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib_scalebar.scalebar import ScaleBar
 
 from stemvane.errors import RunError
-from stemvane.figures import agreement, learning_curves, overview, save_figures
+from stemvane.figures import agreement, learning_curves, overview, save_figures, vector_field
 from stemvane.figures.layout import overview_layout
 from stemvane.figures.panels import angle_colors, scan_extent
 from stemvane.figures.style import nice_number, tidy_number
 from stemvane.run import Run
+
+FIELD = {"scan_rotation": 0.0, "energy": 60e3}
 
 
 def named(figure: Figure, name: str) -> list[Axes]:
@@ -161,6 +163,78 @@ def test_figures_go_into_an_unfinished_run(tmp_path: Path) -> None:
     save_figures(made, dpi=50)
     made.finish()
     assert (tmp_path / "run" / "figures" / "figure1.png").exists()
+
+
+@pytest.fixture(scope="module")
+def field_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_run(tmp_path_factory.mktemp("runs") / "field", shape=(42, 30), field=True, known=FIELD)
+
+
+def test_the_field_has_its_panels_and_they_do_not_overlap(field_run: Run) -> None:
+    figure = vector_field(field_run)
+    assert [text for text in words(figure) if text.startswith("(")] == ["(a)", "(b)", "(c)", "(d)", "(e)"]
+    for name in ("arrows", "direction", "divergence", "curl", "potential"):
+        (axes,) = named(figure, name)
+        assert any(isinstance(artist, ScaleBar) for artist in axes.get_children()), name
+    assert len(named(figure, "colour bar")) == 4
+    assert len(named(figure, "colour wheel")) == 1
+    assert "E·t = −θ·pv/e, blurred by the probe; scan rotation 0° (given)" in words(figure)
+    boxes = [axes.get_position() for axes in figure.axes]
+    for index, box in enumerate(boxes):
+        assert 0 <= box.x0 < box.x1 <= 1
+        assert 0 <= box.y0 < box.y1 <= 1
+        assert not any(box.overlaps(other) for other in boxes[index + 1 :])
+
+
+def test_arrows_point_where_the_maps_say(field_run: Run) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure = vector_field(field_run)
+    FigureCanvasAgg(figure).draw()
+    (axes,) = named(figure, "arrows")
+    (arrows,) = axes.collections
+    maps, step = field_run.measurements.maps, 10.5 / 42
+    assert arrows.N == 14 * 10  # blocks of 3 × 3
+    for y, x, right, down in zip(*arrows.XY.T[::-1], arrows.U, arrows.V, strict=True):
+        row, column = round(y / step), round(x / step)
+        block = np.s_[row - 1 : row + 2, column - 1 : column + 2]
+        assert right == pytest.approx(maps["field_x"][block].mean(), rel=1e-4, abs=1e-4)
+        assert down == pytest.approx(maps["field_y"][block].mean(), rel=1e-4, abs=1e-4)
+    # on the screen, y upwards: the tip is the fourth of the outline's corners, which lie about the arrow's middle
+    index = int(np.hypot(arrows.U, arrows.V).argmax())
+    tip = np.asarray(arrows.get_paths()[index].vertices)[3]
+    np.testing.assert_allclose(np.arctan2(tip[1], tip[0]), np.arctan2(-arrows.V[index], arrows.U[index]), atol=0.02)
+
+
+def test_field_colours_are_black_without_a_field_and_full_at_the_rim() -> None:
+    angle = np.array([0.3, 0.3, 0.3])
+    found = angle_colors(angle, np.array([0.0, 1.0, 2.0]))
+    np.testing.assert_allclose(found[0], [0, 0, 0, 1])
+    np.testing.assert_allclose(found[1:], angle_colors(angle[1:]))
+    np.testing.assert_allclose(angle_colors(np.array([np.nan]), np.array([np.nan]))[0, :3], 0.87)
+
+
+def test_without_energy_and_step_the_deflection_is_drawn(tmp_path: Path) -> None:
+    figure = vector_field(
+        make_run(tmp_path / "run", shape=(8, 30), known_step=False, field=True, known={"scan_rotation": 0.5})
+    )
+    assert "Deflection over ADF" in words(figure)
+    assert "Integrated COM" in words(figure)
+
+
+def test_a_found_rotation_says_how_certain_it_is(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "run", field=True, known=FIELD, finish=False)
+    found = {"scan_rotation_deg": -59.21, "scan_rotation_uncertainty_deg": 1.04, "scan_rotation_source": "found"}
+    made.write_metrics({**made.metrics, **found, "scan_rotation_ambiguous": True, "scan_flipped": True})
+    said = "scan rotation −59.2° ± 1.0° (found); or half a turn away; detector flipped"
+    assert any(said in text for text in words(vector_field(made)))
+
+
+def test_the_field_is_among_the_files_where_there_is_one(field_run: Run, run: Run, tmp_path: Path) -> None:
+    names = {path.name for path in save_figures(field_run, tmp_path / "a", dpi=50)}
+    assert {"field.png", "field.svg"} < names
+    with pytest.raises(RunError, match="scan rotation is not known"):
+        vector_field(run)
 
 
 def test_extent_puts_positions_at_pixel_centres() -> None:

@@ -132,7 +132,7 @@ def test_the_run_folder_is_whole(finished, scan):
     assert [entry.name for entry in run.path.parent.iterdir()] == ["synthetic"]
     figures = {file.name for file in run.figures_path.iterdir()}
     assert figures == {
-        f"{name}.{ending}" for name in ("figure2", "agreement", "learning_curves") for ending in ("png", "svg")
+        f"{name}.{ending}" for name in ("figure2", "field", "agreement", "learning_curves") for ending in ("png", "svg")
     }
     assert min(file.stat().st_size for file in run.figures_path.iterdir()) > 5000
     assert run.config == Config.from_toml(run.path / "config.toml") == SETTINGS

@@ -24,7 +24,6 @@ __all__ = ["export"]
 
 _CSV_HEAD = b"row,column,y_"
 _CURE = "check permissions and free space, or give another place with -o (output)"
-_COLUMN_UNITS = {"Å": "angstrom", "rad": "deg"}
 _TIFF_UNITS = {"Å": "angstrom", "px": "pixel"}  # ImageJ's words; the tag holds ASCII only
 
 
@@ -165,7 +164,7 @@ def _write_tiff(path: Path, signals: list[Signal], origin: dict[str, Any], run: 
                 "xorigin": -x.offset / x.scale,
                 "yorigin": -y.offset / y.scale,
                 "stemvane_name": signal.name,
-                "stemvane_values": signal.unit or "1",
+                "stemvane_values": _ascii(signal.unit) or "1",
             },
         )
         (path / f"{signal.name}.tif").write_bytes(content.getbuffer())
@@ -188,7 +187,12 @@ def _write_csv(path: Path, signals: list[Signal], origin: dict[str, Any], run: R
 
 
 def _column(name: str, unit: str) -> str:
-    return f"{name}_{_COLUMN_UNITS.get(unit, unit)}" if unit else name
+    words = "deg" if unit == "rad" else _ascii(unit).replace("/", "_per_").replace(" ", "_")
+    return f"{name}_{words}" if unit else name
+
+
+def _ascii(unit: str) -> str:
+    return unit.replace("Å", "angstrom").replace("·", " ")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from stemvane.config import Config
 from stemvane.dataset import Dataset4D
 from stemvane.embedding import Embedding
 from stemvane.errors import CalibrationError, RunError, StemvaneError
+from stemvane.field import rotation_metrics, with_field
 from stemvane.figures import save_figures
 from stemvane.manifest import file_states, largest_memory_mb, source_record
 from stemvane.measure import measure
@@ -141,7 +142,7 @@ def _measured(
         found = measure(
             dataset, config=config.measure, store=store, progress=lambda done, total: tell("measure", done, total, "")
         )
-        found.write(store)
+        with_field(found).write(store)
         _write_sample(store, dataset, config.compare.n_turned)
         return Measurements.read(store)
 
@@ -285,7 +286,7 @@ def _metrics(
         "train_patterns_per_second": model.history.patterns_per_second,
         "noise_level": model.noise_level,
     }
-    metrics |= compare(embedding, measurements)
+    metrics |= rotation_metrics(measurements) | compare(embedding, measurements)
     left, whole = model.misfit(measurements)
     metrics["explained_variance"] = explained_variance(left, whole)
     metrics["explained_variance_truth"] = metrics["explained_variance"] if measurements.noiseless else None

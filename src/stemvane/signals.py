@@ -22,7 +22,8 @@ __all__ = ["Axis", "Signal", "hyperspy_fields", "hyperspy_signals", "maps_of", "
 _ORDER = ("total", "com_y", "com_x", "bright_field", "annular_dark_field")
 _CONVENTIONS = (
     "y is the row index and grows downwards; directions and rotations are counter-clockwise on the screen, 0 to the "
-    "right; 0 on both detector axes is the optical axis; maps of COM and angle are in the detector's frame"
+    "right; 0 on both detector axes is the optical axis; maps of COM and angle are in the detector's frame, "
+    "those of the field in the scan's"
 )
 
 

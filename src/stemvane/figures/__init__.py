@@ -1,7 +1,8 @@
 """Figures of a finished run; the only importer of matplotlib."""
 
+from stemvane.figures.field_page import vector_field
 from stemvane.figures.overview_page import overview
 from stemvane.figures.plots import agreement, learning_curves
 from stemvane.figures.saving import save_figures
 
-__all__ = ["agreement", "learning_curves", "overview", "save_figures"]
+__all__ = ["agreement", "learning_curves", "overview", "save_figures", "vector_field"]

@@ -36,13 +36,17 @@ _TURN = Normalize(-math.pi, math.pi)
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def angle_colors(angle: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def angle_colors(
+    angle: NDArray[np.floating[Any]], strength: NDArray[np.floating[Any]] | None = None
+) -> NDArray[np.float64]:
     """Colours of angles, as in every angle map and its wheel.
 
     Parameters
     ----------
     angle : ndarray of float, shape (...)
         Angles in rad, counter-clockwise on the screen, 0 to the right.
+    strength : ndarray of float, shape (...), optional
+        From 0, where every angle is black, to 1, full colour; full colour everywhere where left out.
 
     Returns
     -------
@@ -50,7 +54,10 @@ def angle_colors(angle: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         Red, green, blue, opacity.
     """
     wrapped = np.angle(np.exp(1j * np.asarray(angle, float)))
-    return np.asarray(ANGLES(_TURN(np.ma.masked_invalid(wrapped))), dtype=float)
+    colors = np.asarray(ANGLES(_TURN(np.ma.masked_invalid(wrapped))), dtype=float)
+    if strength is not None:
+        colors[..., :3] *= np.where(np.isfinite(wrapped), np.clip(strength, 0, 1), 1)[..., None]
+    return colors
 
 
 def scan_extent(
@@ -109,6 +116,7 @@ def draw_map(
 def add_scale_bar(axes: Axes, known: bool) -> None:
     """Add a scale bar of about a quarter of the width; `known` if the axes are in Å, pixels otherwise."""
     left, right = axes.get_xlim()
+    inches = axes.get_position().width * axes.get_figure(root=True).get_size_inches()[0]  # type: ignore[union-attr]
     length = nice_number(0.25 * abs(right - left))
     if known:
         label = f"{length / 10:g} nm" if length >= 10 else f"{length:g} Å"
@@ -127,7 +135,7 @@ def add_scale_bar(axes: Axes, known: bool) -> None:
             pad=0.2,
             border_pad=0.25,
             sep=2,
-            width_fraction=0.02,
+            width_fraction=min(0.02, 0.03 / inches),
             font_properties={"size": 5.5},
         )
     )
@@ -140,7 +148,7 @@ def add_color_bar(
     low, high = (float(limit or 0) for limit in mappable.get_clim())
     largest = max(abs(low), abs(high))
     power = math.floor(math.log10(largest)) if largest > 0 else 0
-    power = power if power < -2 or power > 3 else 0
+    power = power if power < -2 or power > 2 else 0
     if power:
         unit = f"10{str(power).translate(_SUPERSCRIPT)} {unit}".strip()
     axes = add_axes(figure, box, "colour bar")
@@ -158,16 +166,20 @@ def add_color_bar(
     bar.set_label(f"{title}{space}({unit})" if unit else title, size=6, labelpad=2)
 
 
-def add_color_wheel(figure: Figure, below: Box) -> Axes:
-    """Add the colour wheel of an angle map below its box: 0° to the right, counter-clockwise, as on the screen."""
+def add_color_wheel(figure: Figure, below: Box, *, fading: bool = False) -> Axes:
+    """Add the colour wheel of an angle map below its box: 0° to the right, counter-clockwise, as on the screen.
+
+    `fading` if the map shows a magnitude too: then the wheel is black in its middle.
+    """
     size, offset = 0.3, 0.14
     axes = add_axes(figure, below.within(0.5 * (below.width - size), below.height + offset, size, size), "colour wheel")
     n = 256
     y, x = np.indices((n, n)) - (n - 1) / 2
+    strength = np.hypot(y, x) / (n / 2) if fading else None
     image = axes.imshow(
-        angle_colors(np.arctan2(-y, x)), extent=(-1, 1, -1, 1), origin="upper", interpolation="bilinear"
+        angle_colors(np.arctan2(-y, x), strength), extent=(-1, 1, -1, 1), origin="upper", interpolation="bilinear"
     )
-    ring = Wedge((0, 0), 1, 0, 360, width=0.55, transform=axes.transData)
+    ring = Wedge((0, 0), 1, 0, 360, width=1.0 if fading else 0.55, transform=axes.transData)
     image.set_clip_path(ring)
     axes.set_axis_off()
     for text, x_text, y_text, across, along in (

@@ -7,6 +7,7 @@ from pathlib import Path
 from matplotlib import rc_context
 
 from stemvane.errors import RunError
+from stemvane.figures.field_page import vector_field
 from stemvane.figures.overview_page import overview
 from stemvane.figures.plots import agreement, learning_curves
 from stemvane.figures.style import STYLE
@@ -30,8 +31,9 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
     Returns
     -------
     list of Path
-        ``figure1`` where the atoms are known, ``figure2`` where an image stands in for them, ``agreement`` and
-        ``learning_curves``, each ``.png`` and ``.svg``. The same run gives the same bytes.
+        ``figure1`` where the atoms are known, ``figure2`` where an image stands in for them, ``field`` where the scan
+        rotation is known, ``agreement`` and ``learning_curves``, each ``.png`` and ``.svg``. The same run gives the
+        same bytes.
 
     Raises
     ------
@@ -40,10 +42,13 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
     """
     folder = run.figures_path if folder is None else Path(folder)
     first = "figure1" if run.measurements.atoms is not None else "figure2"
+    drawn = [(first, overview), ("agreement", agreement), ("learning_curves", learning_curves)]
+    if "field_x" in run.measurements.maps:
+        drawn.insert(1, ("field", vector_field))
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, draw in ((first, overview), ("agreement", agreement), ("learning_curves", learning_curves)):
+        for name, draw in drawn:
             figure = draw(run)
             for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
                 written.append(folder / f"{name}.{ending}")

@@ -8,7 +8,7 @@ from typing import Any
 from cmcrameri import cm
 from matplotlib.colors import Colormap
 
-__all__ = ["ANGLES", "IMAGES", "MAGNITUDES", "MASKED", "STYLE", "nice_number", "tidy_number"]
+__all__ = ["ANGLES", "DIVERGING", "IMAGES", "MAGNITUDES", "MASKED", "STYLE", "nice_number", "tidy_number"]
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -36,6 +36,8 @@ MASKED = "0.87"
 ANGLES: Colormap = cm.romaO.with_extremes(bad=MASKED)
 """Cyclic and perceptually uniform."""
 MAGNITUDES: Colormap = cm.batlow.with_extremes(bad=MASKED)
+DIVERGING: Colormap = cm.vik.with_extremes(bad=MASKED)
+"""For quantities with a sign; limits must be the same on both sides of 0."""
 IMAGES: Colormap = cm.grayC.with_extremes(bad=MASKED)
 
 

@@ -1,0 +1,145 @@
+"""The field of one scan: in the scan's frame, with its divergence, curl and integral, and with units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.errors import DataError
+from stemvane.field.derivatives import curl, divergence, levelled, turned
+from stemvane.field.integration import integrate
+from stemvane.field.physical import projected_field
+from stemvane.field.scan_rotation import ScanRotation, find_rotation
+from stemvane.measurements import Measurements
+
+__all__ = ["FieldMaps", "field_maps", "rotation_metrics", "with_field"]
+
+_LEAST = 3
+
+
+@dataclass(frozen=True, eq=False)
+class FieldMaps:
+    """The field of one scan, and how it came into the scan's frame.
+
+    Attributes
+    ----------
+    maps : mapping of str to ndarray of float, shape (scan_y, scan_x)
+        ``field_y``, ``field_x``, ``divergence``, ``curl`` and ``integrated_com``, as `field_maps` says; empty where
+        the rotation is not known.
+    units : mapping of str to str
+        Unit of each map.
+    angle : float or None
+        Rotation from the detector to the scan in rad, given or found.
+    source : str or None
+        ``given`` by the calibration, ``found`` from the curl, None where it is not known.
+    rotation : ScanRotation or None
+        What was found, where it was looked for; also where it does not stand out from noise.
+    """
+
+    maps: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    angle: float | None = None
+    source: Literal["given", "found"] | None = None
+    rotation: ScanRotation | None = None
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The rotation as in ``metrics.json``."""
+        found = self.rotation if self.source == "found" else None
+        return {
+            "scan_rotation_deg": None if self.angle is None else math.degrees(self.angle),
+            "scan_rotation_uncertainty_deg": None if found is None else math.degrees(found.uncertainty),
+            "scan_rotation_source": self.source,
+            "scan_rotation_ambiguous": None if found is None else found.ambiguous,
+            "scan_flipped": found.flipped if found is not None else None if self.source is None else False,
+        }
+
+
+def field_maps(measurements: Measurements) -> FieldMaps:
+    """Turn the deflection into the scan's frame, take its divergence, curl and integral.
+
+    Parameters
+    ----------
+    measurements : Measurements
+        With the COM. The scan rotation of its calibration is used where it has one; it is found from the curl
+        otherwise, its half turn from the annular dark field, or from minus the bright field where that does not tell.
+
+    Returns
+    -------
+    FieldMaps
+        ``field_y``, ``field_x``: the projected electric field in V (see `projected_field`), or the deflection in the
+        unit of the COM where the beam energy or the pixel size is unknown. ``divergence``, ``curl``: those of the
+        deflection, in mrad/Å. ``integrated_com``: the map whose gradient is the deflection, in mrad·Å (see
+        `projected_potential`), levelled: without its best plane, for the deflection is known up to a constant only.
+        Without pixel size px stands for mrad, without scan step ``step`` for Å. Where the rotation is neither given nor
+        found there are no maps, nor in a scan of fewer than 3 positions along an axis.
+
+    Notes
+    -----
+    The deflection is the COM minus its mean over the scan, with all the noise that it has; the scan is not taken for
+    periodic. A detector with a given rotation is taken as not flipped; ``preparation.flip_y`` turns its patterns over.
+    """
+    known = measurements.calibration
+    rotation: ScanRotation | None = None
+    source: Literal["given", "found"]
+    if known.scan_rotation is not None:
+        angle, flipped, source = known.scan_rotation, False, "given"
+    else:
+        rotation = _found(measurements)
+        if rotation is None or not rotation.found:
+            return FieldMaps(rotation=rotation)
+        angle, flipped, source = rotation.angle, rotation.flipped, "found"
+    if min(measurements.scan_shape) < _LEAST:
+        return FieldMaps(angle=angle, source=source, rotation=rotation)
+    step, unit = known.scan_step or (1.0, 1.0), measurements.com_unit
+    length = "step" if known.scan_step is None else "Å"
+    deflection = turned(measurements.deflection, angle, flipped=flipped)
+    absolute = known.energy is not None and unit == "mrad"
+    shown = projected_field(deflection, known.energy) if absolute else deflection  # type: ignore[arg-type]
+    maps = {
+        "field_y": shown[..., 0],
+        "field_x": shown[..., 1],
+        "divergence": divergence(deflection, step, periodic=False),
+        "curl": curl(deflection, step, periodic=False),
+        "integrated_com": levelled(integrate(deflection, step, periodic=False)[..., None])[..., 0],
+    }
+    units = dict.fromkeys(("field_y", "field_x"), "V" if absolute else unit)
+    units |= {"divergence": f"{unit}/{length}", "curl": f"{unit}/{length}", "integrated_com": f"{unit}·{length}"}
+    return FieldMaps(maps, units, angle, source, rotation)
+
+
+def with_field(measurements: Measurements) -> Measurements:
+    """Add the maps of `field_maps` to the measurements, and to their metadata how they came into the scan's frame."""
+    found = field_maps(measurements)
+    return replace(
+        measurements,
+        maps={**measurements.maps, **found.maps},
+        units={**measurements.units, **found.units},
+        metadata={**measurements.metadata, **found.metrics},
+    )
+
+
+def rotation_metrics(measurements: Measurements) -> dict[str, Any]:
+    """What `with_field` has put into the metadata, as in ``metrics.json``; None where it is missing."""
+    return {key: measurements.metadata.get(key) for key in FieldMaps().metrics}
+
+
+def _found(measurements: Measurements) -> ScanRotation | None:
+    step = measurements.calibration.scan_step or (1.0, 1.0)
+    maps = measurements.maps
+    scatterers: list[Any] = [maps["annular_dark_field"]] if "annular_dark_field" in maps else []
+    scatterers += [-maps["bright_field"]] if "bright_field" in maps else []
+    rotation = None
+    try:
+        for matter in scatterers or [None]:
+            rotation = find_rotation(measurements.deflection, step, matter)
+            if not rotation.ambiguous:
+                break
+    except DataError:  # too small a scan is no reason to refuse it
+        return None
+    return rotation
