@@ -27,7 +27,7 @@ STOREYS = (
     ("folders", "manifest", "disc", "overlap"),
     ("dataset", "polar"),
     ("virtual_detectors", "measurements", "embedding"),
-    ("harmonics",),
+    ("harmonics", "kernels", "blocks"),
     (
         "sources",
         "survey",
