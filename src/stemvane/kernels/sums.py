@@ -145,13 +145,13 @@ def sum_values(
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _rows(frame: Any, top: int, bottom: int, columns: Any, address: Any, share: int) -> Any:
+def _rows(frame: Any, top: int, bottom: int, columns: Any, address: Any, lines: int) -> Any:
     """First moment along y of an even number of rows; adds them to the column sums."""
     moment = np.uint64(0)
-    row_bytes = frame.shape[1] * frame.itemsize
     for r in range(top, bottom, 2):
-        for ahead in range(0, 2 * row_bytes // share, LINE):
-            prefetch(address + np.uint64(r * row_bytes // share + ahead))
+        for _ in range(lines):
+            prefetch(address)
+            address += np.uint64(LINE)
         upper, lower = frame[r], frame[r + 1]
         first, second = np.uint32(0), np.uint32(0)
         for c in range(columns.size):
@@ -164,13 +164,13 @@ def _rows(frame: Any, top: int, bottom: int, columns: Any, address: Any, share: 
 
 
 @numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _rows_and_pairs(frame: Any, top: int, bottom: int, columns: Any, pairs: Any, address: Any, share: int) -> Any:
+def _rows_and_pairs(frame: Any, top: int, bottom: int, columns: Any, pairs: Any, address: Any, lines: int) -> Any:
     """As `_rows`; keeps the sums of pixels one above the other."""
     moment = np.uint64(0)
-    row_bytes = frame.shape[1] * frame.itemsize
     for r in range(top, bottom, 2):
-        for ahead in range(0, 2 * row_bytes // share, LINE):
-            prefetch(address + np.uint64(r * row_bytes // share + ahead))
+        for _ in range(lines):
+            prefetch(address)
+            address += np.uint64(LINE)
         upper, lower, pair = frame[r], frame[r + 1], pairs[(r - top) // 2]
         first, second = np.uint32(0), np.uint32(0)
         for c in range(columns.size):
@@ -223,10 +223,11 @@ def _dot(pixels: Any, weight: Any) -> Any:
 def _add_frames(frames: Any, first: int, pattern: Any, address: Any) -> None:
     """Add eight frames ``(n, k_y, k_x)`` to their sum."""
     n_rows, n_columns = pattern.shape
-    span = _GROUP * n_columns * frames.itemsize // 2
+    lines = _GROUP * n_columns * frames.itemsize // 2 // LINE
     for r in range(n_rows):
-        for ahead in range(0, span, LINE):
-            prefetch(address + np.uint64(r * span + ahead))
+        for _ in range(lines):
+            prefetch(address)
+            address += np.uint64(LINE)
         a, b, c, d = frames[first, r], frames[first + 1, r], frames[first + 2, r], frames[first + 3, r]
         e, f, g, h = frames[first + 4, r], frames[first + 5, r], frames[first + 6, r], frames[first + 7, r]
         row = pattern[r]
@@ -261,6 +262,7 @@ def _counts(
     group = _GROUP if with_pattern else 1
     # memory is read ahead all the time: half of a group while its frames are summed one by one, half while together
     share = 2 if with_pattern else 1
+    lines = 2 * n_columns * frames.itemsize // share // LINE
     lead = np.uint64(frames.ctypes.data) + np.uint64(32768 + group // 2 * frame_bytes)
     for first in range(0, n, group):
         for f in range(first, min(n, first + group)):
@@ -270,14 +272,14 @@ def _counts(
             plain[:] = 0
             moment_y = np.uint64(0)
             if n_images == 0:
-                moment_y += _rows(frame, 0, n_rows // 2 * 2, columns, address, share)
+                moment_y += _rows(frame, 0, n_rows // 2 * 2, columns, address, lines)
                 if n_rows % 2:
                     moment_y += _last_row(frame, n_rows - 1, columns, flat_pairs)
             else:
                 for top in range(0, n_rows, 2 * depth):
                     bottom = min(n_rows, top + 2 * depth)
                     even = bottom - bottom % 2
-                    moment_y += _rows_and_pairs(frame, top, even, columns, pairs, address, share)
+                    moment_y += _rows_and_pairs(frame, top, even, columns, pairs, address, lines)
                     if even < bottom:
                         moment_y += _last_row(frame, even, columns, pairs[(even - top) // 2])
                     start, size = top // 2 * n_columns, (bottom - top + 1) // 2 * n_columns
