@@ -33,6 +33,7 @@ STOREYS = (
         "survey",
         "preparation",
         "measure",
+        "cluster",
         "field",
         "alignment",
         "models",
@@ -59,6 +60,8 @@ ALLOWED = {
     "tifffile": {"export"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "distributed": {"cluster"},
+    "llvmlite": {"kernels"},
 }
 NEVER = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "py4DSTEM", "pyxem", "libertem"}
 MOST_LINES = 400

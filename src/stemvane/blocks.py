@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from itertools import accumulate, product
 from typing import Any, TypeVar
 
-import dask
 import dask.array as da
 import numpy as np
+from dask import config
+from dask.base import optimize
+from dask.local import get_sync
 from dask.optimization import cull
 from numpy.typing import NDArray
 
@@ -59,7 +61,7 @@ class Block:
         """The patterns, shape ``(height, width, k_y, k_x)``."""
         if self.array is not None:
             return self.array
-        pieces = [[np.asarray(dask.get(self.graph, key)) for key in row] for row in self.keys]
+        pieces = [[np.asarray(get_sync(self.graph, key)) for key in row] for row in self.keys]
         if len(pieces) == 1 and len(pieces[0]) == 1:
             return pieces[0][0]
         return np.concatenate([np.concatenate(row, axis=3) for row in pieces], axis=2)
@@ -68,13 +70,13 @@ class Block:
 def partition(data: da.Array) -> list[Block]:
     """Blocks of an array ``(scan_y, scan_x, k_y, k_x)`` along its own chunks, in the order of the scan.
 
-    Arrays in memory are found in the graph and not copied, and cut to some megabytes; of all others a block gets its part
-    of the graph.
+    Arrays in memory are found in the graph and not copied, and cut to some megabytes; of all others a block gets its
+    part of the graph.
     """
     blocks = _in_memory_blocks(data)
     if blocks is not None:
         return blocks
-    (optimized,) = dask.optimize(data)
+    (optimized,) = optimize(data)
     graph = dict(optimized.__dask_graph__())
     n_pieces = [range(n) for n in optimized.numblocks[2:]]
     blocks = []
@@ -99,7 +101,7 @@ def _in_memory_blocks(data: da.Array) -> list[Block] | None:
         rows, columns = pattern_chunks(array.shape, array.dtype)[:2]
         for y, x in product(range(0, array.shape[0], rows), range(0, array.shape[1], columns)):
             piece = array[y : y + rows, x : x + columns]
-            blocks.append(Block(corner[0] + y, corner[1] + x, *piece.shape[:2], array=piece))
+            blocks.append(Block(corner[0] + y, corner[1] + x, piece.shape[0], piece.shape[1], array=piece))
     return blocks
 
 
@@ -113,7 +115,7 @@ def _corners(data: da.Array) -> Iterator[tuple[tuple[int, int], tuple[int, int]]
 def n_threads(block_bytes: int) -> int:
     """Threads to work with: Dask's setting ``num_workers``, else all processors, fewer where blocks are very large."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(int(dask.config.get("num_workers", None) or available), _MOST_BYTES // max(1, block_bytes)))
+    return max(1, min(int(config.get("num_workers", None) or available), _MOST_BYTES // max(1, block_bytes)))
 
 
 def in_order(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import dask.array as da
@@ -18,6 +19,8 @@ from stemvane.config import MeasureConfig
 from stemvane.dataset import Dataset4D
 from stemvane.errors import CalibrationError, DataError
 from stemvane.kernels.frames import FramePlan, FrameSums, measure_frames
+from stemvane.kernels.lanes import LanePlan
+from stemvane.kernels.sums import ImagePlan
 from stemvane.measurements import Measurements
 from stemvane.polar import PolarGrid
 from stemvane.virtual_detectors import VirtualDetector
@@ -77,10 +80,10 @@ def measure(
 ) -> Measurements:
     """Measure every pattern in one pass over the raw data.
 
-    Total, centre of mass, virtual images and polar patterns are all linear in the pattern; compiled kernels
-    apply them together, block by block, so that every raw value is read once. Blocks are read and worked on side by side
-    in threads, as many as there are processors or as Dask's setting ``num_workers`` says, or on a Dask cluster; the
-    result is the same to the last bit.
+    Total, centre of mass, virtual images and polar patterns are all linear in the pattern; compiled kernels apply them
+    together, block by block, so that every raw value is read once. Blocks are read and worked on side by side in
+    threads, as many as there are processors or as Dask's setting ``num_workers`` says, or on a Dask cluster; the result
+    is the same to the last bit.
 
     Parameters
     ----------
@@ -99,8 +102,8 @@ def measure(
     mean_pattern : bool
         Whether the mean of all patterns is wanted; NaN where it is not.
     client : distributed.Client, optional
-        A Dask cluster to work on. Its workers must be able to read the file under the same path. A block of a lost worker
-        is measured again by another one.
+        A Dask cluster to work on. Its workers must be able to read the file under the same path. A block of a lost
+        worker is measured again by another one.
 
     Returns
     -------
@@ -138,8 +141,12 @@ def measure(
         n_radial=config.n_radial,
         n_azimuthal=config.n_azimuthal,
     )
-    weights = grid.weights(dataset.detector_shape) if polar else None
-    plan = FramePlan.of(dataset.detector_shape, axis, detectors, weights, mean_pattern)
+    plan = FramePlan(
+        axis=axis,
+        images=ImagePlan.of([detector.weights for detector in detectors], dataset.detector_shape),
+        lanes=_lanes(grid, dataset.detector_shape) if polar else None,
+        with_pattern=mean_pattern,
+    )
     sources = [("", dataset.data)]
     if dataset.expectation is not None:
         sources.append(("expectation", dataset.expectation))
@@ -154,6 +161,12 @@ def measure(
 
         found.append(_one_pass(dataset, data, detectors, grid, plan, group, report, client))
     return found[0] if len(found) == 1 else Measurements(**{**found[0].__dict__, "expectation": found[1]})
+
+
+@lru_cache(maxsize=4)
+def _lanes(grid: PolarGrid, detector_shape: tuple[int, int]) -> LanePlan:
+    # as much work as measuring a thousand patterns, and the same for all data sets of a series
+    return LanePlan.of(grid.weights(detector_shape), detector_shape)
 
 
 def _one_pass(
@@ -202,7 +215,9 @@ def _measure_block(block: Block, shared: tuple[FramePlan, NDArray[np.float32] | 
     return replace(found, polar=None)
 
 
-def _polar_array(scan_shape: tuple[int, int], grid: PolarGrid, blocks: Sequence[Block], store: zarr.Group | None) -> Any:
+def _polar_array(
+    scan_shape: tuple[int, int], grid: PolarGrid, blocks: Sequence[Block], store: zarr.Group | None
+) -> Any:
     shape = (*scan_shape, grid.n_radial, grid.n_azimuthal)
     if store is None:
         return np.empty(shape, np.float32)

@@ -189,7 +189,7 @@ class Measurements:
         return cls(
             maps={name: np.asarray(array[:]) for name, array in arrays.items()},
             units={name: str(array.attrs["unit"]) for name, array in arrays.items()},
-            polar=group["polar"] if "polar" in group else None,
+            polar=group.get("polar"),
             grid=PolarGrid.from_dict(attrs["polar_grid"]),
             mean_pattern=np.asarray(group["mean_pattern"][:]),  # type: ignore[index]
             calibration=Calibration.from_dict(attrs["calibration"]),

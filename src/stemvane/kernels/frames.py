@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,6 @@ from numpy.typing import NDArray
 
 from stemvane.kernels.lanes import LanePlan, sample_polar
 from stemvane.kernels.sums import ImagePlan, sum_counts, sum_values
-from stemvane.polar import PolarWeights
-from stemvane.virtual_detectors import VirtualDetector
 
 __all__ = ["FramePlan", "FrameSums", "measure_frames"]
 
@@ -42,23 +39,6 @@ class FramePlan:
     images: ImagePlan
     lanes: LanePlan | None
     with_pattern: bool
-
-    @classmethod
-    def of(
-        cls,
-        detector_shape: tuple[int, int],
-        axis: tuple[float, float],
-        detectors: Sequence[VirtualDetector],
-        weights: PolarWeights | None,
-        with_pattern: bool,
-    ) -> FramePlan:
-        """Prepare detectors and polar weights for frames of this shape."""
-        return cls(
-            axis=axis,
-            images=ImagePlan.of([detector.weights for detector in detectors], detector_shape),
-            lanes=None if weights is None else LanePlan.of(weights, detector_shape),
-            with_pattern=with_pattern,
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +83,7 @@ def measure_frames(frames: NDArray[Any], plan: FramePlan, polar: NDArray[np.floa
     n = len(frames)
     counts = frames.dtype.kind == "u" and frames.dtype.itemsize <= 2 and max(frames.shape[1:]) <= _LONGEST
     sums, n_negative = np.empty((n, 3 + len(plan.images.dense))), np.zeros(n, np.int64)
-    pattern = np.zeros(frames.shape[1:], np.uint64 if counts else np.float64) if plan.with_pattern else None
+    pattern: Any = np.zeros(frames.shape[1:], np.uint64 if counts else np.float64) if plan.with_pattern else None
     if plan.lanes is not None and polar is None:
         polar = np.empty((n, plan.lanes.n_samples), np.float32)
     step = n if plan.lanes is None else _PIECE
@@ -121,7 +101,7 @@ def measure_frames(frames: NDArray[Any], plan: FramePlan, polar: NDArray[np.floa
 
 
 def _native(frames: NDArray[Any]) -> NDArray[Any]:
-    """Number types that the kernels know: truth values as bytes, half precision as single, this machine's byte order."""
+    """Values as the kernels know them: truth as bytes, half precision as single, this machine's byte order."""
     if frames.dtype == np.bool_:
         return frames.view(np.uint8)
     if frames.dtype == np.float16:

@@ -21,8 +21,8 @@ _TILE_ROWS = 8
 class LanePlan:
     """Polar weights in the order in which pixels pass through the first-level cache.
 
-    Pixels come in segments of 32; segments that lie on top of each other make a tile, of which the pixels of 16 frames fit
-    into the cache. Within a tile the weights are sorted by sample: a group is all pixels of one sample in one tile.
+    Pixels come in segments of 32; segments that lie on top of each other make a tile, of which the pixels of 16 frames
+    fit into the cache. Within a tile the weights are sorted by sample: a group is all pixels of one sample in one tile.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ def sample_polar(frames: NDArray[Any], plan: LanePlan, polar: NDArray[np.float32
         polar[whole:] = result[:left]
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _sample(
     frames: Any,
     segment: Any,
@@ -169,9 +169,7 @@ def _sample(
         target = np.uint64(polar[first:].ctypes.data)
         whole = n_samples // LANES * LANES
         for s in range(0, whole, LANES):
-            lanes_to_frames(
-                at_lanes + np.uint64(4 * LANES * s), target + np.uint64(4 * s), np.uint64(4 * n_samples)
-            )
+            lanes_to_frames(at_lanes + np.uint64(4 * LANES * s), target + np.uint64(4 * s), np.uint64(4 * n_samples))
         for s in range(whole, n_samples):
             for i in range(LANES):
                 polar[first + i, s] = lanes[s, i]

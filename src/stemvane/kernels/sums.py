@@ -27,9 +27,9 @@ _MOST_EDGES = 0.25
 class ImagePlan:
     """Weights of virtual images, taken apart into what the kernels are quick at.
 
-    Discs and rings have the same weight, the plateau, on nearly all pixels where they have any. Counts on the plateau are
-    summed as integers, with a mask over pairs of pixels that lie one above the other; the pixels that are left, where an
-    edge cuts them or their pair, are summed one by one with their weights.
+    Discs and rings have the same weight, the plateau, on nearly all pixels where they have any. Counts on the plateau
+    are summed as integers, with a mask over pairs of pixels that lie one above the other; the pixels that are left,
+    where an edge cuts them or their pair, are summed one by one with their weights.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ def sum_values(
     _values(frames, plan.dense.reshape(-1, *frames.shape[1:]), sums, total, n_negative)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _rows(frame: Any, top: int, bottom: int, columns: Any, address: Any, lines: int) -> Any:
     """First moment along y of an even number of rows; adds them to the column sums."""
     moment = np.uint64(0)
@@ -163,7 +163,7 @@ def _rows(frame: Any, top: int, bottom: int, columns: Any, address: Any, lines: 
     return moment
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _rows_and_pairs(frame: Any, top: int, bottom: int, columns: Any, pairs: Any, address: Any, lines: int) -> Any:
     """As `_rows`; keeps the sums of pixels one above the other."""
     moment = np.uint64(0)
@@ -183,7 +183,7 @@ def _rows_and_pairs(frame: Any, top: int, bottom: int, columns: Any, pairs: Any,
     return moment
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _last_row(frame: Any, row: int, columns: Any, pairs: Any) -> Any:
     """As `_rows_and_pairs`, of a last row that has no partner."""
     total = np.uint32(0)
@@ -195,7 +195,7 @@ def _last_row(frame: Any, row: int, columns: Any, pairs: Any) -> Any:
     return np.uint64(total) * np.uint64(row)
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _masked(pairs: Any, mask: Any) -> Any:
     total = np.uint32(0)
     for i in range(mask.size):
@@ -203,7 +203,7 @@ def _masked(pairs: Any, mask: Any) -> Any:
     return np.uint64(total)
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _weighted(pixels: Any, at: Any, weight: Any) -> Any:
     total = 0.0
     for i in range(at.size):
@@ -211,7 +211,7 @@ def _weighted(pixels: Any, at: Any, weight: Any) -> Any:
     return total
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _dot(pixels: Any, weight: Any) -> Any:
     total = 0.0
     for i in range(pixels.size):
@@ -219,7 +219,7 @@ def _dot(pixels: Any, weight: Any) -> Any:
     return total
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _add_frames(frames: Any, first: int, pattern: Any, address: Any) -> None:
     """Add eight frames ``(n, k_y, k_x)`` to their sum."""
     n_rows, n_columns = pattern.shape
@@ -237,7 +237,7 @@ def _add_frames(frames: Any, first: int, pattern: Any, address: Any) -> None:
             row[i] += low + high
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _counts(
     frames: Any,
     dense: Any,
@@ -309,7 +309,7 @@ def _counts(
     return pattern
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _value_row(row: Any, values: Any, columns: Any) -> Any:
     """Sum of a row and number of its negative pixels; adds it to the column sums."""
     total, n_negative = 0.0, 0
@@ -318,11 +318,11 @@ def _value_row(row: Any, values: Any, columns: Any) -> Any:
         values[c] = value
         total += value
         columns[c] += value
-        n_negative += value < 0.0
+        n_negative += 1 if value < 0.0 else 0
     return total, n_negative
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, cache=True)
 def _values(frames: Any, dense: Any, sums: Any, pattern: Any, n_negative: Any) -> None:
     n, n_rows, n_columns = frames.shape
     columns, values = np.empty(n_columns), np.empty(n_columns)

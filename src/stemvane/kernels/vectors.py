@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-__all__ = ["LANES", "LINE", "SEGMENT", "gather_lanes", "pixels_to_lanes", "lanes_to_frames", "prefetch"]
+__all__ = ["LANES", "LINE", "SEGMENT", "gather_lanes", "lanes_to_frames", "pixels_to_lanes", "prefetch"]
 
 LANES = 16
 """Frames that are worked on side by side, one in each lane of a vector."""
@@ -20,12 +20,14 @@ SEGMENT = 32
 LINE = 64
 """Bytes of a cache line."""
 
+# its types say that a caller gives the typing context, which Numba does itself
+_intrinsic: Any = intrinsic
 _LANE_BYTES = 4 * LANES
 _BYTE, _INT32, _FLOAT = ir.IntType(8), ir.IntType(32), ir.FloatType()
 _LANE_VECTOR = ir.VectorType(_FLOAT, LANES)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def prefetch(typing: Any, address: Any) -> Any:
     """Ask for the cache line at an address; one beyond the array does no harm."""
 
@@ -40,7 +42,7 @@ def prefetch(typing: Any, address: Any) -> Any:
     return types.void(types.uintp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def pixels_to_lanes(typing: Any, source: Any, stride: Any, table: Any, example: Any) -> Any:
     """Transpose a segment of pixels of 16 frames, `stride` bytes apart, to float32 with the frames in the lanes.
 
@@ -63,15 +65,13 @@ def pixels_to_lanes(typing: Any, source: Any, stride: Any, table: Any, example: 
     return types.void(types.uintp, types.uintp, types.uintp, example), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def lanes_to_frames(typing: Any, source: Any, target: Any, stride: Any) -> Any:
     """Transpose 16 values in 16 lanes back to 16 frames, `stride` bytes apart."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         start, place, step = arguments
-        rows = [
-            _load(builder, builder.add(start, start.type(i * _LANE_BYTES)), _LANE_VECTOR, 4) for i in range(LANES)
-        ]
+        rows = [_load(builder, builder.add(start, start.type(i * _LANE_BYTES)), _LANE_VECTOR, 4) for i in range(LANES)]
         for i, row in enumerate(_transposed(builder, rows)):
             _store(builder, row, builder.add(place, builder.mul(step, step.type(i))))
         return context.get_dummy_value()
@@ -79,7 +79,7 @@ def lanes_to_frames(typing: Any, source: Any, target: Any, stride: Any) -> Any:
     return types.void(types.uintp, types.uintp, types.uintp), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def gather_lanes(typing: Any, table: Any, offsets: Any, weights: Any, n: Any, total: Any) -> Any:
     """Add ``n`` weighted rows of a table, given by their offsets in bytes (int32), to the 16 lanes of a total."""
 
