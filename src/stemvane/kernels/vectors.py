@@ -5,6 +5,7 @@ They are LLVM's generic vectors, so they compile for every processor; addresses 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -20,11 +21,14 @@ SEGMENT = 32
 LINE = 64
 """Bytes of a cache line."""
 
-# its types say that a caller gives the typing context, which Numba does itself
-_intrinsic: Any = intrinsic
 _LANE_BYTES = 4 * LANES
 _BYTE, _INT32, _FLOAT = ir.IntType(8), ir.IntType(32), ir.FloatType()
 _LANE_VECTOR = ir.VectorType(_FLOAT, LANES)
+
+
+def _intrinsic(function: Callable[..., Any]) -> Any:
+    # Numba's own types ask the caller for the typing context, which Numba gives
+    return intrinsic(function)
 
 
 @_intrinsic
