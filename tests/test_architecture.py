@@ -27,12 +27,13 @@ STOREYS = (
     ("folders", "manifest", "disc", "overlap"),
     ("dataset", "polar"),
     ("virtual_detectors", "measurements", "embedding"),
-    ("harmonics",),
+    ("harmonics", "kernels", "blocks"),
     (
         "sources",
         "survey",
         "preparation",
         "measure",
+        "cluster",
         "field",
         "alignment",
         "models",
@@ -59,6 +60,8 @@ ALLOWED = {
     "tifffile": {"export"},
     "typer": {"cli"},
     "rich": {"cli"},
+    "distributed": {"cluster"},
+    "llvmlite": {"kernels"},
 }
 NEVER = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "py4DSTEM", "pyxem", "libertem"}
 MOST_LINES = 400

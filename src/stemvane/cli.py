@@ -68,6 +68,8 @@ _Rotation = Annotated[
     float | None,
     typer.Option(help="degrees to turn a vector on the detector into the scan, counter-clockwise on the screen"),
 ]
+_Workers = Annotated[int | None, typer.Option("--workers", help="processes to measure with; threads if left out")]
+_Cluster = Annotated[str | None, typer.Option(help="Dask scheduler to measure on, such as tcp://host:8786")]
 
 
 @app.command()
@@ -216,13 +218,17 @@ def run(
     disc_radius: _Radius = None,
     scan_rotation: _Rotation = None,
     device: _Device = None,
+    workers: _Workers = None,
+    cluster: _Cluster = None,
     settings: _Settings = None,
     overwrite: _Overwrite = False,
 ) -> None:
     """Measure, align, learn, compare and draw: from a recorded or simulated scan to Figure 2 or 1."""
     config = Config.from_toml(settings) if settings else Config()
     source = _source(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
-    config = config.updated(source={"path": str(file), **source})
+    config = config.updated(
+        source={"path": str(file), **source}, measure=_given({"n_workers": workers, "cluster": cluster})
+    )
     _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
 
 

@@ -129,6 +129,16 @@ class MeasureConfig(_Section):
     outer: float | None = Field(None, gt=0, description="outer radius in disc radii; the inscribed circle if none")
     adf_inner: float = Field(1.1, gt=0, description="inner edge of the annular dark field, in disc radii")
     adf_outer: float | None = Field(None, gt=0, description="its outer edge in disc radii; the detector's edge if none")
+    n_workers: int | None = Field(None, ge=1, description="processes to start for it; threads of this one if none")
+    cluster: str | None = Field(
+        None, min_length=1, description="address of a Dask scheduler to work on instead, such as tcp://host:8786"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.n_workers is not None and self.cluster is not None:
+            raise ValueError("give n_workers for processes here, or cluster for those of a scheduler, not both")
+        return self
 
 
 class BasisConfig(_Section):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.array.core import slices_from_chunks
 from numpy.typing import ArrayLike, NDArray
 
 from stemvane.calibration import Calibration
@@ -302,10 +305,19 @@ def as_lazy(array: ArrayLike | da.Array, name: str) -> da.Array:
         except ValueError:
             raise DataError(f"{name}: the patterns differ in shape; stack them to one array of four axes") from None
         _require_4d(plain, name)
-        lazy: da.Array = da.from_array(plain, chunks=pattern_chunks(plain.shape, plain.dtype), name=False)
-        return lazy
+        return _in_views(plain)
     _require_4d(array, name)
     return array if array.chunksize[2:] == array.shape[2:] else array.rechunk(pattern_chunks(array.shape, array.dtype))
+
+
+def _in_views(array: NDArray[Any]) -> da.Array:
+    """A dask array whose blocks are views; `dask.array.from_array` copies, and so reads the whole file of a memmap."""
+    plain = array.view(np.ndarray)
+    chunks = da.core.normalize_chunks(pattern_chunks(array.shape, array.dtype), array.shape)
+    name = f"patterns-{uuid.uuid4().hex}"
+    keys = itertools.product([name], *(range(len(sizes)) for sizes in chunks))
+    blocks = {key: plain[part] for key, part in zip(keys, slices_from_chunks(chunks), strict=True)}
+    return da.Array(blocks, name, chunks, dtype=plain.dtype)
 
 
 def pattern_chunks(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int, int]:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import dask.array as da
-import numba
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle
 
+from stemvane.blocks import Block, in_order, n_threads, partition
 from stemvane.calibration import Calibration
 from stemvane.config import MeasureConfig
 from stemvane.dataset import Dataset4D
 from stemvane.errors import CalibrationError, DataError
+from stemvane.kernels.frames import FramePlan, FrameSums, measure_frames
+from stemvane.kernels.lanes import LanePlan
+from stemvane.kernels.sums import ImagePlan
 from stemvane.measurements import Measurements
-from stemvane.polar import PolarGrid, PolarWeights
+from stemvane.polar import PolarGrid
 from stemvane.virtual_detectors import VirtualDetector
 
 __all__ = ["measure", "standard_detectors"]
@@ -69,11 +74,16 @@ def measure(
     config: MeasureConfig | None = None,
     store: zarr.Group | None = None,
     progress: Callable[[int, int], None] | None = None,
+    polar: bool = True,
+    mean_pattern: bool = True,
+    client: Any = None,
 ) -> Measurements:
     """Measure every pattern in one pass over the raw data.
 
-    Total, centre of mass, virtual images and polar patterns are all linear in the pattern; one compiled kernel
-    applies them together, block by block, so that every raw value is read once.
+    Total, centre of mass, virtual images and polar patterns are all linear in the pattern; compiled kernels apply them
+    together, block by block, so that every raw value is read once. Blocks are read and worked on side by side in
+    threads, as many as there are processors or as Dask's setting ``num_workers`` says, or on a Dask cluster; the result
+    is the same to the last bit.
 
     Parameters
     ----------
@@ -87,6 +97,13 @@ def measure(
         Where polar patterns are streamed to; memory where left out.
     progress : callable, optional
         Called with the numbers of patterns done and in all.
+    polar : bool
+        Whether polar patterns are wanted; `RotationVAE` needs them.
+    mean_pattern : bool
+        Whether the mean of all patterns is wanted; NaN where it is not.
+    client : distributed.Client, optional
+        A Dask cluster to work on. Its workers must be able to read the file under the same path. A block of a lost
+        worker is measured again by another one.
 
     Returns
     -------
@@ -124,7 +141,12 @@ def measure(
         n_radial=config.n_radial,
         n_azimuthal=config.n_azimuthal,
     )
-    weights = grid.weights(dataset.detector_shape)
+    plan = FramePlan(
+        axis=axis,
+        images=ImagePlan.of([detector.weights for detector in detectors], dataset.detector_shape),
+        lanes=_lanes(grid, dataset.detector_shape) if polar else None,
+        with_pattern=mean_pattern,
+    )
     sources = [("", dataset.data)]
     if dataset.expectation is not None:
         sources.append(("expectation", dataset.expectation))
@@ -137,8 +159,14 @@ def measure(
             if progress is not None:
                 progress(offset + done, total)
 
-        found.append(_one_pass(dataset, data, detectors, grid, weights, group, report))
+        found.append(_one_pass(dataset, data, detectors, grid, plan, group, report, client))
     return found[0] if len(found) == 1 else Measurements(**{**found[0].__dict__, "expectation": found[1]})
+
+
+@lru_cache(maxsize=4)
+def _lanes(grid: PolarGrid, detector_shape: tuple[int, int]) -> LanePlan:
+    # as much work as measuring a thousand patterns, and the same for all data sets of a series
+    return LanePlan.of(grid.weights(detector_shape), detector_shape)
 
 
 def _one_pass(
@@ -146,39 +174,74 @@ def _one_pass(
     data: da.Array,
     detectors: Sequence[VirtualDetector],
     grid: PolarGrid,
-    weights: PolarWeights,
+    plan: FramePlan,
     store: zarr.Group | None,
     report: Callable[[int], None],
+    client: Any,
+) -> Measurements:
+    blocks = partition(data)
+    polar = _polar_array(dataset.scan_shape, grid, blocks, store) if plan.lanes is not None else None
+    # threads write where the result will stay; a cluster sends it, and Zarr compresses it here
+    target = polar if client is None and isinstance(polar, np.ndarray) else None
+    sums = np.empty((*dataset.scan_shape, 3 + len(detectors)))
+    pattern: NDArray[Any] | None = None
+    done = 0
+    threads = n_threads(max(block.height * block.width for block in blocks) * data[0, 0].nbytes)
+    for block, found in in_order(_measure_block, blocks, (plan, target), threads=threads, client=client):
+        _require_patterns(found.sums[:, 0], found.n_negative, block, dataset.name)
+        sums[block.part] = found.sums.reshape(block.height, block.width, -1)
+        if polar is not None and found.polar is not None:
+            polar[block.part] = found.polar.reshape(block.height, block.width, *polar.shape[2:])
+        if found.pattern is not None:
+            pattern = found.pattern if pattern is None else pattern + found.pattern
+        done += block.height * block.width
+        report(done)
+    return _as_measurements(dataset, detectors, grid, sums, polar, pattern)
+
+
+def _measure_block(block: Block, shared: tuple[FramePlan, NDArray[np.float32] | None]) -> FrameSums:
+    plan, target = shared
+    patterns = block.read()
+    frames = patterns.reshape(-1, *patterns.shape[2:])
+    if target is None:
+        return measure_frames(frames, plan)
+    place = target[block.part]
+    if place.flags.c_contiguous:
+        found = measure_frames(frames, plan, place.reshape(len(frames), -1))
+    else:
+        found = measure_frames(frames, plan)
+        assert found.polar is not None
+        place[:] = found.polar.reshape(place.shape)
+    return replace(found, polar=None)
+
+
+def _polar_array(
+    scan_shape: tuple[int, int], grid: PolarGrid, blocks: Sequence[Block], store: zarr.Group | None
+) -> Any:
+    shape = (*scan_shape, grid.n_radial, grid.n_azimuthal)
+    if store is None:
+        return np.empty(shape, np.float32)
+    polar = store.create_array(
+        "polar",
+        shape=shape,
+        dtype=np.float32,
+        chunks=(max(b.height for b in blocks), max(b.width for b in blocks), *shape[2:]),
+        compressors=BloscCodec(cname="lz4", shuffle=BloscShuffle.bitshuffle),
+        overwrite=True,
+    )
+    polar.attrs["unit"] = "intensity per pixel area"
+    return polar
+
+
+def _as_measurements(
+    dataset: Dataset4D,
+    detectors: Sequence[VirtualDetector],
+    grid: PolarGrid,
+    sums: NDArray[np.float64],
+    polar: Any,
+    pattern: NDArray[Any] | None,
 ) -> Measurements:
     calibration = dataset.calibration
-    moments = VirtualDetector.moments(dataset.detector_shape, grid.axis)
-    dense = np.stack([d.weights.ravel() for d in (VirtualDetector.total(dataset.detector_shape), *moments, *detectors)])
-    sums = np.empty((*dataset.scan_shape, len(dense)))
-    shape = (*dataset.scan_shape, grid.n_radial, grid.n_azimuthal)
-    rows, columns = (max(sizes) for sizes in data.chunks[:2])
-    polar: Any = np.empty(shape, np.float32)
-    if store is not None:
-        polar = store.create_array(
-            "polar",
-            shape=shape,
-            dtype=np.float32,
-            chunks=(rows, columns, *shape[2:]),
-            compressors=BloscCodec(cname="lz4", shuffle=BloscShuffle.bitshuffle),
-            overwrite=True,
-        )
-        polar.attrs["unit"] = "intensity per pixel area"
-    done, pattern_sum = 0, np.zeros(dataset.detector_shape)
-    for top, height in zip(_starts(data.chunks[0]), data.chunks[0], strict=True):
-        for left, width in zip(_starts(data.chunks[1]), data.chunks[1], strict=True):
-            block = np.asarray(data[top : top + height, left : left + width].compute())
-            part = (slice(top, top + height), slice(left, left + width))
-            block_sums, block_polar, lowest = _apply(block, dense, weights, grid)
-            _require_patterns(block_sums[:, 0], lowest, (top, left), width, dataset.name)
-            pattern_sum += block.sum(axis=(0, 1), dtype=np.float64)
-            sums[part] = block_sums.reshape(height, width, -1)
-            polar[part] = block_polar.reshape(height, width, *shape[2:])
-            done += height * width
-            report(done)
     step_y, step_x = calibration.pixel_size or (1.0, 1.0)
     unit = "px" if calibration.pixel_size is None else "mrad"
     maps = {"total": sums[..., 0]}
@@ -187,12 +250,13 @@ def _one_pass(
         maps[name], units[name] = sums[..., index] / sums[..., 0] * step, unit
     for index, detector in enumerate(detectors, start=3):
         maps[detector.name], units[detector.name] = sums[..., index] / sums[..., 0], "fraction"
+    unknown = np.full(dataset.detector_shape, np.nan)
     return Measurements(
         maps=maps,
         units=units,
         polar=polar,
         grid=grid,
-        mean_pattern=pattern_sum / dataset.n_patterns,
+        mean_pattern=unknown if pattern is None else pattern / dataset.n_patterns,
         calibration=calibration,
         name=dataset.name,
         atoms=dataset.atoms,
@@ -209,57 +273,14 @@ def _axis_and_radius(calibration: Calibration) -> tuple[tuple[float, float], flo
     return calibration.optical_axis, calibration.disc_radius
 
 
-def _starts(sizes: tuple[int, ...]) -> list[int]:
-    return [0, *np.cumsum(sizes)[:-1].tolist()]
-
-
-def _require_patterns(
-    totals: NDArray[np.float64], lowest: NDArray[np.float64], corner: tuple[int, int], width: int, name: str
-) -> None:
+def _require_patterns(totals: NDArray[np.float64], n_negative: NDArray[np.int64], block: Block, name: str) -> None:
     for bad, trouble, cure in (
-        (~np.isfinite(totals) | ~np.isfinite(lowest), "holds NaN or infinity", "replace these values or crop the scan"),
-        (lowest < 0, "holds negative intensities", "subtract a smaller background or clip at zero on purpose"),
+        (~np.isfinite(totals), "holds NaN or infinity", "replace these values or crop the scan"),
+        (n_negative > 0, "holds negative intensities", "subtract a smaller background or clip at zero on purpose"),
         (totals == 0, "is empty (all zero)", "crop the scan to the recorded positions"),
     ):
         if bad.any():
             first = int(np.flatnonzero(bad)[0])
-            y, x = corner[0] + first // width, corner[1] + first % width
+            y, x = block.top + first // block.width, block.left + first % block.width
             more = f" (and {int(bad.sum()) - 1} more near it)" if bad.sum() > 1 else ""
             raise DataError(f"{name}: the pattern at scan position ({y}, {x}){more} {trouble}; {cure}")
-
-
-def _apply(
-    block: NDArray[Any], dense: NDArray[np.float64], weights: PolarWeights, grid: PolarGrid
-) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float64]]:
-    """Weighted sums ``(n, n_detectors)``, polar patterns ``(n, n_samples)`` and smallest values ``(n,)`` of a block."""
-    flat = block.reshape(block.shape[0] * block.shape[1], -1)
-    if flat.dtype == np.bool_ or flat.dtype == np.float16 or not flat.dtype.isnative:
-        flat = flat.astype(np.float32 if flat.dtype.kind in "bf" else flat.dtype.newbyteorder("="))
-    sums = np.empty((len(flat), len(dense)))
-    polar = np.empty((len(flat), grid.n_radial * grid.n_azimuthal), np.float32)
-    lowest = np.empty(len(flat))
-    _kernel(np.ascontiguousarray(flat), dense, weights.indptr, weights.sample, weights.weight, sums, polar, lowest)
-    return sums, polar, lowest
-
-
-@numba.njit(parallel=True, cache=True)
-def _kernel(flat: Any, dense: Any, indptr: Any, sample: Any, weight: Any, sums: Any, polar: Any, lowest: Any) -> None:
-    n, n_pixels = flat.shape
-    n_dense = dense.shape[0]
-    for i in numba.prange(n):
-        smallest = np.inf
-        for k in range(n_dense):
-            sums[i, k] = 0.0
-        polar[i, :] = 0.0
-        for p in range(n_pixels):
-            value = np.float64(flat[i, p])
-            if value == 0.0:
-                smallest = min(smallest, 0.0)
-                continue
-            if not value >= smallest:
-                smallest = value
-            for k in range(n_dense):
-                sums[i, k] += value * dense[k, p]
-            for e in range(indptr[p], indptr[p + 1]):
-                polar[i, sample[e]] += np.float32(value * weight[e])
-        lowest[i] = smallest

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stemvane.calibration import Calibration
 from stemvane.dataset import ScanAtoms
+from stemvane.errors import DataError
 from stemvane.polar import PolarGrid
 
 __all__ = ["Measurements"]
@@ -28,11 +29,11 @@ class Measurements:
     units : mapping of str to str
         Unit of each map.
     polar : zarr.Array or ndarray of float32, shape (scan_y, scan_x, n_radial, n_azimuthal)
-        Polar patterns, mean intensity per pixel area.
+        Polar patterns, mean intensity per pixel area; None where they were not asked for.
     grid : PolarGrid
         Where the polar samples lie on the detector.
     mean_pattern : ndarray of float, shape (k_y, k_x)
-        Mean of the recorded patterns, on the detector's pixels.
+        Mean of the recorded patterns, on the detector's pixels; NaN where it was not asked for.
     calibration : Calibration
         Of the data set, completed by what the survey found.
     name : str
@@ -117,7 +118,14 @@ class Measurements:
         return np.asarray(np.arctan2(-deflection[..., 0], deflection[..., 1]))
 
     def polar_patterns(self) -> NDArray[np.float32]:
-        """All polar patterns in memory, shape ``(n_patterns, n_radial, n_azimuthal)``."""
+        """All polar patterns in memory, shape ``(n_patterns, n_radial, n_azimuthal)``.
+
+        Raises
+        ------
+        DataError
+            If they were not asked for.
+        """
+        self._require_polar()
         return np.asarray(self.polar[:], dtype=np.float32).reshape(-1, self.grid.n_radial, self.grid.n_azimuthal)
 
     def polar_blocks(self, mask: NDArray[np.bool_] | None = None, n: int = 1024) -> Iterator[NDArray[np.float32]]:
@@ -133,7 +141,13 @@ class Measurements:
         Yields
         ------
         ndarray of float32, shape (n_block, n_radial, n_azimuthal)
+
+        Raises
+        ------
+        DataError
+            If they were not asked for.
         """
+        self._require_polar()
         rows, columns = self.scan_shape
         # a store is read in whole chunks
         stride = getattr(self.polar, "chunks", (1,))[0]
@@ -145,6 +159,10 @@ class Measurements:
             block = np.asarray(self.polar[part], np.float32).reshape(-1, self.grid.n_radial, self.grid.n_azimuthal)
             yield block if mask is None else block[mask[part].ravel()]
 
+    def _require_polar(self) -> None:
+        if self.polar is None:
+            raise DataError(f"{self.name}: measured without polar patterns; call `measure` with polar=True")
+
     def write(self, group: zarr.Group) -> None:
         """Write everything but the polar patterns, which `measure` has streamed there, into a Zarr group."""
         for name, values in self.maps.items():
@@ -155,7 +173,7 @@ class Measurements:
             group.create_array("image", data=np.asarray(self.image, np.float32), overwrite=True)
         if self.atoms is not None:
             write_atoms(group, self.atoms)
-        if "polar" not in group:
+        if self.polar is not None and "polar" not in group:
             group.create_array("polar", data=np.asarray(self.polar[:], np.float32))
         if self.expectation is not None:
             self.expectation.write(group.require_group("expectation"))
@@ -176,7 +194,7 @@ class Measurements:
         return cls(
             maps={name: np.asarray(array[:]) for name, array in arrays.items()},
             units={name: str(array.attrs["unit"]) for name, array in arrays.items()},
-            polar=group["polar"],
+            polar=group.get("polar"),
             grid=PolarGrid.from_dict(attrs["polar_grid"]),
             mean_pattern=np.asarray(group["mean_pattern"][:]),  # type: ignore[index]
             calibration=Calibration.from_dict(attrs["calibration"]),

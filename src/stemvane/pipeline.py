@@ -15,6 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from stemvane.agreement import compare, explained_variance, invariance
+from stemvane.cluster import connected
 from stemvane.config import Config
 from stemvane.dataset import Dataset4D
 from stemvane.embedding import Embedding
@@ -139,9 +140,14 @@ def _measured(
         run.record(preparation=preparation)
     with run.stage("measure", made_from=origin, parts=_MEASURED):
         store = run.store("measurements")
-        found = measure(
-            dataset, config=config.measure, store=store, progress=lambda done, total: tell("measure", done, total, "")
-        )
+        with connected(config.measure) as client:
+            found = measure(
+                dataset,
+                config=config.measure,
+                store=store,
+                progress=lambda done, total: tell("measure", done, total, ""),
+                client=client,
+            )
         with_field(found).write(store)
         _write_sample(store, dataset, config.compare.n_turned)
         return Measurements.read(store)

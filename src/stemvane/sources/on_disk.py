@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from stemvane.dataset import pattern_chunks
 from stemvane.errors import DataError, FileFormatError, StemvaneError
+from stemvane.sources.chunks import read_hdf5
 
 __all__ = ["READABLE", "OnDisk", "told"]
 
@@ -73,7 +74,7 @@ class OnDisk:
             import hdf5plugin  # noqa: F401  registers the compressors
 
             with h5py.File(self.path, "r") as file:
-                return np.asarray(file[self.key][part])
+                return read_hdf5(file[self.key], part)
 
     def lazy(self, chunks: tuple[int, ...] | None = None) -> da.Array:
         """A dask array in blocks of some megabytes; `chunks` are the file's own.

@@ -1,0 +1,65 @@
+"""Dask clusters that `measure` can work on: one that runs somewhere, or processes of this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from stemvane.config import MeasureConfig
+from stemvane.errors import ConfigError
+
+__all__ = ["connected"]
+
+_PATIENCE = "10s"
+
+
+@contextmanager
+def connected(config: MeasureConfig) -> Iterator[Any]:
+    """Connect to the cluster that the settings name; None where they name none.
+
+    Parameters
+    ----------
+    config : MeasureConfig
+        ``cluster`` is the address of a Dask scheduler, ``n_workers`` a number of processes to start here.
+
+    Yields
+    ------
+    distributed.Client or None
+        Closed, and processes started here ended, on leaving.
+
+    Raises
+    ------
+    ConfigError
+        If ``distributed`` is missing or nobody answers at the address.
+    """
+    if config.cluster is None and config.n_workers is None:
+        yield None
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise ConfigError(
+            "a cluster needs Dask's distributed; install it with: pip install 'stemvane[cluster]'"
+        ) from None
+    if config.cluster is None:
+        # a thread each, for a block is worked on by one; any free port for the status page, which nobody here looks at
+        with (
+            LocalCluster(
+                n_workers=config.n_workers, threads_per_worker=1, processes=True, dashboard_address=":0"
+            ) as here,
+            Client(here) as client,
+        ):
+            yield client
+        return
+    try:
+        client = Client(config.cluster, timeout=_PATIENCE)
+    except (OSError, TimeoutError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"measure.cluster: nobody answers at {config.cluster} ({reason}); start a Dask scheduler there"
+        ) from None
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise ConfigError(f"measure.cluster: the scheduler at {config.cluster} has no workers; start some")
+        yield client

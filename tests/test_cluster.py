@@ -1,0 +1,101 @@
+"""The pass on Dask workers: the same to the last bit, also where a worker is lost in the middle."""
+
+import os
+import signal
+import time
+
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+from stemvane.calibration import Calibration
+from stemvane.cluster import connected
+from stemvane.config import MeasureConfig
+from stemvane.dataset import Dataset4D
+from stemvane.errors import ConfigError, DataError
+from stemvane.measure import measure
+from stemvane.sources.files import open_dataset, save_dataset
+
+KNOWN = Calibration(optical_axis=(7.3, 8.1), disc_radius=4.0, pixel_size=(1.2, 1.5))
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def patterns(dtype, shape=(12, 9, 16, 18)):
+    return (np.random.default_rng(0).random(shape) * 60).astype(dtype)
+
+
+def assert_same_bits(one, other):
+    assert set(one.maps) == set(other.maps)
+    for name in one.maps:
+        np.testing.assert_array_equal(one.maps[name], other.maps[name])
+    np.testing.assert_array_equal(one.mean_pattern, other.mean_pattern)
+    np.testing.assert_array_equal(one.polar_patterns(), other.polar_patterns())
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_a_cluster_gives_the_same_bits(client, tmp_path, dtype):
+    array = patterns(dtype)
+    lazy = Dataset4D.from_array(da.from_array(array, chunks=(2, 4, 16, 18)), calibration=KNOWN)
+    on_disk = open_dataset(save_dataset(lazy, tmp_path / "a.zarr"))
+    for dataset in (Dataset4D.from_array(array, calibration=KNOWN), lazy, on_disk):
+        assert_same_bits(measure(dataset, client=client), measure(dataset))
+
+
+def test_a_lost_worker_does_not_change_the_result(client):
+    array = patterns("float32")
+
+    def slowly(block):
+        time.sleep(0.1)
+        return block
+
+    dataset = Dataset4D.from_array(da.from_array(array, chunks=(1, 3, 16, 18)).map_blocks(slowly), calibration=KNOWN)
+    workers = client.run(os.getpid)
+    lost = []
+
+    def lose_one(done, total):
+        if not lost and done >= total // 4:
+            lost.append(next(iter(workers.values())))
+            os.kill(lost[0], signal.SIGKILL)
+
+    found = measure(dataset, client=client, progress=lose_one)
+    assert lost
+    assert_same_bits(found, measure(dataset))
+    client.wait_for_workers(2, timeout=30)
+    assert lost[0] not in client.run(os.getpid).values()
+
+
+def test_bad_patterns_are_told_from_a_cluster(client):
+    array = patterns("float32")
+    array[7, 5, 3, 3] = np.nan
+    with pytest.raises(DataError, match=r"\(7, 5\)"):
+        measure(Dataset4D.from_array(array, calibration=KNOWN), client=client)
+
+
+def test_settings_choose_the_cluster(client):
+    with connected(MeasureConfig()) as nothing:
+        assert nothing is None
+    with connected(MeasureConfig(cluster=client.scheduler.address)) as there:
+        assert len(there.scheduler_info()["workers"]) == 2
+    with connected(MeasureConfig(n_workers=1)) as here:
+        assert sum(here.nthreads().values()) == 1
+
+
+def test_settings_that_lead_nowhere(monkeypatch):
+    monkeypatch.setattr("stemvane.cluster._PATIENCE", "0.2s")
+    with (
+        pytest.raises(ConfigError, match=r"nobody answers at tcp://127.0.0.1:9") as info,
+        connected(MeasureConfig(cluster="tcp://127.0.0.1:9")),
+    ):
+        pass
+    assert "\n" not in str(info.value)
+    with pytest.raises(ValueError, match="not both"):
+        MeasureConfig(n_workers=2, cluster="tcp://127.0.0.1:9")
