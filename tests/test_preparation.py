@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stemvane import Calibration, Dataset4D, survey
+from stemvane import Calibration, Dataset4D, measure, survey
 from stemvane.config import Config
 from stemvane.dataset import ScanAtoms
 from stemvane.errors import ConfigError, DataError
@@ -121,8 +121,8 @@ def test_what_does_not_fit_is_refused(dataset, values):
         prepared(dataset, config(**values))
 
 
-def disc(radius=10.0, centre=(31.0, 33.0), ratio=1.0, direction=0.0, shape=(64, 64)):
-    """A disc of 100 counts on 5, drawn with 8 x 8 points a pixel, stretched along a direction."""
+def disc(radius=10.0, centre=(31.0, 33.0), ratio=1.0, direction=0.0, shape=(64, 64), floor=5.0):
+    """A disc of 95 counts on a floor, drawn with 8 x 8 points a pixel, stretched along a direction."""
     fine = (np.arange(8) + 0.5) / 8 - 0.5
     rows = (np.arange(shape[0])[:, None] + fine).ravel()[:, None]
     columns = (np.arange(shape[1])[:, None] + fine).ravel()
@@ -130,16 +130,28 @@ def disc(radius=10.0, centre=(31.0, 33.0), ratio=1.0, direction=0.0, shape=(64, 
     along = right * math.cos(direction) + up * math.sin(direction)
     across = up * math.cos(direction) - right * math.sin(direction)
     inside = np.hypot(along / math.sqrt(ratio), across * math.sqrt(ratio)) < radius
-    return 5 + 95 * inside.reshape(shape[0], 8, shape[1], 8).mean(axis=(1, 3))
+    return floor + 95 * inside.reshape(shape[0], 8, shape[1], 8).mean(axis=(1, 3))
 
 
 @pytest.mark.parametrize(("ratio", "direction"), [(1.03, 0.4), (1.1, -1.2)])
-def test_the_ellipse_of_the_disc_is_found(ratio, direction):
+def test_the_ellipse_of_the_disc_is_found_and_undone(ratio, direction):
     pattern = disc(ratio=ratio, direction=direction)
     dataset = Dataset4D.from_array(np.broadcast_to(pattern, (2, 2, 64, 64)).copy())
     found = survey(dataset)
     assert found.disc_ellipse[0] == pytest.approx(ratio, abs=0.008)
     assert found.disc_ellipse[1] == pytest.approx(direction, abs=0.1)
+    dataset = dataset.recalibrated(optical_axis=(31.0, 33.0), disc_radius=10.0)
+    round_one, record = corrected(dataset, config(find_ellipse=True), **found.corrections())
+    assert record["ellipse"]["ratio"] == pytest.approx(ratio, abs=0.008)
+
+    def two_fold(data):
+        """Second harmonic beside the zeroth on the rings at the edge."""
+        polar = measure(data).polar[0, 0, 8:12]
+        return np.abs(np.fft.fft(polar, axis=-1)[:, 2]).sum() / polar.sum()
+
+    assert two_fold(round_one) < 0.25 * two_fold(dataset)
+    given, _ = corrected(dataset, config(ellipse=[ratio, math.degrees(direction)]), **found.corrections())
+    assert two_fold(given) < 0.15 * two_fold(dataset)
 
 
 def test_hot_and_dead_pixels_are_left_out_unless_switched_off():
@@ -165,3 +177,78 @@ def test_normalised_patterns_sum_to_one_without_their_bad_pixels(dataset):
     found, record = corrected(masked, config(normalise=True), **survey(masked).corrections())
     np.testing.assert_allclose((found.data.compute() * ~bad).sum(axis=(2, 3)), 1, rtol=1e-6)
     assert record["normalise"] is True
+
+
+def scan_of_discs(shift_y=(0.0, 0.0), shift_x=(0.0, 0.0), shape=(7, 9), **options):
+    """Discs that move linearly with the scan, about (31, 33) at its centre."""
+    patterns = np.empty((*shape, 64, 64))
+    for y, x in np.ndindex(*shape):
+        down, right = y / (shape[0] - 1) - 0.5, x / (shape[1] - 1) - 0.5
+        centre = (31.0 + down * shift_y[0] + right * shift_x[0], 33.0 + down * shift_y[1] + right * shift_x[1])
+        patterns[y, x] = disc(centre=centre, floor=0.0, **options)
+    return Dataset4D.from_array(patterns, calibration=Calibration(optical_axis=(31.0, 33.0), disc_radius=10.0))
+
+
+@pytest.mark.parametrize(("along_y", "along_x"), [((0.6, -0.4), (0.2, 0.5)), ((3.2, 0.0), (-1.0, 2.4))])
+def test_the_beams_shift_is_found_and_removed(along_y, along_x):
+    dataset = scan_of_discs(along_y, along_x)
+    found = survey(dataset)
+    steady, record = corrected(dataset, config(descan=True), **found.corrections())
+    np.testing.assert_allclose(record["descan_px"]["along_y"], along_y, atol=0.02)
+    np.testing.assert_allclose(record["descan_px"]["along_x"], along_x, atol=0.02)
+    before, after, still = measure(dataset), measure(steady), measure(scan_of_discs())
+    assert np.abs(before.com).max() > 0.3 * max(map(abs, along_y))
+    # to a sixteenth of a pixel
+    assert np.abs(after.com).max() < 0.15 * np.abs(before.com).max()
+
+    def lopsided(found):
+        """First harmonic beside the zeroth: none for a disc on the axis."""
+        polar = np.asarray(found.polar)
+        return np.abs(np.fft.fft(polar, axis=-1)[..., 1]).sum() / polar.sum()
+
+    assert lopsided(after) < 0.2 * lopsided(before)
+    assert after.grid.outer < before.grid.outer
+    np.testing.assert_allclose(after.maps["bright_field"], still.maps["bright_field"], rtol=0.02)
+
+
+def test_bad_pixels_count_nowhere():
+    bad = np.zeros((64, 64), bool)
+    bad[5, 5] = bad[31, 36] = bad[22, 33] = True
+    clean = scan_of_discs()
+    wild = clean.data.compute()
+    wild[..., bad] = np.random.default_rng(0).choice([-1e9, np.nan, np.inf, 1e12], size=(7, 9, 3))
+    one = measure(prepared(Dataset4D.from_array(wild, calibration=clean.calibration), config(), bad_pixels=bad)[0])
+    other = measure(prepared(clean, config(), bad_pixels=bad)[0])
+    for name, values in other.maps.items():
+        np.testing.assert_array_equal(one.maps[name], values)
+    np.testing.assert_array_equal(one.polar, other.polar)
+    np.testing.assert_array_equal(one.bad_pixels, bad)
+    whole = measure(clean)
+    left_out = clean.data.compute()[..., bad].sum(axis=-1)
+    np.testing.assert_allclose(one.maps["total"], whole.maps["total"] - left_out, rtol=1e-12)
+    np.testing.assert_allclose(one.polar[..., 2:8, :], whole.polar[..., 2:8, :], rtol=1e-3)
+
+
+def test_missing_patterns_keep_their_place():
+    dataset = scan_of_discs(shape=(4, 5))
+    patterns = dataset.data.compute()
+    missing = np.zeros((4, 5), bool)
+    missing[3, 2:] = True
+    patterns[missing] = 0
+    holed = Dataset4D(Dataset4D.from_array(patterns).data, calibration=dataset.calibration, missing=missing)
+    found, whole = measure(holed), measure(dataset)
+    for name, values in whole.maps.items():
+        assert (np.isnan(found.maps[name]) == missing).all()
+        np.testing.assert_array_equal(found.maps[name][~missing], values[~missing])
+    np.testing.assert_allclose(found.mean_pattern, whole.mean_pattern, rtol=1e-12)
+    with pytest.raises(DataError, match=r"scan position \(3, 2\) .*is empty"):
+        measure(Dataset4D.from_array(patterns, calibration=dataset.calibration))
+
+
+def test_negative_counts_after_a_dark_are_measured():
+    dataset = scan_of_discs(shape=(2, 2))
+    dark = np.full((64, 64), 1.0)
+    found = measure(prepared(dataset, config(), dark=dark)[0])
+    np.testing.assert_allclose(found.maps["total"], dataset.data.compute().sum(axis=(2, 3)) - dark.sum(), rtol=1e-6)
+    with pytest.raises(DataError, match="subtract a smaller dark"):
+        measure(prepared(dataset, config(), dark=100 * dark)[0])

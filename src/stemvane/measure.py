@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from scipy import ndimage
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from stemvane.blocks import Block, in_order, n_threads, partition
@@ -18,11 +19,12 @@ from stemvane.calibration import Calibration
 from stemvane.config import MeasureConfig
 from stemvane.dataset import Dataset4D
 from stemvane.errors import CalibrationError, DataError
-from stemvane.kernels.frames import FramePlan, FrameSums, measure_frames
+from stemvane.kernels.frames import FramePlan, FrameSums
 from stemvane.kernels.lanes import LanePlan
+from stemvane.kernels.passes import BeamShift, PassPlan
 from stemvane.kernels.sums import ImagePlan
 from stemvane.measurements import Measurements
-from stemvane.polar import PolarGrid
+from stemvane.polar import PolarGrid, plane_of_pixels
 from stemvane.virtual_detectors import VirtualDetector
 
 __all__ = ["measure", "standard_detectors"]
@@ -52,17 +54,15 @@ def standard_detectors(
         If axis or radius are unknown.
     """
     axis, radius = _axis_and_radius(calibration)
-    aspect = calibration.pixel_aspect
-    corner = np.hypot(
-        aspect * max(axis[0] + 0.5, detector_shape[0] - 0.5 - axis[0]),
-        max(axis[1] + 0.5, detector_shape[1] - 0.5 - axis[1]),
-    )
-    detectors = [VirtualDetector.disc("bright_field", detector_shape, axis, radius, aspect)]
+    shape = calibration.pixel_aspect, calibration.ellipse
+    far_y, far_x = (max(a + 0.5, n - 0.5 - a) for a, n in zip(axis, detector_shape, strict=True))
+    corner = np.linalg.norm(plane_of_pixels(*shape) @ [[far_x, far_x], [far_y, -far_y]], axis=0).max()
+    detectors = [VirtualDetector.disc("bright_field", detector_shape, axis, radius, *shape)]
     inner = config.adf_inner * radius
     outer = corner if config.adf_outer is None else config.adf_outer * radius
     if inner < outer:
         detectors.append(
-            VirtualDetector.annulus("annular_dark_field", detector_shape, axis, inner, float(outer), aspect)
+            VirtualDetector.annulus("annular_dark_field", detector_shape, axis, inner, float(outer), *shape)
         )
     return tuple(detectors)
 
@@ -115,15 +115,17 @@ def measure(
     CalibrationError
         If axis or disc radius are unknown.
     DataError
-        If a pattern holds NaN or negative values, or nothing at all.
+        If a pattern holds NaN, negative values where the data set is not ``signed``, or nothing at all.
 
     Notes
     -----
     The COM is the mean position minus the optical axis: it points to where the intensity went, for graphene in focus at
-    the atoms.
+    the atoms. Bad pixels of the data set count nowhere; a polar sample that has only bad ones lies on the line between
+    its neighbours along the ring. Where the beam shifts with the scan, every pattern is measured about its own axis, to
+    a sixteenth of a pixel. Positions without a pattern are NaN in the maps and 0 in the polar patterns.
     """
     config = config or MeasureConfig()
-    axis, radius = _axis_and_radius(dataset.calibration)
+    _axis_and_radius(dataset.calibration)
     if detectors is None:
         detectors = standard_detectors(dataset.calibration, dataset.detector_shape, config)
     for detector in detectors:
@@ -132,21 +134,9 @@ def measure(
                 f"virtual detector '{detector.name}' has shape {detector.weights.shape}, "
                 f"the patterns {dataset.detector_shape}; make it for this detector"
             )
-    grid = PolarGrid.chosen(
-        axis,
-        radius,
-        dataset.detector_shape,
-        aspect=dataset.calibration.pixel_aspect,
-        outer=config.outer,
-        n_radial=config.n_radial,
-        n_azimuthal=config.n_azimuthal,
-    )
-    plan = FramePlan(
-        axis=axis,
-        images=ImagePlan.of([detector.weights for detector in detectors], dataset.detector_shape),
-        lanes=_lanes(grid, dataset.detector_shape) if polar else None,
-        with_pattern=mean_pattern,
-    )
+    shift = None if dataset.beam_shift is None else BeamShift(*dataset.beam_shift, dataset.scan_shape)
+    grid = _grid(dataset, config, 0.0 if shift is None else shift.largest + 1)
+    plan = _plan(dataset, detectors, grid, shift, polar=polar, mean_pattern=mean_pattern)
     sources = [("", dataset.data)]
     if dataset.expectation is not None:
         sources.append(("expectation", dataset.expectation))
@@ -163,10 +153,58 @@ def measure(
     return found[0] if len(found) == 1 else Measurements(**{**found[0].__dict__, "expectation": found[1]})
 
 
-@lru_cache(maxsize=4)
-def _lanes(grid: PolarGrid, detector_shape: tuple[int, int]) -> LanePlan:
+def _grid(dataset: Dataset4D, config: MeasureConfig, margin: float) -> PolarGrid:
+    known = dataset.calibration
+    axis, radius = _axis_and_radius(known)
+    return PolarGrid.chosen(
+        axis,
+        radius,
+        dataset.detector_shape,
+        aspect=known.pixel_aspect,
+        ellipse=known.ellipse,
+        outer=config.outer,
+        n_radial=config.n_radial,
+        n_azimuthal=config.n_azimuthal,
+        margin=margin,
+    )
+
+
+def _plan(
+    dataset: Dataset4D,
+    detectors: Sequence[VirtualDetector],
+    grid: PolarGrid,
+    shift: BeamShift | None,
+    *,
+    polar: bool,
+    mean_pattern: bool,
+) -> PassPlan:
+    """One set of weights for each place of the axis between pixels."""
+    shape, bad = dataset.detector_shape, dataset.bad_pixels
+    mask = None if bad is None or not bad.any() else np.packbits(bad).tobytes()
+    plans = {}
+    for remainder in [(0, 0)] if shift is None else shift.remainders():
+        move = BeamShift.pixels(remainder)
+        here = replace(grid, axis=(grid.axis[0] + move[0], grid.axis[1] + move[1]))
+        # weights made for the axis at rest are moved along; they are smooth but for edges, which they keep
+        images = [
+            ndimage.shift(d.weights, move, order=1, mode="nearest") if any(move) else d.weights for d in detectors
+        ]
+        plans[remainder] = FramePlan(
+            axis=here.axis,
+            images=ImagePlan.of(images, shape),
+            lanes=_lanes(here, shape, mask) if polar else None,
+            with_pattern=mean_pattern,
+        )
+    return PassPlan(plans, valid=None if mask is None or bad is None else ~bad, shift=shift)
+
+
+@lru_cache(maxsize=100)
+def _lanes(grid: PolarGrid, detector_shape: tuple[int, int], mask: bytes | None) -> LanePlan:
     # as much work as measuring a thousand patterns, and the same for all data sets of a series
-    return LanePlan.of(grid.weights(detector_shape), detector_shape)
+    if mask is None:
+        return LanePlan.of(grid.weights(detector_shape), detector_shape)
+    bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=detector_shape[0] * detector_shape[1])
+    return LanePlan.of(grid.weights(detector_shape, bits.reshape(detector_shape) == 0), detector_shape)
 
 
 def _one_pass(
@@ -174,13 +212,13 @@ def _one_pass(
     data: da.Array,
     detectors: Sequence[VirtualDetector],
     grid: PolarGrid,
-    plan: FramePlan,
+    plan: PassPlan,
     store: zarr.Group | None,
     report: Callable[[int], None],
     client: Any,
 ) -> Measurements:
     blocks = partition(data)
-    polar = _polar_array(dataset.scan_shape, grid, blocks, store) if plan.lanes is not None else None
+    polar = _polar_array(dataset.scan_shape, grid, blocks, store) if plan.has_polar else None
     # threads write where the result will stay; a cluster sends it, and Zarr compresses it here
     target = polar if client is None and isinstance(polar, np.ndarray) else None
     sums = np.empty((*dataset.scan_shape, 3 + len(detectors)))
@@ -188,7 +226,7 @@ def _one_pass(
     done = 0
     threads = n_threads(max(block.height * block.width for block in blocks) * data[0, 0].nbytes)
     for block, found in in_order(_measure_block, blocks, (plan, target), threads=threads, client=client):
-        _require_patterns(found.sums[:, 0], found.n_negative, block, dataset.name)
+        _require_patterns(found, block, dataset)
         sums[block.part] = found.sums.reshape(block.height, block.width, -1)
         if polar is not None and found.polar is not None:
             polar[block.part] = found.polar.reshape(block.height, block.width, *polar.shape[2:])
@@ -199,19 +237,20 @@ def _one_pass(
     return _as_measurements(dataset, detectors, grid, sums, polar, pattern)
 
 
-def _measure_block(block: Block, shared: tuple[FramePlan, NDArray[np.float32] | None]) -> FrameSums:
+def _measure_block(block: Block, shared: tuple[PassPlan, NDArray[np.float32] | None]) -> FrameSums:
     plan, target = shared
     patterns = block.read()
     frames = patterns.reshape(-1, *patterns.shape[2:])
+    place = (block.top, block.left, block.width)
     if target is None:
-        return measure_frames(frames, plan)
-    place = target[block.part]
-    if place.flags.c_contiguous:
-        found = measure_frames(frames, plan, place.reshape(len(frames), -1))
+        return plan.measure(frames, *place)
+    part = target[block.part]
+    if part.flags.c_contiguous:
+        found = plan.measure(frames, *place, polar=part.reshape(len(frames), -1))
     else:
-        found = measure_frames(frames, plan)
+        found = plan.measure(frames, *place)
         assert found.polar is not None
-        place[:] = found.polar.reshape(place.shape)
+        part[:] = found.polar.reshape(part.shape)
     return replace(found, polar=None)
 
 
@@ -241,13 +280,20 @@ def _as_measurements(
     polar: Any,
     pattern: NDArray[Any] | None,
 ) -> Measurements:
-    calibration = dataset.calibration
+    calibration, missing = dataset.calibration, dataset.missing
+    if missing is not None:
+        sums[missing] = np.nan
+    n_recorded = dataset.n_patterns - (0 if missing is None else int(missing.sum()))
     step_y, step_x = calibration.pixel_size or (1.0, 1.0)
     unit = "px" if calibration.pixel_size is None else "mrad"
     maps = {"total": sums[..., 0]}
     units = {"total": "electrons" if dataset.metadata.get("electrons_per_pattern") else "counts"}
     for name, index, step in (("com_y", 1, step_y), ("com_x", 2, step_x)):
         maps[name], units[name] = sums[..., index] / sums[..., 0] * step, unit
+    if calibration.ellipse is not None:
+        undo = plane_of_pixels(1.0, calibration.ellipse)
+        maps["com_x"], up = np.tensordot(undo, np.stack([maps["com_x"], -maps["com_y"]]), axes=1)
+        maps["com_y"] = -up
     for index, detector in enumerate(detectors, start=3):
         maps[detector.name], units[detector.name] = sums[..., index] / sums[..., 0], "fraction"
     unknown = np.full(dataset.detector_shape, np.nan)
@@ -256,12 +302,13 @@ def _as_measurements(
         units=units,
         polar=polar,
         grid=grid,
-        mean_pattern=unknown if pattern is None else pattern / dataset.n_patterns,
+        mean_pattern=unknown if pattern is None else pattern / n_recorded,
         calibration=calibration,
         name=dataset.name,
         atoms=dataset.atoms,
         image=dataset.image,
         metadata=dict(dataset.metadata),
+        bad_pixels=dataset.bad_pixels,
     )
 
 
@@ -273,14 +320,21 @@ def _axis_and_radius(calibration: Calibration) -> tuple[tuple[float, float], flo
     return calibration.optical_axis, calibration.disc_radius
 
 
-def _require_patterns(totals: NDArray[np.float64], n_negative: NDArray[np.int64], block: Block, name: str) -> None:
+def _require_patterns(found: FrameSums, block: Block, dataset: Dataset4D) -> None:
+    totals = found.sums[:, 0]
+    expected = np.ones(len(totals), bool) if dataset.missing is None else ~dataset.missing[block.part].ravel()
     for bad, trouble, cure in (
         (~np.isfinite(totals), "holds NaN or infinity", "replace these values or crop the scan"),
-        (n_negative > 0, "holds negative intensities", "subtract a smaller background or clip at zero on purpose"),
+        (
+            (found.n_negative > 0) & (not dataset.signed),
+            "holds negative intensities",
+            "subtract a smaller background or clip at zero on purpose",
+        ),
         (totals == 0, "is empty (all zero)", "crop the scan to the recorded positions"),
+        (totals < 0, "sums to less than nothing", "subtract a smaller dark pattern"),
     ):
-        if bad.any():
-            first = int(np.flatnonzero(bad)[0])
-            y, x = block.top + first // block.width, block.left + first % block.width
-            more = f" (and {int(bad.sum()) - 1} more near it)" if bad.sum() > 1 else ""
-            raise DataError(f"{name}: the pattern at scan position ({y}, {x}){more} {trouble}; {cure}")
+        at = np.flatnonzero(bad & expected)
+        if len(at):
+            y, x = block.top + int(at[0]) // block.width, block.left + int(at[0]) % block.width
+            more = f" (and {len(at) - 1} more near it)" if len(at) > 1 else ""
+            raise DataError(f"{dataset.name}: the pattern at scan position ({y}, {x}){more} {trouble}; {cure}")

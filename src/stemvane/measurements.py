@@ -44,6 +44,8 @@ class Measurements:
         A simultaneously recorded image.
     metadata : mapping
         Plain numbers and words about the origin.
+    bad_pixels : ndarray of bool, shape (k_y, k_x), optional
+        True where a detector pixel was left out.
     expectation : Measurements, optional
         The same of the noiseless patterns, where the source knows them.
     """
@@ -58,6 +60,7 @@ class Measurements:
     atoms: ScanAtoms | None = None
     image: NDArray[np.floating[Any]] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    bad_pixels: NDArray[np.bool_] | None = None
     expectation: Measurements | None = None
 
     @property
@@ -171,6 +174,8 @@ class Measurements:
         group.create_array("mean_pattern", data=np.asarray(self.mean_pattern, np.float64), overwrite=True)
         if self.image is not None:
             group.create_array("image", data=np.asarray(self.image, np.float32), overwrite=True)
+        if self.bad_pixels is not None:
+            group.create_array("bad_pixels", data=np.asarray(self.bad_pixels, bool), overwrite=True)
         if self.atoms is not None:
             write_atoms(group, self.atoms)
         if self.polar is not None and "polar" not in group:
@@ -202,6 +207,7 @@ class Measurements:
             atoms=read_atoms(group),
             image=np.asarray(group["image"][:]) if "image" in group else None,  # type: ignore[index]
             metadata=attrs["metadata"],
+            bad_pixels=np.asarray(group["bad_pixels"][:]) if "bad_pixels" in group else None,  # type: ignore[index]
             expectation=cls.read(group["expectation"]) if "expectation" in group else None,  # type: ignore[arg-type]
         )
 

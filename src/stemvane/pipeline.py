@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -272,6 +272,7 @@ class _Encoder:
     def __call__(self, patterns: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         calibration = self.measurements.calibration
         dataset = Dataset4D.from_array(patterns[None], calibration=calibration, name="turned patterns")
+        dataset = replace(dataset, bad_pixels=self.measurements.bad_pixels, signed=True)
         found = measure(dataset, (), config=self.config.measure)
         # a few patterns do not have the scan's mean total, to which `embed` would scale them
         found.maps["total"][...] = self.model.basis.mean_total

@@ -96,6 +96,7 @@ class PolarGrid:
         outer: float | None = None,
         n_radial: int | None = None,
         n_azimuthal: int | None = None,
+        margin: float = 0.0,
     ) -> PolarGrid:
         """Choose rings and sectors that keep what the pixels hold.
 
@@ -118,6 +119,8 @@ class PolarGrid:
             Outer radius in disc radii; the largest circle on the detector where it is left out.
         n_radial, n_azimuthal : int, optional
             Override the choice.
+        margin : float
+            Pixels along the detector's edges to keep away from.
 
         Returns
         -------
@@ -138,12 +141,15 @@ class PolarGrid:
             (axis[1] + 0.5) / right,
             (columns - 0.5 - axis[1]) / right,
         )
+        inscribed -= margin / min(right, up) if margin else 0.0
         if not inscribed > 1:
             raise CalibrationError(
                 f"the optical axis {axis} lies outside the detector of {rows} x {columns} pixels; "
                 "give the axis, or a vacuum pattern to find it from"
             )
         reach = inscribed if outer is None else outer * disc_radius
+        if margin:
+            reach = min(reach, inscribed)
         rings = n_radial or max(4, round(reach / max(1.0, disc_radius / 24)))
         sectors = n_azimuthal or int(np.clip(2 ** np.ceil(np.log2(np.pi * disc_radius)), 32, 128))
         return cls(axis=axis, outer=float(reach), n_radial=rings, n_azimuthal=sectors, aspect=aspect, ellipse=ellipse)

@@ -286,9 +286,14 @@ def _beam_shift(
     """Fit a plane to the bright field's COM against the scan position, dropping outliers."""
     rows, columns = np.indices(bad.shape, dtype=float)
     up, right = (rows - disc.centre[0]) * dataset.calibration.pixel_aspect, columns - disc.centre[1]
-    near = (np.hypot(up, right) < 1.25 * disc.radius + 1) & ~bad
+    radius = np.hypot(up, right)
+    near = (radius < 1.25 * disc.radius + 1) & ~bad
     weights = np.stack([near, near * (rows - disc.centre[0]), near * (columns - disc.centre[1])])
     sums = np.array([np.tensordot(weights, frame, axes=2) for frame in frames]).reshape(-1, 3)
+    # what lies beyond the disc does not move with it, and would pull its COM to the middle
+    beyond = (radius > 1.1 * disc.radius + 1) & (radius < 1.5 * disc.radius + 2) & ~bad
+    if len(frames) and beyond.any():
+        sums -= np.median(frames.mean(axis=0)[beyond]) * weights.sum(axis=(1, 2))
     lit = sums[:, 0] > 0
     com = sums[lit, 1:] / sums[lit, :1]
     last = np.array(dataset.scan_shape) - 1

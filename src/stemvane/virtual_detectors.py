@@ -55,6 +55,7 @@ class VirtualDetector:
         inner: float,
         outer: float,
         aspect: float = 1.0,
+        ellipse: tuple[float, float] | None = None,
     ) -> VirtualDetector:
         """Pixels between two radii, weighted by the part of their area that lies between them.
 
@@ -70,6 +71,8 @@ class VirtualDetector:
             Radii in pixel widths.
         aspect : float
             Height of a pixel divided by its width.
+        ellipse : tuple of float, optional
+            Elliptical distortion to undo, as in `PolarGrid`.
 
         Returns
         -------
@@ -82,9 +85,9 @@ class VirtualDetector:
         """
         if not 0 <= inner < outer:
             raise CalibrationError(f"'{name}' from {inner} to {outer} pixels encloses nothing; give inner < outer")
-        covered = _disc(detector_shape, axis, outer, aspect)
+        covered = _disc(detector_shape, axis, outer, aspect, ellipse)
         if inner > 0:
-            covered -= _disc(detector_shape, axis, inner, aspect)
+            covered -= _disc(detector_shape, axis, inner, aspect, ellipse)
         return cls(name, covered)
 
     @classmethod
@@ -95,9 +98,10 @@ class VirtualDetector:
         axis: tuple[float, float],
         radius: float,
         aspect: float = 1.0,
+        ellipse: tuple[float, float] | None = None,
     ) -> VirtualDetector:
         """Pixels within a radius (pixel widths) of the axis, weighted by the part of their area inside it."""
-        return cls.annulus(name, detector_shape, axis, 0.0, radius, aspect)
+        return cls.annulus(name, detector_shape, axis, 0.0, radius, aspect, ellipse)
 
     @classmethod
     def from_mask(cls, name: str, mask: ArrayLike) -> VirtualDetector:
@@ -105,8 +109,15 @@ class VirtualDetector:
         return cls(name, np.asarray(mask, dtype=np.float64))
 
 
-def _disc(shape: tuple[int, int], axis: tuple[float, float], radius: float, aspect: float) -> NDArray[np.float64]:
-    weights = PolarGrid(axis=axis, outer=radius, n_radial=1, n_azimuthal=4, aspect=aspect).weights(shape)
+def _disc(
+    shape: tuple[int, int],
+    axis: tuple[float, float],
+    radius: float,
+    aspect: float,
+    ellipse: tuple[float, float] | None,
+) -> NDArray[np.float64]:
+    grid = PolarGrid(axis=axis, outer=radius, n_radial=1, n_azimuthal=4, aspect=aspect, ellipse=ellipse)
+    weights = grid.weights(shape)
     share: NDArray[Any] = weights.weight * weights.area.ravel()[weights.sample]
     pixel = np.repeat(np.arange(shape[0] * shape[1]), np.diff(weights.indptr))
     covered = np.asarray(np.bincount(pixel, share, shape[0] * shape[1]), dtype=np.float64).reshape(shape)
