@@ -38,7 +38,7 @@ def open_hspy(path: Path) -> Dataset4D:
         experiments = file.get("Experiments", {})
         names = [n for n in experiments if isinstance(experiments[n], h5py.Group) and "data" in experiments[n]]
         arrays = {
-            n: OnDisk(str(path.absolute()), f"/Experiments/{n}/data", True, d.shape, d.dtype)
+            n: OnDisk(str(path.absolute()), f"/Experiments/{n}/data", "hdf5", d.shape, d.dtype)
             for n, d in _data(file, names)
         }
         own_chunks = {n: d.chunks for n, d in _data(file, names)}

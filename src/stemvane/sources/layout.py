@@ -77,6 +77,7 @@ def open_zarr(path: Path) -> Dataset4D:
         image=np.asarray(group["image"][:]) if "image" in group else None,  # type: ignore[index]
         metadata=dict(attrs["metadata"]),
         path=path,
+        missing=np.asarray(group["missing"][:], bool) if "missing" in group else None,  # type: ignore[index]
     )
 
 
@@ -90,7 +91,7 @@ def _zarr_patterns(group: zarr.Group, path: Path, key: str) -> da.Array:
             f"{path}: {array.nchunks - array.nchunks_initialized} of {array.nchunks} chunks of '{key}' are missing; "
             "the folder is incomplete, copy it again"
         )
-    return OnDisk(str(path.absolute()), key, False, array.shape, np.dtype(array.dtype)).lazy(array.chunks)
+    return OnDisk(str(path.absolute()), key, "zarr", array.shape, np.dtype(array.dtype)).lazy(array.chunks)
 
 
 def write_zarr(dataset: Dataset4D, folder: Path, progress: Callable[[int, int], None] | None) -> None:
@@ -115,6 +116,8 @@ def write_zarr(dataset: Dataset4D, folder: Path, progress: Callable[[int, int], 
     if dataset.image is not None:
         image = group.create_array("image", data=np.asarray(dataset.image), dimension_names=["scan_y", "scan_x"])
         image.attrs["unit"] = "arbitrary"
+    if dataset.missing is not None:
+        group.create_array("missing", data=dataset.missing, dimension_names=["scan_y", "scan_x"])
     if dataset.atoms is not None:
         write_atoms(group, dataset.atoms)
     # last, because these are what makes the folder a data set
