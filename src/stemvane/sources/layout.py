@@ -19,7 +19,8 @@ from stemvane.calibration import Calibration
 from stemvane.dataset import Dataset4D, pattern_chunks
 from stemvane.errors import CalibrationError, FileFormatError
 from stemvane.measurements import read_atoms, write_atoms
-from stemvane.sources.on_disk import READABLE, OnDisk
+from stemvane.sources.on_disk import OnDisk
+from stemvane.sources.request import Request
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "open_zarr", "write_zarr"]
 
@@ -43,21 +44,16 @@ _UNITS = {
 }
 
 
-def open_zarr(path: Path) -> Dataset4D:
+def open_zarr(request: Request) -> Dataset4D:
     """Open a folder that `write_zarr` wrote; patterns stay on disk.
 
     Raises
     ------
     FileFormatError
-        If it is another Zarr folder, of a newer layout, or incomplete.
+        If it is of a newer layout, or incomplete.
     """
-    if not (path / "zarr.json").is_file():
-        old = any((path / name).exists() for name in (".zgroup", ".zarray", ".zattrs"))
-        what = "a Zarr folder of version 2" if old else "a folder, but not one that stemvane wrote"
-        raise FileFormatError(f"{path}: {what}; {READABLE}")
-    attrs = json.loads((path / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
-    if attrs.get("format") != FORMAT:
-        raise FileFormatError(f"{path}: a Zarr folder, but no complete data set of stemvane's; {READABLE}")
+    path = request.path
+    attrs = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
     if attrs.get("format_version") != FORMAT_VERSION:
         raise FileFormatError(
             f"{path}: written in version {attrs.get('format_version')} of the layout, this stemvane reads "
