@@ -89,7 +89,8 @@ def mib_header(number, shape, kind, depth, n_chips=1, layout="   1x1", when=None
     size = 384 if n_chips == 1 else 768
     when = when or datetime(2021, 5, 7, 16, 51, 10)
     first = f"MQ1,{number:06d},{size:05d},{n_chips:02d},{shape[1]:04d},{shape[0]:04d},{kind},{layout},01,2021-05-07,0.1"
-    line = f"{first},0,0,0,4.0E+1,5.11E+2,3RX,068,511,MQ1A,{when.isoformat(timespec='microseconds')}000Z,100000000ns,{depth},"
+    stamp = when.isoformat(timespec="microseconds")
+    line = f"{first},0,0,0,4.0E+1,5.11E+2,3RX,068,511,MQ1A,{stamp}000Z,100000000ns,{depth},"
     return line.encode().ljust(size)
 
 
@@ -151,10 +152,8 @@ def mib_raw(folder, depth=12, quad=False):
         double = 2 if depth == 24 else 1
         shape = (256, 256 * double * (4 if quad else 1))
         head = mib_header(i + 1, shape, "R64", depth, 4 if quad else 1, "   2x2" if quad else "   1x1")
-        if depth == 24:
-            body = bit_by_bit(sent >> 12, 12) + bit_by_bit(sent & 0xFFF, 12)
-        else:
-            body = bit_by_bit(sent, depth)
+        halves = [(sent >> 12, 12), (sent & 0xFFF, 12)] if depth == 24 else [(sent, depth)]
+        body = b"".join(bit_by_bit(*half) for half in halves)
         blocks.append(head + body)
     path.write_bytes(b"".join(blocks))
     return Written(path, patterns, {"scan_shape": (1, 2)})

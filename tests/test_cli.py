@@ -83,13 +83,13 @@ def shelf(tmp_path_factory):
         file.attrs["file_format"] = "HyperSpy"
         file["Experiments/a/data"] = np.ones((4, 8, 8))
     with h5py.File(folder / "other.h5", "w") as file:
-        file["data"] = patterns
+        file["data"] = patterns[0, 0]
     (folder / "words.hspy").write_text("no patterns at all")
     (folder / "nothing.zarr").touch()
     save_dataset(good, folder / "damaged.zarr")
     chunk = next(file for file in (folder / "damaged.zarr" / "data" / "c").rglob("*") if file.is_file())
     chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
-    zarr.open_group(folder / "foreign.zarr", mode="w").create_array("data", data=patterns)
+    zarr.open_group(folder / "foreign.zarr", mode="w").create_array("data", data=patterns[0, 0])
     (folder / "quick.toml").write_text(QUICK.to_toml())
     (folder / "unknown.toml").write_text("[training]\nn_epoch = 3\n")
     (folder / "section.toml").write_text("[trainign]\nn_epochs = 3\n")
@@ -142,11 +142,11 @@ def test_usage_errors(call, tmp_path, arguments):
         ("dark.zarr", "are empty"),
         ("flat.zarr", "no bright-field disc"),
         ("one.zarr", "pattern"),
-        ("other.h5", "HyperSpy"),
+        ("other.h5", "four axes"),
         ("words.hspy", "not a format"),
         ("nothing.zarr", "empty"),
         ("damaged.zarr", "damaged"),
-        ("foreign.zarr", "zarr"),
+        ("foreign.zarr", "four axes"),
         (".", "folder"),
     ],
 )
@@ -234,6 +234,7 @@ def test_info_and_run_take_the_same_calibration():
     for name, command in typer.main.get_command(cli.app).commands.items():
         options[name] = {o for p in command.params for o in p.opts}
     ours = {"--energy", "--semiangle", "--scan-step", "--pixel", "--axis", "--disc-radius", "--scan-rotation"}
+    ours |= {"--scan", "--dataset", "--shape", "--dtype", "--image", "--vacuum"}
     assert options["run"] & options["info"] - {"file"} == ours
 
 

@@ -1,7 +1,5 @@
 """Every format: values, order and calibration as written, lazy, and fit to be sent to a worker."""
 
-import pickle
-
 import numpy as np
 import pytest
 import reader_files as made

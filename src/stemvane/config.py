@@ -45,10 +45,8 @@ class SourceConfig(_Section):
     dataset: str | None = Field(None, description="which array of a file that holds several")
     shape: tuple[int, ...] | None = Field(None, description="shape of raw binary, the fastest axis last")
     dtype: str | None = Field(None, description="number type of raw binary, such as '<u2'")
-    image: str | None = Field(None, description="file of a dark-field image with the scan's shape")
-    vacuum: str | None = Field(
-        None, description="file of the probe in vacuum: its disc gives optical axis and disc radius"
-    )
+    image: str = Field("", description="file of a dark-field image with the scan's shape, recorded separately")
+    vacuum: str = Field("", description="file of the probe in vacuum: its disc gives optical axis and disc radius")
     scan_step: tuple[float, float] | None = Field(None, description="Å (y, x); overrides the file")
     pixel_size: tuple[float, float] | None = Field(None, description="mrad (y, x); overrides the file")
     convergence_semiangle: float | None = Field(None, gt=0, description="mrad; overrides the file")

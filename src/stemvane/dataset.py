@@ -255,7 +255,8 @@ class Dataset4D:
         Dataset4D
         """
         known = self.calibration.updated(**changes)
-        if "energy" in changes and changes.get("pixel_size") in (None, self.calibration.pixel_size):
+        renewed = changes.get("energy") not in (None, self.calibration.energy)
+        if renewed and changes.get("pixel_size") in (None, self.calibration.pixel_size):
             known = known.updated(pixel_size=self._pixel_size(known) or known.pixel_size)
         changed = {name for name, value in vars(known).items() if value != getattr(self.calibration, name)}
         return replace(self, calibration=known, origins={**self.origins, **dict.fromkeys(changed, origin)})

@@ -61,10 +61,11 @@ def open_raw(request: Request) -> Dataset4D:
     except TypeError:
         raise DataError(f"{path}: '{request.dtype}' is no number type; write --dtype uint16, <u2 or >f4") from None
     size = path.stat().st_size
-    if math.prod(request.shape) * dtype.itemsize != size:
+    wanted = math.prod(request.shape) * dtype.itemsize
+    if wanted != size:
         raise DataError(
-            f"{path}: {'x'.join(map(str, request.shape))} values of {dtype} are {math.prod(request.shape) * dtype.itemsize} "
-            f"bytes, the file has {size}; give the shape and the type that fit"
+            f"{path}: {'x'.join(map(str, request.shape))} values of {dtype} are {wanted} bytes, the file has {size}; "
+            "give the shape and the type that fit"
         )
     return _plain(request, request.shape, dtype, 0, False)
 
@@ -97,7 +98,9 @@ def open_npz(request: Request) -> Dataset4D:
             values = np.frombuffer(stream.read(), dtype, math.prod(shape), start)
     array = values.reshape(shape, order="F" if fortran else "C")
     if array.ndim not in (3, 4):
-        raise DataError(f"{path}: '{name}' has {array.ndim} axes {shape}; choose an array of four axes with --dataset NAME")
+        raise DataError(
+            f"{path}: '{name}' has {array.ndim} axes {shape}; choose an array of four axes with --dataset NAME"
+        )
     frames = _InMemory(array.reshape(-1, *array.shape[-2:]))
     recorded = (shape[0], shape[1]) if array.ndim == 4 else None
     data, missing = fold(frames, path, request.scan_shape, recorded)
@@ -131,7 +134,9 @@ def _chosen(shapes: dict[str, tuple[int, ...]], request: Request) -> str:
     listed = ", ".join(f"{name} {shape}" for name, shape in list(shapes.items())[:8]) or "nothing"
     if request.dataset is not None:
         if request.dataset not in shapes:
-            raise DataError(f"{request.path}: has no array '{request.dataset}', but {listed}; choose one with --dataset")
+            raise DataError(
+                f"{request.path}: has no array '{request.dataset}', but {listed}; choose one with --dataset"
+            )
         return request.dataset
     if len(names) != 1:
         raise DataError(f"{request.path}: holds {listed}; choose an array of four axes with --dataset NAME")
@@ -158,15 +163,13 @@ def _start_of(member: zipfile.ZipInfo, path: Path) -> int:
     return int(member.header_offset) + _LOCAL_HEADER + int(name) + int(extra)
 
 
-def _plain(
-    request: Request, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, fortran: bool
-) -> Dataset4D:
+def _plain(request: Request, shape: tuple[int, ...], dtype: np.dtype[Any], offset: int, fortran: bool) -> Dataset4D:
     path = request.path
     require_real(dtype, str(path))
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise DataError(
-            f"{path}: holds an array of {len(shape)} axes {shape}; stemvane needs four, (scan_y, scan_x, k_y, k_x), or a "
-            "stack of frames with --scan YxX"
+            f"{path}: holds an array of {len(shape)} axes {shape}; stemvane needs four, (scan_y, scan_x, k_y, k_x), "
+            "or a stack of frames with --scan YxX"
         )
     if path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
         raise FileFormatError(f"{path}: is truncated; copy it again")
@@ -182,5 +185,3 @@ def _plain(
         array = OnDisk(str(path.absolute()), "", "raw", shape[::-1], dtype, order, offset)
         data = array.lazy() if len(shape) == 4 else fold(ArrayFrames(array), path, request.scan_shape)[0]
     return Dataset4D(data=data, name=path.stem, path=path, missing=missing)
-
-

@@ -40,7 +40,9 @@ def open_emd(request: Request) -> Dataset4D:
         if len(groups) != 1:
             listed = ", ".join(_scans(file))
             trouble = f"choose with --dataset one of: {listed}" if listed else "give the file of the 4D-STEM scan"
-            raise DataError(f"{path}: holds {len(groups) or 'no'} scan{'s' * (len(groups) != 1)} of that kind; {trouble}")
+            raise DataError(
+                f"{path}: holds {len(groups) or 'no'} scan{'s' * (len(groups) != 1)} of that kind; {trouble}"
+            )
         name, group = next(iter(groups.items()))
         found = group[_data(group)]
         order = _order(group) if found.ndim == 4 else (0, 1, 2)
@@ -83,7 +85,12 @@ def _order(group: h5py.Group) -> tuple[int, ...]:
 
 def _axis(group: h5py.Group, i: int) -> dict[str, Any]:
     values = group.get(f"dim{i if 'dim0' in group else i + 1}")
-    if not isinstance(values, h5py.Dataset) or values.ndim != 1 or values.shape[0] < 2 or values.dtype.kind not in "uif":
+    if (
+        not isinstance(values, h5py.Dataset)
+        or values.ndim != 1
+        or values.shape[0] < 2
+        or values.dtype.kind not in "uif"
+    ):
         return {}
     first, second = float(values[0]), float(values[1])
     # the NCEM writes units as [n_m], with one underscore between letters

@@ -26,7 +26,7 @@ from stemvane.sources.layout import FORMAT, write_zarr
 from stemvane.sources.on_disk import told
 from stemvane.sources.request import Request
 
-__all__ = ["open_dataset", "open_source", "save_dataset"]
+__all__ = ["open_dataset", "open_source", "save_dataset", "size_on_disk"]
 
 # any number of frames, as a scan of one line
 _LINE = (1, -1)
@@ -47,8 +47,8 @@ def open_dataset(
     ----------
     path : str or path
         A file or folder of one of the formats in ``docs/formats.md``: those of Merlin, EMPAD, Gatan, Velox, Dectris,
-        TVIPS and NanoMegas, MRC, py4DSTEM, Prismatic, abTEM, HyperSpy, NeXus, HDF5, Zarr, NumPy, or raw binary. The format
-        is told from the content.
+        TVIPS and NanoMegas, MRC, py4DSTEM, Prismatic, abTEM, HyperSpy, NeXus, HDF5, Zarr, NumPy, or raw binary. It is
+        told from the content.
     scan_shape : tuple of int, optional
         Probe positions ``(y, x)``, for a stack of frames that does not say it, or says it wrong.
     dataset : str, optional
@@ -116,11 +116,20 @@ def open_source(config: SourceConfig) -> Dataset4D:
         dataset=config.dataset,
         shape=config.shape,
         dtype=config.dtype,
-        image=config.image,
+        image=config.image or None,
     )
-    if config.vacuum is not None:
+    if config.vacuum:
         opened = opened.recalibrated(origin="vacuum", **_vacuum(config.vacuum, opened))
     return opened.recalibrated(**config.calibration())
+
+
+def size_on_disk(dataset: Dataset4D) -> int:
+    """Bytes of the files that a data set was read from; 0 where it was read from none."""
+    paths = [Path(str(name)) for name in dataset.metadata.get("files", [])]
+    if not paths and dataset.path is not None:
+        paths = [dataset.path]
+    every = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    return sum(path.stat().st_size for path in every if path.is_file())
 
 
 def _refolded(opened: Dataset4D, scan_shape: tuple[int, int]) -> Dataset4D:
@@ -128,7 +137,7 @@ def _refolded(opened: Dataset4D, scan_shape: tuple[int, int]) -> Dataset4D:
     if math.prod(scan_shape) != opened.n_patterns or opened.missing is not None:
         y, x = opened.scan_shape
         raise DataError(
-            f"{opened.path}: holds a scan of {y}x{x} patterns, which do not make one of {scan_shape[0]}x{scan_shape[1]}; "
+            f"{opened.path}: holds a scan of {y}x{x}, which does not make one of {scan_shape[0]}x{scan_shape[1]}; "
             "leave --scan out, or give a shape of as many positions"
         )
     flat = opened.data.reshape(*scan_shape, *opened.detector_shape)

@@ -24,7 +24,16 @@ from stemvane.sources.request import Request
 from stemvane.sources.rosetta import with_axes
 from stemvane.sources.stack import ArrayFrames, JoinedFrames, fold
 
-__all__ = ["found_arrays", "hdf5_array", "open_array", "open_dectris", "open_plain_hdf5", "open_velox", "sketch", "text"]
+__all__ = [
+    "found_arrays",
+    "hdf5_array",
+    "open_array",
+    "open_dectris",
+    "open_plain_hdf5",
+    "open_velox",
+    "sketch",
+    "text",
+]
 
 _MOST_NAMES = 10_000
 
@@ -111,8 +120,8 @@ def _named_array(file: h5py.File, request: Request) -> h5py.Dataset:
         raise DataError(f"{request.path}: '{name}' {what}; give --dataset one of: {there}")
     if found.ndim not in (3, 4):
         raise DataError(
-            f"{request.path}: '{name}' has {found.ndim} axes {found.shape}; give --dataset an array with four, or a stack "
-            "with --scan YxX"
+            f"{request.path}: '{name}' has {found.ndim} axes {found.shape}; give --dataset an array with four, or a "
+            "stack with --scan YxX"
         )
     return found
 
@@ -158,7 +167,7 @@ def open_dectris(request: Request) -> Dataset4D:
     path = request.path
     with h5py.File(path, "r") as file:
         group = file["entry/data"]
-        stacks = []
+        stacks, files = [], [str(path.absolute())]
         for name in sorted(key for key in group if key.startswith("data")):
             try:
                 found = group[name]
@@ -168,12 +177,16 @@ def open_dectris(request: Request) -> Dataset4D:
                 raise FileFormatError(f"{path}: refers to {other}, which cannot be opened; put it beside it") from None
             if not isinstance(found, h5py.Dataset) or found.ndim != 3:
                 raise DataError(f"{path}: '{name}' is no stack of frames; copy the files again")
-            stacks.append(ArrayFrames(OnDisk(str(path.absolute()), f"/entry/data/{name}", "hdf5", found.shape, found.dtype)))
+            files.append(found.file.filename)
+            stacks.append(
+                ArrayFrames(OnDisk(str(path.absolute()), f"/entry/data/{name}", "hdf5", found.shape, found.dtype))
+            )
         if len({(stack.frame_shape, stack.dtype) for stack in stacks}) != 1:
             raise DataError(f"{path}: its data files hold frames of different kinds; copy the files again")
         recorded, energy = _dectris_scan(file), _dectris_energy(file)
     data, missing = fold(JoinedFrames(tuple(stacks)), path, request.scan_shape, recorded, may_miss=True)
-    dataset = Dataset4D(data=data, name=path.stem.removesuffix("_master"), path=path, missing=missing)
+    notes = {"files": [*dict.fromkeys(files)]}
+    dataset = Dataset4D(data=data, name=path.stem.removesuffix("_master"), path=path, missing=missing, metadata=notes)
     step = _arina_step(path)
     return with_axes(dataset, [step, step, {}, {}], {} if energy is None else {"beam_energy": 1e-3 * energy})
 

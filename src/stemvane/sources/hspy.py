@@ -49,16 +49,18 @@ def open_hspy(request: Request) -> Dataset4D:
         raise DataError(f"{path}: holds ragged or object data; save patterns of one shape, stacked to a scan")
     if arrays[wanted[0]].ndim not in (3, 4):
         raise DataError(
-            f"{path}: holds an array of {arrays[wanted[0]].ndim} axes {arrays[wanted[0]].shape}; stemvane needs four, two "
-            "of the scan and two of the detector: give the file of the 4D-STEM scan"
+            f"{path}: holds an array of {arrays[wanted[0]].ndim} axes {arrays[wanted[0]].shape}; stemvane needs four, "
+            "two of the scan and two of the detector: give the file of the 4D-STEM scan"
         )
+    array, missing = arrays[wanted[0]], None
+    if array.ndim == 3:
+        data, missing = fold(ArrayFrames(array), path, request.scan_shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         signal = file_reader(str(path), lazy=True)[names.index(wanted[0])]
     get_file_handle(signal["data"]).close()
-    array, axes, missing = arrays[wanted[0]], signal["axes"], None
+    axes = signal["axes"]
     if array.ndim == 3:
-        data, missing = fold(ArrayFrames(array), path, request.scan_shape)
         axes = [{}, {}, *axes[1:]]
     else:
         order = _axis_order(axes, path)

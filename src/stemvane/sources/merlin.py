@@ -103,12 +103,13 @@ def _header(head: bytes, path: Path, notes: dict[str, str]) -> _Header:
 
 def _frames(header: _Header, path: Path) -> RawFrames:
     if header.kind == "R64":
-        decode: _Raw | _Processed = _raw(header, path)
-        frame_bytes = int(header.width * header.height * _RAW_BYTES[decode.depth])
-        if decode.depth == 24 and header.width == 2 * _CHIP * header.n_chips:
+        raw = _raw(header, path)
+        decode: _Raw | _Processed = raw
+        frame_bytes = int(header.width * header.height * _RAW_BYTES[raw.depth])
+        if raw.depth == 24 and header.width == 2 * _CHIP * header.n_chips:
             frame_bytes //= 2  # the header counts the two halves of the counter as pixels of their own
-        shape = (2 * _CHIP, 2 * _CHIP) if decode.quad else (header.height, _CHIP)
-        dtype = np.dtype(_RAW_TYPES[decode.depth])
+        shape = (2 * _CHIP, 2 * _CHIP) if raw.quad else (header.height, _CHIP)
+        dtype = np.dtype(_RAW_TYPES[raw.depth])
     elif header.kind in _PROCESSED:
         shape, stored = (header.height, header.width), np.dtype(_PROCESSED[header.kind])
         decode = _Processed(shape, stored)
@@ -170,7 +171,8 @@ class _Raw:
         words = np.ascontiguousarray(pixels)
         if self.depth == 24:
             upper, lower = (_Raw(12, self.quad)(half) for half in np.split(words, 2, axis=1))
-            return (upper.astype(np.uint32) << 12) | lower
+            both: NDArray[np.uint32] = (upper.astype(np.uint32) << 12) | lower
+            return both
         words = words.reshape(n, -1, 8)
         if self.depth == 1:
             values: NDArray[Any] = np.unpackbits(words[..., ::-1], axis=-1, bitorder="little")
@@ -230,4 +232,3 @@ def _scan_from_times(path: Path, part: Part, stride: int, size: int) -> tuple[in
     rows, rest = divmod(part.n_frames, columns)
     regular = rest == 0 and rows > 1 and np.array_equal(ends, columns * np.arange(1, rows))
     return (rows, columns) if regular else None
-

@@ -189,7 +189,8 @@ def covering(part: Any, shape: tuple[int, ...]) -> tuple[tuple[range, ...], tupl
         at = items.index(Ellipsis)
         items[at : at + 1] = [slice(None)] * (len(shape) - len(items) + 1)
     items += [slice(None)] * (len(shape) - len(items))
-    ranges, rest = [], []
+    ranges: list[range] = []
+    rest: list[slice | int] = []
     for item, n in zip(items, shape, strict=True):
         if isinstance(item, slice):
             chosen = range(*item.indices(n))

@@ -1,4 +1,4 @@
-"""Blockfile, MRC, TVIPS and EMPAD: RosettaSciIO knows the headers (its Blockfile needs scikit-image, so that one is here).
+"""Blockfile, MRC, TVIPS and EMPAD: RosettaSciIO knows the headers, but needs scikit-image for that of Blockfile.
 
 The frames are read by `RawFrames`, not by RosettaSciIO's lazy arrays: these map the file to memory, which is slow when
 cold, and a damaged header can make them allocate without end.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ _BLOCKFILE = [
 _EMPAD_ROWS, _EMPAD_COLUMNS = 130, 128
 
 
-def with_axes(dataset: Dataset4D, axes: list[Mapping[str, Any]], beam: Mapping[str, Any]) -> Dataset4D:
+def with_axes(dataset: Dataset4D, axes: Sequence[Mapping[str, Any]], beam: Mapping[str, Any]) -> Dataset4D:
     """The same data with steps of axes ``(scan_y, scan_x, k_y, k_x)`` and what HyperSpy calls the beam."""
     return Dataset4D(
         **{
@@ -132,7 +132,8 @@ def open_tvips(request: Request) -> Dataset4D:
     frames = RawFrames(tuple(_scanned(parts, numbers, stride)), stride, frame_bytes, shape, dtype)
     data, missing = fold(frames, path, request.scan_shape, may_miss=True)
     pixel = {"scale": float(header["pixelsize"]), "units": "1/nm" if mode == 2 else ""}
-    dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
+    files = [part.path for part in parts]
+    dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing, metadata={"files": files})
     energy = float(header["ht"])
     # the high tension is in kV in the programs' newer files, in V in others
     return with_axes(dataset, [{}, {}, pixel, pixel], {"beam_energy": energy if energy < 2000 else 1e-3 * energy})
@@ -210,7 +211,8 @@ def open_empad(request: Request) -> Dataset4D:
     frames = _empad_frames(raw)
     scan = (int(info["scan_y"]), int(info["scan_x"])) if "scan_x" in info and "scan_y" in info else None
     data, missing = fold(frames, raw, request.scan_shape, scan, may_miss=True)
-    dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
+    files = [str(path.absolute()), str(raw.absolute())]
+    dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing, metadata={"files": files})
     if missing is not None or (request.scan_shape or scan) != scan:
         return dataset  # RosettaSciIO would map frames that are not there
     with warnings.catch_warnings():

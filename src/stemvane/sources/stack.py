@@ -102,7 +102,7 @@ class RawFrames:
         buffer = np.empty(n * self.stride, np.uint8)
         with told(Path(part.path), cure="it is damaged or was moved: copy it again"), open(part.path, "rb") as file:
             file.seek(part.offset + low * self.stride)
-            view, done = memoryview(buffer)[:wanted], 0
+            view, done = buffer.data[:wanted], 0
             while done < wanted:
                 count = file.readinto(view[done:])
                 if not count:
@@ -256,7 +256,7 @@ def fold(
         raise DataError(f"{path}: holds no complete frame; copy or record it again")
     if scan is None:
         raise DataError(
-            f"{path}: holds a stack of {n} frames and does not say the shape of the scan; "
+            f"{path}: holds a stack of {n} frames (three axes) and does not say the shape of the scan; "
             f"give it with --scan YxX (scan_shape=(y, x)), such as {_likely(n)}"
         )
     if -1 in scan:

@@ -104,7 +104,9 @@ def open_zspy(request: Request) -> Dataset4D:
     """
     path = request.path
     group = zarr.open_group(path, mode="r")
-    names = [name for name in sorted(zarr_sketch(path)[0]) if name.startswith("Experiments/") and name.endswith("/data")]
+    names = [
+        name for name in sorted(zarr_sketch(path)[0]) if name.startswith("Experiments/") and name.endswith("/data")
+    ]
     signals = [name.removesuffix("/data") for name in names]
     four = [name for name in signals if len(_axes(group, name)) == 4] or signals
     if len(four) != 1:
