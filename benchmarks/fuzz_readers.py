@@ -1,7 +1,7 @@
 """Open damaged variants of a small file of every format; none may end in anything but data or one clear line.
 
-Run as ``python benchmarks/fuzz_readers.py --n 2000``; POSIX systems only. Prints a line for each format and exits with 1
-where a fault was found.
+Run as ``python benchmarks/fuzz_readers.py --n 2000``; POSIX systems only. Prints a line for each format and
+exits with 1 where a fault was found.
 """
 
 from __future__ import annotations

@@ -95,6 +95,11 @@ def forked(command: list[str], timeout: float, **_: object) -> subprocess.Comple
         time.sleep(0.001)
 
 
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
 def work(folder: Path, name: str, first: int, last: int) -> None:
     """Open variants and report each on a line of its own."""
     from stemvane.sources import hdf5_guard
@@ -112,9 +117,9 @@ def work(folder: Path, name: str, first: int, last: int) -> None:
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(good, place)
         path = place / written.path.relative_to(good)
-        print(f"variant {i}", flush=True)
+        say(f"variant {i}")
         changed = spoil(path, i)
-        print(f"done {i} {changed} {look(path, written.options)}", flush=True)
+        say(f"done {i} {changed} {look(path, written.options)}")
 
 
 def faults(folder: Path, name: str, n: int, first: int = 0) -> tuple[list[str], dict[str, int]]:

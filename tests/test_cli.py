@@ -469,3 +469,31 @@ def test_other_errors_are_not_hidden(call, monkeypatch, shelf):
     monkeypatch.setattr("stemvane.sources.files.open_dataset", no_simulation)
     with pytest.raises(AssertionError, match="hours"):
         call("info", shelf / "good.zarr")
+
+
+def test_info_of_an_aborted_scan(call, tmp_path):
+    from reader_files import mib
+
+    path = mib(tmp_path, n_frames=10).path
+    code, out, err = call("info", path, "--energy", "60keV")
+    assert (code, err) == (0, "")
+    lines = {line.split("│")[1].strip(): line for line in out.splitlines() if line.count("│") > 3}
+    assert "2 of 12" in lines["patterns missing"]
+    assert "given" in lines["energy (eV)"]
+    assert "unknown" in lines["scan step (Å)"]
+    assert "kB" in lines["size on disk"]
+
+
+def test_reading_options_reach_the_reader(call, tmp_path):
+    from reader_files import SCAN, hdf5_stack, raw
+
+    path = raw(tmp_path).path
+    assert call("info", path, "--shape", "3x4x16x16", "--dtype", ">u2")[0] == 0
+    assert call("info", path, "--shape", "12x16x16", "--dtype", ">u2", "--scan", "3x4")[0] == 0
+    stack = hdf5_stack(tmp_path).path
+    assert_refused(call("info", stack), "--scan", ";")
+    assert_refused(call("info", stack, "--scan", "5x5"), "12 frames", ";")
+    assert_refused(call("info", stack, "--scan", "3x4x5"), "--scan", ";")
+    assert_refused(call("info", stack, "--dataset", "nothing"), "is not there", ";")
+    np.save(tmp_path / "adf.npy", np.ones(SCAN))
+    assert call("info", stack, "--scan", "3x4", "--image", tmp_path / "adf.npy", "--vacuum", path)[0] == 1

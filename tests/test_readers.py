@@ -1,6 +1,7 @@
-"""Every format: values, order and calibration as written, lazy, and fit to be sent to a worker; refusals in one line."""
+"""Every format: values, order and calibration as written, lazy, and fit to be sent to a worker; refusals in a line."""
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import dask
@@ -214,8 +215,6 @@ def test_nothing_is_unpickled(tmp_path):
     assert "unpickles" in complaint(tmp_path / "a.npy", DataError)
     np.savez(tmp_path / "a.npz", bomb, allow_pickle=True)
     assert "unpickles" in complaint(tmp_path / "a.npz", DataError)
-    import zipfile
-
     with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
         archive.writestr("archive/data.pkl", pickle.dumps(Explosive()))
     complaint(tmp_path / "model.pt", FileFormatError)

@@ -55,7 +55,9 @@ def open_raw(request: Request) -> Dataset4D:
     """
     path = request.path
     if request.shape is None or request.dtype is None:
-        raise FileFormatError(f"{path}: raw binary needs its shape and its type; give both, such as --shape 64x64x128x128 --dtype uint16")
+        raise FileFormatError(
+            f"{path}: raw binary needs its shape and its type; give both, such as --shape 64x64x128x128 --dtype uint16"
+        )
     try:
         dtype = np.dtype(request.dtype)
     except TypeError:
