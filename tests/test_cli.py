@@ -12,7 +12,7 @@ import pytest
 import typer
 import zarr
 
-from stemvane import cli
+from stemvane import cli, option_values
 from stemvane.config import Config
 from stemvane.dataset import Dataset4D
 from stemvane.errors import ConfigError
@@ -329,19 +329,19 @@ def test_names_that_look_like_markup(call, tmp_path, shelf):
     [("60keV", 60e3), ("60 kV", 60e3), ("60000", 60e3), ("6e4 eV", 60e3), ("0.3MeV", 300e3), ("80KEV", 80e3)],
 )
 def test_energies(text, energy):
-    assert cli._energy(text) == pytest.approx(energy)
+    assert option_values.read_energy(text) == pytest.approx(energy)
 
 
 @pytest.mark.parametrize("text", ["keV", "60e", "60keV!", "6O", "1,5keV", "nan", "inf"])
 def test_energies_that_are_none(text):
     with pytest.raises(ConfigError, match="60keV"):
-        cli._energy(text)
+        option_values.read_energy(text)
 
 
 def test_pairs():
-    assert cli._pair("64x32", int, "--scan") == (64, 32)
-    assert cli._pair("0.2,0.3", float, "--scan-step") == (0.2, 0.3)
-    assert cli._pair("5", int, "--scan") == (5, 5)
+    assert option_values.read_pair("64x32", int, "--scan") == (64, 32)
+    assert option_values.read_pair("0.2,0.3", float, "--scan-step") == (0.2, 0.3)
+    assert option_values.read_pair("5", int, "--scan") == (5, 5)
 
 
 def test_from_a_simulation_to_figures(call, tmp_path, shelf):

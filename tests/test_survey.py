@@ -1,10 +1,9 @@
 """The survey: disc, axis, bad pixels and beam shift from a strided look, against known truth."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import dask.array as da
-from dataclasses import replace
-
 import numpy as np
 import pytest
 

@@ -46,7 +46,8 @@ def told(path: Path, done: str = "read", cure: str = _DAMAGED) -> Iterator[None]
     except Exception as error:
         if done == "written" and not isinstance(error, OSError):
             raise
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        # some libraries give an OSError numbers where words belong
+        reason = str(getattr(error, "strerror", None) or error) or type(error).__name__
         if isinstance(error, KeyError):
             reason = f"it lacks {error}"
         if isinstance(error, PermissionError) and done == "read":
