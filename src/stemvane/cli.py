@@ -190,9 +190,8 @@ def info(
     completed = known
     if found.disc_found or (known.optical_axis is not None and known.disc_radius is not None):
         completed = found.completed(known)
-    table.add_row(
-        "shape (scan y, x; detector y, x)", " x ".join(map(str, opened.shape)), "given" if scan or shape else "file"
-    )
+    shape_from = "given" if scan or shape else "file"
+    table.add_row("shape (scan y, x; detector y, x)", " x ".join(map(str, opened.shape)), shape_from)
     table.add_row("type", str(opened.data.dtype), "file")
     table.add_row("size on disk", show_bytes(size_on_disk(opened)), "file")
     for name, unit in _CALIBRATION:
@@ -212,12 +211,8 @@ def info(
     table.add_row("largest pixel value", "", "", f"{found.pixel_max:.6g}")
     table.add_row("hot, dead pixels", "", "", f"{len(found.hot_pixels)}, {len(found.dead_pixels)}")
     if found.disc_found:
-        table.add_row(
-            "beam shift over the scan along y; x (px)",
-            "",
-            "",
-            f"{show_number(found.beam_shift_along_y)}; {show_number(found.beam_shift_along_x)}",
-        )
+        shift = f"{show_number(found.beam_shift_along_y)}; {show_number(found.beam_shift_along_x)}"
+        table.add_row("beam shift over the scan along y; x (px)", "", "", shift)
     table.add_row("patterns looked at", "", "", str(found.n_frames))
     console = Console()
     console.print(table)

@@ -18,7 +18,8 @@ __all__ = ["read_image"]
 _NPY = b"\x93NUMPY"
 _DM = (b"\0\0\0\3", b"\0\0\0\4")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_PICTURES = (b"II*\0", b"MM\0*", b"\x89PNG", b"\xff\xd8\xff", b"BM")
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
 
 
 def read_image(path: str | Path) -> NDArray[Any]:
@@ -61,21 +62,20 @@ def read_image(path: str | Path) -> NDArray[Any]:
 
 
 def _picture(path: Path) -> Any:
-    # RosettaSciIO needs tifffile and imageio for these; matplotlib brings Pillow
+    # RosettaSciIO needs imageio for these; matplotlib brings Pillow
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with Image.open(path) as picture:
-            n = getattr(picture, "n_frames", 1)
-            if n != 1:
-                raise DataError(f"{path}: holds {n} images; save the one you want to a file of its own")
             return np.asarray(picture.convert("RGB") if picture.mode in ("P", "CMYK") else picture)
 
 
 def _through_rosettasciio(path: Path, start: bytes) -> Any:
     if start.startswith(_DM):
         from rsciio.digitalmicrograph import file_reader as read
+    elif start.startswith(_TIFF):
+        from rsciio.tiff import file_reader as read
     elif start.startswith(_HDF5):
         probe(path)
         from rsciio.hspy import file_reader as read
