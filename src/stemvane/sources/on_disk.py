@@ -30,6 +30,7 @@ READABLE = (
     "save the scan as one of these, for example as .hspy"
 )
 _MOST_BYTES = 2**60
+_MOST_PIXELS = 2**16
 
 
 @contextmanager
@@ -157,7 +158,7 @@ def lazy_scan(source: Any, path: str, chunks: tuple[int, ...] | None = None) -> 
     """
     shape, dtype = source.shape, source.dtype
     require_real(dtype, path)
-    if min(shape) < 1 or math.prod(shape) * dtype.itemsize > _MOST_BYTES:
+    if min(shape) < 1 or max(shape[2:]) > _MOST_PIXELS or math.prod(shape) * dtype.itemsize > _MOST_BYTES:
         raise DataError(f"{path}: says it holds an array of {shape}, which cannot be; copy it again")
     # every block of ours is a whole number of the file's own, so that none is decompressed twice
     wanted = pattern_chunks(shape, dtype)
@@ -195,10 +196,10 @@ def covering(part: Any, shape: tuple[int, ...]) -> tuple[tuple[range, ...], tupl
     for item, n in zip(items, shape, strict=True):
         if isinstance(item, slice):
             chosen = range(*item.indices(n))
-            low, high = (min(chosen), max(chosen) + 1) if len(chosen) else (0, 0)
+            low, high = (min(chosen[0], chosen[-1]), max(chosen[0], chosen[-1]) + 1) if chosen else (0, 0)
             ranges.append(range(low, high))
             stop = chosen.stop - low
-            rest.append(slice(chosen.start - low if len(chosen) else 0, stop if stop >= 0 else None, chosen.step))
+            rest.append(slice(chosen.start - low if chosen else 0, stop if stop >= 0 else None, chosen.step))
         else:
             place = range(n)[operator.index(item)]
             ranges.append(range(place, place + 1))
