@@ -27,8 +27,8 @@ Decoder = Callable[[Any], Any]
 def read_hdf5(dataset: h5py.Dataset, part: Any) -> NDArray[Any]:
     """Read a part of an HDF5 dataset; chunks compressed with gzip, LZ4, Zstandard, Blosc or bitshuffle in parallel.
 
-    Other compressions, and parts that are not whole intervals, are left to the HDF5 library, which decompresses one chunk
-    at a time.
+    Other compressions, and parts that are not whole intervals, are left to the HDF5 library, which decompresses one
+    chunk at a time.
 
     Parameters
     ----------
