@@ -24,7 +24,7 @@ MODULES = {
 STOREYS = (
     ("errors",),
     ("calibration", "config"),
-    ("folders", "manifest", "disc", "overlap"),
+    ("folders", "manifest", "disc", "overlap", "option_values"),
     ("dataset", "polar"),
     ("virtual_detectors", "measurements", "embedding"),
     ("harmonics", "kernels", "blocks"),
@@ -58,6 +58,7 @@ ALLOWED = {
     "rsciio": {"sources"},
     "hyperspy": {"signals"},
     "tifffile": {"export"},
+    "PIL": {"sources"},
     "typer": {"cli"},
     "rich": {"cli"},
     "distributed": {"cluster"},

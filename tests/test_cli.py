@@ -12,7 +12,7 @@ import pytest
 import typer
 import zarr
 
-from stemvane import cli
+from stemvane import cli, option_values
 from stemvane.config import Config
 from stemvane.dataset import Dataset4D
 from stemvane.errors import ConfigError
@@ -83,13 +83,13 @@ def shelf(tmp_path_factory):
         file.attrs["file_format"] = "HyperSpy"
         file["Experiments/a/data"] = np.ones((4, 8, 8))
     with h5py.File(folder / "other.h5", "w") as file:
-        file["data"] = patterns
+        file["data"] = patterns[0, 0]
     (folder / "words.hspy").write_text("no patterns at all")
     (folder / "nothing.zarr").touch()
     save_dataset(good, folder / "damaged.zarr")
     chunk = next(file for file in (folder / "damaged.zarr" / "data" / "c").rglob("*") if file.is_file())
     chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
-    zarr.open_group(folder / "foreign.zarr", mode="w").create_array("data", data=patterns)
+    zarr.open_group(folder / "foreign.zarr", mode="w").create_array("data", data=patterns[0, 0])
     (folder / "quick.toml").write_text(QUICK.to_toml())
     (folder / "unknown.toml").write_text("[training]\nn_epoch = 3\n")
     (folder / "section.toml").write_text("[trainign]\nn_epochs = 3\n")
@@ -142,11 +142,11 @@ def test_usage_errors(call, tmp_path, arguments):
         ("dark.zarr", "are empty"),
         ("flat.zarr", "no bright-field disc"),
         ("one.zarr", "pattern"),
-        ("other.h5", "HyperSpy"),
+        ("other.h5", "four axes"),
         ("words.hspy", "not a format"),
         ("nothing.zarr", "empty"),
         ("damaged.zarr", "damaged"),
-        ("foreign.zarr", "zarr"),
+        ("foreign.zarr", "four axes"),
         (".", "folder"),
     ],
 )
@@ -234,6 +234,7 @@ def test_info_and_run_take_the_same_calibration():
     for name, command in typer.main.get_command(cli.app).commands.items():
         options[name] = {o for p in command.params for o in p.opts}
     ours = {"--energy", "--semiangle", "--scan-step", "--pixel", "--axis", "--disc-radius", "--scan-rotation"}
+    ours |= {"--scan", "--dataset", "--shape", "--dtype", "--image", "--vacuum"}
     assert options["run"] & options["info"] - {"file"} == ours
 
 
@@ -328,19 +329,19 @@ def test_names_that_look_like_markup(call, tmp_path, shelf):
     [("60keV", 60e3), ("60 kV", 60e3), ("60000", 60e3), ("6e4 eV", 60e3), ("0.3MeV", 300e3), ("80KEV", 80e3)],
 )
 def test_energies(text, energy):
-    assert cli._energy(text) == pytest.approx(energy)
+    assert option_values.read_energy(text) == pytest.approx(energy)
 
 
 @pytest.mark.parametrize("text", ["keV", "60e", "60keV!", "6O", "1,5keV", "nan", "inf"])
 def test_energies_that_are_none(text):
     with pytest.raises(ConfigError, match="60keV"):
-        cli._energy(text)
+        option_values.read_energy(text)
 
 
 def test_pairs():
-    assert cli._pair("64x32", int, "--scan") == (64, 32)
-    assert cli._pair("0.2,0.3", float, "--scan-step") == (0.2, 0.3)
-    assert cli._pair("5", int, "--scan") == (5, 5)
+    assert option_values.read_pair("64x32", int, "--scan") == (64, 32)
+    assert option_values.read_pair("0.2,0.3", float, "--scan-step") == (0.2, 0.3)
+    assert option_values.read_pair("5", int, "--scan") == (5, 5)
 
 
 def test_from_a_simulation_to_figures(call, tmp_path, shelf):
@@ -468,3 +469,31 @@ def test_other_errors_are_not_hidden(call, monkeypatch, shelf):
     monkeypatch.setattr("stemvane.sources.files.open_dataset", no_simulation)
     with pytest.raises(AssertionError, match="hours"):
         call("info", shelf / "good.zarr")
+
+
+def test_info_of_an_aborted_scan(call, tmp_path):
+    from reader_files import mib
+
+    path = mib(tmp_path, n_frames=10).path
+    code, out, err = call("info", path, "--energy", "60keV")
+    assert (code, err) == (0, "")
+    lines = {line.split("│")[1].strip(): line for line in out.splitlines() if line.count("│") > 3}
+    assert "2 of 12" in lines["patterns missing"]
+    assert "given" in lines["energy (eV)"]
+    assert "unknown" in lines["scan step (Å)"]
+    assert "kB" in lines["size on disk"]
+
+
+def test_reading_options_reach_the_reader(call, tmp_path):
+    from reader_files import SCAN, hdf5_stack, raw
+
+    path = raw(tmp_path).path
+    assert call("info", path, "--shape", "3x4x16x16", "--dtype", ">u2")[0] == 0
+    assert call("info", path, "--shape", "12x16x16", "--dtype", ">u2", "--scan", "3x4")[0] == 0
+    stack = hdf5_stack(tmp_path).path
+    assert_refused(call("info", stack), "--scan", ";")
+    assert_refused(call("info", stack, "--scan", "5x5"), "12 frames", ";")
+    assert_refused(call("info", stack, "--scan", "3x4x5"), "--scan", ";")
+    assert_refused(call("info", stack, "--dataset", "nothing"), "is not there", ";")
+    np.save(tmp_path / "adf.npy", np.ones(SCAN))
+    assert call("info", stack, "--scan", "3x4", "--image", tmp_path / "adf.npy", "--vacuum", path)[0] == 1

@@ -19,7 +19,6 @@ from stemvane.errors import DataError, FileFormatError, StemvaneError
 from stemvane.sources.files import open_dataset, save_dataset
 
 ROTAVIRUS = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
-MERLIN = ROTAVIRUS.with_name("merlin_navigation4x2.mib")
 CALIBRATION = Calibration(
     scan_step=(0.2, 0.3), pixel_size=(1.0, 1.5), optical_axis=(3.2, 4.1), convergence_semiangle=31, energy=60e3
 )
@@ -214,7 +213,7 @@ def test_hspy_reciprocal_axes_and_look_alike_units(tmp_path, patterns):
 
 def test_hspy_of_wrong_dimensions(tmp_path, patterns):
     path = write_hspy(tmp_path / "a.hspy", patterns[0], axes()[1:])
-    assert "3 axes" in complaint(path, DataError)
+    assert "--scan" in complaint(path, DataError)
     path = write_hspy(tmp_path / "b.hspy", patterns, axes(navigate=(True, False, False, False)))
     assert "transpose" in complaint(path, DataError)
     assert "complex" in complaint(write_hspy(tmp_path / "c.hspy", patterns + 0j, axes()), DataError)
@@ -250,9 +249,6 @@ def damaged(kind, folder, patterns, dataset):
         path.touch()
     elif kind == "folder.hspy":
         path.mkdir()
-    elif kind == "other.h5":
-        with h5py.File(path, "w") as file:
-            file["data"] = patterns
     elif kind == "hollow.hspy":
         with h5py.File(path, "w") as file:
             file.attrs["file_format"] = b"HyperSpy"
@@ -260,8 +256,6 @@ def damaged(kind, folder, patterns, dataset):
         with h5py.File(path, "w") as file:
             file.attrs["file_format"] = "HyperSpy"
             file.create_dataset("Experiments/a/data", data=patterns, chunks=(1, 1, 8, 10))
-    elif kind == "other.zarr":
-        zarr.open_group(path, mode="w").create_array("data", data=patterns)
     elif kind == "old.zarr":
         zarr.open_group(path, mode="w", zarr_format=2)
     else:
@@ -290,7 +284,6 @@ def damage_zarr(kind, path):
 
 HDF5 = ["truncated", "magic only", "wrong magic", "empty", "folder", "hollow", "no axes"]
 ZARR = [
-    "other",
     "old",
     "newer",
     "no calibration",
@@ -302,7 +295,7 @@ ZARR = [
 ]
 
 
-@pytest.mark.parametrize("kind", [f"{n}.hspy" for n in HDF5] + ["other.h5"] + [f"{n}.zarr" for n in ZARR] + ["missing"])
+@pytest.mark.parametrize("kind", [f"{n}.hspy" for n in HDF5] + [f"{n}.zarr" for n in ZARR] + ["missing"])
 def test_damaged_files_end_in_one_line(tmp_path, patterns, dataset, kind):
     complaint(damaged(kind, tmp_path, patterns, dataset) if kind != "missing" else tmp_path / "missing.hspy")
 
@@ -335,8 +328,3 @@ def test_rotavirus():
     assert dataset.calibration.scan_step == (31.25, 31.25)
     assert dataset.calibration.convergence_semiangle == 1.03
     assert max(np.prod(c) for c in [dataset.data.chunksize]) * 2 <= 2**24
-
-
-@pytest.mark.skipif(not MERLIN.exists(), reason="the Merlin file is not beside the repository")
-def test_a_format_that_is_not_read_yet_is_told():
-    assert "stemvane reads" in complaint(MERLIN, FileFormatError)

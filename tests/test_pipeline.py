@@ -315,7 +315,7 @@ def test_refused_data_leave_nothing(tmp_path, small, value, words):
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused_before_anything_is_done(tmp_path, monkeypatch, device):
-    monkeypatch.setattr("stemvane.pipeline.open_dataset", lambda path: pytest.fail("the file was opened"))
+    monkeypatch.setattr("stemvane.pipeline.open_source", lambda config: pytest.fail("the file was opened"))
     config = QUICK.updated(training={"device": device}, source={"path": "a.zarr"})
     with pytest.raises(ModelError, match=f"device '{device}' is not available"):
         run_pipeline(config, tmp_path / "run")

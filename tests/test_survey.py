@@ -1,5 +1,6 @@
 """The survey: disc, axis, bad pixels and beam shift from a strided look, against known truth."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import dask.array as da
@@ -188,3 +189,18 @@ def test_the_disc_of_graphene_is_found_to_a_tenth_of_a_pixel(dose):
     assert found.disc_radius == pytest.approx(known.calibration.disc_radius, abs=0.1)
     # nothing in a clean simulation is a bad pixel
     assert len(found.hot_pixels) == len(found.dead_pixels) == 0
+
+
+def test_saturated_and_missing_patterns_are_noted():
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(60.0, (4, 4, 16, 16))
+    assert not any("saturate" in note for note in survey(Dataset4D.from_array(counts.astype(np.uint16))).notes)
+    clipped = np.minimum(counts, 63).astype(np.uint8)
+    assert any("stop at 63" in note for note in survey(Dataset4D.from_array(clipped)).notes)
+    full = np.minimum(4 * counts, 255).astype(np.uint8)
+    assert any("largest uint8" in note for note in survey(Dataset4D.from_array(full)).notes)
+    counts[2:] = 0
+    missing = np.arange(16).reshape(4, 4) >= 8
+    found = survey(replace(Dataset4D.from_array(counts), missing=missing))
+    assert found.n_frames == 8
+    assert not any("empty" in note for note in found.notes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from stemvane.config import Config
-from stemvane.errors import ConfigError, FileFormatError, StemvaneError
+from stemvane.errors import FileFormatError, StemvaneError
+from stemvane.option_values import read_energy, read_pair, read_position, read_whole, show_bytes, show_number
 
 __all__ = ["app", "main"]
 
@@ -31,7 +31,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_UNITS = {"": 1.0, "ev": 1.0, "kev": 1e3, "kv": 1e3, "mev": 1e6}
 _PAPER = {"pearson_r_first": "-0.9917", "pearson_r_others_max": "about 0", "angle_sign": "-1"}
 _ROWS = (
     ("pearson_r_first", "r of the first latent against |COM|", "{:.4f}"),
@@ -70,6 +69,16 @@ _Rotation = Annotated[
 ]
 _Workers = Annotated[int | None, typer.Option("--workers", help="processes to measure with; threads if left out")]
 _Cluster = Annotated[str | None, typer.Option(help="Dask scheduler to measure on, such as tcp://host:8786")]
+
+
+_Scan = Annotated[str | None, typer.Option(help="probe positions YxX, for a stack of frames that does not say it")]
+_Array = Annotated[str | None, typer.Option(help="which array of an HDF5, Zarr or .npz file: its path in the file")]
+_Shape = Annotated[str | None, typer.Option(help="shape of raw binary, the fastest axis last, such as 64x64x128x128")]
+_Dtype = Annotated[str | None, typer.Option(help="number type of raw binary, such as uint16 or '>u2'")]
+_Image = Annotated[Path | None, typer.Option(help="dark-field image of the scan's shape: .npy, .tif, .png, .dm3")]
+_Vacuum = Annotated[
+    Path | None, typer.Option(help="file of the probe in vacuum: its disc gives optical axis and disc radius")
+]
 
 
 @app.command()
@@ -114,20 +123,20 @@ def simulate(
     if output.exists() and not overwrite:
         raise FileFormatError(f"{output}: exists already; give another name, or --overwrite to replace it")
     config = Config.from_toml(settings) if settings else Config()
-    shape = _pair(scan, int, "--scan") if scan else config.simulation.scan_shape
-    step = _pair(scan_step, float, "--scan-step") if scan_step else None
+    shape = read_pair(scan, int, "--scan") if scan else config.simulation.scan_shape
+    step = read_pair(scan_step, float, "--scan-step") if scan_step else None
     before = config.simulation
     if step is None and scan:
         step = tuple(e / n for e, n in zip(before.scan_extent, before.scan_shape, strict=True))  # type: ignore[assignment]
     choices = {
         "structure": structure,
-        "energy": _energy(energy),
+        "energy": read_energy(energy),
         "convergence_semiangle": semiangle,
         "defocus": defocus,
         "cs": cs,
         "scan_shape": shape,
         "scan_extent": None if step is None else (shape[0] * step[0], shape[1] * step[1]),
-        "detector_shape": _pair(detector, int, "--detector") if detector else None,
+        "detector_shape": read_pair(detector, int, "--detector") if detector else None,
         "detector_outer": outer,
         "source_size": source_size,
         "dose": dose,
@@ -156,47 +165,55 @@ def info(
     axis: _Axis = None,
     disc_radius: _Radius = None,
     scan_rotation: _Rotation = None,
+    scan: _Scan = None,
+    dataset: _Array = None,
+    shape: _Shape = None,
+    dtype: _Dtype = None,
+    image: _Image = None,
+    vacuum: _Vacuum = None,
 ) -> None:
     """Print what a file says of itself, and what a look at some of its patterns finds.
 
     Numbers given as options go before the file's.
     """
-    from stemvane.sources.files import open_dataset
+    from stemvane.sources.files import open_source, size_on_disk
     from stemvane.survey import survey
 
     source = _source(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
-    given = Config().updated(source=source).source.calibration()
-    dataset = open_dataset(file).recalibrated(**given)
-    found = survey(dataset)
+    source |= _reading(file, scan, dataset, shape, dtype, image, vacuum)
+    opened = open_source(Config().updated(source=source).source)
+    found = survey(opened)
     table = Table(title=Text(str(file)), title_justify="left", show_header=True)
-    for column in ("", "given or in the file" if given else "in the file", "found"):
+    for column in ("", "known", "from", "found"):
         table.add_column(column)
-    known = dataset.calibration
+    known = opened.calibration
     completed = known
     if found.disc_found or (known.optical_axis is not None and known.disc_radius is not None):
         completed = found.completed(known)
-    table.add_row("shape (scan y, x; detector y, x)", " x ".join(map(str, dataset.shape)), "")
-    table.add_row("type", str(dataset.data.dtype), "")
+    shape_from = "given" if scan or shape else "file"
+    table.add_row("shape (scan y, x; detector y, x)", " x ".join(map(str, opened.shape)), shape_from)
+    table.add_row("type", str(opened.data.dtype), "file")
+    table.add_row("size on disk", show_bytes(size_on_disk(opened)), "file")
     for name, unit in _CALIBRATION:
-        table.add_row(f"{name.replace('_', ' ')} ({unit})", _number(getattr(known, name)), "")
+        table.add_row(f"{name.replace('_', ' ')} ({unit})", show_number(getattr(known, name)), opened.origin(name))
     rotation = None if known.scan_rotation is None else math.degrees(known.scan_rotation)
-    table.add_row("scan rotation (deg)", _number(rotation), "")
-    centre = _number(found.disc_centre) if found.disc_found else "no disc found"
-    table.add_row("disc centre y, x (px)", _number(known.optical_axis), centre)
-    table.add_row("disc radius (px)", _number(known.disc_radius), _number(found.disc_radius))
+    table.add_row("scan rotation (deg)", show_number(rotation), opened.origin("scan_rotation"))
+    centre = show_number(found.disc_centre) if found.disc_found else "no disc found"
+    table.add_row("disc centre y, x (px)", show_number(known.optical_axis), opened.origin("optical_axis"), centre)
+    radius = show_number(known.disc_radius)
+    table.add_row("disc radius (px)", radius, opened.origin("disc_radius"), show_number(found.disc_radius))
     if known.pixel_size is None and completed.pixel_size is not None:
-        table.add_row("pixel size from the disc (mrad)", "", _number(completed.pixel_size))
+        table.add_row("pixel size from the disc (mrad)", "", "", show_number(completed.pixel_size))
+    if opened.missing is not None:
+        table.add_row("patterns missing", "", "", f"{int(opened.missing.sum())} of {opened.n_patterns}")
     counts = f"{found.counts_mean:.6g} ({found.counts_min:.6g} to {found.counts_max:.6g})"
-    table.add_row("counts per pattern: mean (range)", "", counts)
-    table.add_row("largest pixel value", "", f"{found.pixel_max:.6g}")
-    table.add_row("hot, dead pixels", "", f"{len(found.hot_pixels)}, {len(found.dead_pixels)}")
+    table.add_row("counts per pattern: mean (range)", "", "", counts)
+    table.add_row("largest pixel value", "", "", f"{found.pixel_max:.6g}")
+    table.add_row("hot, dead pixels", "", "", f"{len(found.hot_pixels)}, {len(found.dead_pixels)}")
     if found.disc_found:
-        table.add_row(
-            "beam shift over the scan along y; x (px)",
-            "",
-            f"{_number(found.beam_shift_along_y)}; {_number(found.beam_shift_along_x)}",
-        )
-    table.add_row("patterns looked at", "", str(found.n_frames))
+        shift = f"{show_number(found.beam_shift_along_y)}; {show_number(found.beam_shift_along_x)}"
+        table.add_row("beam shift over the scan along y; x (px)", "", "", shift)
+    table.add_row("patterns looked at", "", "", str(found.n_frames))
     console = Console()
     console.print(table)
     for note in found.notes:
@@ -205,7 +222,7 @@ def info(
 
 @app.command()
 def run(
-    file: Annotated[Path, typer.Argument(help="4D-STEM scan: a .zarr data set of stemvane's, or .hspy")],
+    file: Annotated[Path, typer.Argument(help="4D-STEM scan: a file of any of the formats in docs/formats.md")],
     output: _Output,
     n_latent: _Latents = None,
     n_epochs: _Epochs = None,
@@ -217,6 +234,12 @@ def run(
     axis: _Axis = None,
     disc_radius: _Radius = None,
     scan_rotation: _Rotation = None,
+    scan: _Scan = None,
+    dataset: _Array = None,
+    shape: _Shape = None,
+    dtype: _Dtype = None,
+    image: _Image = None,
+    vacuum: _Vacuum = None,
     device: _Device = None,
     workers: _Workers = None,
     cluster: _Cluster = None,
@@ -226,9 +249,8 @@ def run(
     """Measure, align, learn, compare and draw: from a recorded or simulated scan to Figure 2 or 1."""
     config = Config.from_toml(settings) if settings else Config()
     source = _source(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
-    config = config.updated(
-        source={"path": str(file), **source}, measure=_given({"n_workers": workers, "cluster": cluster})
-    )
+    source |= _reading(file, scan, dataset, shape, dtype, image, vacuum)
+    config = config.updated(source=source, measure=_given({"n_workers": workers, "cluster": cluster}))
     _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
 
 
@@ -322,57 +344,41 @@ def _source(
 ) -> dict[str, Any]:
     """What was given of the calibration, as the section [source] takes it."""
     choices = {
-        "energy": _energy(energy),
+        "energy": read_energy(energy),
         "convergence_semiangle": semiangle,
-        "scan_step": None if scan_step is None else _pair(scan_step, float, "--scan-step"),
-        "pixel_size": None if pixel is None else _pair(pixel, float, "--pixel"),
-        "optical_axis": None if axis is None else _position(axis, "--axis"),
+        "scan_step": None if scan_step is None else read_pair(scan_step, float, "--scan-step"),
+        "pixel_size": None if pixel is None else read_pair(pixel, float, "--pixel"),
+        "optical_axis": None if axis is None else read_position(axis, "--axis"),
         "disc_radius": disc_radius,
         "scan_rotation": scan_rotation,
     }
     return _given(choices)
 
 
+def _reading(
+    file: Path,
+    scan: str | None,
+    dataset: str | None,
+    shape: str | None,
+    dtype: str | None,
+    image: Path | None,
+    vacuum: Path | None,
+) -> dict[str, Any]:
+    """What was given of how to read the file, as the section [source] takes it."""
+    choices = {
+        "path": str(file),
+        "scan_shape": None if scan is None else read_whole(scan, "--scan", (2,)),
+        "dataset": dataset,
+        "shape": None if shape is None else read_whole(shape, "--shape", (3, 4)),
+        "dtype": dtype,
+        "image": None if image is None else str(image),
+        "vacuum": None if vacuum is None else str(vacuum),
+    }
+    return _given(choices)
+
+
 def _given(choices: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in choices.items() if value is not None}
-
-
-def _energy(text: str | None) -> float | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e[+-]?\d+)?)\s*([a-z]*)\s*", text, re.IGNORECASE | re.ASCII)
-    if match is None or match[2].lower() not in _UNITS:
-        raise ConfigError(f"--energy is '{text}'; write it as 60keV or 60000")
-    value = float(match[1]) * _UNITS[match[2].lower()]
-    if not 0 < value < math.inf:
-        raise ConfigError(f"--energy is '{text}'; write a positive energy, such as 60keV")
-    return value
-
-
-def _pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
-    try:
-        values = [kind(part) for part in re.split(r"[x,]", text)]
-    except ValueError:
-        values = []
-    if len(values) not in (1, 2) or not all(0 < value < math.inf for value in values):
-        raise ConfigError(f"{option} is '{text}'; write one positive number, or two as YxX")
-    return values[0], values[-1]
-
-
-def _position(text: str, option: str) -> tuple[float, float]:
-    try:
-        y, x = (float(part) for part in re.split(r"[x,]", text))
-    except ValueError:
-        y = x = math.nan
-    if not (math.isfinite(y) and math.isfinite(x)):
-        raise ConfigError(f"{option} is '{text}'; write two numbers as YxX, such as 31.5x32")
-    return y, x
-
-
-def _number(value: Any) -> str:
-    if value is None:
-        return "unknown"
-    return ", ".join(f"{v:.5g}" for v in value) if isinstance(value, tuple) else f"{value:.6g}"
 
 
 @contextmanager

@@ -28,6 +28,9 @@ __all__ = [
 ]
 
 
+_ABOUT_THE_FILE = {"path", "scan_shape", "dataset", "shape", "dtype", "image", "vacuum"}
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
@@ -36,6 +39,14 @@ class SourceConfig(_Section):
     """Where the data come from and what the user knows of them; an empty path means: simulate."""
 
     path: str = Field("", description="file to read; empty to simulate")
+    scan_shape: tuple[int, int] | None = Field(
+        None, description="probe positions (y, x), for a stack of frames that does not say it"
+    )
+    dataset: str | None = Field(None, description="which array of a file that holds several")
+    shape: tuple[int, ...] | None = Field(None, description="shape of raw binary, the fastest axis last")
+    dtype: str | None = Field(None, description="number type of raw binary, such as '<u2'")
+    image: str = Field("", description="file of a dark-field image with the scan's shape, recorded separately")
+    vacuum: str = Field("", description="file of the probe in vacuum: its disc gives optical axis and disc radius")
     scan_step: tuple[float, float] | None = Field(None, description="Å (y, x); overrides the file")
     pixel_size: tuple[float, float] | None = Field(None, description="mrad (y, x); overrides the file")
     convergence_semiangle: float | None = Field(None, gt=0, description="mrad; overrides the file")
@@ -51,7 +62,7 @@ class SourceConfig(_Section):
 
     def calibration(self) -> dict[str, Any]:
         """Return the user's numbers as `Calibration` takes them, angles of rotation in rad; unknown ones left out."""
-        values = {name: value for name, value in self if name != "path" and value is not None}
+        values = {name: value for name, value in self if name not in _ABOUT_THE_FILE and value is not None}
         if self.scan_rotation is not None:
             values["scan_rotation"] = math.radians(self.scan_rotation)
         return values

@@ -7,7 +7,7 @@ import math
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from stemvane.errors import DataError
 __all__ = ["Dataset4D", "ScanAtoms"]
 
 _BLOCK_BYTES = 8 * 2**20
-_LENGTHS = {"Å": 1.0, "nm": 10.0, "µm": 1e4, "um": 1e4, "pm": 0.01}
+_LENGTHS = {"Å": 1.0, "nm": 10.0, "µm": 1e4, "um": 1e4, "pm": 0.01, "m": 1e10}
 _ANGLES = {"mrad": 1.0, "rad": 1e3}
 
 
@@ -82,12 +82,16 @@ class Dataset4D:
     bad_pixels : ndarray of bool, shape (k_y, k_x), optional
         True where a detector pixel is left out of everything that is measured.
     missing : ndarray of bool, shape (scan_y, scan_x), optional
-        True where no pattern was recorded; maps are NaN there.
+        True where no pattern was recorded, for example after an aborted scan: the data are zero there, maps NaN.
     beam_shift : tuple of two pairs of float, optional
         How far the optical axis moves, ``(y, x)`` in pixels, from the first scan row to the last, and from the first
         column to the last. The calibration's axis is that of the scan's centre.
     signed : bool
         Whether negative intensities are in order, as after subtracting a dark pattern.
+    origins : mapping
+        Where numbers of the calibration came from that did not come from the file: ``"given"`` or ``"found"``.
+    reciprocal_pixel : tuple of float, optional
+        Detector step ``(y, x)`` in 1/Å where the file gives that; the beam energy makes it a pixel size.
     """
 
     data: da.Array
@@ -102,6 +106,8 @@ class Dataset4D:
     missing: NDArray[np.bool_] | None = None
     beam_shift: tuple[tuple[float, float], tuple[float, float]] | None = None
     signed: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict)
+    reciprocal_pixel: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _require_4d(self.data, self.name)
@@ -234,9 +240,38 @@ class Dataset4D:
         """Return one recorded pattern, shape ``(k_y, k_x)``."""
         return np.asarray(self.data[y, x].compute())
 
-    def recalibrated(self, **changes: Any) -> Dataset4D:
-        """Return the same data with some calibration values replaced."""
-        return Dataset4D(**{**self.__dict__, "calibration": self.calibration.updated(**changes)})
+    def recalibrated(self, *, origin: str = "given", **changes: Any) -> Dataset4D:
+        """Return the same data with some calibration values replaced.
+
+        Parameters
+        ----------
+        origin : str
+            Where the new values come from, for `origins`.
+        **changes
+            Values as `Calibration` takes them. A new energy also turns a detector step in 1/Å into a pixel size.
+
+        Returns
+        -------
+        Dataset4D
+        """
+        known = self.calibration.updated(**changes)
+        renewed = changes.get("energy") not in (None, self.calibration.energy)
+        if renewed and changes.get("pixel_size") in (None, self.calibration.pixel_size):
+            known = known.updated(pixel_size=self._pixel_size(known) or known.pixel_size)
+        changed = {name for name, value in vars(known).items() if value != getattr(self.calibration, name)}
+        return replace(self, calibration=known, origins={**self.origins, **dict.fromkeys(changed, origin)})
+
+    def _pixel_size(self, known: Calibration) -> tuple[float, float] | None:
+        if self.reciprocal_pixel is None or known.wavelength is None or self.origin("pixel_size") == "given":
+            return None
+        step_y, step_x = self.reciprocal_pixel
+        return 1e3 * known.wavelength * step_y, 1e3 * known.wavelength * step_x
+
+    def origin(self, name: str) -> str:
+        """Say where a number of the calibration came from: ``"file"``, ``"given"``, ``"found"`` or ``"unknown"``."""
+        if getattr(self.calibration, name) is None:
+            return "unknown"
+        return self.origins.get(name, "given" if self.path is None else "file")
 
 
 def calibration_from_axes(axes: Sequence[Mapping[str, Any]], beam: Mapping[str, Any]) -> Calibration:
@@ -267,6 +302,13 @@ def calibration_from_axes(axes: Sequence[Mapping[str, Any]], beam: Mapping[str, 
     return known
 
 
+def reciprocal_step(axes: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
+    """Detector step ``(y, x)`` in 1/Å of axes ``(scan_y, scan_x, k_y, k_x)``, None where they are in other units."""
+    table = {f"1/{unit}": 1.0 / size for unit, size in _LENGTHS.items()}
+    step_y, step_x = (_step(axis, table) for axis in axes[2:])
+    return None if step_y is None or step_x is None else (step_y, step_x)
+
+
 def _step(axis: Mapping[str, Any], table: Mapping[str, float]) -> float | None:
     scale, factor = axis.get("scale"), table.get(_unit(axis.get("units")))
     size = _positive(abs(scale)) if isinstance(scale, int | float | np.number) else None
@@ -275,7 +317,7 @@ def _step(axis: Mapping[str, Any], table: Mapping[str, float]) -> float | None:
 
 def _unit(text: Any) -> str:
     """One spelling for each unit: ``Å``, ``nm``, ``1/nm`` and so on."""
-    unit = re.sub(r"[\s${}]", "", str(text)).replace("⁻¹", "^-1")
+    unit = re.sub(r"[\s${}\[\]]", "", str(text)).replace("⁻¹", "^-1")
     # the two Å and the two µ of Unicode look the same
     unit = unit.replace("\N{ANGSTROM SIGN}", "Å").replace("\N{GREEK SMALL LETTER MU}", "µ")
     unit = re.sub(r"[Aa]ngstroms?|\bA\b", "Å", unit)

@@ -27,7 +27,7 @@ from stemvane.measure import measure
 from stemvane.measurements import Measurements
 from stemvane.preparation import corrected, prepared
 from stemvane.run import Run
-from stemvane.sources.files import open_dataset
+from stemvane.sources.files import open_source
 from stemvane.sources.images import read_image
 from stemvane.sources.simulation import simulate
 from stemvane.survey import survey
@@ -88,7 +88,7 @@ def run_pipeline(
     device = checked_device(config.training.device)
     handed_over = dataset is not None
     if dataset is None and config.source.path:
-        dataset = open_dataset(config.source.path)
+        dataset = open_source(config.source)
     run = Run.create(output, config, command=command, overwrite=overwrite, resume=True)
     run.discard("read", "figures")
     try:
@@ -116,11 +116,11 @@ def _origin(dataset: Dataset4D | None, config: Config) -> dict[str, Any]:
     del settings["source"]["path"]
     names = ["source", "preparation", "survey", "measure", *(["simulation"] if dataset is None else [])]
     origin = {"settings": {name: settings[name] for name in names}, "n_sampled": config.compare.n_turned}
-    images = (config.preparation.dark, config.preparation.bad_pixels)
+    images = (config.preparation.dark, config.preparation.bad_pixels, config.source.image, config.source.vacuum)
     origin["images"] = [file_states(Path(path)) for path in images if path and Path(path).exists()]
     if dataset is not None:
         origin["data"] = source_record(dataset.name, dataset.shape, dataset.data.dtype, dataset.path)
-        origin["files"] = file_states(Path(str(dataset.path)))
+        origin["files"] = [file_states(Path(name)) for name in dataset.metadata.get("files", [str(dataset.path)])]
     return origin
 
 
@@ -246,7 +246,7 @@ def ready(dataset: Dataset4D, config: Config) -> tuple[Dataset4D, dict[str, Any]
     dataset, done = prepared(dataset.recalibrated(**config.source.calibration()), choices, **images)
     found = survey(dataset, config.survey)
     try:
-        dataset = dataset.recalibrated(**vars(found.completed(dataset.calibration)))
+        dataset = dataset.recalibrated(origin="found", **vars(found.completed(dataset.calibration)))
     except CalibrationError as error:
         # what is wrong with the patterns may be why no disc was found
         notes = [note for note in found.notes if " patterns " in note]

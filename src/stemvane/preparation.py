@@ -174,7 +174,8 @@ def _transposed(dataset: Dataset4D) -> Dataset4D:
     bad = None if dataset.bad_pixels is None else dataset.bad_pixels.T
     parts = _both(dataset, lambda data: data.transpose(0, 1, 3, 2))
     calibration = known.updated(optical_axis=axis, pixel_size=size, disc_radius=radius)
-    return replace(dataset, **parts, bad_pixels=bad, calibration=calibration)
+    step = dataset.reciprocal_pixel and dataset.reciprocal_pixel[::-1]
+    return replace(dataset, **parts, bad_pixels=bad, calibration=calibration, reciprocal_pixel=step)
 
 
 def _cropped(dataset: Dataset4D, region: tuple[int, int, int, int]) -> Dataset4D:
@@ -221,10 +222,12 @@ def _detector_binned(dataset: Dataset4D, n: int) -> Dataset4D:
     part = (slice(None), slice(None), slice(rows * n), slice(columns * n))
     known = dataset.calibration
     axis, size, radius = known.optical_axis, known.pixel_size, known.disc_radius
+    step = dataset.reciprocal_pixel
     return replace(
         dataset,
         **_both(dataset, lambda data: _summed(data[part], (1, 1, n, n))),
         bad_pixels=_any(None if dataset.bad_pixels is None else dataset.bad_pixels[part[2:]], n),
+        reciprocal_pixel=step and (n * step[0], n * step[1]),
         calibration=known.updated(
             # the centre of a binned pixel lies between those of the pixels in it
             optical_axis=axis and ((axis[0] - (n - 1) / 2) / n, (axis[1] - (n - 1) / 2) / n),

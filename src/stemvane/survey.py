@@ -176,7 +176,11 @@ def _look(dataset: Dataset4D, n_frames: int) -> tuple[NDArray[Any], NDArray[np.i
     strides = _strides(dataset, n_frames)
     frames = np.asarray(dataset.data[strides].compute()).reshape(-1, *dataset.detector_shape)
     places = (np.arange(n)[stride] for n, stride in zip(dataset.scan_shape, strides, strict=True))
-    return frames, np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, 2)
+    positions = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, 2)
+    if dataset.missing is not None and not dataset.missing[strides].all():
+        recorded = ~dataset.missing[strides].ravel()
+        frames, positions = frames[recorded], positions[recorded]
+    return frames, positions
 
 
 def _strides(dataset: Dataset4D, n_frames: int) -> tuple[slice, slice]:
@@ -205,7 +209,23 @@ def _complaints(frames: NDArray[Any], finite: NDArray[np.bool_]) -> list[str]:
     n_negative = sum(bool(np.nanmin(frame) < 0) for frame, good in zip(frames, finite, strict=True) if good)
     if n_negative:
         notes.append(f"{n_negative} of {len(frames)} patterns hold negative values")
-    return notes
+    return notes + _saturation(frames[finite])
+
+
+def _saturation(frames: NDArray[Any]) -> list[str]:
+    """Pixels at the largest number that their type holds, or values that pile up at the largest that is found."""
+    if not frames.size:
+        return []
+    highest = frames.max()
+    at_highest = frames == highest
+    n_pixels = int(at_highest.any(axis=0).sum())
+    if frames.dtype.kind in "ui" and highest == np.iinfo(frames.dtype).max:
+        return [f"{n_pixels} pixels reach {highest}, the largest {frames.dtype} there is: saturated, or masked"]
+    # counts thin out towards their largest value; a counter that is full has most of them there
+    just_below = int(((frames >= 0.9 * highest) & ~at_highest).sum())
+    if highest >= 32 and n_pixels >= 4 and int(at_highest.sum()) > max(8, just_below):
+        return [f"{n_pixels} pixels stop at {highest}: the detector saturates there"]
+    return []
 
 
 def _moments(frames: NDArray[Any], finite: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -27,8 +27,8 @@ Decoder = Callable[[Any], Any]
 def read_hdf5(dataset: h5py.Dataset, part: Any) -> NDArray[Any]:
     """Read a part of an HDF5 dataset; chunks compressed with gzip, LZ4, Zstandard, Blosc or bitshuffle in parallel.
 
-    Other compressions, and parts that are not whole intervals, are left to the HDF5 library, which decompresses one chunk
-    at a time.
+    Other compressions, and parts that are not whole intervals, are left to the HDF5 library, which decompresses one
+    chunk at a time.
 
     Parameters
     ----------
@@ -94,20 +94,27 @@ def _decoder(number: int, values: tuple[int, ...], item: int, n_bytes: int) -> D
     if number == _ZSTD:
         return lambda raw: zstd.decompress(raw)
     if number == _LZ4:
-        return _lz4_blocks
+        return lambda raw: _lz4_blocks(raw, n_bytes)
     if number == _BITSHUFFLE and len(values) > 4 and values[4] in (_BITSHUFFLE_LZ4, _BITSHUFFLE_ZSTD):
         is_zstd = values[4] == _BITSHUFFLE_ZSTD
         return lambda raw: _bitshuffled(raw, item, n_bytes, is_zstd)
     return None
 
 
+def _require(sound: bool) -> None:
+    """Stop before damaged sizes make a loop endless or write beyond an array."""
+    if not sound:
+        raise ValueError("a compressed chunk is damaged")
+
+
 def _lz4_block(raw: Any, n_bytes: int) -> Any:
     return lz4.decompress(struct.pack("<I", n_bytes) + bytes(raw))
 
 
-def _lz4_blocks(raw: Any) -> bytes:
+def _lz4_blocks(raw: Any, n_bytes: int) -> bytes:
     """Blocks of LZ4, each after its size, after the size of all and of a block, big-endian."""
     view, (total, block) = memoryview(raw), struct.unpack_from(">qi", raw)
+    _require(0 < total == n_bytes and block > 0)
     pieces, place = [], 12
     for start in range(0, total, block):
         size, plain = struct.unpack_from(">i", view, place)[0], min(block, total - start)
@@ -121,6 +128,7 @@ def _lz4_blocks(raw: Any) -> bytes:
 def _bitshuffled(raw: Any, item: int, n_bytes: int, is_zstd: bool) -> NDArray[np.uint8]:
     """Blocks of compressed bits, sorted by their place in the number; what is left of 8 numbers is stored as it was."""
     view, (total, block) = memoryview(raw), struct.unpack_from(">qi", raw)
+    _require(total == n_bytes and block > 0 and block % (8 * item) == 0)
     result, place = np.empty(total, np.uint8), 12
     whole = total // (8 * item) * 8 * item
     start = 0
@@ -128,6 +136,7 @@ def _bitshuffled(raw: Any, item: int, n_bytes: int, is_zstd: bool) -> NDArray[np
         size, plain = struct.unpack_from(">i", view, place)[0], min(block, whole - start)
         piece = view[place + 4 : place + 4 + size]
         bits = zstd.decompress(bytes(piece)) if is_zstd else _lz4_block(piece, plain)
+        _require(len(bits) == plain)
         _sort_bits(np.frombuffer(bits, np.uint8), item, result[start : start + plain])
         start, place = start + plain, place + 4 + size
     result[whole:] = np.frombuffer(view[place : place + total - whole], np.uint8)

@@ -5,43 +5,75 @@ The format is told from what a file holds, not from its name. `docs/format.md` d
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from stemvane.dataset import Dataset4D
-from stemvane.errors import FileFormatError
-from stemvane.sources.hspy import open_hspy
-from stemvane.sources.layout import FORMAT, open_zarr, write_zarr
-from stemvane.sources.on_disk import READABLE, told
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["open_dataset", "save_dataset"]
+from stemvane.config import SourceConfig
+from stemvane.dataset import Dataset4D, as_lazy
+from stemvane.disc import find_disc
+from stemvane.errors import CalibrationError, DataError, FileFormatError
+from stemvane.sources.formats import look, recognised
+from stemvane.sources.images import read_image
+from stemvane.sources.layout import FORMAT, write_zarr
+from stemvane.sources.on_disk import told
+from stemvane.sources.request import Request
 
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+__all__ = ["open_dataset", "open_source", "save_dataset", "size_on_disk"]
+
+# any number of frames, as a scan of one line
+_LINE = (1, -1)
 
 
-def open_dataset(path: str | os.PathLike[str]) -> Dataset4D:
+def open_dataset(
+    path: str | os.PathLike[str],
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    dataset: str | None = None,
+    shape: tuple[int, ...] | None = None,
+    dtype: str | None = None,
+    image: str | os.PathLike[str] | None = None,
+) -> Dataset4D:
     """Open a 4D-STEM scan; patterns stay on disk until they are needed.
 
     Parameters
     ----------
     path : str or path
-        A ``.zarr`` folder that `save_dataset` wrote, or a HyperSpy ``.hspy`` file with two navigation and two
-        signal axes. The format is told from the content.
+        A file or folder of one of the formats in ``docs/formats.md``: those of Merlin, EMPAD, Gatan, Velox, Dectris,
+        TVIPS and NanoMegas, MRC, py4DSTEM, Prismatic, abTEM, HyperSpy, NeXus, HDF5, Zarr, NumPy, or raw binary. It is
+        told from the content.
+    scan_shape : tuple of int, optional
+        Probe positions ``(y, x)``, for a stack of frames that does not say it, or says it wrong.
+    dataset : str, optional
+        Path of the array within HDF5 or Zarr, or its name in a ``.npz``, where the file holds several.
+    shape : tuple of int, optional
+        Shape of raw binary, the fastest axis last: three numbers for a stack, four for a scan.
+    dtype : str, optional
+        Number type of raw binary, such as ``<u2`` or ``float32``.
+    image : str or path, optional
+        A separately recorded image of the scan's shape (.npy, TIFF, PNG, .dm3), for example of annular dark field.
 
     Returns
     -------
     Dataset4D
         Lazy, in the order ``(scan_y, scan_x, k_y, k_x)``, with what the file knows of its calibration: steps in Å and
-        mrad, energy in eV, semi-angle in mrad. No file is kept open.
+        mrad, energy in eV, semi-angle in mrad. No file is kept open. Where the recording ended before the scan did,
+        `missing` tells the positions.
 
     Raises
     ------
     FileFormatError
         If the file is missing, damaged, or not of a format that stemvane reads.
     DataError
-        If the file holds no real array with two scan and two detector axes.
+        If the file holds no real array with two scan and two detector axes, the shape of the scan is unknown or does
+        not fit, or the image does not have it.
 
     Notes
     -----
@@ -49,16 +81,96 @@ def open_dataset(path: str | os.PathLike[str]) -> Dataset4D:
     `FileFormatError`.
     """
     source = Path(path)
+    request = Request(source, scan_shape, dataset, shape, dtype)
     with told(source):
-        if source.is_dir():
-            return open_zarr(source)
-        with source.open("rb") as stream:
-            magic = stream.read(len(_HDF5_MAGIC))
-        if not magic:
-            raise FileFormatError(f"{source}: the file is empty; copy or record it again")
-        if magic == _HDF5_MAGIC:
-            return open_hspy(source)
-        raise FileFormatError(f"{source}: not a format that stemvane knows; {READABLE}")
+        head = look(source)
+        opened = recognised(head, request).open(request)
+    if scan_shape is not None and -1 not in scan_shape and opened.scan_shape != tuple(scan_shape):
+        opened = _refolded(opened, scan_shape)
+    return opened if image is None else replace(opened, image=_scan_image(image, opened))
+
+
+def open_source(config: SourceConfig) -> Dataset4D:
+    """Open what a section [source] names, with the user's numbers over the file's.
+
+    Parameters
+    ----------
+    config : SourceConfig
+        With a path. A file of the probe in vacuum gives the optical axis and the disc radius, if these are not given.
+
+    Returns
+    -------
+    Dataset4D
+        `Dataset4D.origin` says where each number came from.
+
+    Raises
+    ------
+    StemvaneError
+        As `open_dataset` does.
+    CalibrationError
+        If no disc is found in the vacuum file.
+    """
+    opened = open_dataset(
+        config.path,
+        scan_shape=config.scan_shape,
+        dataset=config.dataset,
+        shape=config.shape,
+        dtype=config.dtype,
+        image=config.image or None,
+    )
+    if config.vacuum:
+        opened = opened.recalibrated(origin="vacuum", **_vacuum(config.vacuum, opened))
+    return opened.recalibrated(**config.calibration())
+
+
+def size_on_disk(dataset: Dataset4D) -> int:
+    """Bytes of the files that a data set was read from; 0 where it was read from none."""
+    paths = [Path(str(name)) for name in dataset.metadata.get("files", [])]
+    if not paths and dataset.path is not None:
+        paths = [dataset.path]
+    every = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    return sum(path.stat().st_size for path in every if path.is_file())
+
+
+def _refolded(opened: Dataset4D, scan_shape: tuple[int, int]) -> Dataset4D:
+    """The same patterns in another scan, where a file of four axes says it wrong."""
+    if math.prod(scan_shape) != opened.n_patterns or opened.missing is not None:
+        y, x = opened.scan_shape
+        raise DataError(
+            f"{opened.path}: holds a scan of {y}x{x}, which does not make one of {scan_shape[0]}x{scan_shape[1]}; "
+            "leave --scan out, or give a shape of as many positions"
+        )
+    flat = opened.data.reshape(*scan_shape, *opened.detector_shape)
+    calibration = opened.calibration.updated(scan_step=None)
+    return replace(opened, data=as_lazy(flat, opened.name), calibration=calibration, expectation=None, image=None)
+
+
+def _scan_image(path: str | os.PathLike[str], opened: Dataset4D) -> NDArray[np.float32]:
+    image = np.asarray(read_image(Path(path)), np.float32)
+    if image.shape != opened.scan_shape:
+        raise DataError(
+            f"{path}: the image has {image.shape[0]}x{image.shape[1]} pixels, the scan {opened.scan_shape[0]}x"
+            f"{opened.scan_shape[1]} positions; crop or bin it to the scan"
+        )
+    return image
+
+
+def _vacuum(path: str, opened: Dataset4D) -> dict[str, Any]:
+    """Centre and radius of the disc in a file of the probe in vacuum: one pattern, a stack or a scan."""
+    try:
+        pattern = read_image(path).astype(np.float64)
+    except (DataError, FileFormatError):
+        frames = open_dataset(path, scan_shape=_LINE)
+        pattern = np.asarray(frames.data.mean(axis=(0, 1), dtype=np.float64).compute())
+    if pattern.shape != opened.detector_shape:
+        raise DataError(
+            f"{path}: the probe in vacuum has {pattern.shape[0]}x{pattern.shape[1]} pixels, the scan's patterns "
+            f"{opened.detector_shape[0]}x{opened.detector_shape[1]}; record both with the same detector"
+        )
+    disc = find_disc(pattern, opened.calibration.pixel_aspect)
+    if disc is None:
+        raise CalibrationError(f"{path}: no disc is found in it; give --axis and --disc-radius instead of --vacuum")
+    return {"optical_axis": disc.centre, "disc_radius": disc.radius}
 
 
 def save_dataset(

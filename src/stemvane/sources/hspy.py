@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import dask.array as da
 import h5py
 import numpy as np
 
-from stemvane.dataset import Dataset4D, as_lazy, calibration_from_axes
-from stemvane.errors import DataError, FileFormatError
-from stemvane.sources.on_disk import READABLE, OnDisk
+from stemvane.dataset import Dataset4D
+from stemvane.errors import DataError
+from stemvane.sources.on_disk import OnDisk
+from stemvane.sources.request import Request
+from stemvane.sources.rosetta import with_axes
+from stemvane.sources.stack import ArrayFrames, fold
 
 __all__ = ["open_hspy"]
 
 
-def open_hspy(path: Path) -> Dataset4D:
+def open_hspy(request: Request) -> Dataset4D:
     """Open the one 4D signal of an .hspy file, its axes turned to ``(scan_y, scan_x, k_y, k_x)``.
 
     Raises
     ------
-    FileFormatError
-        If it is another program's HDF5 file.
     DataError
         If it holds no signal, or more than one, with two navigation and two signal axes of real numbers.
     """
@@ -31,14 +32,12 @@ def open_hspy(path: Path) -> Dataset4D:
     from rsciio.hspy import file_reader
     from rsciio.utils.file import get_file_handle
 
+    path = request.path
     with h5py.File(path, "r") as file:
-        kind = file.attrs.get("file_format", b"")
-        if (kind.decode() if isinstance(kind, bytes) else str(kind)) != "HyperSpy":
-            raise FileFormatError(f"{path}: an HDF5 file, but not HyperSpy's; {READABLE}")
         experiments = file.get("Experiments", {})
         names = [n for n in experiments if isinstance(experiments[n], h5py.Group) and "data" in experiments[n]]
         arrays = {
-            n: OnDisk(str(path.absolute()), f"/Experiments/{n}/data", True, d.shape, d.dtype)
+            n: OnDisk(str(path.absolute()), f"/Experiments/{n}/data", "hdf5", d.shape, d.dtype)
             for n, d in _data(file, names)
         }
         own_chunks = {n: d.chunks for n, d in _data(file, names)}
@@ -48,21 +47,29 @@ def open_hspy(path: Path) -> Dataset4D:
         raise DataError(f"{path}: {trouble}; save the one you want to a file of its own")
     if arrays[wanted[0]].dtype.kind == "O":
         raise DataError(f"{path}: holds ragged or object data; save patterns of one shape, stacked to a scan")
-    lazy = arrays[wanted[0]].lazy(own_chunks[wanted[0]])
+    if arrays[wanted[0]].ndim not in (3, 4):
+        raise DataError(
+            f"{path}: holds an array of {arrays[wanted[0]].ndim} axes {arrays[wanted[0]].shape}; stemvane needs four, "
+            "two of the scan and two of the detector: give the file of the 4D-STEM scan"
+        )
+    array, missing = arrays[wanted[0]], None
+    if array.ndim == 3:
+        data, missing = fold(ArrayFrames(array), path, request.scan_shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         signal = file_reader(str(path), lazy=True)[names.index(wanted[0])]
     get_file_handle(signal["data"]).close()
-    order = _axis_order(signal["axes"], path)
+    axes = signal["axes"]
+    if array.ndim == 3:
+        axes = [{}, {}, *axes[1:]]
+    else:
+        order = _axis_order(axes, path)
+        data = replace(array, order=tuple(order)).lazy(own_chunks[wanted[0]])
+        axes = [axes[i] for i in order]
     microscope = signal["metadata"].get("Acquisition_instrument", {})
-    beam = microscope.get("TEM") or microscope.get("SEM") or {}
     title = signal["metadata"].get("General", {}).get("title")
-    return Dataset4D(
-        data=as_lazy(da.transpose(lazy, order), path.name),
-        calibration=calibration_from_axes([signal["axes"][i] for i in order], beam),
-        name=str(title or path.stem),
-        path=path,
-    )
+    dataset = Dataset4D(data=data, name=str(title or path.stem), path=path, missing=missing)
+    return with_axes(dataset, axes, microscope.get("TEM") or microscope.get("SEM") or {})
 
 
 def _data(file: h5py.File, names: list[str]) -> list[tuple[str, h5py.Dataset]]:
@@ -77,4 +84,4 @@ def _axis_order(axes: list[dict[str, Any]], path: Path) -> list[int]:
             f"{path}: {len(scan)} of {len(axes)} axes are navigation axes; "
             "save the signal with two of each kind, for example after signal.transpose(signal_axes=2)"
         )
-    return [*scan, *(i for i in range(4) if i not in scan)]
+    return [*scan, *(i for i in range(len(axes)) if i not in scan)]

@@ -1,4 +1,4 @@
-"""Single images: dark patterns, masks and simultaneously recorded maps."""
+"""Single images: dark patterns, masks, the probe in vacuum and simultaneously recorded maps."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.errors import DataError, FileFormatError
+from stemvane.sources.hdf5_guard import probe
 from stemvane.sources.on_disk import told
 
 __all__ = ["read_image"]
 
-_READERS = {
-    ".tif": "tiff", ".tiff": "tiff", ".png": "image", ".bmp": "image", ".jpg": "image",
-    ".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".mrc": "mrc", ".hspy": "hspy",
-}  # fmt: skip
+_NPY = b"\x93NUMPY"
+_DM = (b"\0\0\0\3", b"\0\0\0\4")
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
 
 
 def read_image(path: str | Path) -> NDArray[Any]:
-    """Read one image of two axes.
+    """Read one image of two axes; the format is told from the content.
 
     Parameters
     ----------
     path : str or Path
-        ``.npy``, or ``.tif``, ``.png``, ``.bmp``, ``.jpg``, ``.dm3``, ``.dm4``, ``.mrc`` or ``.hspy`` through
-        RosettaSciIO.
+        ``.npy``, TIFF, PNG, BMP, JPEG, ``.dm3``, ``.dm4``, ``.mrc`` or ``.hspy``.
 
     Returns
     -------
@@ -42,13 +43,15 @@ def read_image(path: str | Path) -> NDArray[Any]:
         If it does not hold one real image.
     """
     source = Path(path)
-    with told(source):
-        if source.suffix == ".npy":
-            image: Any = np.load(source, allow_pickle=False)
-        elif source.suffix.lower() in _READERS:
-            image = _through_rosettasciio(source)
+    with told(source), source.open("rb") as stream:
+        start = stream.read(212)
+        stream.seek(0)
+        if start.startswith(_NPY):
+            image: Any = np.load(stream, allow_pickle=False)
+        elif start.startswith(_PICTURES):
+            image = _picture(source)
         else:
-            raise FileFormatError(f"{source}: not an image that stemvane reads; give .npy, {', '.join(_READERS)}")
+            image = _through_rosettasciio(source, start)
     if image.dtype.names is not None:
         image = np.mean([image[name] for name in image.dtype.names[:3]], axis=0)
     if image.ndim == 3 and image.shape[2] in (3, 4):
@@ -58,13 +61,31 @@ def read_image(path: str | Path) -> NDArray[Any]:
     return np.asarray(image)
 
 
-def _through_rosettasciio(path: Path) -> Any:
-    from importlib import import_module
+def _picture(path: Path) -> Any:
+    # RosettaSciIO needs imageio for these; matplotlib brings Pillow
+    from PIL import Image
 
-    reader = import_module(f"rsciio.{_READERS[path.suffix.lower()]}").file_reader
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        signals = reader(str(path))
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB") if picture.mode in ("P", "CMYK") else picture)
+
+
+def _through_rosettasciio(path: Path, start: bytes) -> Any:
+    if start.startswith(_DM):
+        from rsciio.digitalmicrograph import file_reader as read
+    elif start.startswith(_TIFF):
+        from rsciio.tiff import file_reader as read
+    elif start.startswith(_HDF5):
+        probe(path)
+        from rsciio.hspy import file_reader as read
+    elif start[208:211] == b"MAP" or path.suffix.lower() == ".mrc":
+        from rsciio.mrc import file_reader as read
+    else:
+        raise FileFormatError(f"{path}: not an image that stemvane reads; save it as .npy or .tif")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        signals = read(str(path))
     if len(signals) != 1:
         raise DataError(f"{path}: holds {len(signals)} images; save the one you want to a file of its own")
-    return np.asarray(signals[0]["data"])
+    return np.squeeze(np.asarray(signals[0]["data"]))

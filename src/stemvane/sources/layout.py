@@ -19,7 +19,8 @@ from stemvane.calibration import Calibration
 from stemvane.dataset import Dataset4D, pattern_chunks
 from stemvane.errors import CalibrationError, FileFormatError
 from stemvane.measurements import read_atoms, write_atoms
-from stemvane.sources.on_disk import READABLE, OnDisk
+from stemvane.sources.on_disk import OnDisk
+from stemvane.sources.request import Request
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "open_zarr", "write_zarr"]
 
@@ -43,21 +44,16 @@ _UNITS = {
 }
 
 
-def open_zarr(path: Path) -> Dataset4D:
+def open_zarr(request: Request) -> Dataset4D:
     """Open a folder that `write_zarr` wrote; patterns stay on disk.
 
     Raises
     ------
     FileFormatError
-        If it is another Zarr folder, of a newer layout, or incomplete.
+        If it is of a newer layout, or incomplete.
     """
-    if not (path / "zarr.json").is_file():
-        old = any((path / name).exists() for name in (".zgroup", ".zarray", ".zattrs"))
-        what = "a Zarr folder of version 2" if old else "a folder, but not one that stemvane wrote"
-        raise FileFormatError(f"{path}: {what}; {READABLE}")
-    attrs = json.loads((path / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
-    if attrs.get("format") != FORMAT:
-        raise FileFormatError(f"{path}: a Zarr folder, but no complete data set of stemvane's; {READABLE}")
+    path = request.path
+    attrs = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
     if attrs.get("format_version") != FORMAT_VERSION:
         raise FileFormatError(
             f"{path}: written in version {attrs.get('format_version')} of the layout, this stemvane reads "
@@ -77,6 +73,7 @@ def open_zarr(path: Path) -> Dataset4D:
         image=np.asarray(group["image"][:]) if "image" in group else None,  # type: ignore[index]
         metadata=dict(attrs["metadata"]),
         path=path,
+        missing=np.asarray(group["missing"][:], bool) if "missing" in group else None,  # type: ignore[index]
     )
 
 
@@ -90,7 +87,7 @@ def _zarr_patterns(group: zarr.Group, path: Path, key: str) -> da.Array:
             f"{path}: {array.nchunks - array.nchunks_initialized} of {array.nchunks} chunks of '{key}' are missing; "
             "the folder is incomplete, copy it again"
         )
-    return OnDisk(str(path.absolute()), key, False, array.shape, np.dtype(array.dtype)).lazy(array.chunks)
+    return OnDisk(str(path.absolute()), key, "zarr", array.shape, np.dtype(array.dtype)).lazy(array.chunks)
 
 
 def write_zarr(dataset: Dataset4D, folder: Path, progress: Callable[[int, int], None] | None) -> None:
@@ -115,6 +112,8 @@ def write_zarr(dataset: Dataset4D, folder: Path, progress: Callable[[int, int], 
     if dataset.image is not None:
         image = group.create_array("image", data=np.asarray(dataset.image), dimension_names=["scan_y", "scan_x"])
         image.attrs["unit"] = "arbitrary"
+    if dataset.missing is not None:
+        group.create_array("missing", data=dataset.missing, dimension_names=["scan_y", "scan_x"])
     if dataset.atoms is not None:
         write_atoms(group, dataset.atoms)
     # last, because these are what makes the folder a data set

@@ -1,0 +1,76 @@
+"""Numbers on the command line: how they are written and shown."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+from stemvane.errors import ConfigError
+
+__all__ = ["read_energy", "read_pair", "read_position", "read_whole", "show_bytes", "show_number"]
+
+_UNITS = {"": 1.0, "ev": 1.0, "kev": 1e3, "kv": 1e3, "mev": 1e6}
+
+
+def read_energy(text: str | None) -> float | None:
+    """Energy in eV from ``60keV`` or ``60000``."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*(\d+\.?\d*(?:e[+-]?\d+)?)\s*([a-z]*)\s*", text, re.IGNORECASE | re.ASCII)
+    if match is None or match[2].lower() not in _UNITS:
+        raise ConfigError(f"--energy is '{text}'; write it as 60keV or 60000")
+    value = float(match[1]) * _UNITS[match[2].lower()]
+    if not 0 < value < math.inf:
+        raise ConfigError(f"--energy is '{text}'; write a positive energy, such as 60keV")
+    return value
+
+
+def read_pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
+    """One positive number for both axes, or two as ``YxX``."""
+    try:
+        values = [kind(part) for part in re.split(r"[x,]", text)]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2) or not all(0 < value < math.inf for value in values):
+        raise ConfigError(f"{option} is '{text}'; write one positive number, or two as YxX")
+    return values[0], values[-1]
+
+
+def read_whole(text: str, option: str, lengths: tuple[int, ...]) -> tuple[int, ...]:
+    """Whole numbers as ``4x5x6``, of one of the allowed lengths."""
+    try:
+        values = tuple(int(part) for part in re.split(r"[x,]", text))
+    except ValueError:
+        values = ()
+    if len(values) not in lengths or min(values) < 1:
+        example = "127x127" if lengths == (2,) else "64x64x128x128, or 4096x128x128 for a stack"
+        raise ConfigError(f"{option} is '{text}'; write whole numbers, such as {example}")
+    return values
+
+
+def read_position(text: str, option: str) -> tuple[float, float]:
+    """A position ``YxX`` in pixels, which may be negative."""
+    try:
+        y, x = (float(part) for part in re.split(r"[x,]", text))
+    except ValueError:
+        y = x = math.nan
+    if not (math.isfinite(y) and math.isfinite(x)):
+        raise ConfigError(f"{option} is '{text}'; write two numbers as YxX, such as 31.5x32")
+    return y, x
+
+
+def show_number(value: Any) -> str:
+    """A number or a pair for a table."""
+    if value is None:
+        return "unknown"
+    return ", ".join(f"{v:.5g}" for v in value) if isinstance(value, tuple) else f"{value:.6g}"
+
+
+def show_bytes(n: int) -> str:
+    """A size in the unit that suits it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000  # type: ignore[assignment]
+    return f"{n:.4g} TB"

@@ -1,0 +1,60 @@
+"""What the user asks of a file, and what a look at its beginning tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Head", "Request"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A file and what the user says of it.
+
+    Attributes
+    ----------
+    path : Path
+        File or folder.
+    scan_shape : tuple of int, optional
+        Probe positions ``(y, x)``.
+    dataset : str, optional
+        Which array of a file that holds several.
+    shape : tuple of int, optional
+        Shape of raw binary, the fastest axis last.
+    dtype : str, optional
+        Number type of raw binary, such as ``<u2``.
+    """
+
+    path: Path
+    scan_shape: tuple[int, int] | None = None
+    dataset: str | None = None
+    shape: tuple[int, ...] | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a format is told from.
+
+    Attributes
+    ----------
+    path : Path
+        File or folder; the suffix only breaks ties.
+    start : bytes
+        The first bytes of a file; empty for a folder.
+    size : int
+        Bytes of the file.
+    keys : frozenset of str
+        Names of groups and arrays in an HDF5 file or a Zarr folder, three levels deep.
+    attributes : mapping
+        Attributes of its root.
+    """
+
+    path: Path
+    start: bytes = b""
+    size: int = 0
+    keys: frozenset[str] = frozenset()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
