@@ -45,7 +45,7 @@ STOREYS = (
     ("signals",),
     ("run", "export_hdf5"),
     ("export", "figures", "viewer"),
-    ("pipeline",),
+    ("pipeline", "tables"),
     ("sweep",),
     ("cli",),
 )
@@ -60,7 +60,7 @@ ALLOWED = {
     "tifffile": {"export"},
     "PIL": {"sources"},
     "typer": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "tables"},
     "distributed": {"cluster"},
     "llvmlite": {"kernels"},
 }

@@ -497,3 +497,39 @@ def test_reading_options_reach_the_reader(call, tmp_path):
     assert_refused(call("info", stack, "--dataset", "nothing"), "is not there", ";")
     np.save(tmp_path / "adf.npy", np.ones(SCAN))
     assert call("info", stack, "--scan", "3x4", "--image", tmp_path / "adf.npy", "--vacuum", path)[0] == 1
+
+
+def test_any_setting_can_be_set(call, tmp_path, shelf):
+    np.save(tmp_path / "half.npy", np.arange(64).reshape(8, 8) % 8 < 4)
+    code, out, err = call(
+        "run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml",
+        "--set", "preparation.detector_binning=2", "--set", "preparation.scan_region = [1, 6, 0, 6]",
+        "--set", "measure.masks={left = 'half.npy'}", "--set", "model.start=random",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    run = Run.open(tmp_path / "run")
+    assert run.config.preparation.detector_binning == 2
+    assert run.config.model.start == "random"
+    assert run.manifest["preparation"] == {"scan_region": [1, 6, 0, 6], "detector_binning": 2}
+    assert run.measurements.scan_shape == (5, 6)
+    assert run.measurements.detector_shape == (8, 8)
+    left = run.measurements.maps["left"]
+    assert left.shape == (5, 6)
+    assert (left > 0.2).all()
+    assert (left < 0.8).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("descan=true", "write section.name=value"),
+        ("preparation.descan", "write section.name=value"),
+        ("preparation.descant=true", "unknown setting 'preparation.descant'"),
+        ("preparation.scan_binning=two", "'preparation.scan_binning' is 'two'"),
+        ("measure.masks={a = 'nowhere.npy'}", "nowhere.npy: no such file"),
+        ("preparation.dark=nowhere.tif", "nowhere.tif: no such file"),
+    ],
+)
+def test_bad_settings_on_the_command_line(call, tmp_path, shelf, text, words):
+    assert_refused(call("run", shelf / "good.zarr", "-o", "run", "--set", text), words)
+    assert not (tmp_path / "run").exists()

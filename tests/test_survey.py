@@ -204,3 +204,10 @@ def test_saturated_and_missing_patterns_are_noted():
     found = survey(replace(Dataset4D.from_array(counts), missing=missing))
     assert found.n_frames == 8
     assert not any("empty" in note for note in found.notes)
+
+
+def test_a_disc_that_touches_the_border_has_no_bad_pixels():
+    rows, columns = np.indices((8, 8)) - 3.5
+    mean = 100.0 * (np.hypot(rows, columns) < 3.6) + 1
+    hot, dead = bad_pixels(mean, np.full((8, 8), 0.1))
+    assert len(hot) == len(dead) == 0

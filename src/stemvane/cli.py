@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from stemvane.config import Config
 from stemvane.errors import FileFormatError, StemvaneError
-from stemvane.option_values import read_energy, read_pair, read_position, read_whole, show_bytes, show_number
+from stemvane.option_values import read_energy, read_pair, read_position, read_setting, read_whole
+from stemvane.tables import info_table, run_table
 
 __all__ = ["app", "main"]
 
@@ -31,23 +30,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_PAPER = {"pearson_r_first": "-0.9917", "pearson_r_others_max": "about 0", "angle_sign": "-1"}
-_ROWS = (
-    ("pearson_r_first", "r of the first latent against |COM|", "{:.4f}"),
-    ("pearson_r_others_max", "largest |r| of the others", "{:.4f}"),
-    ("angle_error_median_deg", "median error of the angle (deg)", "{:.2f}"),
-    ("angle_sign", "sense of the angle", "{:+d}"),
-    ("explained_variance", "explained variance", "{:.4f}"),
-    ("evidence_heldout", "evidence, held out (nat per pattern)", "{:.1f}"),
-    ("pearson_r_first_neighbours", "r against the neighbours' |COM|", "{:.4f}"),
-    ("angle_error_median_deg_neighbours", "median error against the neighbours' COM (deg)", "{:.2f}"),
-    ("angle_error_median_deg_truth", "median error against the noiseless COM (deg)", "{:.2f}"),
-    ("com_angle_error_median_deg_truth", "the same of the measured COM itself (deg)", "{:.2f}"),
-    ("train_seconds", "training (s)", "{:.1f}"),
-    ("train_patterns_per_second", "training patterns per second", "{:,.0f}"),
-    ("total_seconds", "all stages (s)", "{:.1f}"),
-)
-
 _Output = Annotated[Path, typer.Option("-o", "--output", help="run folder to write")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
 _Seed = Annotated[int | None, typer.Option(help="random seed")]
@@ -55,6 +37,9 @@ _Latents = Annotated[int | None, typer.Option("--n-latent", help="latent variabl
 _Epochs = Annotated[int | None, typer.Option("--n-epochs", help="passes over the training patterns")]
 _Device = Annotated[str | None, typer.Option(help="'auto', 'cpu' or 'cuda'")]
 _Settings = Annotated[Path | None, typer.Option("--config", help="TOML file of settings, such as a run's config.toml")]
+_Set = Annotated[
+    list[str] | None, typer.Option("--set", help="any setting, such as preparation.descan=true; may be repeated")
+]
 _Energy = Annotated[str | None, typer.Option(help="beam energy, such as 60keV")]
 _Semiangle = Annotated[float | None, typer.Option(help="convergence semi-angle, mrad")]
 _Step = Annotated[str | None, typer.Option(help="Å, one number or YxX")]
@@ -88,12 +73,14 @@ def demo(
     n_latent: _Latents = None,
     n_epochs: _Epochs = None,
     device: _Device = None,
+    set_: _Set = None,
     overwrite: _Overwrite = False,
 ) -> None:
     """Simulate graphene and make Figure 1 of the paper by Oxley and others, 2021."""
     from stemvane.pipeline import demo_config
 
-    _run(_with_choices(demo_config(), seed, n_latent, n_epochs, device), output, overwrite)
+    config = _with_settings(demo_config(), set_)
+    _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
 
 
 @app.command()
@@ -183,37 +170,8 @@ def info(
     source |= _reading(file, scan, dataset, shape, dtype, image, vacuum)
     opened = open_source(Config().updated(source=source).source)
     found = survey(opened)
-    table = Table(title=Text(str(file)), title_justify="left", show_header=True)
-    for column in ("", "known", "from", "found"):
-        table.add_column(column)
-    known = opened.calibration
-    completed = known
-    if found.disc_found or (known.optical_axis is not None and known.disc_radius is not None):
-        completed = found.completed(known)
     shape_from = "given" if scan or shape else "file"
-    table.add_row("shape (scan y, x; detector y, x)", " x ".join(map(str, opened.shape)), shape_from)
-    table.add_row("type", str(opened.data.dtype), "file")
-    table.add_row("size on disk", show_bytes(size_on_disk(opened)), "file")
-    for name, unit in _CALIBRATION:
-        table.add_row(f"{name.replace('_', ' ')} ({unit})", show_number(getattr(known, name)), opened.origin(name))
-    rotation = None if known.scan_rotation is None else math.degrees(known.scan_rotation)
-    table.add_row("scan rotation (deg)", show_number(rotation), opened.origin("scan_rotation"))
-    centre = show_number(found.disc_centre) if found.disc_found else "no disc found"
-    table.add_row("disc centre y, x (px)", show_number(known.optical_axis), opened.origin("optical_axis"), centre)
-    radius = show_number(known.disc_radius)
-    table.add_row("disc radius (px)", radius, opened.origin("disc_radius"), show_number(found.disc_radius))
-    if known.pixel_size is None and completed.pixel_size is not None:
-        table.add_row("pixel size from the disc (mrad)", "", "", show_number(completed.pixel_size))
-    if opened.missing is not None:
-        table.add_row("patterns missing", "", "", f"{int(opened.missing.sum())} of {opened.n_patterns}")
-    counts = f"{found.counts_mean:.6g} ({found.counts_min:.6g} to {found.counts_max:.6g})"
-    table.add_row("counts per pattern: mean (range)", "", "", counts)
-    table.add_row("largest pixel value", "", "", f"{found.pixel_max:.6g}")
-    table.add_row("hot, dead pixels", "", "", f"{len(found.hot_pixels)}, {len(found.dead_pixels)}")
-    if found.disc_found:
-        shift = f"{show_number(found.beam_shift_along_y)}; {show_number(found.beam_shift_along_x)}"
-        table.add_row("beam shift over the scan along y; x (px)", "", "", shift)
-    table.add_row("patterns looked at", "", "", str(found.n_frames))
+    table = info_table(str(file), opened, found, shape_from, size_on_disk(opened))
     console = Console()
     console.print(table)
     for note in found.notes:
@@ -244,10 +202,11 @@ def run(
     workers: _Workers = None,
     cluster: _Cluster = None,
     settings: _Settings = None,
+    set_: _Set = None,
     overwrite: _Overwrite = False,
 ) -> None:
     """Measure, align, learn, compare and draw: from a recorded or simulated scan to Figure 2 or 1."""
-    config = Config.from_toml(settings) if settings else Config()
+    config = _with_settings(Config.from_toml(settings) if settings else Config(), set_)
     source = _source(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
     source |= _reading(file, scan, dataset, shape, dtype, image, vacuum)
     config = config.updated(source=source, measure=_given({"n_workers": workers, "cluster": cluster}))
@@ -298,31 +257,23 @@ def main() -> None:
         sys.exit(1)
 
 
-_CALIBRATION = (
-    ("scan_step", "Å"),
-    ("pixel_size", "mrad"),
-    ("convergence_semiangle", "mrad"),
-    ("energy", "eV"),
-)
-
-
 def _run(config: Config, output: Path, overwrite: bool) -> None:
     from stemvane.pipeline import run_pipeline
 
     command = shlex.join(["stemvane", *sys.argv[1:]])
     with _progress() as tell:
         finished = run_pipeline(config, output, command=command, overwrite=overwrite, progress=tell)
-    metrics = finished.metrics
-    table = Table(title=Text(str(finished.path)), title_justify="left")
-    for column in ("", "here", "paper, Fig. 1"):
-        table.add_column(column, justify="left" if not column else "right")
-    for key, label, form in _ROWS:
-        if metrics.get(key) is not None:
-            table.add_row(label, form.format(metrics[key]), _PAPER.get(key, ""))
     console = Console()
-    console.print(table)
+    console.print(run_table(str(finished.path), finished.metrics))
     for path in sorted(finished.figures_path.glob("*.png")):
         console.print(Text(str(path)), soft_wrap=True)
+
+
+def _with_settings(config: Config, texts: list[str] | None) -> Config:
+    for text in texts or []:
+        section, name, value = read_setting(text)
+        config = config.updated(**{section: {name: value}})
+    return config
 
 
 def _with_choices(

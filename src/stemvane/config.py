@@ -140,6 +140,9 @@ class MeasureConfig(_Section):
     outer: float | None = Field(None, gt=0, description="outer radius in disc radii; the inscribed circle if none")
     adf_inner: float = Field(1.1, gt=0, description="inner edge of the annular dark field, in disc radii")
     adf_outer: float | None = Field(None, gt=0, description="its outer edge in disc radii; the detector's edge if none")
+    masks: dict[str, str] = Field(
+        default_factory=dict, description="more virtual images: name = image file of weights on the prepared detector"
+    )
     n_workers: int | None = Field(None, ge=1, description="processes to start for it; threads of this one if none")
     cluster: str | None = Field(
         None, min_length=1, description="address of a Dask scheduler to work on instead, such as tcp://host:8786"

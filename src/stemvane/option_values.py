@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+import tomllib
 from typing import Any
 
 from stemvane.errors import ConfigError
 
-__all__ = ["read_energy", "read_pair", "read_position", "read_whole", "show_bytes", "show_number"]
+__all__ = ["read_energy", "read_pair", "read_position", "read_setting", "read_whole", "show_bytes", "show_number"]
 
 _UNITS = {"": 1.0, "ev": 1.0, "kev": 1e3, "kv": 1e3, "mev": 1e6}
 
@@ -58,6 +59,17 @@ def read_position(text: str, option: str) -> tuple[float, float]:
     if not (math.isfinite(y) and math.isfinite(x)):
         raise ConfigError(f"{option} is '{text}'; write two numbers as YxX, such as 31.5x32")
     return y, x
+
+
+def read_setting(text: str) -> tuple[str, str, Any]:
+    """Section, name and value of ``section.name=value``; the value as in TOML, a word without quotes is a word."""
+    match = re.fullmatch(r"\s*(\w+)\.(\w+)\s*=\s*(.+?)\s*", text)
+    if match is None:
+        raise ConfigError(f"--set is '{text}'; write section.name=value, such as preparation.descan=true")
+    try:
+        return match[1], match[2], tomllib.loads(f"value = {match[3]}")["value"]
+    except tomllib.TOMLDecodeError:
+        return match[1], match[2], match[3]
 
 
 def show_number(value: Any) -> str:

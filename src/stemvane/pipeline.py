@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from stemvane.agreement import compare, explained_variance, invariance
 from stemvane.cluster import connected
-from stemvane.config import Config
+from stemvane.config import Config, MeasureConfig
 from stemvane.dataset import Dataset4D
 from stemvane.embedding import Embedding
 from stemvane.errors import CalibrationError, RunError, StemvaneError
 from stemvane.field import rotation_metrics, with_field
 from stemvane.figures import save_figures
 from stemvane.manifest import file_states, largest_memory_mb, source_record
-from stemvane.measure import measure
+from stemvane.measure import measure, standard_detectors
 from stemvane.measurements import Measurements
 from stemvane.preparation import corrected, prepared
 from stemvane.run import Run
@@ -33,6 +33,7 @@ from stemvane.sources.simulation import simulate
 from stemvane.survey import survey
 from stemvane.training import EpochReport, TrainingHistory, checked_device
 from stemvane.vae import RotationVAE
+from stemvane.virtual_detectors import VirtualDetector
 
 __all__ = ["Progress", "demo_config", "ready", "run_pipeline"]
 
@@ -143,6 +144,7 @@ def _measured(
         with connected(config.measure) as client:
             found = measure(
                 dataset,
+                _detectors(dataset, config.measure),
                 config=config.measure,
                 store=store,
                 progress=lambda done, total: tell("measure", done, total, ""),
@@ -151,6 +153,12 @@ def _measured(
         with_field(found).write(store)
         _write_sample(store, dataset, config.compare.n_turned)
         return Measurements.read(store)
+
+
+def _detectors(dataset: Dataset4D, config: MeasureConfig) -> tuple[VirtualDetector, ...]:
+    """The standard virtual detectors, and the user's own."""
+    standard = standard_detectors(dataset.calibration, dataset.detector_shape, config)
+    return *standard, *(VirtualDetector.from_mask(name, read_image(path)) for name, path in config.masks.items())
 
 
 def _write_sample(store: zarr.Group, dataset: Dataset4D, n: int) -> None:

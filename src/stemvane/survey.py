@@ -267,7 +267,8 @@ def bad_pixels(
     around = np.ones((3, 3), bool)
     around[1, 1] = False
     bright = ndimage.rank_filter(mean, -3, footprint=around, mode="mirror")
-    dark = ndimage.rank_filter(mean, 2, footprint=around, mode="mirror")
+    # beyond the border nothing is bright: the edge of a disc there would look like dead pixels otherwise
+    dark = ndimage.rank_filter(mean, 2, footprint=around, mode="constant", cval=0.0)
     # a pixel that never fired has no scatter of its own: its neighbours know how many counts to expect
     noise = n_sigma * np.hypot(error, ndimage.median_filter(error, footprint=around, mode="mirror"))
     noise = np.maximum(noise, 1e-6 * np.abs(mean).max())

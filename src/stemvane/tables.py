@@ -1,0 +1,89 @@
+"""Tables that the commands print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from stemvane.dataset import Dataset4D
+from stemvane.option_values import show_bytes, show_number
+from stemvane.survey import Survey
+
+__all__ = ["info_table", "run_table"]
+
+_PAPER = {"pearson_r_first": "-0.9917", "pearson_r_others_max": "about 0", "angle_sign": "-1"}
+_ROWS = (
+    ("pearson_r_first", "r of the first latent against |COM|", "{:.4f}"),
+    ("pearson_r_others_max", "largest |r| of the others", "{:.4f}"),
+    ("angle_error_median_deg", "median error of the angle (deg)", "{:.2f}"),
+    ("angle_sign", "sense of the angle", "{:+d}"),
+    ("explained_variance", "explained variance", "{:.4f}"),
+    ("evidence_heldout", "evidence, held out (nat per pattern)", "{:.1f}"),
+    ("pearson_r_first_neighbours", "r against the neighbours' |COM|", "{:.4f}"),
+    ("angle_error_median_deg_neighbours", "median error against the neighbours' COM (deg)", "{:.2f}"),
+    ("angle_error_median_deg_truth", "median error against the noiseless COM (deg)", "{:.2f}"),
+    ("com_angle_error_median_deg_truth", "the same of the measured COM itself (deg)", "{:.2f}"),
+    ("scan_rotation_deg", "scan rotation (deg)", "{:.1f}"),
+    ("train_seconds", "training (s)", "{:.1f}"),
+    ("train_patterns_per_second", "training patterns per second", "{:,.0f}"),
+    ("total_seconds", "all stages (s)", "{:.1f}"),
+)
+_CALIBRATION = (
+    ("scan_step", "Å"),
+    ("pixel_size", "mrad"),
+    ("convergence_semiangle", "mrad"),
+    ("energy", "eV"),
+)
+
+
+def info_table(name: str, opened: Dataset4D, found: Survey, shape_from: str, n_bytes: int) -> Table:
+    """What is known of a data set, where each number came from, and what the survey has found."""
+    table = Table(title=Text(name), title_justify="left", show_header=True)
+    for column in ("", "known", "from", "found"):
+        table.add_column(column)
+    known = opened.calibration
+    completed = known
+    if found.disc_found or (known.optical_axis is not None and known.disc_radius is not None):
+        completed = found.completed(known)
+    table.add_row("shape (scan y, x; detector y, x)", " x ".join(map(str, opened.shape)), shape_from)
+    table.add_row("type", str(opened.data.dtype), "file")
+    table.add_row("size on disk", show_bytes(n_bytes), "file")
+    for key, unit in _CALIBRATION:
+        table.add_row(f"{key.replace('_', ' ')} ({unit})", show_number(getattr(known, key)), opened.origin(key))
+    rotation = None if known.scan_rotation is None else math.degrees(known.scan_rotation)
+    table.add_row("scan rotation (deg)", show_number(rotation), opened.origin("scan_rotation"))
+    centre = show_number(found.disc_centre) if found.disc_found else "no disc found"
+    table.add_row("disc centre y, x (px)", show_number(known.optical_axis), opened.origin("optical_axis"), centre)
+    radius = show_number(known.disc_radius)
+    table.add_row("disc radius (px)", radius, opened.origin("disc_radius"), show_number(found.disc_radius))
+    if known.pixel_size is None and completed.pixel_size is not None:
+        table.add_row("pixel size from the disc (mrad)", "", "", show_number(completed.pixel_size))
+    if opened.missing is not None:
+        table.add_row("patterns missing", "", "", f"{int(opened.missing.sum())} of {opened.n_patterns}")
+    counts = f"{found.counts_mean:.6g} ({found.counts_min:.6g} to {found.counts_max:.6g})"
+    table.add_row("counts per pattern: mean (range)", "", "", counts)
+    table.add_row("largest pixel value", "", "", f"{found.pixel_max:.6g}")
+    table.add_row("hot, dead pixels", "", "", f"{len(found.hot_pixels)}, {len(found.dead_pixels)}")
+    if found.disc_ellipse is not None:
+        ratio, direction = found.disc_ellipse[0], math.degrees(found.disc_ellipse[1])
+        table.add_row("disc's long over short axis; direction (deg)", "", "", f"{ratio:.4f}; {direction:.0f}")
+    if found.disc_found:
+        shift = f"{show_number(found.beam_shift_along_y)}; {show_number(found.beam_shift_along_x)}"
+        table.add_row("beam shift over the scan along y; x (px)", "", "", shift)
+    table.add_row("patterns looked at", "", "", str(found.n_frames))
+    return table
+
+
+def run_table(name: str, metrics: Mapping[str, Any]) -> Table:
+    """Metrics of a run beside the paper's."""
+    table = Table(title=Text(name), title_justify="left")
+    for column in ("", "here", "paper, Fig. 1"):
+        table.add_column(column, justify="left" if not column else "right")
+    for key, label, form in _ROWS:
+        if metrics.get(key) is not None:
+            table.add_row(label, form.format(metrics[key]), _PAPER.get(key, ""))
+    return table
