@@ -80,12 +80,13 @@ def _decoders(dataset: h5py.Dataset) -> list[Decoder]:
     if dataset.chunks is None or dataset.dtype.kind not in "uifb":
         return []
     plan = dataset.id.get_create_plist()
+    n_bytes = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
     filters = [plan.get_filter(i) for i in range(plan.get_nfilters())]
-    known = [_decoder(number, values, dataset.dtype.itemsize) for number, _, values, _ in reversed(filters)]
+    known = [_decoder(number, values, dataset.dtype.itemsize, n_bytes) for number, _, values, _ in reversed(filters)]
     return [decode for decode in known if decode is not None] if all(known) else []
 
 
-def _decoder(number: int, values: tuple[int, ...], item: int) -> Decoder | None:
+def _decoder(number: int, values: tuple[int, ...], item: int, n_bytes: int) -> Decoder | None:
     if number == _GZIP:
         return zlib.decompress
     if number == _SHUFFLE:
