@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import dask
-import dask.array as da
 import hdf5plugin
 import numba
 import numpy as np
@@ -160,30 +159,8 @@ def write_scan(path: Path, n_rows: int = SIZE) -> None:
         os.fsync(file.fileno())
 
 
-class RawFile:
-    """The least that a reader does: a block of an .npy file in one sequential read."""
-
-    def __init__(self, path: Path) -> None:
-        mapped = np.load(path, mmap_mode="r")
-        self.path, self.offset = str(path), mapped.offset
-        self.shape, self.dtype, self.ndim = mapped.shape, mapped.dtype, 4
-
-    def __getitem__(self, part: tuple[slice, ...]) -> Any:
-        rows = range(self.shape[0])[part[0]]
-        block = np.empty((len(rows), *self.shape[1:]), self.dtype)
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(self.offset + rows.start * block[:1].nbytes)
-            view, done = memoryview(block.reshape(-1).view(np.uint8)), 0
-            while done < block.nbytes:
-                done += file.readinto(view[done:])
-        return block[(slice(None), *part[1:])]
-
-
 def raw(path: Path) -> Dataset4D:
-    source = RawFile(path)
-    chunks = pattern_chunks(source.shape, source.dtype)
-    lazy = da.from_array(source, chunks=chunks, name=False, fancy=False, lock=False, asarray=False)
-    return Dataset4D.from_array(lazy, calibration=KNOWN)
+    return open_dataset(path).recalibrated(optical_axis=KNOWN.optical_axis, disc_radius=KNOWN.disc_radius)
 
 
 def ours(data: Any, path: Path, folder: Path, detectors: list[VirtualDetector]) -> dict[str, Callable[[], float]]:
