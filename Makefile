@@ -19,6 +19,7 @@ lint: $(STAMP)  ## style and types
 bench: $(STAMP)  ## the tables of the README; takes about an hour
 	$(BIN)/python benchmarks/simulate.py
 	$(BIN)/python benchmarks/seeds.py
+	$(BIN)/python benchmarks/measure.py
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -40,13 +40,17 @@ def numbers(dtype, shape=(5, 7, 9, 11)):
     return np.random.default_rng(0).poisson(3.0, shape).astype(dtype)
 
 
+def written(file, array, options, own=(2, 3, 9, 11)):
+    return file.create_dataset("a", data=array, chunks=own, **options)
+
+
 @pytest.mark.parametrize("name", [*COMPRESSIONS, *UNKNOWN])
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "<u2", ">u2", "<i4", "<f4", ">f8", "float16"])
 def test_equals_the_library(tmp_path, name, dtype):
     array = numbers(dtype)
     options = (COMPRESSIONS | UNKNOWN)[name]
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_dataset("a", data=array, chunks=(2, 3, 9, 11), **options)
+        written(file, array, options)
     with h5py.File(tmp_path / "a.h5") as file:
         for part in PARTS:
             found = read_hdf5(file["a"], part)
@@ -77,3 +81,17 @@ def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path):
         found = read_hdf5(data, (slice(None), slice(None)))
     assert (found[:2, :2] == 1).all()
     assert (found[2:] == 7).all()
+
+
+@pytest.mark.parametrize("name", ["lz4", "bitshuffle and lz4"])
+@pytest.mark.parametrize("pattern", ["noise", "constant", "ramp", "periodic"])
+def test_long_repetitions_and_noise(tmp_path, name, pattern):
+    array = {
+        "noise": np.random.default_rng(0).integers(0, 2**16, (2, 2, 64, 64)),
+        "constant": np.full((2, 2, 64, 64), 513),
+        "ramp": np.arange(2 * 2 * 64 * 64).reshape(2, 2, 64, 64),
+        "periodic": np.tile(np.arange(7), 2 * 2 * 64 * 64)[: 2 * 2 * 64 * 64].reshape(2, 2, 64, 64),
+    }[pattern].astype("uint16")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        found = read_hdf5(written(file, array, COMPRESSIONS[name], (2, 2, 64, 64)), (slice(None),))
+    np.testing.assert_array_equal(found, array)

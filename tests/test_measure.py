@@ -1,5 +1,6 @@
 """The one pass over the raw data, against plain NumPy and against known shifts and turns."""
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stemvane.blocks import partition
 from stemvane.calibration import Calibration
 from stemvane.config import MeasureConfig
 from stemvane.dataset import Dataset4D
@@ -43,28 +45,107 @@ def reference(array, calibration, found):
     return total, com_y, com_x, polar.reshape(*data.shape[:2], found.grid.n_radial, found.grid.n_azimuthal)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     dtype=st.sampled_from(DTYPES),
-    rows=st.integers(1, 3),
-    columns=st.integers(1, 4),
-    split=st.booleans(),
+    scan=st.tuples(st.integers(1, 7), st.integers(1, 9)),
+    detector=st.tuples(st.integers(4, 40), st.integers(4, 70)),
+    block=st.tuples(st.integers(1, 7), st.integers(1, 9), st.integers(3, 40)),
+    lazy=st.booleans(),
     order=st.sampled_from(["C", "F"]),
+    brightest=st.sampled_from([1, 60, 255, 65535]),
     seed=st.integers(0, 1000),
 )
-def test_equals_plain_numpy(dtype, rows, columns, split, order, seed):
-    array = np.array(some_patterns(seed=seed) % (2 if dtype == "bool" else 60), dtype=dtype, order=order)
-    chunks = (rows, columns, 5 if split else 16, 18)
-    found = measure(wrap(da.from_array(array, chunks=chunks)))
-    total, com_y, com_x, polar = reference(array, KNOWN, found)
-    np.testing.assert_allclose(found.maps["total"], total)
-    np.testing.assert_allclose(found.maps["com_y"], com_y, atol=1e-12)
-    np.testing.assert_allclose(found.maps["com_x"], com_x, atol=1e-12)
-    np.testing.assert_allclose(found.polar_patterns().reshape(polar.shape), polar, rtol=1e-5, atol=1e-6)
-    for detector in standard_detectors(KNOWN, (16, 18), MeasureConfig()):
-        signal = (array.astype(float) * detector.weights).sum((2, 3)) / total
-        np.testing.assert_allclose(found.maps[detector.name], signal, rtol=1e-9)
+def test_equals_plain_numpy(dtype, scan, detector, block, lazy, order, brightest, seed):
+    random = np.random.default_rng(seed)
+    brightest = min(
+        brightest, {"b": 1, "f": 2048}.get(np.dtype(dtype).kind, np.iinfo("u1").max if dtype == "uint8" else 65535)
+    )
+    array = np.array(random.integers(0, brightest + 1, (*scan, *detector)), dtype=dtype, order=order)
+    array[..., 0, 0] = 1  # no pattern is empty
+    known = KNOWN.updated(optical_axis=tuple(random.uniform(1.3, np.array(detector) - 2.3)), disc_radius=2.5)
+    images = [
+        *standard_detectors(known, detector, MeasureConfig()),
+        VirtualDetector.from_mask("mask", random.integers(0, 2, detector)),
+        VirtualDetector.from_mask("weights", random.random(detector)),
+        VirtualDetector.from_mask("constant", np.full(detector, -2.5)),
+        VirtualDetector.from_mask("nothing", np.zeros(detector)),
+    ]
+    chunks = tuple(np.minimum((*block, detector[1]), array.shape))
+    found = measure(wrap(da.from_array(array, chunks=chunks) if lazy else array, known), images)
+    total, com_y, com_x, polar = reference(array, known, found)
+    np.testing.assert_allclose(found.maps["total"], total, rtol=1e-12)
+    np.testing.assert_allclose(found.maps["com_y"], com_y, atol=1e-10)
+    np.testing.assert_allclose(found.maps["com_x"], com_x, atol=1e-10)
+    np.testing.assert_allclose(
+        found.polar_patterns().reshape(polar.shape), polar, rtol=1e-5, atol=1e-6 * max(1, brightest)
+    )
+    for image in images:
+        signal = (array.astype(float) * image.weights).sum((2, 3)) / total
+        np.testing.assert_allclose(found.maps[image.name], signal, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found.mean_pattern, array.astype(float).mean((0, 1)), rtol=1e-12)
     assert found.units["com_y"] == "mrad"
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "float32", "float64"])
+def test_a_pattern_is_measured_alike_whatever_lies_beside_it(dtype):
+    array = some_patterns((3, 37, 21, 35), seed=3).astype(dtype)
+    whole = measure(wrap(array))
+    for columns in (1, 16, 36):
+        parts = measure(wrap(da.from_array(array, chunks=(2, columns, 21, 35))))
+        np.testing.assert_array_equal(parts.polar_patterns(), whole.polar_patterns())
+        for name in whole.maps:
+            np.testing.assert_array_equal(parts.maps[name], whole.maps[name])
+
+
+def test_sums_of_the_brightest_counts_do_not_overflow():
+    array = np.full((1, 9, 300, 300), 65535, np.uint16)
+    found = measure(wrap(array, Calibration(optical_axis=(149.5, 149.5), disc_radius=60.0)), polar=False)
+    np.testing.assert_array_equal(found.maps["total"], 65535 * 300 * 300)
+    np.testing.assert_allclose(found.com, 0, atol=1e-9)
+    np.testing.assert_array_equal(found.mean_pattern, 65535)
+
+
+def test_one_thread_and_several_give_the_same_bits():
+    array = np.random.default_rng(0).random((11, 7, 16, 18)).astype(np.float32)
+    dataset = wrap(da.from_array(array, chunks=(1, 7, 16, 18)))
+    with dask.config.set(num_workers=1):
+        one = measure(dataset)
+    with dask.config.set(num_workers=4):
+        several = measure(dataset)
+    np.testing.assert_array_equal(one.polar_patterns(), several.polar_patterns())
+    np.testing.assert_array_equal(one.mean_pattern, several.mean_pattern)
+    np.testing.assert_array_equal(one.com, several.com)
+
+
+def test_what_is_not_wanted_is_left_out(tmp_path):
+    store = zarr.open_group(tmp_path / "m.zarr", mode="w")
+    found = measure(wrap(some_patterns()), polar=False, mean_pattern=False, store=store)
+    found.write(store)
+    for one in (found, Measurements.read(store)):
+        assert np.isnan(one.mean_pattern).all()
+        assert one.mean_pattern.shape == (16, 18)
+        with pytest.raises(DataError, match="polar=True"):
+            one.polar_patterns()
+        with pytest.raises(DataError, match="polar=True"):
+            next(one.polar_blocks())
+
+
+def test_arrays_in_memory_are_not_copied():
+    array = some_patterns()
+    (block,) = partition(wrap(array).data)
+    assert np.shares_memory(block.read(), array)
+
+
+def test_blocks_that_fail_stop_the_pass():
+    def fail(block):
+        raise OSError("the disk is gone")
+
+    lazy = da.from_array(some_patterns(), chunks=(1, 1, 16, 18)).map_blocks(
+        fail, dtype=np.uint16, meta=np.empty((0,) * 4)
+    )
+    with pytest.raises(OSError, match="the disk is gone"):
+        measure(wrap(lazy))
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (1.5, -2.25), (-3.0, 0.4)])

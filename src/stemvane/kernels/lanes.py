@@ -9,7 +9,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from stemvane.kernels.vectors import LANES, SEGMENT, gather_lanes, lanes_to_frames, pixels_to_lanes
+from stemvane.kernels.vectors import LANES, SEGMENT, gather_lanes, lanes_to_frames, pixels_to_lanes, prefetch
 from stemvane.polar import PolarWeights
 
 __all__ = ["LanePlan", "sample_polar"]
@@ -154,6 +154,11 @@ def _sample(
         for t in range(len(tile_group) - 1):
             place = at_tile
             for s in range(tile_segment[t], tile_segment[t + 1]):
+                # the frames' rows lie too far apart for the processor to foresee them
+                ahead = source + np.uint64(segment[min(s + 2, len(segment) - 1)] * frames.itemsize)
+                for _ in range(LANES):
+                    prefetch(ahead)
+                    ahead += stride
                 pixels = source + np.uint64(segment[s] * frames.itemsize)
                 pixels_to_lanes(pixels, stride, place, frames[0, 0])
                 place += np.uint64(SEGMENT * LANES * 4)

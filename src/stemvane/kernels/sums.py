@@ -39,6 +39,8 @@ class ImagePlan:
         Weight on the plateau, 0 where an image has none and is summed with its dense weights.
     mask : ndarray of bool, shape (n_images, n_pairs)
         True where both pixels of a pair, one above the other, lie on the plateau.
+    masked_rows : ndarray of int64, shape (n_images, 2)
+        First and one past the last row of pairs in which a mask is true anywhere.
     edge_start : ndarray of int64, shape (n_images + 1,)
         Entries ``edge_start[k]:edge_start[k + 1]`` belong to image ``k``.
     edge_pixel, edge_weight : ndarray of uint32, ndarray of float64
@@ -48,6 +50,7 @@ class ImagePlan:
     dense: NDArray[np.float64]
     plateau: NDArray[np.float64]
     mask: NDArray[np.bool_]
+    masked_rows: NDArray[np.int64]
     edge_start: NDArray[np.int64]
     edge_pixel: NDArray[np.uint32]
     edge_weight: NDArray[np.float64]
@@ -60,6 +63,7 @@ class ImagePlan:
         dense = np.empty((len(images), rows * columns))
         plateau = np.zeros(len(images))
         mask = np.zeros((len(images), n_pairs * columns), bool)
+        masked_rows = np.zeros((len(images), 2), np.int64)
         pixels, weights = [np.empty(0, np.int64)], [np.empty(0)]
         for k, image in enumerate(images):
             dense[k] = image.ravel()
@@ -82,12 +86,15 @@ class ImagePlan:
             else:
                 plateau[k] = level
                 mask[k] = pair.ravel()
+                used = np.flatnonzero(pair.any(axis=1))
+                masked_rows[k] = (used[0], used[-1] + 1) if used.size else 0
             pixels.append(left)
             weights.append(dense[k, left])
         return cls(
             dense=dense,
             plateau=plateau,
             mask=mask,
+            masked_rows=masked_rows,
             edge_start=np.cumsum([len(p) for p in pixels], dtype=np.int64),
             edge_pixel=np.concatenate(pixels).astype(np.uint32),
             edge_weight=np.concatenate(weights),
@@ -110,7 +117,15 @@ def sum_counts(
     pattern : ndarray of uint64, shape (k_y, k_x), optional
         The sum over the frames is added to it.
     """
-    weights = (plan.dense, plan.plateau, plan.mask, plan.edge_start, plan.edge_pixel, plan.edge_weight)
+    weights = (
+        plan.dense,
+        plan.plateau,
+        plan.mask,
+        plan.masked_rows,
+        plan.edge_start,
+        plan.edge_pixel,
+        plan.edge_weight,
+    )
     for start in range(0, len(frames), _MOST_FRAMES):
         part = slice(start, start + _MOST_FRAMES)
         found = _counts(frames[part], *weights, pattern is not None, sums[part])
@@ -243,6 +258,7 @@ def _counts(
     dense: Any,
     plateau: Any,
     mask: Any,
+    masked_rows: Any,
     edge_start: Any,
     edge_pixel: Any,
     edge_weight: Any,
@@ -282,10 +298,12 @@ def _counts(
                     moment_y += _rows_and_pairs(frame, top, even, columns, pairs, address, lines)
                     if even < bottom:
                         moment_y += _last_row(frame, even, columns, pairs[(even - top) // 2])
-                    start, size = top // 2 * n_columns, (bottom - top + 1) // 2 * n_columns
                     for k in range(n_images):
-                        if plateau[k] != 0.0:
-                            plain[k] += _masked(flat_pairs, mask[k, start : start + size])
+                        start = max(top // 2, masked_rows[k, 0])
+                        stop = min((bottom + 1) // 2, masked_rows[k, 1])
+                        if start < stop:
+                            place = (start - top // 2) * n_columns
+                            plain[k] += _masked(flat_pairs[place:], mask[k, start * n_columns : stop * n_columns])
             total, moment_x = np.uint64(0), np.uint64(0)
             for c in range(n_columns):
                 total += np.uint64(columns[c])

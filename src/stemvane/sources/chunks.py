@@ -55,6 +55,8 @@ def read_hdf5(dataset: h5py.Dataset, part: Any) -> NDArray[Any]:
         for decode in decoders:
             raw = decode(raw)
         chunk = np.frombuffer(raw, dataset.dtype).reshape(steps)
+        if chunk.shape == result.shape and chunk.flags.writeable:
+            return chunk
         source, target = [], []
         for (start, stop), first, n in zip(box, corner, steps, strict=True):
             low, high = max(start, first), min(stop, first + n)
@@ -107,58 +109,85 @@ def _require(sound: bool) -> None:
         raise ValueError("a compressed chunk is damaged")
 
 
-def _lz4_block(raw: Any, n_bytes: int) -> Any:
-    return lz4.decompress(struct.pack("<I", n_bytes) + bytes(raw))
-
-
-def _lz4_blocks(raw: Any, n_bytes: int) -> bytes:
+def _lz4_blocks(raw: Any, n_bytes: int) -> NDArray[np.uint8]:
     """Blocks of LZ4, each after its size, after the size of all and of a block, big-endian."""
-    view, (total, block) = memoryview(raw), struct.unpack_from(">qi", raw)
+    total, block = struct.unpack_from(">qi", raw)
     _require(0 < total == n_bytes and block > 0)
-    pieces, place = [], 12
-    for start in range(0, total, block):
-        size, plain = struct.unpack_from(">i", view, place)[0], min(block, total - start)
-        piece = view[place + 4 : place + 4 + size]
-        # what did not become smaller is stored as it was
-        pieces.append(bytes(piece) if size == plain else _lz4_block(piece, plain))
-        place += 4 + size
-    return b"".join(pieces)
+    return _unpacked(raw, total, block, is_zstd=False)
 
 
 def _bitshuffled(raw: Any, item: int, n_bytes: int, is_zstd: bool) -> NDArray[np.uint8]:
     """Blocks of compressed bits, sorted by their place in the number; what is left of 8 numbers is stored as it was."""
-    view, (total, block) = memoryview(raw), struct.unpack_from(">qi", raw)
+    total, block = struct.unpack_from(">qi", raw)
     _require(total == n_bytes and block > 0 and block % (8 * item) == 0)
-    result, place = np.empty(total, np.uint8), 12
     whole = total // (8 * item) * 8 * item
-    start = 0
-    while start < whole:
-        size, plain = struct.unpack_from(">i", view, place)[0], min(block, whole - start)
-        piece = view[place + 4 : place + 4 + size]
-        bits = zstd.decompress(bytes(piece)) if is_zstd else _lz4_block(piece, plain)
-        _require(len(bits) == plain)
-        _sort_bits(np.frombuffer(bits, np.uint8), item, result[start : start + plain])
-        start, place = start + plain, place + 4 + size
-    result[whole:] = np.frombuffer(view[place : place + total - whole], np.uint8)
+    result = np.empty(total, np.uint8)
+    _sort_bits(_unpacked(raw, whole, block, is_zstd), item, block, result)
+    result[whole:] = np.frombuffer(raw, np.uint8)[len(raw) - (total - whole) :]
+    return result
+
+
+def _unpacked(raw: Any, total: int, block: int, is_zstd: bool) -> NDArray[np.uint8]:
+    result, place = np.empty(total, np.uint8), 12
+    for start in range(0, total, block):
+        target = result[start : start + block]
+        (size,) = struct.unpack_from(">i", raw, place)
+        _require(0 < size <= len(raw) - place - 4)
+        packed = raw[place + 4 : place + 4 + size]
+        if is_zstd:
+            plain = np.frombuffer(zstd.decompress(packed), np.uint8)
+            _require(len(plain) == len(target))
+            target[:] = plain
+        elif size == len(target):  # what did not become smaller is stored as it was
+            target[:] = np.frombuffer(packed, np.uint8)
+        else:
+            lz4.decompress(struct.pack("<I", len(target)) + packed, target)
+        place += 4 + size
     return result
 
 
 @numba.njit(nogil=True, cache=True)
-def _sort_bits(bits: Any, item: int, result: Any) -> None:
+def _sort_bits(bits: Any, item: int, block: int, result: Any) -> None:
+    for start in range(0, bits.size, block):
+        stop = min(bits.size, start + block)
+        _sort_block(bits[start:stop], item, result[start:stop])
+
+
+@numba.njit(nogil=True, cache=True)
+def _sort_block(bits: Any, item: int, result: Any) -> None:
     """Put the bits of numbers of `item` bytes back together: rows of one bit each become bytes."""
     n = bits.size // item
-    row = n // 8
+    rows = bits.reshape(8 * item, n // 8)
+    bytes_of = np.empty((item, n), np.uint8)
     for byte in range(item):
-        for group in range(row):
-            word = np.uint64(0)
-            for bit in range(8):
-                word |= np.uint64(bits[(8 * byte + bit) * row + group]) << np.uint64(8 * bit)
+        a, b, c, d = rows[8 * byte], rows[8 * byte + 1], rows[8 * byte + 2], rows[8 * byte + 3]
+        e, f, g, h = rows[8 * byte + 4], rows[8 * byte + 5], rows[8 * byte + 6], rows[8 * byte + 7]
+        words = bytes_of[byte].view(np.uint64)
+        for i in range(words.size):
+            word = (
+                np.uint64(a[i])
+                | (np.uint64(b[i]) << np.uint64(8))
+                | (np.uint64(c[i]) << np.uint64(16))
+                | (np.uint64(d[i]) << np.uint64(24))
+                | (np.uint64(e[i]) << np.uint64(32))
+                | (np.uint64(f[i]) << np.uint64(40))
+                | (np.uint64(g[i]) << np.uint64(48))
+                | (np.uint64(h[i]) << np.uint64(56))
+            )
             # transpose 8 x 8 bits: swap blocks of 1, 2 and 4
             swap = (word ^ (word >> np.uint64(7))) & np.uint64(0x00AA00AA00AA00AA)
             word ^= swap ^ (swap << np.uint64(7))
             swap = (word ^ (word >> np.uint64(14))) & np.uint64(0x0000CCCC0000CCCC)
             word ^= swap ^ (swap << np.uint64(14))
             swap = (word ^ (word >> np.uint64(28))) & np.uint64(0x00000000F0F0F0F0)
-            word ^= swap ^ (swap << np.uint64(28))
-            for i in range(8):
-                result[(8 * group + i) * item + byte] = np.uint8((word >> np.uint64(8 * i)) & np.uint64(255))
+            words[i] = word ^ swap ^ (swap << np.uint64(28))
+    if item == 2:  # in one loop, which is compiled to vectors
+        low, high = bytes_of[0], bytes_of[1]
+        for i in range(n):
+            result[2 * i] = low[i]
+            result[2 * i + 1] = high[i]
+    else:
+        for byte in range(item):
+            plane = bytes_of[byte]
+            for i in range(n):
+                result[item * i + byte] = plane[i]
