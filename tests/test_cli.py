@@ -501,7 +501,7 @@ def test_reading_options_reach_the_reader(call, tmp_path):
 
 def test_any_setting_can_be_set(call, tmp_path, shelf):
     np.save(tmp_path / "half.npy", np.arange(64).reshape(8, 8) % 8 < 4)
-    code, out, err = call(
+    code, _, err = call(
         "run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml",
         "--set", "preparation.detector_binning=2", "--set", "preparation.scan_region = [1, 6, 0, 6]",
         "--set", "measure.masks={left = 'half.npy'}", "--set", "model.start=random",
