@@ -36,7 +36,17 @@ from peers import peak_mib
 from rsciio.hspy import file_writer
 from zarr.codecs import BloscCodec
 
-from stemvane import Calibration, Dataset4D, PolarGrid, VirtualDetector, measure, open_dataset, save_dataset
+from stemvane import (
+    Calibration,
+    Config,
+    Dataset4D,
+    PolarGrid,
+    VirtualDetector,
+    measure,
+    open_dataset,
+    run_pipeline,
+    save_dataset,
+)
 from stemvane.dataset import pattern_chunks
 
 RESULTS = Path(__file__).parent / "results" / "measure.json"
@@ -404,7 +414,7 @@ def removed(path: Path) -> Iterator[Path]:
 
 
 def large(folder: Path, gigabytes: float) -> None:
-    """Measure a large file in a process of its own; polar patterns go to Zarr, as in a run."""
+    """Analyse a large file in a process of its own."""
     n_rows = max(1, round(gigabytes * 1e9 / (2 * SIZE**3)))
     needed = 2 * SIZE**3 * n_rows
     # polar patterns as float32, hardly compressed, besides the file itself
@@ -418,15 +428,16 @@ def large(folder: Path, gigabytes: float) -> None:
 
 
 def measure_large(path: Path) -> None:
-    dataset = raw(path)
-    store = zarr.open_group(path.with_suffix(".zarr"), mode="w")
-    start = time.perf_counter()
-    measure(dataset, images(), store=store)
-    seconds = time.perf_counter() - start
-    peak = peak_mib()
-    size = dataset.data.nbytes
-    print(f"{size / 1e9:.1f} GB in {seconds:.1f} s, {size / seconds / 1e9:.2f} GB/s; peak memory {peak:.0f} MiB")
-    shutil.rmtree(path.with_suffix(".zarr"))
+    """The whole of ``stemvane run``: survey, pass, training, comparison and figures."""
+    known = {"optical_axis": KNOWN.optical_axis, "disc_radius": KNOWN.disc_radius}
+    folder = path.with_suffix("")
+    run = run_pipeline(Config().updated(source={"path": str(path), **known}), folder)
+    print("| stage | seconds | peak memory so far (MiB) |\n|---|---|---|")
+    for name, stage in run.manifest["stages"].items():
+        print(f"| {name} | {stage['wall_seconds']:.1f} | {stage['peak_memory_mb'] * 1e6 / 2**20:.0f} |")
+    size = path.stat().st_size
+    print(f"{size / 1e9:.1f} GB in {run.manifest['total_seconds']:.0f} s; peak memory {peak_mib():.0f} MiB")
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
