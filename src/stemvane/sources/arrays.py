@@ -9,13 +9,11 @@ from __future__ import annotations
 import math
 import struct
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 from stemvane.dataset import Dataset4D
 from stemvane.errors import DataError, FileFormatError
@@ -103,32 +101,10 @@ def open_npz(request: Request) -> Dataset4D:
         raise DataError(
             f"{path}: '{name}' has {array.ndim} axes {shape}; choose an array of four axes with --dataset NAME"
         )
-    frames = _InMemory(array.reshape(-1, *array.shape[-2:]))
+    frames = ArrayFrames(array.reshape(-1, *array.shape[-2:]))
     recorded = (shape[0], shape[1]) if array.ndim == 4 else None
     data, missing = fold(frames, path, request.scan_shape, recorded)
     return Dataset4D(data=data, name=path.stem, path=path, missing=missing)
-
-
-@dataclass(frozen=True, eq=False)
-class _InMemory:
-    """Frames that had to be decompressed all at once."""
-
-    array: NDArray[Any]
-
-    @property
-    def n_frames(self) -> int:
-        return len(self.array)
-
-    @property
-    def frame_shape(self) -> tuple[int, int]:
-        return self.array.shape[1], self.array.shape[2]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        return self.array[start:stop]
 
 
 def _chosen(shapes: dict[str, tuple[int, ...]], request: Request) -> str:

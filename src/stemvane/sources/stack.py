@@ -114,11 +114,11 @@ class RawFrames:
         return np.ascontiguousarray(pixels).view(self.dtype).reshape(n, *self.frame_shape)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ArrayFrames:
-    """Frames along the first axis of an array with three."""
+    """Frames along the first axis of an array with three, on disk or decompressed all at once."""
 
-    array: OnDisk
+    array: OnDisk | NDArray[Any]
 
     @property
     def n_frames(self) -> int:
