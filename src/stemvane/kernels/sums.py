@@ -29,7 +29,7 @@ class ImagePlan:
 
     Discs and rings have the same weight, the plateau, on nearly all pixels where they have any. Counts on the plateau
     are summed as integers, with a mask over pairs of pixels that lie one above the other; the pixels that are left,
-    where an edge cuts them or their pair, are summed one by one with their weights.
+    where an edge cuts them or their pair, are summed one by one with what their weight differs by.
 
     Attributes
     ----------
@@ -38,13 +38,13 @@ class ImagePlan:
     plateau : ndarray of float64, shape (n_images,)
         Weight on the plateau, 0 where an image has none and is summed with its dense weights.
     mask : ndarray of bool, shape (n_images, n_pairs)
-        True where both pixels of a pair, one above the other, lie on the plateau.
+        True where a pair of pixels, one above the other, is summed with the plateau's weight.
     masked_rows : ndarray of int64, shape (n_images, 2)
         First and one past the last row of pairs in which a mask is true anywhere.
     edge_start : ndarray of int64, shape (n_images + 1,)
         Entries ``edge_start[k]:edge_start[k + 1]`` belong to image ``k``.
     edge_pixel, edge_weight : ndarray of uint32, ndarray of float64
-        Pixels that are summed one by one.
+        Pixels that are summed one by one, with their weight less the one that they were summed with.
     """
 
     dense: NDArray[np.float64]
@@ -74,13 +74,14 @@ class ImagePlan:
                 weights.append(np.empty(0))
                 continue
             level = values[np.argmax(counts)]
-            on = np.zeros((2 * n_pairs, columns), bool)
-            on[:rows] = image == level
-            if rows % 2:
-                on[rows] = on[rows - 1]
-            pair = on[::2] & on[1::2]
-            whole = np.repeat(pair, 2, axis=0)[:rows]
-            left = np.flatnonzero((image != 0) & ~whole)
+            # a missing partner of the last row weighs nothing either way
+            padded = np.pad(image, ((0, rows % 2), (0, 0)))
+            recorded = np.arange(2 * n_pairs)[:, None] < rows
+            off, on = (((padded != value) & recorded) for value in (level, 0.0))
+            # whichever leaves fewer pixels of the pair to be summed one by one
+            pair = off[::2].astype(int) + off[1::2] < on[::2].astype(int) + on[1::2]
+            plain = np.where(np.repeat(pair, 2, axis=0)[:rows], level, 0.0)
+            left = np.flatnonzero(image != plain)
             if left.size > _MOST_EDGES * image.size:
                 left = left[:0]
             else:
@@ -89,7 +90,7 @@ class ImagePlan:
                 used = np.flatnonzero(pair.any(axis=1))
                 masked_rows[k] = (used[0], used[-1] + 1) if used.size else 0
             pixels.append(left)
-            weights.append(dense[k, left])
+            weights.append(dense[k, left] - plain.ravel()[left])
         return cls(
             dense=dense,
             plateau=plateau,
