@@ -17,6 +17,8 @@ __all__ = ["ImagePlan", "sum_counts", "sum_values"]
 _GROUP = 8
 # rows of which the sums of pairs stay in the first-level cache until the masks have been applied
 _PAIRS = 1024
+# images of which the masks are applied while the rows are summed
+_FUSED = 3
 # as many frames of 16 bits can be added in 32
 _MOST_FRAMES = 2**16
 # an image with more pixels off its plateau than this is summed with all its weights
@@ -118,15 +120,8 @@ def sum_counts(
     pattern : ndarray of uint64, shape (k_y, k_x), optional
         The sum over the frames is added to it.
     """
-    weights = (
-        plan.dense,
-        plan.plateau,
-        plan.mask,
-        plan.masked_rows,
-        plan.edge_start,
-        plan.edge_pixel,
-        plan.edge_weight,
-    )
+    edges = plan.edge_start, plan.edge_pixel, plan.edge_weight
+    weights = plan.dense, plan.plateau, plan.mask, plan.masked_rows, *edges
     for start in range(0, len(frames), _MOST_FRAMES):
         part = slice(start, start + _MOST_FRAMES)
         found = _counts(frames[part], *weights, pattern is not None, sums[part])
@@ -196,6 +191,33 @@ def _rows_and_pairs(frame: Any, top: int, bottom: int, columns: Any, pairs: Any,
             columns[c] += both
             pair[c] = both
         moment += np.uint64(first) * np.uint64(r) + np.uint64(second) * np.uint64(r + 1)
+    return moment
+
+
+@numba.njit(nogil=True, cache=True)
+def _rows_and_masks(frame: Any, bottom: int, columns: Any, masks: Any, plain: Any, address: Any, lines: int) -> Any:
+    """As `_rows`, from the first row; adds what lies in three masks over pairs of rows, while it is at hand."""
+    moment, zero = np.uint64(0), np.uint32(0)
+    for r in range(0, bottom, 2):
+        for _ in range(lines):
+            prefetch(address)
+            address += np.uint64(LINE)
+        upper, lower = frame[r], frame[r + 1]
+        one, two, three = masks[0, r // 2], masks[1, r // 2], masks[2, r // 2]
+        first, second = zero, zero
+        in_one, in_two, in_three = zero, zero, zero
+        for c in range(columns.size):
+            a, b = np.uint32(upper[c]), np.uint32(lower[c])
+            first, second = np.uint32(first + a), np.uint32(second + b)
+            both = np.uint32(a + b)
+            columns[c] += both
+            in_one = np.uint32(in_one + (both if one[c] else zero))
+            in_two = np.uint32(in_two + (both if two[c] else zero))
+            in_three = np.uint32(in_three + (both if three[c] else zero))
+        moment += np.uint64(first) * np.uint64(r) + np.uint64(second) * np.uint64(r + 1)
+        plain[0] += np.uint64(in_one)
+        plain[1] += np.uint64(in_two)
+        plain[2] += np.uint64(in_three)
     return moment
 
 
@@ -274,7 +296,11 @@ def _counts(
     depth = max(1, min((n_rows + 1) // 2, _PAIRS // n_columns))
     pairs = np.empty((depth, n_columns), np.uint32)
     flat_pairs = pairs.reshape(pairs.size)
-    plain = np.empty(n_images, np.uint64)
+    plain = np.empty(max(n_images, _FUSED), np.uint64)
+    # images that are not there are masks without a pixel
+    fused = np.zeros((_FUSED, (n_rows + 1) // 2, n_columns), np.bool_)
+    if n_images <= _FUSED:
+        fused[:n_images] = mask.reshape(n_images, (n_rows + 1) // 2, n_columns)
     frame_bytes = n_rows * n_columns * frames.itemsize
     group = _GROUP if with_pattern else 1
     # memory is read ahead all the time: half of a group while its frames are summed one by one, half while together
@@ -292,6 +318,13 @@ def _counts(
                 moment_y += _rows(frame, 0, n_rows // 2 * 2, columns, address, lines)
                 if n_rows % 2:
                     moment_y += _last_row(frame, n_rows - 1, columns, flat_pairs)
+            elif n_images <= _FUSED:
+                even = n_rows - n_rows % 2
+                moment_y += _rows_and_masks(frame, even, columns, fused, plain, address, lines)
+                if even < n_rows:
+                    moment_y += _last_row(frame, even, columns, pairs[0])
+                    for k in range(n_images):
+                        plain[k] += _masked(pairs[0], fused[k, even // 2])
             else:
                 for top in range(0, n_rows, 2 * depth):
                     bottom = min(n_rows, top + 2 * depth)
