@@ -282,6 +282,18 @@ def damage(part, how):
         part.write_bytes(content)
 
 
+@pytest.mark.parametrize("setting", ["measure.masks.left", "preparation.bad_pixels"])
+def test_an_image_that_has_changed_is_measured_again(tmp_path, recorded, setting):
+    image = tmp_path / "image.npy"
+    np.save(image, np.arange(256).reshape(16, 16) < 8)
+    section, name, *key = setting.split(".")
+    config = recorded.updated(**{section: {name: {key[0]: str(image)} if key else str(image)}})
+    interrupted(tmp_path / "run", config, DRAWING)
+    np.save(image, np.arange(256).reshape(16, 16) < 24)
+    run = run_pipeline(config, tmp_path / "run")
+    assert "measure" not in run.manifest["resumed"]
+
+
 @pytest.mark.parametrize(
     ("part", "how", "expected"),
     [

@@ -117,7 +117,14 @@ def _origin(dataset: Dataset4D | None, config: Config) -> dict[str, Any]:
     del settings["source"]["path"]
     names = ["source", "preparation", "survey", "measure", *(["simulation"] if dataset is None else [])]
     origin = {"settings": {name: settings[name] for name in names}, "n_sampled": config.compare.n_turned}
-    images = (config.preparation.dark, config.preparation.bad_pixels, config.source.image, config.source.vacuum)
+    choices = config.preparation
+    images = (
+        choices.dark,
+        choices.bad_pixels,
+        config.source.image,
+        config.source.vacuum,
+        *config.measure.masks.values(),
+    )
     origin["images"] = [file_states(Path(path)) for path in images if path and Path(path).exists()]
     if dataset is not None:
         origin["data"] = source_record(dataset.name, dataset.shape, dataset.data.dtype, dataset.path)
