@@ -225,6 +225,11 @@ def test_mask_limits_fit_and_embedding(source, measurements):
         np.testing.assert_allclose(getattr(again, name), values, rtol=1e-4, atol=1e-4)
 
 
+def test_mask_without_a_position_embeds_nothing(vae, measurements):
+    embedding = vae.embed(measurements, mask=np.zeros(measurements.scan_shape, bool))
+    assert np.isnan(embedding.angle).all() and np.isnan(embedding.latents).all()
+
+
 def test_mask_that_does_not_fit(vae, measurements):
     wrong = np.ones((3, 3), bool)
     assert "(3, 3)" in one_line(lambda: vae.embed(measurements, mask=wrong), error=DataError)

@@ -164,8 +164,7 @@ class HarmonicBasis:
         ModelError
             If the polar grid has another size.
         """
-        blocks = list(self.feature_blocks(measurements, mask))
-        return np.concatenate(blocks) if blocks else np.empty((0, self.n_features), np.complex64)
+        return np.concatenate(list(self.feature_blocks(measurements, mask)))
 
     def feature_blocks(
         self, measurements: Measurements, mask: NDArray[np.bool_] | None = None
@@ -180,6 +179,8 @@ class HarmonicBasis:
         total = _totals(measurements, mask)
         factor = self.mean_total / float(total.mean()) if len(total) else 1.0
         orders = [(order, np.flatnonzero(self.orders == order)) for order in np.unique(self.orders)]
+        if not len(total):
+            yield np.empty((0, self.n_features), np.complex64)
         for block in measurements.polar_blocks(mask):
             x = harmonics_of(block) * factor - self.background
             out = np.empty((len(block), self.n_features), np.complex64)
