@@ -67,16 +67,8 @@ def export(run: Run, to: str, output: str | os.PathLike[str] | None = None, over
     target = beside if output is None else Path(output).absolute()
     _require_free(target, to, overwrite)
     signals, origin = form.content(run), origin_of(run)
-    hidden = folders.partial(target)
-    with told(target, "written", _CURE):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        folders.remove(hidden)
-        try:
-            form.write(hidden, signals, origin, run)
-            folders.put_in_place(hidden, target)
-        except BaseException:
-            folders.remove(hidden)
-            raise
+    with told(target, "written", _CURE), folders.written_whole(target) as hidden:
+        form.write(hidden, signals, origin, run)
     return target
 
 

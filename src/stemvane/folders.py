@@ -9,7 +9,8 @@ import math
 import os
 import shutil
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from stemvane.errors import RunError
 
 __all__ = [
     "claim",
+    "file_states",
     "fingerprint",
     "is_intact",
     "keep_only",
@@ -37,6 +39,7 @@ __all__ = [
     "write_json",
     "write_table",
     "write_text",
+    "written_whole",
 ]
 
 
@@ -101,6 +104,37 @@ def put_in_place(part: Path, path: Path) -> None:
         os.replace(path, aside)
     os.replace(part, path)
     remove(aside)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Prepare a file or folder beside its place, and give it its name when that is done.
+
+    Parameters
+    ----------
+    path : Path
+        The final name; the folder that it lies in is made. What has that name stays until then.
+
+    Yields
+    ------
+    Path
+        The hidden name to write under. What a killed write has left there is removed first, and what a failed one has
+        written is removed, too.
+
+    Raises
+    ------
+    OSError
+        If it cannot be removed or renamed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    hidden = partial(path)
+    remove(hidden)
+    try:
+        yield hidden
+        put_in_place(hidden, path)
+    except BaseException:
+        remove(hidden)
+        raise
 
 
 def partial(path: Path) -> Path:
@@ -180,11 +214,8 @@ def fingerprint(part: Path) -> str:
     OSError
         If the part is missing or cannot be read.
     """
-    files = [part] if not part.is_dir() else sorted(file for file in part.rglob("*") if file.is_file())
     total = hashlib.sha256()
-    for file in files:
-        if file.name.startswith("."):
-            continue
+    for file in _files(part):
         with file.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         total.update(f"{file.relative_to(part.parent).as_posix()}\0{content}\0".encode())
@@ -200,10 +231,21 @@ def is_intact(part: Path, known: str) -> bool:
 
 
 def size(part: Path) -> int:
-    """Bytes of a file, or of all files in a folder but hidden ones, which file managers leave behind."""
-    if part.is_file():
-        return part.stat().st_size
-    return sum(file.stat().st_size for file in part.rglob("*") if file.is_file() and not file.name.startswith("."))
+    """Bytes of a file, or of all files in a folder but hidden ones."""
+    return sum(file.stat().st_size for file in _files(part))
+
+
+def file_states(part: Path) -> list[list[Any]]:
+    """Name, size and time of change (ns) of a file, or of all files in a folder but hidden ones."""
+    states = [(file, file.stat()) for file in _files(part)]
+    return [[file.relative_to(part).as_posix(), state.st_size, state.st_mtime_ns] for file, state in states]
+
+
+def _files(part: Path) -> list[Path]:
+    """A file itself, or all files in a folder in order, but hidden ones, which file managers leave behind."""
+    if not part.is_dir():
+        return [part]
+    return sorted(file for file in part.rglob("*") if file.is_file() and not file.name.startswith("."))
 
 
 def write_json(path: Path, values: Mapping[str, object]) -> None:

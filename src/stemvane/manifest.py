@@ -17,7 +17,6 @@ import psutil
 
 __all__ = [
     "digest",
-    "file_states",
     "finished_stages",
     "largest_memory_mb",
     "new_manifest",
@@ -72,13 +71,6 @@ def source_record(name: str, shape: Sequence[int], dtype: object, path: Path | N
             hashed.update(file.read(_EDGE))
         record |= {"bytes": size, "sha256_first_and_last_mib": hashed.hexdigest()}
     return record
-
-
-def file_states(path: Path) -> list[list[Any]]:
-    """Name, size and time of change (ns) of a file, or of all files in a folder but hidden ones."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    states = [(file, file.stat()) for file in files if not file.name.startswith(".")]
-    return [[file.relative_to(path).as_posix(), state.st_size, state.st_mtime_ns] for file, state in states]
 
 
 def digest(values: object) -> str:

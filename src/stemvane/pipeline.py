@@ -22,7 +22,8 @@ from stemvane.embedding import Embedding
 from stemvane.errors import CalibrationError, RunError, StemvaneError
 from stemvane.field import rotation_metrics, with_field
 from stemvane.figures import save_figures
-from stemvane.manifest import file_states, largest_memory_mb, source_record
+from stemvane.folders import file_states
+from stemvane.manifest import largest_memory_mb, source_record
 from stemvane.measure import measure, standard_detectors
 from stemvane.measurements import Measurements
 from stemvane.preparation import corrected, prepared

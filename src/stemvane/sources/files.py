@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from stemvane.config import SourceConfig
 from stemvane.dataset import Dataset4D, as_lazy
 from stemvane.disc import find_disc
 from stemvane.errors import CalibrationError, DataError, FileFormatError
+from stemvane.folders import written_whole
 from stemvane.sources.formats import look, recognised
 from stemvane.sources.images import read_image
 from stemvane.sources.layout import FORMAT, write_zarr
@@ -209,17 +209,10 @@ def save_dataset(
     target = Path(path)
     if target.suffix != ".zarr":
         raise FileFormatError(f"{target}: data sets are saved as Zarr folders; give a name that ends in .zarr")
-    partial = target.with_name(f".{target.name}.partial")
     with told(target, "written", "check the disk and its permissions"):
         _require_free(target, overwrite)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            write_zarr(dataset, partial, progress)
-            _put_in_place(partial, target)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+        with written_whole(target) as hidden:
+            write_zarr(dataset, hidden, progress)
     return target
 
 
@@ -235,12 +228,3 @@ def _require_free(target: Path, overwrite: bool) -> None:
         raise FileFormatError(
             f"{target}: exists and is no data set of stemvane's, so it is left alone; give another name"
         )
-
-
-def _put_in_place(partial: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    partial.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
