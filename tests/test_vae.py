@@ -227,7 +227,8 @@ def test_mask_limits_fit_and_embedding(source, measurements):
 
 def test_mask_without_a_position_embeds_nothing(vae, measurements):
     embedding = vae.embed(measurements, mask=np.zeros(measurements.scan_shape, bool))
-    assert np.isnan(embedding.angle).all() and np.isnan(embedding.latents).all()
+    assert np.isnan(embedding.angle).all()
+    assert np.isnan(embedding.latents).all()
 
 
 def test_mask_that_does_not_fit(vae, measurements):

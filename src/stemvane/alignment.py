@@ -54,6 +54,7 @@ def align_rotation(
     config: AlignConfig | None = None,
     *,
     n_components: int = 2,
+    as_recorded: NDArray[np.complexfloating[Any, Any]] | None = None,
 ) -> Alignment:
     """Turn every residual onto a common template; deterministic, and not told the COM.
 
@@ -74,6 +75,9 @@ def align_rotation(
         Grid, rounds and starts.
     n_components : int
         Principal components of the turned residuals to find.
+    as_recorded : ndarray of complex, shape (n, n_features), optional
+        Features of single patterns, whose noise is independent of each other's, to compare symmetries on; `features`
+        where left out.
 
     Returns
     -------
@@ -106,7 +110,9 @@ def align_rotation(
             best, best_template = order, template
     angle = _followed(features, orders, best_angles(features, best_template, orders, config.n_angles), config)
     template = turned(features, orders, -angle).mean(axis=0, dtype=np.complex128)
-    symmetry, template = _symmetrised(some, template, basis, config)
+    # a likelihood needs patterns whose noise is independent
+    compared = features if as_recorded is None else as_recorded
+    symmetry, template = _symmetrised(compared[:: max(1, len(compared) // _N_COMPARED)], template, basis, config)
     if symmetry > 1:
         angle = best_angles(features, template, orders, config.n_angles)
     return _finished(features, basis, angle, best, symmetry, n_components)

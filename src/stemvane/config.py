@@ -168,6 +168,8 @@ class BasisConfig(_Section):
         description="smallest noise variance of a pixel, over the brightest ring's; at 1 all pixels count alike",
     )
     drop_orders: tuple[int, ...] = Field((), description="azimuthal orders withheld from alignment and model")
+    neighbours: bool = Field(True, description="estimate the features of noisy patterns from their neighbours', too")
+    reach: int = Field(6, ge=1, le=12, description="probe positions to each side that neighbours are taken from")
 
 
 class AlignConfig(_Section):

@@ -18,14 +18,18 @@ from torch import Tensor
 
 from stemvane.config import Config, ModelConfig
 from stemvane.errors import ModelError
+from stemvane.feature_reader import FeatureReader
 from stemvane.harmonics import HarmonicBasis
 from stemvane.models.harmonic import HarmonicModel
+from stemvane.neighbours import ScanFilter
 from stemvane.polar import PolarGrid
 
 __all__ = ["FittedModel", "as_complex", "as_tensor", "read_model", "write_model"]
 
 _ARRAYS = ("orders", "scale", "analysis", "synthesis", "background")
 _COMPLEX = ("analysis", "synthesis", "background")
+_FILTER_ARRAYS = ("spectrum", "noise")
+_FILTER_NUMBERS = ("highest", "step", "reach")
 _NUMBERS = ("n_azimuthal", "noise", "discarded", "mean_total")
 
 
@@ -35,8 +39,8 @@ class FittedModel:
 
     Attributes
     ----------
-    basis : HarmonicBasis
-        Background and features.
+    reader : FeatureReader
+        From measurements to features.
     length : float
         Root mean square length of the training patterns' features, by which they are divided.
     network : HarmonicModel
@@ -47,7 +51,7 @@ class FittedModel:
         Detector pixels ``(k_y, k_x)``.
     """
 
-    basis: HarmonicBasis
+    reader: FeatureReader
     length: float
     network: HarmonicModel
     grid: PolarGrid
@@ -63,16 +67,21 @@ def write_model(path: Path, fitted: FittedModel, settings: dict[str, Any]) -> Pa
         If a file cannot be written.
     """
     tensors = {f"network.{k}": v.detach().cpu().clone() for k, v in fitted.network.state_dict().items()}
+    basis, scan_filter = fitted.reader.basis, fitted.reader.scan_filter
     for name in _ARRAYS:
-        tensor = torch.from_numpy(np.ascontiguousarray(getattr(fitted.basis, name)))
+        tensor = torch.from_numpy(np.ascontiguousarray(getattr(basis, name)))
         tensors[f"basis.{name}"] = torch.view_as_real(tensor).clone() if name in _COMPLEX else tensor.clone()
+    tensors["reader.noise"] = torch.from_numpy(fitted.reader.noise)
     about = {
         "format": "stemvane-model",
         "length": fitted.length,
         "detector_shape": list(fitted.detector_shape),
-        "basis": {name: getattr(fitted.basis, name) for name in _NUMBERS},
+        "basis": {name: getattr(basis, name) for name in _NUMBERS},
         "grid": fitted.grid.to_dict(),
     }
+    if scan_filter is not None:
+        tensors |= {f"filter.{name}": torch.from_numpy(getattr(scan_filter, name)) for name in _FILTER_ARRAYS}
+        about["filter"] = {name: getattr(scan_filter, name) for name in _FILTER_NUMBERS}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_file(tensors, path, metadata={"stemvane": json.dumps(about)})
@@ -129,12 +138,17 @@ def _restored(config: ModelConfig, about: dict[str, Any], tensors: dict[str, Ten
     }
     numbers: dict[str, Any] = {name: about["basis"][name] for name in _NUMBERS}
     basis = HarmonicBasis(**arrays, **numbers)
+    scan_filter = None
+    if "filter" in about:
+        found: dict[str, Any] = {name: tensors[f"filter.{name}"].numpy() for name in _FILTER_ARRAYS}
+        known = about["filter"] | {"step": tuple(about["filter"]["step"])}
+        scan_filter = ScanFilter(**found, **{name: known[name] for name in _FILTER_NUMBERS})
     network = HarmonicModel(torch.from_numpy(basis.orders), config.n_latent, config.n_hidden, config.n_angles)
     network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
     network.eval()
     rows, columns = about["detector_shape"]
     return FittedModel(
-        basis=basis,
+        reader=FeatureReader(basis, scan_filter, tensors["reader.noise"].numpy()),
         length=float(about["length"]),
         network=network,
         grid=PolarGrid.from_dict(about["grid"]),

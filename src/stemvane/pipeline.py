@@ -292,7 +292,7 @@ class _Encoder:
         found = measure(dataset, (), config=self.config.measure)
         # a few patterns do not have the scan's mean total, to which `embed` would scale them
         found.maps["total"][...] = self.model.basis.mean_total
-        embedding = self.model.embed(found)
+        embedding = self.model.embed(found, neighbours=False)
         return embedding.latents[0], embedding.angle[0]
 
 

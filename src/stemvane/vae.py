@@ -16,6 +16,7 @@ from stemvane.alignment import Alignment, align_rotation
 from stemvane.config import AlignConfig, BasisConfig, Config, ModelConfig, TrainingConfig
 from stemvane.embedding import Embedding
 from stemvane.errors import DataError, ModelError
+from stemvane.feature_reader import FeatureReader
 from stemvane.harmonics import HarmonicBasis
 from stemvane.measurements import Measurements
 from stemvane.model_file import FittedModel, as_complex, as_tensor, read_model, write_model
@@ -87,7 +88,7 @@ class RotationVAE:
     @property
     def basis(self) -> HarmonicBasis:
         """Background and features; ModelError before `fit`."""
-        return self._need().basis
+        return self._need().reader.basis
 
     @property
     def noise_level(self) -> float:
@@ -124,22 +125,32 @@ class RotationVAE:
         """
         allowed = _checked_mask(mask, measurements)
         used = self._split(allowed)
-        basis = HarmonicBasis.fitted(measurements, self.basis_config, mask=used)
-        features = basis.features(measurements, used)
-        length = float(np.sqrt(np.mean(np.sum(np.abs(features) ** 2, axis=1))))
+        reader = FeatureReader.fitted(measurements, self.basis_config, used=used, allowed=allowed)
+        basis = reader.basis
+        features = reader.features(measurements, used, allowed)
+        power = (np.abs(features) ** 2).mean(axis=0)
+        length = float(np.sqrt(power.sum()))
         device = device_named(self.training_config.device)
         torch.manual_seed(self.training_config.seed)
         network = HarmonicModel(
             torch.from_numpy(basis.orders), self.n_latent, self.model_config.n_hidden, self.model_config.n_angles
         )
-        floor = max(self.model_config.noise_floor, basis.noise / length)
+        # one level for all features, in units of order 0
+        counting = float(np.sqrt(np.average((reader.noise / basis.scale) ** 2, weights=power)))
+        floor = max(self.model_config.noise_floor, counting / length)
         network.noise_variance.fill_(floor**2)
-        self.alignment = align_rotation(features, basis, self.align_config, n_components=max(self.n_latent, 1))
+        self.alignment = align_rotation(
+            features,
+            basis,
+            self.align_config,
+            n_components=max(self.n_latent, 1),
+            as_recorded=basis.features(measurements, used),
+        )
         if self.model_config.start == "alignment":
             found, n = self.alignment, self.n_latent
             # the patterns scatter by their content and by counting noise; the latents stand for the content alone
-            counting = (np.abs(found.components[:n]) ** 2 * (basis.noise * basis.scale) ** 2).sum(axis=1)
-            deviation = np.sqrt(np.maximum(found.variance[:n] - counting, 0)).astype(np.float32) / np.float32(length)
+            scatter = (np.abs(found.components[:n]) ** 2 * reader.noise**2).sum(axis=1)
+            deviation = np.sqrt(np.maximum(found.variance[:n] - scatter, 0)).astype(np.float32) / np.float32(length)
             network.start_from(
                 as_tensor(found.template / length),
                 as_tensor(found.components[:n]),
@@ -149,7 +160,7 @@ class RotationVAE:
         else:
             network.start_anywhere()
         network.to(device)
-        self._fitted = FittedModel(basis, length, network, measurements.grid, measurements.detector_shape)
+        self._fitted = FittedModel(reader, length, network, measurements.grid, measurements.detector_shape)
         self.training_mask = used
         x = as_tensor(features / length).to(device)
         with _one_thread():
@@ -159,7 +170,9 @@ class RotationVAE:
         network.standardise(x)
         return self
 
-    def embed(self, measurements: Measurements, *, mask: NDArray[np.bool_] | None = None) -> Embedding:
+    def embed(
+        self, measurements: Measurements, *, mask: NDArray[np.bool_] | None = None, neighbours: bool = True
+    ) -> Embedding:
         """Latents and angle of every probe position, also of a data set that was not trained on.
 
         Parameters
@@ -168,6 +181,8 @@ class RotationVAE:
             Of a polar grid of the same size; intensities are scaled to the mean total of the training data.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
             True at the probe positions to embed; the others become NaN.
+        neighbours : bool
+            Whether neighbouring positions are used for one another; False for patterns that are no scan.
 
         Returns
         -------
@@ -181,9 +196,9 @@ class RotationVAE:
         allowed = _checked_mask(mask, measurements)
         network = self._need().network
         parts = []
-        for x in self._chunks(measurements, allowed):
+        for x, noise in self._chunks(measurements, allowed, neighbours=neighbours):
             with _one_thread():
-                parts.append([column.cpu() for column in embedded(network, x)])
+                parts.append([column.cpu() for column in embedded(network, x, noise)])
         full = []
         for columns in zip(*parts, strict=True):
             array = torch.cat(columns).numpy()
@@ -227,14 +242,14 @@ class RotationVAE:
                 torch.from_numpy(values.reshape(math.prod(shape), self.n_latent)).to(device)
             )
             content = fitted.network.turn(fitted.network.decode(raw), torch.from_numpy(angles.copy()).to(device))
-        polar = fitted.basis.polar(as_complex(content) * fitted.length, background=background)
+        polar = fitted.reader.basis.polar(as_complex(content) * fitted.length, background=background)
         return fitted.grid.to_cartesian(polar, fitted.detector_shape).reshape(*shape, *fitted.detector_shape)
 
     def reconstruct(self, measurements: Measurements, mask: NDArray[np.bool_] | None = None) -> NDArray[np.complex64]:
         """Features of the patterns as the model sees them, shape ``(n_patterns, n_features)``."""
         fitted = self._need()
         parts = []
-        for x in self._chunks(measurements, _checked_mask(mask, measurements)):
+        for x, _ in self._chunks(measurements, _checked_mask(mask, measurements)):
             with _one_thread():
                 parts.append(as_complex(reconstructed(fitted.network, x)) * fitted.length)
         return np.concatenate(parts)
@@ -257,14 +272,13 @@ class RotationVAE:
             Squared length of the residual that is left, and of the residual from the background, summed over pixels in
             units of their counting noise. ``1 - left.sum() / whole.sum()`` is the explained variance.
         """
-        fitted, everywhere = self._need(), _checked_mask(None, measurements)
-        sums, scale = [], fitted.basis.scale / fitted.length
-        against = iter(self._chunks(truth, everywhere)) if truth is not None else None
-        for x in self._chunks(measurements, everywhere):
-            with _one_thread():
-                seen = as_complex(reconstructed(fitted.network, x))
-            wanted = as_complex(x if against is None else next(against))
-            sums.append([np.sum(np.abs(part / scale) ** 2, axis=1) for part in (wanted - seen, wanted)])
+        fitted, everywhere = self._need(), measurements.recorded
+        seen = self.reconstruct(measurements, everywhere)
+        scale, done, sums = fitted.reader.basis.scale, 0, []
+        for wanted in fitted.reader.basis.feature_blocks(truth or measurements, everywhere):
+            missed = wanted - seen[done : done + len(wanted)]
+            sums.append([np.sum(np.abs(part / scale) ** 2, axis=1) for part in (missed, wanted)])
+            done += len(wanted)
         left, whole = np.full((2, *measurements.scan_shape), np.nan)
         left[everywhere], whole[everywhere] = (np.concatenate(part) for part in zip(*sums, strict=True))
         return left, whole
@@ -277,7 +291,7 @@ class RotationVAE:
         noise_level: float | None = None,
         n_samples: int = 16,
     ) -> tuple[NDArray[np.float64], float]:
-        """Log likelihood of patterns, angle and latents integrated out.
+        """Log likelihood of patterns, each by itself, angle and latents integrated out.
 
         Parameters
         ----------
@@ -298,7 +312,8 @@ class RotationVAE:
             The noise level used.
         """
         network = self._need().network
-        x = torch.cat(list(self._chunks(measurements, _checked_mask(mask, measurements))))
+        chunks = self._chunks(measurements, _checked_mask(mask, measurements), neighbours=False)
+        x = torch.cat([part for part, _ in chunks])
         with _one_thread():
             variance = best_noise_variance(network, x) if noise_level is None else noise_level**2
             values = log_evidence(network, x, variance, n_samples=n_samples)
@@ -361,11 +376,14 @@ class RotationVAE:
             raise ModelError("the model has not been fitted; call fit(measurements) or RotationVAE.load(path) first")
         return self._fitted
 
-    def _chunks(self, measurements: Measurements, mask: NDArray[np.bool_]) -> Iterator[Tensor]:
-        """Features of the patterns in the mask, some at a time, in units of their rms length, on the model's device."""
+    def _chunks(
+        self, measurements: Measurements, mask: NDArray[np.bool_], *, neighbours: bool = True
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features of the patterns in the mask and their noise, some at a time, in units of their rms length."""
         fitted = self._need()
-        for features in fitted.basis.feature_blocks(measurements, mask):
-            yield as_tensor(features / fitted.length).to(fitted.network.template.device)
+        device = fitted.network.template.device
+        for features, noise in fitted.reader.blocks(measurements, mask, neighbours=neighbours):
+            yield as_tensor(features / fitted.length).to(device), torch.from_numpy(noise / fitted.length).to(device)
 
     def _split(self, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Leave out the share of the patterns that is held out from training, and what is beyond ``max_patterns``."""

@@ -221,6 +221,10 @@ class HarmonicModel(nn.Module):
             (content_real * imag - content_imag * real) @ self.by_order,
         )
 
+    def steepness(self, content: Tensor) -> Tensor:
+        """Squared length of the derivative of content with respect to its angle."""
+        return (self.derivative(content) ** 2).sum(-1)
+
     def derivative(self, content: Tensor) -> Tensor:
         """Derivative of content with respect to the angle by which it is turned; shape ``(..., 2 n_features)``."""
         order = self.multiple[self.orders]
@@ -243,13 +247,13 @@ class HarmonicModel(nn.Module):
         return angle, bend
 
     def angle_posterior(self, x: Tensor, content: Tensor, variance: Tensor) -> AnglePosterior:
-        """Posterior of the angle for given contents; the prior is uniform."""
+        """Posterior of the angle for given contents, `variance` of shape () or (n,); the prior is uniform."""
         real, imag = self.cross(x, content)
         angle, bend = self.peak(real, imag)
         phase = angle[:, None] * self.multiple
         cosine, sine = phase.cos(), phase.sin()
         shifted = torch.cat([real * cosine - imag * sine, real * sine + imag * cosine], dim=-1)
-        log_likelihood = (shifted @ self.table) / variance
+        log_likelihood = (shifted @ self.table) / variance.reshape(-1, 1)
         curvature = (bend / variance).clamp(min=0.0)
         # a peak narrower than a cell holds less than the grid points on it say; peaks of symmetric content hold alike
         cell = 2 * math.pi / self.n_angles
@@ -272,7 +276,7 @@ class HarmonicModel(nn.Module):
         template = self.template.expand(len(latents), -1)
         if not self.n_latent:
             return template
-        closed, first = self._closed_directions()
+        closed, first = self.closed_directions()
         unit = nn.functional.normalize(first, dim=0)
         curved: Tensor = self.decoder(latents) * self.support.amax(0)
         free = latents[:, 1:] @ self.components[1:] + curved
@@ -290,11 +294,15 @@ class HarmonicModel(nn.Module):
         with torch.no_grad():
             angle, _ = self.peak(*self.cross(x, self.template))
             straight = self.turn(x, -angle)
+        return self.encode_straight(straight)
+
+    def encode_straight(self, straight: Tensor) -> tuple[Tensor, Tensor]:
+        """As `encode`, of patterns that have been turned back onto the template."""
         residual = straight - self.template
-        _, first = self._closed_directions()
+        _, first = self.closed_directions()
         strength = (first**2).sum() + self.noise_variance
         mean = (residual @ first / strength)[:, None]
-        log_std = (0.5 * torch.log(self.noise_variance / strength)).expand(len(x), 1)
+        log_std = (0.5 * torch.log(self.noise_variance / strength)).expand(len(straight), 1)
         if self.n_latent > 1:
             shift, log_factor = self.encoder(straight).chunk(2, dim=-1)
             mean = torch.cat([mean, residual @ self.readout.T + shift], dim=-1)
@@ -328,7 +336,7 @@ class HarmonicModel(nn.Module):
         total = marginal.mean() + beta * kl_latent
         return LossParts(total, reconstruction, kl_latent, kl_angle.mean(), squared)
 
-    def _closed_directions(self) -> tuple[Tensor, Tensor]:
+    def closed_directions(self) -> tuple[Tensor, Tensor]:
         """Unit vector along the template's derivative by its angle; first component without its part along it."""
         closed = nn.functional.normalize(self.derivative(self.template), dim=0)
         first = self.components[0]
