@@ -19,6 +19,7 @@ from stemvane.figures.panels import (
     draw_mosaic,
     draw_structure,
     scan_extent,
+    write_absent,
     write_pearson,
 )
 from stemvane.figures.style import ANGLES, IMAGES, MAGNITUDES, STYLE
@@ -128,9 +129,13 @@ def _com_panels(figure: Figure, boxes: Iterator[Box], measured: Measurements, le
 def _embedding_panels(figure: Figure, boxes: Iterator[Box], run: Run, letters: Iterator[str]) -> None:
     step, embedding = run.measurements.calibration.scan_step, run.embedding
     box = next(boxes)
-    draw_map(add_axes(figure, box, "rotation"), embedding.angle, step, ANGLES)
+    axes = add_axes(figure, box, "rotation")
+    draw_map(axes, embedding.angle, step, ANGLES)
     label_panel(figure, box, next(letters), "Rotation", _rotation_remark(run.metrics))
-    add_color_wheel(figure, box)
+    if np.isfinite(embedding.angle).any():
+        add_color_wheel(figure, box)
+    else:
+        write_absent(axes, "no angle")
     for index in range(embedding.n_latent):
         box = next(boxes)
         axes = add_axes(figure, box, f"latent_{index + 1}")
