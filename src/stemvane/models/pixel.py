@@ -84,6 +84,8 @@ class PixelNetwork(nn.Module):
 
     def standardise(self, x: Tensor) -> None:
         """Find units of the latents in which each has mean 0 and variance 1 over these patterns."""
+        if not self.n_latent:
+            return
         with torch.no_grad():
             latents = torch.cat([self.encode(part).latents for part in self._parts(x)]).double()
             deviation = latents.std(0, correction=0)
