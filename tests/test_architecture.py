@@ -26,8 +26,11 @@ STOREYS = (
     ("calibration", "config"),
     ("folders", "manifest", "disc", "overlap", "option_values"),
     ("dataset", "polar"),
+    ("pixels",),
     ("virtual_detectors", "measurements", "embedding"),
     ("harmonics", "kernels", "blocks"),
+    ("neighbours",),
+    ("feature_reader",),
     (
         "sources",
         "survey",
@@ -41,7 +44,10 @@ STOREYS = (
         "symmetry",
     ),
     ("training", "model_file"),
-    ("vae", "baselines"),
+    ("pattern_models", "harmonic_fit"),
+    ("pixel_model",),
+    ("vae",),
+    ("baselines",),
     ("signals",),
     ("run", "export_hdf5"),
     ("export", "figures", "viewer"),
@@ -54,7 +60,8 @@ ALLOWED = {
     "matplotlib": {"figures"},
     "matplotlib_scalebar": {"figures"},
     "cmcrameri": {"figures"},
-    "torch": {"models", "training", "model_file", "vae", "baselines"},
+    "torch": {"models", "training", "model_file", "harmonic_fit", "pixel_model", "vae"},
+    "sklearn": {"models"},
     "rsciio": {"sources"},
     "hyperspy": {"signals"},
     "tifffile": {"export"},
@@ -73,6 +80,7 @@ PUBLIC = [
     "Embedding",
     "FieldMaps",
     "Measurements",
+    "PixelGrid",
     "PolarGrid",
     "RotationVAE",
     "Run",
@@ -86,8 +94,10 @@ PUBLIC = [
     "find_rotation",
     "graphene",
     "integrate",
+    "load_model",
     "measure",
     "open_dataset",
+    "pattern_model",
     "projected_field",
     "projected_potential",
     "run_pipeline",
@@ -186,7 +196,15 @@ def test_files_are_short_and_none_is_called_utils():
 
 
 def test_a_stage_takes_its_section_not_the_whole_config():
-    whole = {"sources.simulation", "model_file", "vae", "run"}  # these make or keep a section from the whole
+    whole = {
+        "sources.simulation",
+        "model_file",
+        "harmonic_fit",
+        "pixel_model",
+        "vae",
+        "baselines",
+        "run",
+    }  # these make or keep a section from the whole
     wrong = [
         module
         for module, path in MODULES.items()

@@ -22,8 +22,8 @@ def training(**options):
     return TrainingConfig(**{"n_epochs": 12, "batch_size": 64, "device": "cpu", **options})
 
 
-def fitted(measurements, n_latent=2, *, mask=None, model=None, **options):
-    vae = RotationVAE(n_latent, basis=BASIS, model=model, training=training(**options))
+def fitted(measurements, n_latent=2, *, mask=None, model=None, basis=BASIS, **options):
+    vae = RotationVAE(n_latent, basis=basis, model=model, training=training(**options))
     return vae.fit(measurements, mask=mask)
 
 
@@ -40,7 +40,9 @@ def difference(angle, other):
 
 def inside(vae, measurements):
     """Network and the features of all patterns as it takes them."""
-    return vae._fitted.network, torch.cat(list(vae._chunks(measurements, np.ones(measurements.scan_shape, bool))))
+    return vae._fitted.network, torch.cat(
+        [x for x, _ in vae._chunks(measurements, np.ones(measurements.scan_shape, bool))]
+    )
 
 
 def one_line(call, *arguments, error=ModelError):
@@ -145,7 +147,8 @@ def test_angle_posterior_is_a_distribution_with_one_peak(embedding):
     np.testing.assert_allclose(embedding.angle_posterior.sum(-1), 1, rtol=1e-5)
     assert np.median(embedding.n_peaks) == 1
     peak = 2 * np.pi / 72 * embedding.angle_posterior.argmax(-1)
-    assert np.abs(np.angle(np.exp(1j * (peak - embedding.angle)))).max() <= np.pi / 72 * 1.01
+    # the first latent is integrated out of the one and at its mean in the other
+    assert np.abs(np.angle(np.exp(1j * (peak - embedding.angle)))).max() <= np.pi / 72 * 1.2
 
 
 def test_angle_errors_are_as_large_as_said(embedding, source):
@@ -240,7 +243,7 @@ def test_mask_that_does_not_fit(vae, measurements):
 def test_another_data_set_of_another_dose_is_embedded(vae, source, measurements, embedding):
     brighter = vae.embed(measure(as_dataset(3 * source[0].data.compute(), source[0])))
     np.testing.assert_allclose(brighter.latents, embedding.latents, atol=0.01)
-    dataset, truth = synthetic((8, 8), DETECTOR, dose=4e5, seed=7)
+    dataset, truth = synthetic(SCAN, DETECTOR, dose=4e5, seed=7)
     offset, errors = difference(vae.embed(measure(dataset)).angle, truth.angle)
     assert abs(offset) < 5
     assert np.median(errors) < 3
@@ -332,7 +335,7 @@ def test_evidence_of_aligned_pca_is_that_of_its_closed_form(untrained, measureme
     assert used == pytest.approx(level)
     network, orders = untrained._fitted.network, untrained.basis.orders
     n = len(orders)
-    x = torch.cat(list(untrained._chunks(measurements, mask))).double().numpy()
+    x = torch.cat([x for x, _ in untrained._chunks(measurements, mask, neighbours=False)]).double().numpy()
     x = x[:, :n] + 1j * x[:, n:]
     with torch.no_grad():
         template = network.decode(torch.zeros(1, 2)).double().numpy()
@@ -355,7 +358,8 @@ def test_evidence_of_aligned_pca_is_that_of_its_closed_form(untrained, measureme
 def test_training_raises_the_evidence_of_held_out_patterns():
     # few electrons: the aligned patterns are blurred by wrong angles, and there is something to gain
     measurements = measure(synthetic(SCAN, DETECTOR, dose=3e3, seed=1)[0])
-    before, after = (fitted(measurements, n_epochs=n) for n in (0, 12))
+    alone = BASIS.model_copy(update={"neighbours": False})
+    before, after = (fitted(measurements, n_epochs=n, basis=alone) for n in (0, 12))
     held = ~after.training_mask
     np.testing.assert_array_equal(held, ~before.training_mask)
     assert held.sum() == 26

@@ -105,7 +105,7 @@ class FeatureReader:
         mask : ndarray of bool, shape (scan_y, scan_x)
             True at the probe positions to use, also as neighbours.
         neighbours : bool
-            Whether the filter is used.
+            Whether the filter is used, if the patterns are a scan.
 
         Yields
         ------
@@ -119,7 +119,7 @@ class FeatureReader:
             If the polar grid has another size.
         """
         blocks = self.basis.feature_blocks(measurements, mask)
-        if self.scan_filter is None or not neighbours:
+        if self.scan_filter is None or not neighbours or not measurements.is_scan:
             alone = (self.basis.noise * self.basis.scale if self.noise.any() else self.noise).astype(np.float32)
             yield from ((block, np.broadcast_to(alone, block.shape)) for block in blocks)
             return

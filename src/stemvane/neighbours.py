@@ -167,7 +167,7 @@ class ScanFilter:
                 matrix = covariance[k][lag_y, lag_x]
                 matrix[np.diag_indices(len(here))] += self.noise[k] + 1e-9 * covariance[k].max()
                 found[number, k, here] = np.linalg.solve(matrix, covariance[k][own_y, own_x])
-        squares = found.reshape(len(unique), -1, side, side).transpose(0, 2, 3, 1)
+        squares = found.reshape(len(unique), len(self.noise), side, side).transpose(0, 2, 3, 1)
         weights = np.empty((len(flips), side, side, len(self.noise)), np.float32)
         for number, (which, up, across) in enumerate(flips):
             weights[number] = squares[which][:: -1 if up else 1, :: -1 if across else 1]
