@@ -32,7 +32,7 @@ class Embedding:
     angle_posterior : ndarray of float, shape (scan_y, scan_x, n_angles)
         Probability of each grid angle ``2 π j / n_angles``; sums to 1.
     log_evidence : ndarray of float, shape (scan_y, scan_x)
-        Lower bound of the log likelihood of each pattern in nats.
+        Lower bound of the log likelihood of each pattern, as estimated with its neighbours, in nats.
     """
 
     latents: NDArray[np.floating[Any]]

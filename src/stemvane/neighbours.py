@@ -242,7 +242,7 @@ def _kinds(
     side = 2 * reach + 1
     padded = np.pad(recorded, reach)
     around = np.lib.stride_tricks.sliding_window_view(padded, (side, side))[recorded]
-    packed = np.packbits(around.reshape(len(around), -1), axis=1)
+    packed = np.packbits(around.reshape(len(around), side**2), axis=1)
     _, first, which = np.unique(packed, axis=0, return_index=True, return_inverse=True)
     kind = np.full(recorded.shape, -1, np.int32)
     kind[recorded] = which.ravel()
