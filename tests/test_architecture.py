@@ -26,6 +26,7 @@ STOREYS = (
     ("calibration", "config"),
     ("folders", "manifest", "disc", "overlap", "option_values"),
     ("dataset", "polar"),
+    ("pixels",),
     ("virtual_detectors", "measurements", "embedding"),
     ("harmonics", "kernels", "blocks"),
     (
@@ -73,6 +74,7 @@ PUBLIC = [
     "Embedding",
     "FieldMaps",
     "Measurements",
+    "PixelGrid",
     "PolarGrid",
     "RotationVAE",
     "Run",

@@ -18,6 +18,7 @@ from stemvane.measure import measure
 from stemvane.sources.files import open_dataset, save_dataset
 
 KNOWN = Calibration(optical_axis=(7.3, 8.1), disc_radius=4.0, pixel_size=(1.2, 1.5))
+PIXELS = MeasureConfig(n_pixels=6)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,7 @@ def assert_same_bits(one, other):
         np.testing.assert_array_equal(one.maps[name], other.maps[name])
     np.testing.assert_array_equal(one.mean_pattern, other.mean_pattern)
     np.testing.assert_array_equal(one.polar_patterns(), other.polar_patterns())
+    np.testing.assert_array_equal(one.pixels, other.pixels)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32"])
@@ -47,7 +49,7 @@ def test_a_cluster_gives_the_same_bits(client, tmp_path, dtype):
     lazy = Dataset4D.from_array(da.from_array(array, chunks=(2, 4, 16, 18)), calibration=KNOWN)
     on_disk = open_dataset(save_dataset(lazy, tmp_path / "a.zarr"))
     for dataset in (Dataset4D.from_array(array, calibration=KNOWN), lazy, on_disk):
-        assert_same_bits(measure(dataset, client=client), measure(dataset))
+        assert_same_bits(measure(dataset, config=PIXELS, client=client), measure(dataset, config=PIXELS))
 
 
 def test_a_lost_worker_does_not_change_the_result(client):
@@ -66,9 +68,9 @@ def test_a_lost_worker_does_not_change_the_result(client):
             lost.append(next(iter(workers.values())))
             os.kill(lost[0], signal.SIGKILL)
 
-    found = measure(dataset, client=client, progress=lose_one)
+    found = measure(dataset, config=PIXELS, client=client, progress=lose_one)
     assert lost
-    assert_same_bits(found, measure(dataset))
+    assert_same_bits(found, measure(dataset, config=PIXELS))
     client.wait_for_workers(2, timeout=30)
     assert lost[0] not in client.run(os.getpid).values()
 

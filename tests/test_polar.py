@@ -15,7 +15,7 @@ reals = st.floats(-1e3, 1e3, allow_subnormal=False)
 
 
 def sample(grid, patterns, weights=None):
-    """Polar patterns ``(..., n_radial, n_azimuthal)`` in plain NumPy, as `PolarWeights` defines them."""
+    """Polar patterns ``(..., n_radial, n_azimuthal)`` in plain NumPy, as `SampleWeights` defines them."""
     weights = weights or grid.weights(patterns.shape[-2:])
     flat = np.asarray(patterns, float).reshape(-1, patterns.shape[-2] * patterns.shape[-1])
     pixel = np.repeat(np.arange(flat.shape[1]), np.diff(weights.indptr))

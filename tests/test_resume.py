@@ -26,6 +26,7 @@ QUICK = Config().updated(
     model={"n_latent": 1},
     basis={"n_features": 8},
     figures={"manifold": 2, "dpi": 50},
+    measure={"n_pixels": 6},
 )
 SIMULATED = QUICK.updated(
     simulation={"scan_shape": (6, 6), "scan_extent": (2.5, 2.5), "detector_shape": (16, 16), "dose": 1e4}
@@ -98,6 +99,7 @@ def assert_same(run, other):
         np.testing.assert_array_equal(getattr(run.embedding, name), getattr(other.embedding, name))
     np.testing.assert_array_equal(run.manifold, other.manifold)
     np.testing.assert_array_equal(run.trained_on, other.trained_on)
+    np.testing.assert_array_equal(run.measurements.pixels[:], other.measurements.pixels[:])
     for name, values in run.history.items():
         np.testing.assert_array_equal(values, other.history[name])
     assert run.history.keys() == other.history.keys()
@@ -226,6 +228,7 @@ def test_a_run_that_was_not_killed_has_taken_nothing_over(whole):
         ("basis", {"n_features": 6}, ["measure"]),
         ("compare", {"n_turned": 4}, []),
         ("measure", {"n_radial": 5}, []),
+        ("measure", {"n_pixels": 7}, []),
         # measured again, and found to be the same as what was learned from
         ("survey", {"n_frames": 5}, ["learn"]),
         ("source", {"energy": 8e4}, []),
@@ -300,6 +303,7 @@ def test_an_image_that_has_changed_is_measured_again(tmp_path, recorded, setting
         # what was learned counts if measuring again gives the same
         ("measurements.zarr/polar/c", "one bit", ["learn"]),
         ("measurements.zarr/polar/c", "missing", ["learn"]),
+        ("measurements.zarr/pixels/c", "one bit", ["learn"]),
         ("measurements.zarr/zarr.json", "cut", ["learn"]),
         ("model.safetensors", "one bit", ["measure"]),
         ("history.csv", "missing", ["measure"]),

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stemvane.measure import measure
     from stemvane.measurements import Measurements
     from stemvane.pipeline import run_pipeline
+    from stemvane.pixels import PixelGrid
     from stemvane.polar import PolarGrid
     from stemvane.run import Run
     from stemvane.sources.files import open_dataset, save_dataset
@@ -48,6 +49,7 @@ _HOMES = {
     "Embedding": "embedding",
     "FieldMaps": "field",
     "Measurements": "measurements",
+    "PixelGrid": "pixels",
     "PolarGrid": "polar",
     "RotationVAE": "vae",
     "Run": "run",
@@ -81,6 +83,7 @@ __all__ = [
     "Embedding",
     "FieldMaps",
     "Measurements",
+    "PixelGrid",
     "PolarGrid",
     "RotationVAE",
     "Run",

@@ -138,6 +138,12 @@ class MeasureConfig(_Section):
     n_radial: int | None = Field(None, ge=4, description="rings of the polar patterns; chosen from the disc if none")
     n_azimuthal: int | None = Field(None, ge=8, description="samples on a ring; chosen from the disc if none")
     outer: float | None = Field(None, gt=0, description="outer radius in disc radii; the inscribed circle if none")
+    n_pixels: int = Field(
+        0,
+        ge=0,
+        description="samples along each side of the Cartesian patterns, for models that learn from these; 0: none",
+    )
+    pixels_outer: float = Field(1.1, gt=0, description="half the side of their square around the axis, in disc radii")
     adf_inner: float = Field(1.1, gt=0, description="inner edge of the annular dark field, in disc radii")
     adf_outer: float | None = Field(None, gt=0, description="its outer edge in disc radii; the detector's edge if none")
     masks: dict[str, str] = Field(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +25,7 @@ from stemvane.kernels.lanes import LanePlan
 from stemvane.kernels.passes import BeamShift, PassPlan
 from stemvane.kernels.sums import ImagePlan
 from stemvane.measurements import Measurements
+from stemvane.pixels import PixelGrid
 from stemvane.polar import PolarGrid, plane_of_pixels
 from stemvane.virtual_detectors import VirtualDetector
 
@@ -80,10 +82,10 @@ def measure(
 ) -> Measurements:
     """Measure every pattern in one pass over the raw data.
 
-    Total, centre of mass, virtual images and polar patterns are all linear in the pattern; compiled kernels apply them
-    together, block by block, so that every raw value is read once. Blocks are read and worked on side by side in
-    threads, as many as there are processors or as Dask's setting ``num_workers`` says, or on a Dask cluster; the result
-    is the same to the last bit.
+    Total, centre of mass, virtual images, polar and Cartesian patterns are all linear in the pattern; compiled kernels
+    apply them together, block by block, so that every raw value is read once. Blocks are read and worked on side by
+    side in threads, as many as there are processors or as Dask's setting ``num_workers`` says, or on a Dask cluster;
+    the result is the same to the last bit.
 
     Parameters
     ----------
@@ -92,9 +94,9 @@ def measure(
     detectors : sequence of VirtualDetector, optional
         Virtual images besides total and COM; `standard_detectors` where left out.
     config : MeasureConfig, optional
-        Polar grid and detector edges.
+        Polar grid, Cartesian patterns where ``n_pixels`` is not 0, and detector edges.
     store : zarr.Group, optional
-        Where polar patterns are streamed to; memory where left out.
+        Where polar and Cartesian patterns are streamed to; memory where left out.
     progress : callable, optional
         Called with the numbers of patterns done and in all.
     polar : bool
@@ -121,8 +123,9 @@ def measure(
     -----
     The COM is the mean position minus the optical axis: it points to where the intensity went, for graphene in focus at
     the atoms. Bad pixels of the data set count nowhere; a polar sample that has only bad ones lies on the line between
-    its neighbours along the ring. Where the beam shifts with the scan, every pattern is measured about its own axis, to
-    a sixteenth of a pixel. Positions without a pattern are NaN in the maps and 0 in the polar patterns.
+    its neighbours along the ring, and such a Cartesian one is the mean of its neighbours. Where the beam shifts with
+    the scan, every pattern is measured about its own axis, to a sixteenth of a pixel. Positions without a pattern are
+    NaN in the maps and 0 in polar and Cartesian patterns.
     """
     config = config or MeasureConfig()
     _axis_and_radius(dataset.calibration)
@@ -135,8 +138,8 @@ def measure(
                 f"the patterns {dataset.detector_shape}; make it for this detector"
             )
     shift = None if dataset.beam_shift is None else BeamShift(*dataset.beam_shift, dataset.scan_shape)
-    grid = _grid(dataset, config, 0.0 if shift is None else shift.largest + 1)
-    plan = _plan(dataset, detectors, grid, shift, polar=polar, mean_pattern=mean_pattern)
+    grids = _Grids.chosen(dataset, config, 0.0 if shift is None else shift.largest + 1, with_polar=polar)
+    plan = _plan(dataset, detectors, grids, shift, mean_pattern=mean_pattern)
     sources = [("", dataset.data)]
     if dataset.expectation is not None:
         sources.append(("expectation", dataset.expectation))
@@ -149,33 +152,59 @@ def measure(
             if progress is not None:
                 progress(offset + done, total)
 
-        found.append(_one_pass(dataset, data, detectors, grid, plan, group, report, client))
-    return found[0] if len(found) == 1 else Measurements(**{**found[0].__dict__, "expectation": found[1]})
+        found.append(_one_pass(dataset, data, detectors, grids, plan, group, report, client))
+    return found[0] if len(found) == 1 else replace(found[0], expectation=found[1])
 
 
-def _grid(dataset: Dataset4D, config: MeasureConfig, margin: float) -> PolarGrid:
-    known = dataset.calibration
-    axis, radius = _axis_and_radius(known)
-    return PolarGrid.chosen(
-        axis,
-        radius,
-        dataset.detector_shape,
-        aspect=known.pixel_aspect,
-        ellipse=known.ellipse,
-        outer=config.outer,
-        n_radial=config.n_radial,
-        n_azimuthal=config.n_azimuthal,
-        margin=margin,
-    )
+@dataclass(frozen=True)
+class _Grids:
+    """Where polar and Cartesian samples lie; the former's grid is told also where they are left out."""
+
+    polar: PolarGrid
+    pixels: PixelGrid | None
+    with_polar: bool
+    margin: float
+
+    @classmethod
+    def chosen(cls, dataset: Dataset4D, config: MeasureConfig, margin: float, *, with_polar: bool) -> _Grids:
+        known = dataset.calibration
+        axis, radius = _axis_and_radius(known)
+        polar = PolarGrid.chosen(
+            axis,
+            radius,
+            dataset.detector_shape,
+            aspect=known.pixel_aspect,
+            ellipse=known.ellipse,
+            outer=config.outer,
+            n_radial=config.n_radial,
+            n_azimuthal=config.n_azimuthal,
+            margin=margin,
+        )
+        pixels = None
+        if config.n_pixels:
+            side = config.pixels_outer * radius
+            pixels = PixelGrid(axis, side, config.n_pixels, aspect=known.pixel_aspect, ellipse=known.ellipse)
+        return cls(polar, pixels, with_polar, margin)
+
+    @property
+    def sampled(self) -> dict[str, PolarGrid | PixelGrid]:
+        """Grids whose samples are wanted, in the order in which the kernels write them."""
+        found = {"polar": self.polar if self.with_polar else None, "pixels": self.pixels}
+        return {name: grid for name, grid in found.items() if grid is not None}
+
+    def moved(self, y: float, x: float) -> _Grids:
+        """Around an axis that is moved by so many pixels."""
+        axis = (self.polar.axis[0] + y, self.polar.axis[1] + x)
+        pixels = None if self.pixels is None else replace(self.pixels, axis=axis)
+        return replace(self, polar=replace(self.polar, axis=axis), pixels=pixels)
 
 
 def _plan(
     dataset: Dataset4D,
     detectors: Sequence[VirtualDetector],
-    grid: PolarGrid,
+    grids: _Grids,
     shift: BeamShift | None,
     *,
-    polar: bool,
     mean_pattern: bool,
 ) -> PassPlan:
     """One set of weights for each place of the axis between pixels."""
@@ -184,43 +213,54 @@ def _plan(
     plans = {}
     for remainder in [(0, 0)] if shift is None else shift.remainders():
         move = BeamShift.pixels(remainder)
-        here = replace(grid, axis=(grid.axis[0] + move[0], grid.axis[1] + move[1]))
+        here = grids.moved(*move)
         # weights made for the axis at rest are moved along; they are smooth but for edges, which they keep
         images = [
             ndimage.shift(d.weights, move, order=1, mode="nearest") if any(move) else d.weights for d in detectors
         ]
         plans[remainder] = FramePlan(
-            axis=here.axis,
+            axis=here.polar.axis,
             images=ImagePlan.of(images, shape),
-            lanes=_lanes(here, shape, mask) if polar else None,
+            lanes=_lanes(here, shape, mask) if here.sampled else None,
             with_pattern=mean_pattern,
         )
     return PassPlan(plans, valid=None if mask is None or bad is None else ~bad, shift=shift)
 
 
 @lru_cache(maxsize=100)
-def _lanes(grid: PolarGrid, detector_shape: tuple[int, int], mask: bytes | None) -> LanePlan:
+def _lanes(grids: _Grids, detector_shape: tuple[int, int], mask: bytes | None) -> LanePlan:
     # as much work as measuring a thousand patterns, and the same for all data sets of a series
-    if mask is None:
-        return LanePlan.of(grid.weights(detector_shape), detector_shape)
-    bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=detector_shape[0] * detector_shape[1])
-    return LanePlan.of(grid.weights(detector_shape, bits.reshape(detector_shape) == 0), detector_shape)
+    valid = None
+    if mask is not None:
+        bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=detector_shape[0] * detector_shape[1])
+        valid = bits.reshape(detector_shape) == 0
+    edge = math.ceil(grids.margin)
+    inner = valid
+    if edge:
+        # polar grids end before the pixels that the beam's shift takes off the detector, the square may not
+        inner = np.zeros(detector_shape, bool)
+        inner[edge:-edge, edge:-edge] = True if valid is None else valid[edge:-edge, edge:-edge]
+    weights = [
+        grid.weights(detector_shape, inner if name == "pixels" else valid) for name, grid in grids.sampled.items()
+    ]
+    return LanePlan.of(weights, detector_shape)
 
 
 def _one_pass(
     dataset: Dataset4D,
     data: da.Array,
     detectors: Sequence[VirtualDetector],
-    grid: PolarGrid,
+    grids: _Grids,
     plan: PassPlan,
     store: zarr.Group | None,
     report: Callable[[int], None],
     client: Any,
 ) -> Measurements:
     blocks = partition(data)
-    polar = _polar_array(dataset.scan_shape, grid, blocks, store) if plan.has_polar else None
+    together, samples = _sample_arrays(dataset.scan_shape, grids, blocks, store)
+    ends = np.cumsum([math.prod(grid.shape) for grid in grids.sampled.values()])[:-1]
     # threads write where the result will stay; a cluster sends it, and Zarr compresses it here
-    target = polar if client is None and isinstance(polar, np.ndarray) else None
+    target = together if client is None else None
     sums = np.empty((*dataset.scan_shape, 3 + len(detectors)))
     pattern: NDArray[Any] | None = None
     done = 0
@@ -228,13 +268,14 @@ def _one_pass(
     for block, found in in_order(_measure_block, blocks, (plan, target), threads=threads, client=client):
         _require_patterns(found, block, dataset)
         sums[block.part] = found.sums.reshape(block.height, block.width, -1)
-        if polar is not None and found.polar is not None:
-            polar[block.part] = found.polar.reshape(block.height, block.width, *polar.shape[2:])
+        if found.samples is not None:
+            for array, part in zip(samples.values(), np.split(found.samples, ends, axis=1), strict=True):
+                array[block.part] = part.reshape(block.height, block.width, *array.shape[2:])
         if found.pattern is not None:
             pattern = found.pattern if pattern is None else pattern + found.pattern
         done += block.height * block.width
         report(done)
-    return _as_measurements(dataset, detectors, grid, sums, polar, pattern)
+    return _as_measurements(dataset, detectors, grids, sums, samples, pattern)
 
 
 def _measure_block(block: Block, shared: tuple[PassPlan, NDArray[np.float32] | None]) -> FrameSums:
@@ -246,38 +287,47 @@ def _measure_block(block: Block, shared: tuple[PassPlan, NDArray[np.float32] | N
         return plan.measure(frames, *place)
     part = target[block.part]
     if part.flags.c_contiguous:
-        found = plan.measure(frames, *place, polar=part.reshape(len(frames), -1))
+        found = plan.measure(frames, *place, samples=part.reshape(len(frames), -1))
     else:
         found = plan.measure(frames, *place)
-        assert found.polar is not None
-        part[:] = found.polar.reshape(part.shape)
-    return replace(found, polar=None)
+        assert found.samples is not None
+        part[:] = found.samples.reshape(part.shape)
+    return replace(found, samples=None)
 
 
-def _polar_array(
-    scan_shape: tuple[int, int], grid: PolarGrid, blocks: Sequence[Block], store: zarr.Group | None
-) -> Any:
-    shape = (*scan_shape, grid.n_radial, grid.n_azimuthal)
+def _sample_arrays(
+    scan_shape: tuple[int, int], grids: _Grids, blocks: Sequence[Block], store: zarr.Group | None
+) -> tuple[NDArray[np.float32] | None, dict[str, Any]]:
+    """One array for each kind of samples; where they stay in memory, these are views of one array of all samples."""
+    shapes = {name: (*scan_shape, *grid.shape) for name, grid in grids.sampled.items()}
+    if not shapes:
+        return None, {}
     if store is None:
-        return np.empty(shape, np.float32)
-    polar = store.create_array(
-        "polar",
-        shape=shape,
-        dtype=np.float32,
-        chunks=(max(b.height for b in blocks), max(b.width for b in blocks), *shape[2:]),
-        compressors=BloscCodec(cname="lz4", shuffle=BloscShuffle.bitshuffle),
-        overwrite=True,
-    )
-    polar.attrs["unit"] = "intensity per pixel area"
-    return polar
+        sizes = [math.prod(shape[2:]) for shape in shapes.values()]
+        together = np.empty((*scan_shape, sum(sizes)), np.float32)
+        parts = zip(shapes.items(), np.split(together, np.cumsum(sizes)[:-1], axis=2), strict=True)
+        return together, {name: part.reshape(shape) for (name, shape), part in parts}
+    chunks = max(b.height for b in blocks), max(b.width for b in blocks)
+    arrays = {}
+    for name, shape in shapes.items():
+        arrays[name] = store.create_array(
+            name,
+            shape=shape,
+            dtype=np.float32,
+            chunks=(*chunks, *shape[2:]),
+            compressors=BloscCodec(cname="lz4", shuffle=BloscShuffle.bitshuffle),
+            overwrite=True,
+        )
+        arrays[name].attrs["unit"] = "intensity per pixel area"
+    return None, arrays
 
 
 def _as_measurements(
     dataset: Dataset4D,
     detectors: Sequence[VirtualDetector],
-    grid: PolarGrid,
+    grids: _Grids,
     sums: NDArray[np.float64],
-    polar: Any,
+    samples: Mapping[str, Any],
     pattern: NDArray[Any] | None,
 ) -> Measurements:
     calibration, missing = dataset.calibration, dataset.missing
@@ -300,8 +350,8 @@ def _as_measurements(
     return Measurements(
         maps=maps,
         units=units,
-        polar=polar,
-        grid=grid,
+        polar=samples.get("polar"),
+        grid=grids.polar,
         mean_pattern=unknown if pattern is None else pattern / n_recorded,
         calibration=calibration,
         name=dataset.name,
@@ -309,6 +359,8 @@ def _as_measurements(
         image=dataset.image,
         metadata=dict(dataset.metadata),
         bad_pixels=dataset.bad_pixels,
+        pixels=samples.get("pixels"),
+        pixel_grid=grids.pixels,
     )
 
 

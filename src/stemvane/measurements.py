@@ -1,4 +1,4 @@
-"""Measurements: maps and polar patterns of one scan, with units."""
+"""Measurements: maps, polar and Cartesian patterns of one scan, with units."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stemvane.calibration import Calibration
 from stemvane.dataset import ScanAtoms
 from stemvane.errors import DataError
+from stemvane.pixels import PixelGrid
 from stemvane.polar import PolarGrid
 
 __all__ = ["Measurements"]
@@ -48,6 +49,10 @@ class Measurements:
         True where a detector pixel was left out.
     expectation : Measurements, optional
         The same of the noiseless patterns, where the source knows them.
+    pixels : zarr.Array or ndarray of float32, shape (scan_y, scan_x, n, n), optional
+        Cartesian patterns, mean intensity per pixel area; None where they were not asked for.
+    pixel_grid : PixelGrid, optional
+        Where the Cartesian samples lie on the detector.
     """
 
     maps: Mapping[str, NDArray[np.floating[Any]]]
@@ -62,6 +67,8 @@ class Measurements:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     bad_pixels: NDArray[np.bool_] | None = None
     expectation: Measurements | None = None
+    pixels: Any = None
+    pixel_grid: PixelGrid | None = None
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -151,15 +158,41 @@ class Measurements:
             If they were not asked for.
         """
         self._require_polar()
+        yield from self._blocks(self.polar, mask, n)
+
+    def pixel_blocks(self, mask: NDArray[np.bool_] | None = None, n: int = 1024) -> Iterator[NDArray[np.float32]]:
+        """Cartesian patterns of the positions in a mask, in the order of the scan, some at a time.
+
+        Parameters
+        ----------
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to use.
+        n : int
+            Patterns to hold in memory, about; at least a row of the scan.
+
+        Yields
+        ------
+        ndarray of float32, shape (n_block, n, n)
+
+        Raises
+        ------
+        DataError
+            If they were not asked for.
+        """
+        if self.pixels is None:
+            raise DataError(f"{self.name}: measured without Cartesian patterns; set measure.n_pixels, such as to 32")
+        yield from self._blocks(self.pixels, mask, n)
+
+    def _blocks(self, patterns: Any, mask: NDArray[np.bool_] | None, n: int) -> Iterator[NDArray[np.float32]]:
         rows, columns = self.scan_shape
         # a store is read in whole chunks
-        stride = getattr(self.polar, "chunks", (1,))[0]
+        stride = getattr(patterns, "chunks", (1,))[0]
         stride *= max(1, n // (stride * columns))
         for top in range(0, rows, stride):
             part = slice(top, min(top + stride, rows))
             if mask is not None and not mask[part].any():
                 continue
-            block = np.asarray(self.polar[part], np.float32).reshape(-1, self.grid.n_radial, self.grid.n_azimuthal)
+            block = np.asarray(patterns[part], np.float32).reshape(-1, *patterns.shape[2:])
             yield block if mask is None else block[mask[part].ravel()]
 
     def _require_polar(self) -> None:
@@ -167,7 +200,7 @@ class Measurements:
             raise DataError(f"{self.name}: measured without polar patterns; call `measure` with polar=True")
 
     def write(self, group: zarr.Group) -> None:
-        """Write everything but the polar patterns, which `measure` has streamed there, into a Zarr group."""
+        """Write everything into a Zarr group but polar and Cartesian patterns that `measure` has streamed there."""
         for name, values in self.maps.items():
             array = group.create_array(f"maps/{name}", data=np.asarray(values, np.float32), overwrite=True)
             array.attrs["unit"] = self.units[name]
@@ -178,8 +211,9 @@ class Measurements:
             group.create_array("bad_pixels", data=np.asarray(self.bad_pixels, bool), overwrite=True)
         if self.atoms is not None:
             write_atoms(group, self.atoms)
-        if self.polar is not None and "polar" not in group:
-            group.create_array("polar", data=np.asarray(self.polar[:], np.float32))
+        for name, patterns in (("polar", self.polar), ("pixels", self.pixels)):
+            if patterns is not None and name not in group:
+                group.create_array(name, data=np.asarray(patterns[:], np.float32))
         if self.expectation is not None:
             self.expectation.write(group.require_group("expectation"))
         group.attrs.update(
@@ -190,6 +224,8 @@ class Measurements:
                 "metadata": dict(self.metadata),
             }
         )
+        if self.pixel_grid is not None:
+            group.attrs["pixel_grid"] = self.pixel_grid.to_dict()
 
     @classmethod
     def read(cls, group: zarr.Group) -> Measurements:
@@ -209,6 +245,8 @@ class Measurements:
             metadata=attrs["metadata"],
             bad_pixels=np.asarray(group["bad_pixels"][:]) if "bad_pixels" in group else None,  # type: ignore[index]
             expectation=cls.read(group["expectation"]) if "expectation" in group else None,  # type: ignore[arg-type]
+            pixels=group.get("pixels"),
+            pixel_grid=PixelGrid.from_dict(attrs["pixel_grid"]) if "pixel_grid" in attrs else None,
         )
 
 

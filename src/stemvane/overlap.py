@@ -1,22 +1,58 @@
-"""Exact overlap areas of detector pixels with rings and sectors around the optical axis."""
+"""Exact overlap areas of detector pixels with rings and sectors, or with squares, around the optical axis."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["pixel_overlaps"]
+__all__ = ["SampleWeights", "pixel_overlaps", "square_overlaps"]
+
+
+@dataclass(frozen=True, eq=False)
+class SampleWeights:
+    """Overlap areas of detector pixels and samples, sorted by pixel.
+
+    Attributes
+    ----------
+    indptr : ndarray of int32, shape (n_pixels + 1,)
+        Entries ``indptr[p]:indptr[p + 1]`` belong to pixel ``p`` (row-major).
+    sample : ndarray of int32
+        Sample of each entry, counted row by row of ``area``: for polar samples ``ring * n_azimuthal + azimuth``.
+    weight : ndarray of float32
+        Overlap area divided by the recorded area of the sample, so that a sample is a mean over its area.
+    area : ndarray of float64, shape (n_radial, n_azimuthal) or (n, n)
+        Recorded area of each sample in pixels.
+    """
+
+    indptr: NDArray[np.int32]
+    sample: NDArray[np.int32]
+    weight: NDArray[np.float32]
+    area: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, counts: NDArray[np.int64], sample: NDArray[np.int64], weight: NDArray[np.float64], area: NDArray[Any]
+    ) -> SampleWeights:
+        """Weights from the number of entries of each pixel, and sample and weight of each entry."""
+        return cls(
+            indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+            sample=sample.astype(np.int32),
+            weight=weight.astype(np.float32),
+            area=np.asarray(area, np.float64),
+        )
 
 
 @numba.njit(cache=True)
-def _cut(x: Any, y: Any, n: int, a: float, b: float, out_x: Any, out_y: Any) -> int:
-    """Keep the part of a polygon where ``a * x + b * y >= 0``; returns the number of corners."""
+def _cut(x: Any, y: Any, n: int, a: float, b: float, c: float, out_x: Any, out_y: Any) -> int:
+    """Keep the part of a polygon where ``a * x + b * y >= c``; returns the number of corners."""
     m = 0
     for i in range(n):
         j = (i + 1) % n
-        here, there = a * x[i] + b * y[i], a * x[j] + b * y[j]
+        here, there = a * x[i] + b * y[i] - c, a * x[j] + b * y[j] - c
         if here >= 0:
             out_x[m], out_y[m] = x[i], y[i]
             m += 1
@@ -117,8 +153,8 @@ def pixel_overlaps(
                 high = low + n_azimuthal - 1
             for sector in range(low, high + 1):
                 start, stop = (sector - 0.5) * step, (sector + 0.5) * step
-                n = _cut(ax, ay, 4, -np.sin(start), np.cos(start), bx, by)
-                n = _cut(bx, by, n, np.sin(stop), -np.cos(stop), cx, cy)
+                n = _cut(ax, ay, 4, -np.sin(start), np.cos(start), 0.0, bx, by)
+                n = _cut(bx, by, n, np.sin(stop), -np.cos(stop), 0.0, cx, cy)
                 if n < 3:
                     continue
                 inside = _disc_area(cx, cy, n, first * width)
@@ -128,6 +164,67 @@ def pixel_overlaps(
                     inside = within
                     if area > 1e-9:
                         samples.append(np.int64(ring * n_azimuthal + sector % n_azimuthal))
+                        areas.append(area)
+                        counts[row * columns + column] += 1
+    return counts, np.array(samples), np.array(areas)
+
+
+@numba.njit(cache=True)
+def _polygon_area(x: Any, y: Any, n: int) -> float:
+    """Area of a polygon whose corners go counter-clockwise."""
+    area = 0.0
+    for i in range(n):
+        j = (i + 1) % n
+        area += 0.5 * (x[i] * y[j] - x[j] * y[i])
+    return area
+
+
+@numba.njit(cache=True)
+def square_overlaps(
+    rows: int, columns: int, axis_y: float, axis_x: float, shape: Any, half_width: float, n: int, valid: Any
+) -> Any:
+    """Overlap areas with ``n`` x ``n`` equal squares, row by row from the top left, as `pixel_overlaps` gives them."""
+    counts = np.zeros(rows * columns, np.int64)
+    samples = [np.int64(0) for _ in range(0)]
+    areas = [np.float64(0) for _ in range(0)]
+    width = 2 * half_width / n
+    whole = abs(shape[0, 0] * shape[1, 1] - shape[0, 1] * shape[1, 0])
+    reach_right = 0.5 * (abs(shape[0, 0]) + abs(shape[0, 1]))
+    reach_up = 0.5 * (abs(shape[1, 0]) + abs(shape[1, 1]))
+    # corners counter-clockwise
+    corner_x, corner_y = np.array([-0.5, 0.5, 0.5, -0.5]), np.array([-0.5, -0.5, 0.5, 0.5])
+    ax, ay = np.empty(16), np.empty(16)
+    bx, by = np.empty(16), np.empty(16)
+    cx, cy = np.empty(16), np.empty(16)
+    dx, dy = np.empty(16), np.empty(16)
+    for row in range(rows):
+        for column in range(columns):
+            if not valid[row, column]:
+                continue
+            right = shape[0, 0] * (column - axis_x) - shape[0, 1] * (row - axis_y)
+            up = shape[1, 0] * (column - axis_x) - shape[1, 1] * (row - axis_y)
+            left = max(0, int(np.floor((right - reach_right + half_width) / width)))
+            last = min(n - 1, int(np.floor((right + reach_right + half_width) / width)))
+            top = max(0, int(np.floor((half_width - up - reach_up) / width)))
+            bottom = min(n - 1, int(np.floor((half_width - up + reach_up) / width)))
+            if left > last or top > bottom:
+                continue
+            for i in range(4):
+                ax[i] = right + shape[0, 0] * corner_x[i] + shape[0, 1] * corner_y[i]
+                ay[i] = up + shape[1, 0] * corner_x[i] + shape[1, 1] * corner_y[i]
+            for j in range(top, bottom + 1):
+                upper, lower = half_width - j * width, half_width - (j + 1) * width
+                in_row = _cut(ax, ay, 4, 0.0, -1.0, -upper, bx, by)
+                in_row = _cut(bx, by, in_row, 0.0, 1.0, lower, cx, cy)
+                if in_row < 3:
+                    continue
+                for i in range(left, last + 1):
+                    start, stop = i * width - half_width, (i + 1) * width - half_width
+                    m = _cut(cx, cy, in_row, 1.0, 0.0, start, bx, by)
+                    m = _cut(bx, by, m, -1.0, 0.0, -stop, dx, dy)
+                    area = _polygon_area(dx, dy, m) / whole
+                    if area > 1e-9:
+                        samples.append(np.int64(j * n + i))
                         areas.append(area)
                         counts[row * columns + column] += 1
     return counts, np.array(samples), np.array(areas)

@@ -15,31 +15,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from stemvane.errors import CalibrationError
-from stemvane.overlap import pixel_overlaps
+from stemvane.overlap import SampleWeights, pixel_overlaps
 
-__all__ = ["PolarGrid", "PolarWeights", "harmonics_of", "plane_of_pixels", "polar_from", "turn"]
-
-
-@dataclass(frozen=True, eq=False)
-class PolarWeights:
-    """Overlap areas of detector pixels and polar samples, sorted by pixel.
-
-    Attributes
-    ----------
-    indptr : ndarray of int32, shape (n_pixels + 1,)
-        Entries ``indptr[p]:indptr[p + 1]`` belong to pixel ``p`` (row-major).
-    sample : ndarray of int32
-        Sample ``ring * n_azimuthal + azimuth`` of each entry.
-    weight : ndarray of float32
-        Overlap area divided by the recorded area of the sample, so that a sample is a mean over its area.
-    area : ndarray of float64, shape (n_radial, n_azimuthal)
-        Recorded area of each sample in pixels.
-    """
-
-    indptr: NDArray[np.int32]
-    sample: NDArray[np.int32]
-    weight: NDArray[np.float32]
-    area: NDArray[np.float64]
+__all__ = ["PolarGrid", "harmonics_of", "plane_of_pixels", "polar_from", "turn"]
 
 
 @dataclass(frozen=True)
@@ -176,6 +154,11 @@ class PolarGrid:
         return np.tensordot(self.plane, np.stack([columns - self.axis[1], self.axis[0] - rows]), axes=1)
 
     @property
+    def shape(self) -> tuple[int, int]:
+        """Rings and sectors, ``(n_radial, n_azimuthal)``."""
+        return self.n_radial, self.n_azimuthal
+
+    @property
     def ring_width(self) -> float:
         """Width of a ring in pixel widths."""
         return self.outer / self.n_radial
@@ -195,7 +178,7 @@ class PolarGrid:
         """Number of circular harmonics kept, orders 0 to ``n_orders - 1``; the Nyquist one is left out."""
         return (self.n_azimuthal + 1) // 2
 
-    def weights(self, detector_shape: tuple[int, int], mask: NDArray[np.bool_] | None = None) -> PolarWeights:
+    def weights(self, detector_shape: tuple[int, int], mask: NDArray[np.bool_] | None = None) -> SampleWeights:
         """Overlap areas of every pixel with every sample, exact for square and oblong pixels.
 
         Parameters
@@ -209,7 +192,7 @@ class PolarGrid:
 
         Returns
         -------
-        PolarWeights
+        SampleWeights
         """
         valid = np.ones(detector_shape, bool) if mask is None else np.asarray(mask, bool)
         counts, sample, area = pixel_overlaps(
@@ -219,12 +202,7 @@ class PolarGrid:
         weight = area / np.where(total > 0, total, 1.0)[sample]
         if mask is not None and not valid.all():
             counts, sample, weight = self._bridged(counts, sample, weight, total)
-        return PolarWeights(
-            indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
-            sample=sample.astype(np.int32),
-            weight=weight.astype(np.float32),
-            area=total.reshape(self.n_radial, self.n_azimuthal),
-        )
+        return SampleWeights.of(counts, sample, weight, total.reshape(self.n_radial, self.n_azimuthal))
 
     def _bridged(
         self, counts: NDArray[np.int64], sample: NDArray[np.int64], weight: NDArray[np.float64], total: NDArray[Any]
@@ -247,7 +225,7 @@ class PolarGrid:
         by_pixel = (bridge.tocsr() @ matrix).tocsc()
         return np.diff(by_pixel.indptr), by_pixel.indices.astype(np.int64), by_pixel.data
 
-    def noise_covariance(self, weights: PolarWeights, ring_variance: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    def noise_covariance(self, weights: SampleWeights, ring_variance: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Covariance of the harmonics' noise between rings, for independent noise in the pixels.
 
         Neighbouring samples share pixels and small samples hold few of them, so their noise is neither
@@ -256,7 +234,7 @@ class PolarGrid:
 
         Parameters
         ----------
-        weights : PolarWeights
+        weights : SampleWeights
             From `weights`.
         ring_variance : ndarray of float, shape (n_radial,)
             Variance of one pixel on each ring; for counted electrons the mean counts.
@@ -302,7 +280,30 @@ class PolarGrid:
         ndarray of float, shape (..., k_y, k_x)
             Interpolated linearly between rings and along the azimuth.
         """
-        right, up = self.places(detector_shape)
+        sample, share, inside = self.interpolation(*self.places(detector_shape))
+        flat = np.reshape(polar, (*np.shape(polar)[:-2], self.n_radial * self.n_azimuthal))
+        drawn = flat[..., sample[0]] * share[0]
+        for i in range(1, len(sample)):
+            drawn += flat[..., sample[i]] * share[i]
+        return np.where(inside, drawn, fill)
+
+    def interpolation(
+        self, right: NDArray[np.floating[Any]], up: NDArray[np.floating[Any]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Linear interpolation between rings and along the azimuth.
+
+        Parameters
+        ----------
+        right, up : ndarray of float, shape (...)
+            Places in the plane without distortion, seen from the axis, in pixel widths.
+
+        Returns
+        -------
+        sample, share : ndarray, shape (4, ...)
+            Samples ``ring * n_azimuthal + azimuth`` around each place, and their shares in it, which sum to 1.
+        inside : ndarray of bool, shape (...)
+            False beyond the outermost ring.
+        """
         radius, azimuth = np.hypot(up, right), np.arctan2(up, right) % (2 * np.pi)
         ring = np.clip(radius / self.ring_width - 0.5, 0, self.n_radial - 1)
         inner = np.minimum(ring.astype(int), max(self.n_radial - 2, 0))
@@ -310,11 +311,11 @@ class PolarGrid:
         part = ring - inner
         sector = azimuth / (2 * np.pi) * self.n_azimuthal
         left = sector.astype(int) % self.n_azimuthal
-        right_sector = (left + 1) % self.n_azimuthal
+        after = (left + 1) % self.n_azimuthal
         along = sector - np.floor(sector)
-        near = polar[..., inner, left] * (1 - along) + polar[..., inner, right_sector] * along
-        far = polar[..., outer, left] * (1 - along) + polar[..., outer, right_sector] * along
-        return np.where(radius <= self.outer, near * (1 - part) + far * part, fill)
+        sample = np.stack([at * self.n_azimuthal + to for at in (inner, outer) for to in (left, after)])
+        share = np.stack([by * to for by in (1 - part, part) for to in (1 - along, along)])
+        return sample, share, np.asarray(radius <= self.outer)
 
 
 def plane_of_pixels(aspect: float, ellipse: tuple[float, float] | None) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemvane.kernels.lanes import LanePlan, sample_polar
+from stemvane.kernels.lanes import LanePlan, sample_frames
 from stemvane.kernels.sums import ImagePlan, sum_counts, sum_values
 
 __all__ = ["FramePlan", "FrameSums", "measure_frames"]
@@ -30,7 +30,7 @@ class FramePlan:
     images : ImagePlan
         Virtual images.
     lanes : LanePlan, optional
-        Polar samples, None where they are not wanted.
+        Polar and Cartesian samples, None where none are wanted.
     with_pattern : bool
         Whether the sum over the frames is wanted.
     """
@@ -53,17 +53,17 @@ class FrameSums:
         Number of pixels below zero.
     pattern : ndarray of uint64 or float64, shape (k_y, k_x), optional
         Sum over the frames.
-    polar : ndarray of float32, shape (n, n_samples), optional
-        Polar patterns.
+    samples : ndarray of float32, shape (n, n_samples), optional
+        Polar and Cartesian samples.
     """
 
     sums: NDArray[np.float64]
     n_negative: NDArray[np.int64]
     pattern: NDArray[Any] | None
-    polar: NDArray[np.float32] | None
+    samples: NDArray[np.float32] | None
 
 
-def measure_frames(frames: NDArray[Any], plan: FramePlan, polar: NDArray[np.float32] | None = None) -> FrameSums:
+def measure_frames(frames: NDArray[Any], plan: FramePlan, samples: NDArray[np.float32] | None = None) -> FrameSums:
     """Measure a block of frames on one thread, without Python's lock for nearly all of the time.
 
     Parameters
@@ -72,8 +72,8 @@ def measure_frames(frames: NDArray[Any], plan: FramePlan, polar: NDArray[np.floa
         Any real type and byte order. What is measured of a frame does not depend on the frames beside it.
     plan : FramePlan
         What is measured.
-    polar : ndarray of float32, shape (n, n_samples), optional
-        Contiguous memory for the polar patterns; new where left out.
+    samples : ndarray of float32, shape (n, n_samples), optional
+        Contiguous memory for the samples; new where left out.
 
     Returns
     -------
@@ -84,8 +84,8 @@ def measure_frames(frames: NDArray[Any], plan: FramePlan, polar: NDArray[np.floa
     counts = frames.dtype.kind == "u" and frames.dtype.itemsize <= 2 and max(frames.shape[1:]) <= _LONGEST
     sums, n_negative = np.empty((n, 3 + len(plan.images.dense))), np.zeros(n, np.int64)
     pattern: Any = np.zeros(frames.shape[1:], np.uint64 if counts else np.float64) if plan.with_pattern else None
-    if plan.lanes is not None and polar is None:
-        polar = np.empty((n, plan.lanes.n_samples), np.float32)
+    if plan.lanes is not None and samples is None:
+        samples = np.empty((n, plan.lanes.n_samples), np.float32)
     step = n if plan.lanes is None else _PIECE
     for start in range(0, n, step):
         part = slice(start, start + step)
@@ -93,11 +93,11 @@ def measure_frames(frames: NDArray[Any], plan: FramePlan, polar: NDArray[np.floa
             sum_counts(frames[part], plan.images, sums[part], pattern)
         else:
             sum_values(frames[part], plan.images, sums[part], pattern, n_negative[part])
-        if plan.lanes is not None and polar is not None:
-            sample_polar(frames[part].reshape(len(frames[part]), -1), plan.lanes, polar[part])
+        if plan.lanes is not None and samples is not None:
+            sample_frames(frames[part].reshape(len(frames[part]), -1), plan.lanes, samples[part])
     with np.errstate(invalid="ignore"):  # frames that hold infinity are refused by who asked
         sums[:, 1:3] -= sums[:, :1] * plan.axis
-    return FrameSums(sums=sums, n_negative=n_negative, pattern=pattern, polar=polar)
+    return FrameSums(sums=sums, n_negative=n_negative, pattern=pattern, samples=samples)
 
 
 def _native(frames: NDArray[Any]) -> NDArray[Any]:

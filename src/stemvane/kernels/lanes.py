@@ -1,7 +1,8 @@
-"""Polar patterns of 16 frames at a time, one frame in each lane of a vector."""
+"""Polar and Cartesian samples of 16 frames at a time, one frame in each lane of a vector."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.kernels.vectors import LANES, SEGMENT, gather_lanes, lanes_to_frames, pixels_to_lanes, prefetch
-from stemvane.polar import PolarWeights
+from stemvane.overlap import SampleWeights
 
-__all__ = ["LanePlan", "sample_polar"]
+__all__ = ["LanePlan", "sample_frames"]
 
 _TILE_ROWS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class LanePlan:
-    """Polar weights in the order in which pixels pass through the first-level cache.
+    """Weights of samples in the order in which pixels pass through the first-level cache.
 
     Pixels come in segments of 32; segments that lie on top of each other make a tile, of which the pixels of 16 frames
     fit into the cache. Within a tile the weights are sorted by sample: a group is all pixels of one sample in one tile.
@@ -27,7 +28,7 @@ class LanePlan:
     Attributes
     ----------
     n_samples : int
-        Samples of a polar pattern.
+        Samples of a frame.
     segment : ndarray of int64, shape (n_segments,)
         First pixel of each segment.
     tile_segment, tile_group : ndarray of int64, shape (n_tiles + 1,)
@@ -52,10 +53,13 @@ class LanePlan:
     weight: NDArray[np.float32]
 
     @classmethod
-    def of(cls, weights: PolarWeights, detector_shape: tuple[int, int]) -> LanePlan:
-        """Sort polar weights of a detector with pixels ``(k_y, k_x)``."""
+    def of(cls, parts: Sequence[SampleWeights], detector_shape: tuple[int, int]) -> LanePlan:
+        """Sort weights of a detector with pixels ``(k_y, k_x)``; the samples of the parts follow each other."""
         n_pixels = detector_shape[0] * detector_shape[1]
-        pixel = np.repeat(np.arange(n_pixels), np.diff(weights.indptr))
+        pixel = np.concatenate([np.repeat(np.arange(n_pixels), np.diff(part.indptr)) for part in parts])
+        ends = np.cumsum([part.area.size for part in parts])
+        sample = np.concatenate([part.sample + end - part.area.size for part, end in zip(parts, ends, strict=True)])
+        weight = np.concatenate([part.weight for part in parts])
         last = max(0, -(-n_pixels // SEGMENT) - 1)
         # the last segment begins early, so that it ends with the frame
         first_pixel = np.minimum(np.arange(last + 1) * SEGMENT, max(0, n_pixels - SEGMENT))
@@ -72,8 +76,8 @@ class LanePlan:
         of_pixel = number[np.minimum(pixel // SEGMENT, last)]
         tile = np.searchsorted(tile_segment, of_pixel, side="right") - 1
         within = (of_pixel - tile_segment[tile]) * SEGMENT + pixel - first_pixel[used[of_pixel]]
-        n_samples = int(weights.area.size)
-        group = tile * n_samples + weights.sample
+        n_samples = int(ends[-1])
+        group = tile * n_samples + sample
         _, inverse, length = np.unique(group, return_inverse=True, return_counts=True)
         # groups of one length follow each other, so that the processor foresees where they end
         order = np.lexsort((pixel, group, length[inverse], tile))
@@ -84,9 +88,9 @@ class LanePlan:
             tile_segment=np.append(tile_segment, len(used)).astype(np.int64),
             tile_group=np.searchsorted(tile[order][group_entry], np.arange(len(tile_segment) + 1)).astype(np.int64),
             group_entry=np.append(group_entry, len(order)).astype(np.int64),
-            group_sample=weights.sample[order][group_entry].astype(np.int64),
+            group_sample=sample[order][group_entry].astype(np.int64),
             offset=(within[order] * 4 * LANES).astype(np.int32),
-            weight=weights.weight[order],
+            weight=weight[order],
         )
 
 
@@ -95,16 +99,16 @@ def _long_tiles(starts: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return np.concatenate([np.arange(a, b, _TILE_ROWS) for a, b in zip(starts, ends, strict=True)] or [starts])
 
 
-def sample_polar(frames: NDArray[Any], plan: LanePlan, polar: NDArray[np.float32]) -> None:
-    """Write the polar patterns of frames; a frame's samples do not depend on the frames beside it.
+def sample_frames(frames: NDArray[Any], plan: LanePlan, samples: NDArray[np.float32]) -> None:
+    """Write the samples of frames; a frame's samples do not depend on the frames beside it.
 
     Parameters
     ----------
     frames : ndarray, shape (n, n_pixels)
         Contiguous.
     plan : LanePlan
-        Polar weights.
-    polar : ndarray of float32, shape (n, n_samples)
+        Weights of the samples.
+    samples : ndarray of float32, shape (n, n_samples)
         Contiguous; is overwritten.
     """
     if frames.shape[1] < SEGMENT:
@@ -119,14 +123,14 @@ def sample_polar(frames: NDArray[Any], plan: LanePlan, polar: NDArray[np.float32
         plan.offset,
         plan.weight,
     )
-    _sample(frames[:whole], *arguments, polar[:whole])
+    _sample(frames[:whole], *arguments, samples[:whole])
     left = len(frames) - whole
     if left:
         padded = np.zeros((LANES, frames.shape[1]), frames.dtype)
         padded[:left] = frames[whole:]
         result = np.empty((LANES, plan.n_samples), np.float32)
         _sample(padded, *arguments, result)
-        polar[whole:] = result[:left]
+        samples[whole:] = result[:left]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -139,10 +143,10 @@ def _sample(
     group_sample: Any,
     offset: Any,
     weight: Any,
-    polar: Any,
+    samples: Any,
 ) -> None:
     n, n_pixels = frames.shape
-    n_samples = polar.shape[1]
+    n_samples = samples.shape[1]
     stride = np.uint64(n_pixels * frames.itemsize)
     tile = np.empty((_TILE_ROWS * SEGMENT, LANES), np.float32)
     lanes = np.empty((n_samples, LANES), np.float32)
@@ -171,10 +175,10 @@ def _sample(
                     group_entry[g + 1] - entry,
                     at_lanes + np.uint64(4 * LANES * group_sample[g]),
                 )
-        target = np.uint64(polar[first:].ctypes.data)
+        target = np.uint64(samples[first:].ctypes.data)
         whole = n_samples // LANES * LANES
         for s in range(0, whole, LANES):
             lanes_to_frames(at_lanes + np.uint64(4 * LANES * s), target + np.uint64(4 * s), np.uint64(4 * n_samples))
         for s in range(whole, n_samples):
             for i in range(LANES):
-                polar[first + i, s] = lanes[s, i]
+                samples[first + i, s] = lanes[s, i]

@@ -79,12 +79,13 @@ class PassPlan:
     shift: BeamShift | None = None
 
     @property
-    def has_polar(self) -> bool:
-        """Whether polar patterns are sampled."""
-        return all(plan.lanes is not None for plan in self.plans.values())
+    def n_samples(self) -> int:
+        """Polar and Cartesian samples of a frame."""
+        lanes = next(iter(self.plans.values())).lanes
+        return 0 if lanes is None else lanes.n_samples
 
     def measure(
-        self, frames: NDArray[Any], top: int, left: int, width: int, polar: NDArray[np.float32] | None = None
+        self, frames: NDArray[Any], top: int, left: int, width: int, samples: NDArray[np.float32] | None = None
     ) -> FrameSums:
         """Measure a block of frames.
 
@@ -94,8 +95,8 @@ class PassPlan:
             Patterns of the block, row by row.
         top, left, width : int
             Where the block lies in the scan.
-        polar : ndarray of float32, shape (n, n_samples), optional
-            Contiguous memory for the polar patterns; new where left out.
+        samples : ndarray of float32, shape (n, n_samples), optional
+            Contiguous memory for the samples; new where left out.
 
         Returns
         -------
@@ -105,7 +106,7 @@ class PassPlan:
         if self.valid is not None:
             frames = np.where(self.valid, frames, frames.dtype.type(0))
         if self.shift is None:
-            return measure_frames(frames, self.plans[0, 0], polar)
+            return measure_frames(frames, self.plans[0, 0], samples)
         rows, columns = np.divmod(np.arange(len(frames)), width)
         whole, remainder = self.shift.split(rows + top, columns + left)
         frames = _moved_back(frames, whole)
@@ -115,17 +116,17 @@ class PassPlan:
             measure_frames(frames[part], self.plans[int(y), int(x)]) for part, (y, x) in zip(parts, kinds, strict=True)
         ]
         result = found[0]
-        if len(found) > 1 or polar is not None:
+        if len(found) > 1 or samples is not None:
             order = np.argsort(np.concatenate(parts))
             sums, n_negative = (
                 np.concatenate([getattr(f, name) for f in found])[order] for name in ("sums", "n_negative")
             )
             result = replace(result, sums=sums, n_negative=n_negative)
-            if result.polar is not None:
-                samples = np.concatenate([f.polar for f in found if f.polar is not None])[order]
-                if polar is not None:
-                    polar[:] = samples
-                result = replace(result, polar=samples if polar is None else polar)
+            if result.samples is not None:
+                in_order = np.concatenate([f.samples for f in found if f.samples is not None])[order]
+                if samples is not None:
+                    samples[:] = in_order
+                result = replace(result, samples=in_order if samples is None else samples)
             if result.pattern is not None:
                 pattern: Any = sum(f.pattern for f in found if f.pattern is not None)
                 result = replace(result, pattern=pattern)
