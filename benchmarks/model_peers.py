@@ -21,25 +21,6 @@ import numpy as np
 import torch
 from peers import peak_mib
 
-# Defaults are the programs' own; data between 0 and 1, as their examples have them. The second entry is the best that
-# we found for them on analytic patterns: see "Best effort" in README.md.
-SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "atomai": {
-        "defaults": {"scaling": "range", "n_epochs": 100},
-        "tuned": {"scaling": "noise", "n_epochs": None, "translation": False},
-    },
-    "pyroved": {
-        "defaults": {"scaling": "range", "n_epochs": 100},
-        "tuned": {
-            "scaling": "noise",
-            "n_epochs": None,
-            "sampler_d": "gaussian",
-            "sigmoid_d": False,
-            "decoder_sig": 1.0,
-        },
-    },
-}
-
 
 class OutOfTimeError(Exception):
     """The budget is used up."""
@@ -188,7 +169,7 @@ def main() -> None:
         torch.set_num_threads(task["threads"])
     data = np.load(task["patterns"])
     patterns, use = data["patterns"], data["training"]
-    options = dict(task["options"])
+    options = dict(task["settings"])
     scaling = Scaling(options.pop("scaling"), patterns[use], float(data["noise"]))
     clock = Clock(task["budget"], int(use.sum()), None if task["speed_only"] else lambda: None)
     start = time.perf_counter()
