@@ -55,15 +55,15 @@ def propagated(information: _Floats, gradient: _Floats) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(np.sum(gradient * solved, axis=-1)))
 
 
-def graphene_bound(config: SimulationConfig | None = None) -> float:
+def graphene_bound(config: SimulationConfig | None = None, *, step: float = STEP) -> float:
     """Median bound of the COM direction, in degrees times the square root of the electrons per pattern.
 
-    The two parameters are the probe position; patterns of a cell of graphene on a grid of 0.02 Å give central
+    The two parameters are the probe position; patterns of a cell of graphene on a grid of so many Å give central
     differences. The median is over the positions whose |COM| is above 20 % of its maximum.
     """
-    shape = tuple(round(side / STEP) for side in CELL)
+    shape = tuple(round(side / step) for side in CELL)
     config = config or demo_config().simulation
-    changes = {"scan_shape": shape, "scan_extent": [n * STEP for n in shape], "dose": None}
+    changes = {"scan_shape": shape, "scan_extent": [n * step for n in shape], "dose": None}
     dataset = simulate(config, **changes)
     patterns = np.asarray(dataset.data, np.float64)
     axis = dataset.calibration.optical_axis
@@ -78,8 +78,8 @@ def graphene_bound(config: SimulationConfig | None = None) -> float:
     inner = (slice(1, -1), slice(1, -1))
 
     def slopes(values: _Floats) -> tuple[_Floats, _Floats]:
-        down = (values[2:, 1:-1] - values[:-2, 1:-1]) / (2 * STEP)
-        right = (values[1:-1, 2:] - values[1:-1, :-2]) / (2 * STEP)
+        down = (values[2:, 1:-1] - values[:-2, 1:-1]) / (2 * step)
+        right = (values[1:-1, 2:] - values[1:-1, :-2]) / (2 * step)
         return down, right
 
     information = np.empty((shape[0] - 2, shape[1] - 2, 2, 2))

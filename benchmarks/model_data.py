@@ -192,7 +192,8 @@ def _graphene(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, Callabl
     def known(measurements: Measurements) -> dict[str, Any]:
         truth = measurements.expectation or measurements
         length = truth.com_magnitude
-        bound = None if dose is None else MEDIAN_OF_DEVIATION * graphene_bound() / dose**0.5
+        step = {"step": 0.06} if quick else {}
+        bound = None if dose is None else MEDIAN_OF_DEVIATION * graphene_bound(**step) / dose**0.5
         about = {"symmetry": 1, "bound_deg": bound, "dose": dose, "reference": "noiseless COM", "content": "its length"}
         use = length > 0.2 * length.max()
         return {"angle": truth.com_angle, "weight": length, "use": use, "content": length, "about": about}

@@ -5,7 +5,7 @@ tables between the markers of ``benchmarks/README.md``. Every training is a proc
 is a file under ``--work``, so that a run that was stopped goes on where it was. AtomAI and pyroVED get environments of
 their own under ``--environments``.
 
-``--quick`` takes small scans, one seed and 20 s for each training of a peer; ``--only`` some data sets, ``--methods``
+``--quick`` takes small scans, one seed and 6 s for each training of a peer; ``--only`` some data sets, ``--methods``
 some methods, ``--budget`` other seconds for the long data sets (the others get a fifth), ``--jobs`` trainings side by
 side, one thread each. ``--tables`` only joins what is there. Throughput is measured first, alone on the machine.
 """
@@ -38,7 +38,7 @@ BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
 REQUIREMENTS = {"atomai": ("atomai==0.8.1", ["six"]), "pyroved": ("pyroved==0.3.0", [])}
 # a plain torch would come with gigabytes of CUDA
 CONSTRAINTS = ["torch==2.13.0"]
-BUDGET, QUICK_BUDGET, SPEED_BUDGET = 600.0, 20.0, 30.0
+BUDGET, QUICK_BUDGET, SPEED_BUDGET = 600.0, 6.0, 30.0
 # of the data sets that are not long, over the budget of those that are
 SHORT = 0.2
 
@@ -79,19 +79,27 @@ def main() -> None:
     work = (chosen.work / ("quick" if chosen.quick else "full")).absolute()
     environments = chosen.environments or chosen.work / "environments"
     cells = all_cells(chosen)
-    if not chosen.tables:
-        run_all(cells, work, environments, chosen.jobs, quick=chosen.quick)
+    failed = 0 if chosen.tables else run_all(cells, work, environments, chosen.jobs, quick=chosen.quick)
     report = joined(work)
     text = tables(report)
     if chosen.quick:
         print(text)
-        return
-    chosen.output.parent.mkdir(exist_ok=True)
-    chosen.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    draw(report, chosen.output.with_suffix(".png"))
-    before, _, rest = chosen.readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    chosen.readme.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+    else:
+        publish(report, text, chosen.output, chosen.readme)
+    if failed:
+        raise SystemExit(f"{failed} trainings failed, see above; the others are kept")
+
+
+def publish(report: dict[str, Any], text: str, output: Path, readme: Path) -> None:
+    """Write the JSON file, the figure, and the tables between the markers."""
+    output.parent.mkdir(exist_ok=True)
+    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    draw(report, output.with_suffix(".png"))
+    before, begins, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    _, ends, after = rest.partition(END)
+    if not (begins and ends):
+        raise SystemExit(f"{readme}: has no lines '{BEGIN}' and '{END}' for the tables; write them where they belong")
+    readme.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
 
 
 def all_cells(chosen: argparse.Namespace) -> list[Cell]:
@@ -126,8 +134,8 @@ def settings(method: Method, quick: bool) -> dict[str, Any]:
     return found
 
 
-def run_all(cells: list[Cell], work: Path, environments: Path, n_jobs: int, *, quick: bool) -> None:
-    """Run what is missing: throughput one by one, then the others side by side."""
+def run_all(cells: list[Cell], work: Path, environments: Path, n_jobs: int, *, quick: bool) -> int:
+    """Run what is missing: throughput one by one, then the others side by side; returns how many failed."""
     todo = [cell for cell in cells if not done(cell, work)]
     pythons = {
         program: interpreter(environments, requirement, more=more, constraints=CONSTRAINTS)
@@ -136,20 +144,21 @@ def run_all(cells: list[Cell], work: Path, environments: Path, n_jobs: int, *, q
     }
     for data in dict.fromkeys(cell.data for cell in todo):
         prepare(data, work, quick=quick)
-    start, finished = time.perf_counter(), 0
+    start, finished, failed = time.perf_counter(), 0, 0
 
     def work_on(cell: Cell) -> None:
-        nonlocal finished
-        run(cell, work, pythons)
+        nonlocal finished, failed
+        trouble = run(cell, work, pythons)
         finished += 1
+        failed += bool(trouble)
         hours = (time.perf_counter() - start) / 3600
-        print(f"{finished} of {len(todo)}, {hours:.2f} h: {cell.file}", file=sys.stderr, flush=True)
+        print(f"{finished} of {len(todo)}, {hours:.2f} h: {cell.file} {trouble}", file=sys.stderr, flush=True)
 
     for cell in (c for c in todo if c.speed_only):
         work_on(cell)
     with ThreadPoolExecutor(n_jobs) as pool:
-        for future in [pool.submit(work_on, c) for c in todo if not c.speed_only]:
-            future.result()
+        list(pool.map(work_on, [cell for cell in todo if not cell.speed_only]))
+    return failed
 
 
 def prepare(data: str, work: Path, *, quick: bool) -> None:
@@ -165,8 +174,8 @@ def done(cell: Cell, work: Path) -> bool:
     return path.exists() and json.loads(path.read_text(encoding="utf-8"))["cell"] == asdict(cell)
 
 
-def run(cell: Cell, work: Path, pythons: dict[str, str]) -> None:
-    """Train in a process of its own, and write the scores."""
+def run(cell: Cell, work: Path, pythons: dict[str, str]) -> str:
+    """Train in a process of its own, and write the scores; returns what went wrong."""
     target = work / "cells" / f"{cell.file}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     method = METHODS[cell.method]
@@ -188,7 +197,7 @@ def run(cell: Cell, work: Path, pythons: dict[str, str]) -> None:
         [python, str(script), str(task_path)], capture_output=True, text=True, env={**os.environ, **threads}
     )
     if ended.returncode:
-        raise SystemExit(f"{cell.file}: {ended.stderr[-2000:]}")
+        return f"failed:\n{ended.stderr[-2000:]}"
     found = dict(np.load(output))
     row = {"seconds": float(found["seconds"]) if "seconds" in found else None, "peak_mib": float(found["peak_mib"])}
     row |= {"rate": float(found["rate"]) if "rate" in found else None}
@@ -201,6 +210,7 @@ def run(cell: Cell, work: Path, pythons: dict[str, str]) -> None:
     partial.rename(target)
     output.unlink()
     task_path.unlink()
+    return ""
 
 
 def scores(found: dict[str, Any], known: Known) -> dict[str, Any]:
