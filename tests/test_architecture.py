@@ -42,7 +42,10 @@ STOREYS = (
         "symmetry",
     ),
     ("training", "model_file"),
-    ("vae", "baselines"),
+    ("pattern_models", "harmonic_fit"),
+    ("pixel_model",),
+    ("vae",),
+    ("baselines",),
     ("signals",),
     ("run", "export_hdf5"),
     ("export", "figures", "viewer"),
@@ -55,7 +58,8 @@ ALLOWED = {
     "matplotlib": {"figures"},
     "matplotlib_scalebar": {"figures"},
     "cmcrameri": {"figures"},
-    "torch": {"models", "training", "model_file", "vae", "baselines"},
+    "torch": {"models", "training", "model_file", "harmonic_fit", "pixel_model", "vae"},
+    "sklearn": {"models"},
     "rsciio": {"sources"},
     "hyperspy": {"signals"},
     "tifffile": {"export"},
@@ -88,8 +92,10 @@ PUBLIC = [
     "find_rotation",
     "graphene",
     "integrate",
+    "load_model",
     "measure",
     "open_dataset",
+    "pattern_model",
     "projected_field",
     "projected_potential",
     "run_pipeline",
@@ -188,7 +194,15 @@ def test_files_are_short_and_none_is_called_utils():
 
 
 def test_a_stage_takes_its_section_not_the_whole_config():
-    whole = {"sources.simulation", "model_file", "vae", "run"}  # these make or keep a section from the whole
+    whole = {
+        "sources.simulation",
+        "model_file",
+        "harmonic_fit",
+        "pixel_model",
+        "vae",
+        "baselines",
+        "run",
+    }  # these make or keep a section from the whole
     wrong = [
         module
         for module, path in MODULES.items()

@@ -200,7 +200,7 @@ def test_the_index_links_every_page():
     )
 
 
-@pytest.mark.parametrize("page", ["quickstart.md", "model.md", "errors.md", "export.md"])
+@pytest.mark.parametrize("page", ["quickstart.md", "model.md", "baselines.md", "errors.md", "export.md"])
 def test_code_blocks_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     leave_out_evidence(monkeypatch)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stemvane.agreement import compare
     from stemvane.alignment import align_rotation
+    from stemvane.baselines import load_model, pattern_model
     from stemvane.calibration import Calibration
     from stemvane.config import Config
     from stemvane.dataset import Dataset4D
@@ -63,8 +64,10 @@ _HOMES = {
     "find_rotation": "field",
     "graphene": "sources.structures",
     "integrate": "field",
+    "load_model": "baselines",
     "measure": "measure",
     "open_dataset": "sources.files",
+    "pattern_model": "baselines",
     "projected_field": "field",
     "projected_potential": "field",
     "run_pipeline": "pipeline",
@@ -97,8 +100,10 @@ __all__ = [
     "find_rotation",
     "graphene",
     "integrate",
+    "load_model",
     "measure",
     "open_dataset",
+    "pattern_model",
     "projected_field",
     "projected_potential",
     "run_pipeline",

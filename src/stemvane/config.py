@@ -187,15 +187,33 @@ class AlignConfig(_Section):
 class ModelConfig(_Section):
     """The generative model."""
 
-    model: Literal["harmonic"] = Field("harmonic", description="which network")
+    model: Literal["harmonic", "coordinate", "vae", "pca", "nmf", "alignment"] = Field(
+        "harmonic", description="which model: ours, the published one, or a baseline"
+    )
     n_latent: int = Field(2, ge=0, description="latent variables besides the angle")
     n_angles: int = Field(72, ge=16, description="grid of the angle's posterior; 72 holds 2-, 3-, 4- and 6-fold peaks")
-    n_hidden: int = Field(64, ge=4, description="width of the hidden layers")
+    n_hidden: int | None = Field(
+        None, ge=4, description="width of the hidden layers; 64 if none, 128 in coordinate and vae"
+    )
     beta: float = Field(1.0, ge=0, description="weight of the latents' KL divergence")
+    angle_prior: float = Field(0.1, gt=0, description="coordinate: prior deviation of the angle, rad")
+    translation: float = Field(
+        0.0, ge=0, description="coordinate: prior deviation of a shift, in half widths of the pattern; 0 for no shift"
+    )
     noise_floor: float = Field(
         0.05, gt=0, description="smallest noise level, as a fraction of the rms length of a residual"
     )
     start: Literal["alignment", "random"] = Field("alignment", description="where training starts")
+
+    @property
+    def learns_pixels(self) -> bool:
+        """Whether the model learns from Cartesian patterns instead of polar ones."""
+        return self.model not in ("harmonic", "alignment")
+
+    @property
+    def width(self) -> int:
+        """Width of the hidden layers: `n_hidden`, or the model's own where it is left open."""
+        return self.n_hidden or (128 if self.model in ("coordinate", "vae") else 64)
 
 
 class TrainingConfig(_Section):
@@ -203,7 +221,9 @@ class TrainingConfig(_Section):
 
     n_epochs: int = Field(75, ge=0, description="passes over the training patterns")
     batch_size: int = Field(256, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float | None = Field(
+        None, gt=0, description="of Adam; 0.002 if none, 0.0001 and constant in coordinate and vae"
+    )
     holdout: float = Field(0.1, ge=0, lt=1, description="share of the patterns kept from training")
     max_patterns: int = Field(100_000, ge=2, description="patterns to train on at most, a random choice of the scan")
     seed: int = Field(0, ge=0)
@@ -271,6 +291,18 @@ class Config(_Section):
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path}: not valid TOML ({error}); see config.toml of any run for an example") from None
         return cls.from_dict(values, str(path))
+
+    def completed(self) -> Config:
+        """Return a copy in which every value that depends on the model and was left open has its number.
+
+        These are ``model.n_hidden``, ``training.learning_rate``, and ``measure.n_pixels`` where the model learns from
+        Cartesian patterns.
+        """
+        rate = self.training.learning_rate or (1e-4 if self.model.model in ("coordinate", "vae") else 2e-3)
+        n_pixels = self.measure.n_pixels or (16 if self.model.learns_pixels else 0)
+        return self.updated(
+            measure={"n_pixels": n_pixels}, model={"n_hidden": self.model.width}, training={"learning_rate": rate}
+        )
 
     def to_toml(self) -> str:
         """Return every value, defaults included, as TOML; values that are None are left out."""

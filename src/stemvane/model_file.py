@@ -1,89 +1,93 @@
-"""What a fit has found, and how it is kept on disk."""
+"""A fitted model on disk: numbers as safetensors, settings as TOML of the same name."""
 
 from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 import safetensors.torch
 import tomli_w
-import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from stemvane.config import Config, ModelConfig
+from stemvane.config import Config
 from stemvane.errors import ModelError
-from stemvane.harmonics import HarmonicBasis
-from stemvane.models.harmonic import HarmonicModel
-from stemvane.polar import PolarGrid
 
-__all__ = ["FittedModel", "as_complex", "as_tensor", "read_model", "write_model"]
+__all__ = ["read_model", "read_settings", "write_model"]
 
-_ARRAYS = ("orders", "scale", "analysis", "synthesis", "background")
-_COMPLEX = ("analysis", "synthesis", "background")
-_NUMBERS = ("n_azimuthal", "noise", "discarded", "mean_total")
+Fitted = TypeVar("Fitted")
 
 
-@dataclass(frozen=True, eq=False)
-class FittedModel:
-    """Everything that embedding and decoding need.
-
-    Attributes
-    ----------
-    basis : HarmonicBasis
-        Background and features.
-    length : float
-        Root mean square length of the training patterns' features, by which they are divided.
-    network : HarmonicModel
-        The trained network.
-    grid : PolarGrid
-        Where the polar samples lay on the detector.
-    detector_shape : tuple of int
-        Detector pixels ``(k_y, k_x)``.
-    """
-
-    basis: HarmonicBasis
-    length: float
-    network: HarmonicModel
-    grid: PolarGrid
-    detector_shape: tuple[int, int]
-
-
-def write_model(path: Path, fitted: FittedModel, settings: dict[str, Any]) -> Path:
+def write_model(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], settings: Config) -> Path:
     """Write a model as safetensors, and its settings beside it as TOML of the same name.
+
+    Parameters
+    ----------
+    path : Path
+        The suffix becomes ``.safetensors``.
+    tensors : dict of Tensor
+        By name.
+    about : dict
+        Plain numbers, words and lists, kept in the same file.
+    settings : Config
+        Of which the sections of the model are written.
+
+    Returns
+    -------
+    Path
+        The file written.
 
     Raises
     ------
     ModelError
         If a file cannot be written.
     """
-    tensors = {f"network.{k}": v.detach().cpu().clone() for k, v in fitted.network.state_dict().items()}
-    for name in _ARRAYS:
-        tensor = torch.from_numpy(np.ascontiguousarray(getattr(fitted.basis, name)))
-        tensors[f"basis.{name}"] = torch.view_as_real(tensor).clone() if name in _COMPLEX else tensor.clone()
-    about = {
-        "format": "stemvane-model",
-        "length": fitted.length,
-        "detector_shape": list(fitted.detector_shape),
-        "basis": {name: getattr(fitted.basis, name) for name in _NUMBERS},
-        "grid": fitted.grid.to_dict(),
-    }
+    path = path.with_suffix(".safetensors")
+    sections = {"basis", "align", "model", "training"}
+    text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, include=sections))
+    metadata = {"stemvane": json.dumps({"format": "stemvane-model", **about})}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        safetensors.torch.save_file(tensors, path, metadata={"stemvane": json.dumps(about)})
-        path.with_suffix(".toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+        safetensors.torch.save_file(
+            {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, path, metadata=metadata
+        )
+        path.with_suffix(".toml").write_text(text, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot be written ({_reason(error)}); choose another folder") from None
     return path
 
 
-def read_model(path: Path) -> tuple[Config, FittedModel]:
+def read_settings(path: Path) -> Config:
+    """Settings of a model, from the TOML file of its name; errors as of `read_model`."""
+    settings = path.with_suffix(".toml")
+    try:
+        sections = tomllib.loads(settings.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    return Config.from_dict(sections, str(settings)).completed()
+
+
+def read_model(
+    path: Path, restored: Callable[[Config, dict[str, Any], dict[str, Tensor]], Fitted]
+) -> tuple[Config, Fitted]:
     """Read what `write_model` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The suffix becomes ``.safetensors``.
+    restored : callable
+        From settings, plain numbers and tensors to what was fitted.
+
+    Returns
+    -------
+    Config
+        The settings.
+    object
+        What `restored` made.
 
     Raises
     ------
@@ -92,54 +96,22 @@ def read_model(path: Path) -> tuple[Config, FittedModel]:
     ConfigError
         If a setting is unknown.
     """
-    settings = path.with_suffix(".toml")
+    path = path.with_suffix(".safetensors")
+    config = read_settings(path)
     try:
-        sections = tomllib.loads(settings.read_text(encoding="utf-8"))
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("stemvane", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
-        raise ModelError(
-            f"{path}: not a readable model ({_reason(error)}); save it again with RotationVAE.save"
-        ) from None
-    config = Config.from_dict(sections, str(settings))
+        raise _unreadable(path, error) from None
     try:
-        return config, _restored(config.model, about, tensors)
+        return config, restored(config, about, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: does not fit its settings ({_reason(error)}); save the model again") from None
 
 
-def as_tensor(features: NDArray[np.complexfloating[Any, Any]]) -> Tensor:
-    """Real tensor of shape ``(..., 2 n_features)``: real parts, then imaginary parts."""
-    return torch.from_numpy(np.concatenate([features.real, features.imag], axis=-1).astype(np.float32))
-
-
-def as_complex(tensor: Tensor) -> NDArray[np.complex64]:
-    """Inverse of `as_tensor`, shape ``(n, n_features)``."""
-    real, imag = tensor.cpu().numpy().astype(np.float32, copy=False).reshape(len(tensor), 2, -1).swapaxes(0, 1)
-    return np.asarray(real + 1j * imag, dtype=np.complex64)
-
-
-def _restored(config: ModelConfig, about: dict[str, Any], tensors: dict[str, Tensor]) -> FittedModel:
-    arrays: dict[str, Any] = {
-        name: (
-            torch.view_as_complex(tensors[f"basis.{name}"]) if name in _COMPLEX else tensors[f"basis.{name}"]
-        ).numpy()
-        for name in _ARRAYS
-    }
-    numbers: dict[str, Any] = {name: about["basis"][name] for name in _NUMBERS}
-    basis = HarmonicBasis(**arrays, **numbers)
-    network = HarmonicModel(torch.from_numpy(basis.orders), config.n_latent, config.n_hidden, config.n_angles)
-    network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
-    network.eval()
-    rows, columns = about["detector_shape"]
-    return FittedModel(
-        basis=basis,
-        length=float(about["length"]),
-        network=network,
-        grid=PolarGrid.from_dict(about["grid"]),
-        detector_shape=(rows, columns),
-    )
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    return ModelError(f"{path}: not a readable model ({_reason(error)}); save it again with the model's save")
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from stemvane.agreement import compare, explained_variance, invariance
+from stemvane.baselines import load_model, pattern_model
 from stemvane.cluster import connected
 from stemvane.config import Config, MeasureConfig
 from stemvane.dataset import Dataset4D
@@ -26,6 +27,7 @@ from stemvane.folders import file_states
 from stemvane.manifest import largest_memory_mb, source_record
 from stemvane.measure import measure, standard_detectors
 from stemvane.measurements import Measurements
+from stemvane.pattern_models import PatternModel
 from stemvane.preparation import corrected, prepared
 from stemvane.run import Run
 from stemvane.sources.files import open_source
@@ -33,7 +35,6 @@ from stemvane.sources.images import read_image
 from stemvane.sources.simulation import simulate
 from stemvane.survey import survey
 from stemvane.training import EpochReport, TrainingHistory, checked_device
-from stemvane.vae import RotationVAE
 from stemvane.virtual_detectors import VirtualDetector
 
 __all__ = ["Progress", "demo_config", "ready", "run_pipeline"]
@@ -87,6 +88,7 @@ def run_pipeline(
         If the data, a setting or the folder do not allow it; the message names the cure.
     """
     tell = progress or (lambda stage, done, total, note: None)
+    config = config.completed()
     device = checked_device(config.training.device)
     handed_over = dataset is not None
     if dataset is None and config.source.path:
@@ -180,7 +182,7 @@ def _write_sample(store: zarr.Group, dataset: Dataset4D, n: int) -> None:
     store.create_array("sample/positions", data=np.stack([rows, columns], axis=-1), overwrite=True)
 
 
-def _learned(run: Run, measurements: Measurements, config: Config, device: str, tell: Progress) -> RotationVAE:
+def _learned(run: Run, measurements: Measurements, config: Config, device: str, tell: Progress) -> PatternModel:
     """The trained model: from the run that was killed, or trained now."""
     sections = ("basis", "align", "model", "training")
     origin = {
@@ -194,7 +196,7 @@ def _learned(run: Run, measurements: Measurements, config: Config, device: str, 
         return _restored(run)
     run.discard("learn")
     with run.stage("learn", made_from=origin, parts=_LEARNED) as notes:
-        model = RotationVAE(basis=config.basis, align=config.align, model=config.model, training=config.training)
+        model = pattern_model(config)
         model.fit(measurements, progress=lambda report: tell("learn", *_progress(report, config)))
         model.save(run.model_path)
         epochs = [asdict(report) for report in model.history.epochs]
@@ -205,9 +207,9 @@ def _learned(run: Run, measurements: Measurements, config: Config, device: str, 
     return model
 
 
-def _restored(run: Run) -> RotationVAE:
+def _restored(run: Run) -> PatternModel:
     """The model of a run that was killed, with all that the comparison asks of it."""
-    model = RotationVAE.load(run.model_path)
+    model = load_model(run.model_path)
     model.training_mask = run.trained_on
     columns, record = run.history, run.manifest["stages"]["learn"]
     rows = zip(*(columns[part.name] for part in fields(EpochReport)), strict=True)
@@ -216,7 +218,7 @@ def _restored(run: Run) -> RotationVAE:
     return model
 
 
-def _read(run: Run, measurements: Measurements, model: RotationVAE, config: Config, tell: Progress) -> None:
+def _read(run: Run, measurements: Measurements, model: PatternModel, config: Config, tell: Progress) -> None:
     """Everything after training."""
     with run.stage("read"):
         tell("read", 0, 3, "embedding")
@@ -281,7 +283,7 @@ def demo_config() -> Config:
 class _Encoder:
     """From raw patterns to latents and angles, through the same pass as recorded data."""
 
-    model: RotationVAE
+    model: PatternModel
     measurements: Measurements
     config: Config
 
@@ -291,13 +293,13 @@ class _Encoder:
         dataset = replace(dataset, bad_pixels=self.measurements.bad_pixels, signed=True)
         found = measure(dataset, (), config=self.config.measure)
         # a few patterns do not have the scan's mean total, to which `embed` would scale them
-        found.maps["total"][...] = self.model.basis.mean_total
+        found.maps["total"][...] = self.model.mean_total
         embedding = self.model.embed(found)
         return embedding.latents[0], embedding.angle[0]
 
 
 def _metrics(
-    sample: NDArray[Any], measurements: Measurements, model: RotationVAE, embedding: Embedding, config: Config
+    sample: NDArray[Any], measurements: Measurements, model: PatternModel, embedding: Embedding, config: Config
 ) -> dict[str, Any]:
     metrics: dict[str, Any] = {
         "n_patterns": measurements.n_patterns,
@@ -322,8 +324,9 @@ def _metrics(
         at = np.flatnonzero(held)
         metrics["explained_variance_heldout"] = explained_variance(left[held], whole[held])
         held.ravel()[np.delete(at, np.s_[:: -(-len(at) // _N_EVIDENCE)])] = False
-        values, level = model.evidence(measurements, held)
-        metrics["evidence_heldout"], metrics["evidence_noise_level"] = float(values.mean()), level
+        found = model.evidence(measurements, held)
+        if found is not None:
+            metrics["evidence_heldout"], metrics["evidence_noise_level"] = float(found[0].mean()), found[1]
     metrics["invariance_error"] = metrics["equivariance_error_deg"] = None
     if len(sample):
         encode = _Encoder(model, measurements, config)
@@ -337,7 +340,7 @@ def _totals(run: Run) -> dict[str, float]:
     return {"total_seconds": seconds, "peak_memory_mb": largest_memory_mb(run.manifest)}
 
 
-def _manifold(model: RotationVAE, embedding: Embedding, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _manifold(model: PatternModel, embedding: Embedding, n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Decoded patterns at angle 0 over the first two latents' 2nd to 98th percentile, the others at their mean."""
     n_latent = model.n_latent
     columns, rows = (n if n_latent > 0 else 1), (n if n_latent > 1 else 1)

@@ -4,17 +4,74 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from stemvane.config import TrainingConfig
 from stemvane.errors import ModelError
-from stemvane.models.harmonic import HarmonicModel
+from stemvane.models.harmonic import LossParts
 
-__all__ = ["EpochReport", "TrainingHistory", "checked_device", "device_named", "train"]
+__all__ = [
+    "ANNEALED",
+    "CONSTANT",
+    "EpochReport",
+    "Recipe",
+    "Trainable",
+    "TrainingHistory",
+    "checked_device",
+    "device_named",
+    "one_thread",
+    "train",
+    "training_positions",
+]
+
+
+class Trainable(Protocol):
+    """What the loop asks of a network."""
+
+    noise_variance: Tensor
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is trained."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Go into training, or out of it."""
+
+    def loss(self, x: Tensor, beta: float, generator: torch.Generator | None = None) -> LossParts:
+        """Loss of a batch of patterns, one row each."""
+
+    def follow_noise(self, squared_error: Tensor, floor: float) -> None:
+        """Let the noise level, where it is learned, follow the misfit of a batch."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How steps are taken.
+
+    Attributes
+    ----------
+    betas : tuple of float
+        Of Adam.
+    annealed : bool
+        Whether the learning rate rises over the first twentieth of the steps and then falls to 0; constant otherwise.
+    largest_gradient : float
+        Length to which longer gradients are cut.
+    """
+
+    betas: tuple[float, float]
+    annealed: bool
+    largest_gradient: float
+
+
+ANNEALED = Recipe(betas=(0.9, 0.99), annealed=True, largest_gradient=100.0)
+CONSTANT = Recipe(betas=(0.9, 0.999), annealed=False, largest_gradient=math.inf)
 
 
 @dataclass(frozen=True)
@@ -45,60 +102,73 @@ class TrainingHistory:
 
 
 def train(
-    model: HarmonicModel,
-    features: Tensor,
+    model: Trainable,
+    patterns: Tensor,
     config: TrainingConfig,
     *,
     beta: float,
-    noise_floor: float,
+    noise_floor: float = 0.0,
+    recipe: Recipe = ANNEALED,
     progress: Callable[[EpochReport], None] | None = None,
 ) -> TrainingHistory:
-    """Train a model on features that are already on its device.
+    """Train a model on patterns that are already on its device.
 
     Parameters
     ----------
-    model : HarmonicModel
+    model : Trainable
         Trained in place.
-    features : Tensor, shape (n_patterns, 2 n_features)
-        Training patterns, of rms length 1.
+    patterns : Tensor, shape (n_patterns, n_coordinates)
+        Training patterns as the model takes them.
     config : TrainingConfig
         Epochs, batch size, learning rate, seed.
     beta : float
         Weight of the latents' KL divergence.
     noise_floor : float
-        Smallest noise level; the noise level follows the misfit above it.
+        Smallest noise level; the noise level, where it is learned, follows the misfit above it.
+    recipe : Recipe
+        How steps are taken.
     progress : callable, optional
         Called after every epoch.
 
     Returns
     -------
     TrainingHistory
+
+    Raises
+    ------
+    ModelError
+        If the learning rate was left open.
     """
+    if config.learning_rate is None:
+        raise ModelError("the learning rate is open; complete the settings with Config.completed")
     history = TrainingHistory()
-    generator = torch.Generator(device=features.device).manual_seed(config.seed)
-    n = len(features)
+    generator = torch.Generator(device=patterns.device).manual_seed(config.seed)
+    n = len(patterns)
     size = min(config.batch_size, n)
     n_batches = max(1, n // size)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
+    parameters = list(model.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, betas=recipe.betas)
     n_steps = max(1, config.n_epochs * n_batches)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / n_steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _rate(step / n_steps) if recipe.annealed else 1.0
+    )
     model.train()
     start = time.perf_counter()
     for epoch in range(1, config.n_epochs + 1):
-        order = torch.randperm(n, generator=generator, device=features.device)
-        sums = torch.zeros(4, device=features.device)
+        order = torch.randperm(n, generator=generator, device=patterns.device)
+        sums = torch.zeros(4, device=patterns.device)
         for batch in range(n_batches):
-            parts = model.loss(features[order[batch * size : (batch + 1) * size]], beta, generator)
+            parts = model.loss(patterns[order[batch * size : (batch + 1) * size]], beta, generator)
             # without latents the alignment's template is all there is, and only the noise level is found
             if parts.total.requires_grad:
                 optimizer.zero_grad(set_to_none=True)
                 parts.total.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 100.0)
+                if math.isfinite(recipe.largest_gradient):
+                    torch.nn.utils.clip_grad_norm_(parameters, recipe.largest_gradient)
                 optimizer.step()
                 schedule.step()
             with torch.no_grad():
-                found = (parts.squared_error / model.n_coordinates).clamp(min=noise_floor**2)
-                model.noise_variance.lerp_(found, 0.1).clamp_(min=noise_floor**2)
+                model.follow_noise(parts.squared_error, noise_floor)
                 sums += torch.stack([parts.total, parts.reconstruction, parts.kl_latent, parts.kl_angle])
         total, reconstruction, kl_latent, kl_angle = (sums / n_batches).tolist()
         report = EpochReport(
@@ -115,8 +185,33 @@ def train(
         if progress is not None:
             progress(report)
     history.seconds = time.perf_counter() - start
-    model.eval()
+    model.train(False)
     return history
+
+
+def training_positions(allowed: NDArray[np.bool_], config: TrainingConfig) -> NDArray[np.bool_]:
+    """Positions to train on: without the share that is held out, and without what is beyond ``max_patterns``."""
+    positions = np.flatnonzero(allowed)
+    n_held = round(config.holdout * len(positions))
+    # the same for every seed, so that seeds differ in nothing but the network's own chance
+    chance = np.random.default_rng(0)
+    left = np.setdiff1d(positions, chance.choice(positions, n_held, replace=False))
+    if len(left) > config.max_patterns:
+        left = chance.choice(left, config.max_patterns, replace=False)
+    used = np.zeros(allowed.shape, bool)
+    used.ravel()[left] = True
+    return used
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run PyTorch on one thread: small steps lose more time waiting for each other than they gain."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _rate(done: float) -> float:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,14 +15,16 @@ from torch import Tensor
 from stemvane.alignment import Alignment, align_rotation
 from stemvane.config import AlignConfig, BasisConfig, Config, ModelConfig, TrainingConfig
 from stemvane.embedding import Embedding
-from stemvane.errors import DataError, ModelError
+from stemvane.errors import ConfigError, ModelError
+from stemvane.harmonic_fit import HarmonicFit, as_complex, as_tensor, started
 from stemvane.harmonics import HarmonicBasis
 from stemvane.measurements import Measurements
-from stemvane.model_file import FittedModel, as_complex, as_tensor, read_model, write_model
+from stemvane.model_file import read_model, read_settings, write_model
 from stemvane.models.evidence import best_noise_variance, log_evidence
-from stemvane.models.harmonic import HarmonicModel
 from stemvane.models.inference import embedded, reconstructed
-from stemvane.training import EpochReport, TrainingHistory, device_named, train
+from stemvane.pattern_models import checked_latents, checked_mask, intensity_factor, spread
+from stemvane.pixel_model import PixelModel, mean_pixels, needed_grid
+from stemvane.training import EpochReport, TrainingHistory, device_named, one_thread, train, training_positions
 
 __all__ = ["RotationVAE"]
 
@@ -36,15 +38,18 @@ class RotationVAE:
     ----------
     n_latent : int, optional
         Latent variables besides the angle; overrides the model's settings.
-    basis, align, model, training : config sections, optional
+    basis, align, training : config sections, optional
         Settings; defaults where left out.
+    model : ModelConfig or str, optional
+        Settings, or the name of the model: ``harmonic``, or ``coordinate`` for the model as published, which learns
+        from Cartesian patterns (``measure.n_pixels``) and has no basis, alignment, `reconstruct` or `evidence`.
 
     Attributes
     ----------
     history : TrainingHistory
         Loss parts by epoch, and the time that training took.
     alignment : Alignment or None
-        The closed-form start, of the patterns trained on.
+        The closed-form start, of the patterns trained on; None in the published model.
     training_mask : ndarray of bool, shape (scan_y, scan_x), or None
         Probe positions that were trained on; the others inside the mask were held out.
 
@@ -58,26 +63,41 @@ class RotationVAE:
     (12, 12)
     """
 
+    _kinds: ClassVar[tuple[str, ...]] = ("harmonic", "coordinate")
+
     def __init__(
         self,
         n_latent: int | None = None,
         *,
         basis: BasisConfig | None = None,
         align: AlignConfig | None = None,
-        model: ModelConfig | None = None,
+        model: ModelConfig | str | None = None,
         training: TrainingConfig | None = None,
     ) -> None:
-        self.basis_config = basis or BasisConfig()
-        self.align_config = align or AlignConfig()
-        self.model_config = model or ModelConfig()
-        self.training_config = training or TrainingConfig()
+        if isinstance(model, str):
+            model = Config.from_dict({"model": {"model": model}}, type(self).__name__).model
+        if model is None:
+            model = ModelConfig(model=self._kinds[0])
         if n_latent is not None:
-            section = {**self.model_config.model_dump(), "n_latent": n_latent}
-            self.model_config = Config.from_dict({"model": section}, "RotationVAE").model
+            section = {**model.model_dump(), "n_latent": n_latent}
+            model = Config.from_dict({"model": section}, type(self).__name__).model
+        if model.model not in self._kinds:
+            raise ConfigError(
+                f"{type(self).__name__} has the models {', '.join(self._kinds)}; for {model.model!r} use pattern_model"
+            )
+        self.settings = Config(
+            basis=basis or BasisConfig(),
+            align=align or AlignConfig(),
+            model=model,
+            training=training or TrainingConfig(),
+        ).completed()
+        self.basis_config, self.align_config = self.settings.basis, self.settings.align
+        self.model_config, self.training_config = self.settings.model, self.settings.training
+        self._published = PixelModel(self.settings) if model.learns_pixels else None
         self.history = TrainingHistory()
         self.alignment: Alignment | None = None
         self.training_mask: NDArray[np.bool_] | None = None
-        self._fitted: FittedModel | None = None
+        self._fitted: HarmonicFit | None = None
 
     @property
     def n_latent(self) -> int:
@@ -90,8 +110,18 @@ class RotationVAE:
         return self._need().basis
 
     @property
-    def noise_level(self) -> float:
-        """Standard deviation of the noise per real coordinate, as a fraction of the rms length of a residual."""
+    def mean_total(self) -> float:
+        """Mean total intensity of the training patterns, to which others are scaled; ModelError before `fit`."""
+        return self._published.mean_total if self._published else self._need().basis.mean_total
+
+    @property
+    def noise_level(self) -> float | None:
+        """Standard deviation of the noise per real coordinate, as a fraction of the rms length of a residual.
+
+        None in the published model, which does not learn it.
+        """
+        if self._published:
+            return None
         return math.sqrt(self._need().network.noise_variance.item())
 
     def fit(
@@ -100,59 +130,45 @@ class RotationVAE:
         *,
         mask: NDArray[np.bool_] | None = None,
         progress: Callable[[EpochReport], None] | None = None,
-    ) -> RotationVAE:
-        """Learn from polar patterns.
+    ) -> Self:
+        """Learn from polar patterns, the published model from Cartesian ones, and return the model.
 
         Parameters
         ----------
         measurements : Measurements
-            With polar patterns.
+            With polar patterns; Cartesian ones are used where there are any.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
             True at the probe positions to use.
         progress : callable, optional
             Called with an `EpochReport` after every epoch.
-
-        Returns
-        -------
-        RotationVAE
-            Itself.
 
         Raises
         ------
         DataError
             If too few patterns are left, they are all the same, or the mask does not fit the scan.
         """
-        allowed = _checked_mask(mask, measurements)
-        used = self._split(allowed)
+        if self._published:
+            self._published.fit(measurements, mask=mask, progress=progress)
+            self.history, self.training_mask = self._published.history, self._published.training_mask
+            return self
+        allowed = checked_mask(mask, measurements)
+        used = training_positions(allowed, self.training_config)
         basis = HarmonicBasis.fitted(measurements, self.basis_config, mask=used)
         features = basis.features(measurements, used)
         length = float(np.sqrt(np.mean(np.sum(np.abs(features) ** 2, axis=1))))
         device = device_named(self.training_config.device)
         torch.manual_seed(self.training_config.seed)
-        network = HarmonicModel(
-            torch.from_numpy(basis.orders), self.n_latent, self.model_config.n_hidden, self.model_config.n_angles
-        )
-        floor = max(self.model_config.noise_floor, basis.noise / length)
-        network.noise_variance.fill_(floor**2)
         self.alignment = align_rotation(features, basis, self.align_config, n_components=max(self.n_latent, 1))
-        if self.model_config.start == "alignment":
-            found, n = self.alignment, self.n_latent
-            # the patterns scatter by their content and by counting noise; the latents stand for the content alone
-            counting = (np.abs(found.components[:n]) ** 2 * (basis.noise * basis.scale) ** 2).sum(axis=1)
-            deviation = np.sqrt(np.maximum(found.variance[:n] - counting, 0)).astype(np.float32) / np.float32(length)
-            network.start_from(
-                as_tensor(found.template / length),
-                as_tensor(found.components[:n]),
-                torch.from_numpy(deviation),
-                found.symmetry,
-            )
-        else:
-            network.start_anywhere()
+        start = self.alignment if self.model_config.start == "alignment" else None
+        network = started(basis, length, start, self.model_config)
+        floor = math.sqrt(network.noise_variance.item())
         network.to(device)
-        self._fitted = FittedModel(basis, length, network, measurements.grid, measurements.detector_shape)
+        self._fitted = HarmonicFit(
+            basis, length, network, measurements.grid, measurements.detector_shape, mean_pixels(measurements, used)
+        )
         self.training_mask = used
         x = as_tensor(features / length).to(device)
-        with _one_thread():
+        with one_thread():
             self.history = train(
                 network, x, self.training_config, beta=self.model_config.beta, noise_floor=floor, progress=progress
             )
@@ -178,18 +194,15 @@ class RotationVAE:
         ModelError
             Before `fit`, or if the polar grid has another size.
         """
-        allowed = _checked_mask(mask, measurements)
+        if self._published:
+            return self._published.embed(measurements, mask=mask)
+        allowed = checked_mask(mask, measurements)
         network = self._need().network
         parts = []
         for x in self._chunks(measurements, allowed):
-            with _one_thread():
-                parts.append([column.cpu() for column in embedded(network, x)])
-        full = []
-        for columns in zip(*parts, strict=True):
-            array = torch.cat(columns).numpy()
-            full.append(np.full((*measurements.scan_shape, *array.shape[1:]), np.nan, np.float32))
-            full[-1][allowed] = array
-        return Embedding(*full)
+            with one_thread():
+                parts.append([column.cpu().numpy() for column in embedded(network, x)])
+        return Embedding(*spread(parts, allowed))
 
     def decode(self, latents: ArrayLike, angle: ArrayLike = 0.0, *, background: bool = True) -> NDArray[np.float64]:
         """Draw the patterns that latents and angle stand for.
@@ -206,38 +219,61 @@ class RotationVAE:
         Returns
         -------
         ndarray of float, shape (..., k_y, k_x)
-            Mean intensity per pixel; NaN beyond the outermost ring.
+            Mean intensity per pixel; NaN beyond the outermost ring, or outside of the published model's square.
 
         Raises
         ------
         ModelError
             Before `fit`, or if the latents are of the wrong number.
         """
+        if self._published:
+            return self._published.decode(latents, angle, background=background)
         fitted = self._need()
-        values = np.asarray(latents, dtype=np.float32)
-        if values.ndim == 0 or values.shape[-1] != self.n_latent:
-            raise ModelError(
-                f"latents of shape {values.shape} do not fit a model of {self.n_latent}; give (..., n_latent)"
-            )
-        shape = values.shape[:-1]
-        angles = np.broadcast_to(np.asarray(angle, dtype=np.float32), shape).ravel()
-        device = fitted.network.template.device
-        with torch.no_grad():
-            raw = fitted.network.unstandardised(
-                torch.from_numpy(values.reshape(math.prod(shape), self.n_latent)).to(device)
-            )
-            content = fitted.network.turn(fitted.network.decode(raw), torch.from_numpy(angles.copy()).to(device))
-        polar = fitted.basis.polar(as_complex(content) * fitted.length, background=background)
-        return fitted.grid.to_cartesian(polar, fitted.detector_shape).reshape(*shape, *fitted.detector_shape)
+        values, angles, shape = checked_latents(latents, angle, self.n_latent)
+        drawn = fitted.drawn(fitted.content(values, angles), background=background)
+        return drawn.reshape(*shape, *fitted.detector_shape)
 
     def reconstruct(self, measurements: Measurements, mask: NDArray[np.bool_] | None = None) -> NDArray[np.complex64]:
         """Features of the patterns as the model sees them, shape ``(n_patterns, n_features)``."""
         fitted = self._need()
         parts = []
-        for x in self._chunks(measurements, _checked_mask(mask, measurements)):
-            with _one_thread():
+        for x in self._chunks(measurements, checked_mask(mask, measurements)):
+            with one_thread():
                 parts.append(as_complex(reconstructed(fitted.network, x)) * fitted.length)
         return np.concatenate(parts)
+
+    def predict(self, measurements: Measurements, *, mask: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+        """Cartesian patterns as the model sees them.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            With polar and Cartesian patterns.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to predict.
+
+        Returns
+        -------
+        ndarray of float32, shape (scan_y, scan_x, n, n)
+            Mean intensity per detector pixel on ``measurements.pixel_grid``; NaN at positions left out.
+
+        Raises
+        ------
+        DataError
+            If the measurements have no Cartesian patterns.
+        ModelError
+            Before `fit`, or if the patterns are of another size.
+        """
+        if self._published:
+            return self._published.predict(measurements, mask=mask)
+        fitted, allowed = self._need(), checked_mask(mask, measurements)
+        draw = fitted.pixel_painter(measurements.grid, needed_grid(measurements))
+        factor, parts = intensity_factor(fitted.basis.mean_total, measurements, allowed), []
+        for x in self._chunks(measurements, allowed):
+            with one_thread():
+                seen = as_complex(reconstructed(fitted.network, x)) * np.float32(fitted.length)
+            parts.append([np.asarray(draw(seen) / factor, np.float32)])
+        return spread(parts, allowed)[0]
 
     def misfit(
         self, measurements: Measurements, *, truth: Measurements | None = None
@@ -257,16 +293,17 @@ class RotationVAE:
             Squared length of the residual that is left, and of the residual from the background, summed over pixels in
             units of their counting noise. ``1 - left.sum() / whole.sum()`` is the explained variance.
         """
-        fitted, everywhere = self._need(), _checked_mask(None, measurements)
-        sums, scale = [], fitted.basis.scale / fitted.length
+        if self._published:
+            return self._published.misfit(measurements, truth=truth)
+        fitted, everywhere = self._need(), checked_mask(None, measurements)
+        sums = []
         against = iter(self._chunks(truth, everywhere)) if truth is not None else None
         for x in self._chunks(measurements, everywhere):
-            with _one_thread():
+            with one_thread():
                 seen = as_complex(reconstructed(fitted.network, x))
             wanted = as_complex(x if against is None else next(against))
-            sums.append([np.sum(np.abs(part / scale) ** 2, axis=1) for part in (wanted - seen, wanted)])
-        left, whole = np.full((2, *measurements.scan_shape), np.nan)
-        left[everywhere], whole[everywhere] = (np.concatenate(part) for part in zip(*sums, strict=True))
+            sums.append([fitted.squared(part) for part in (wanted - seen, wanted)])
+        left, whole = spread(sums, everywhere)
         return left, whole
 
     def evidence(
@@ -276,8 +313,8 @@ class RotationVAE:
         *,
         noise_level: float | None = None,
         n_samples: int = 16,
-    ) -> tuple[NDArray[np.float64], float]:
-        """Log likelihood of patterns, angle and latents integrated out.
+    ) -> tuple[NDArray[np.float64], float] | None:
+        """Log likelihood of patterns, angle and latents integrated out; None from the published model.
 
         Parameters
         ----------
@@ -297,9 +334,11 @@ class RotationVAE:
         float
             The noise level used.
         """
+        if self._published:
+            return None
         network = self._need().network
-        x = torch.cat(list(self._chunks(measurements, _checked_mask(mask, measurements))))
-        with _one_thread():
+        x = torch.cat(list(self._chunks(measurements, checked_mask(mask, measurements))))
+        with one_thread():
             variance = best_noise_variance(network, x) if noise_level is None else noise_level**2
             values = log_evidence(network, x, variance, n_samples=n_samples)
         return values.double().cpu().numpy(), math.sqrt(variance)
@@ -310,39 +349,25 @@ class RotationVAE:
         Parameters
         ----------
         path : str or Path
-            File to write; the suffix becomes ``.safetensors``.
-
-        Returns
-        -------
-        Path
-            The file written.
+            File to write; the suffix becomes ``.safetensors``, and the path with it is returned.
 
         Raises
         ------
         ModelError
             Before `fit`, or if the file cannot be written.
         """
-        sections = {
-            "basis": self.basis_config,
-            "align": self.align_config,
-            "model": self.model_config,
-            "training": self.training_config,
-        }
-        settings = {name: section.model_dump(mode="json", exclude_none=True) for name, section in sections.items()}
-        return write_model(Path(path).with_suffix(".safetensors"), self._need(), settings)
+        if self._published:
+            return self._published.save(path)
+        return write_model(Path(path), *self._need().state(), self.settings)
 
     @classmethod
-    def load(cls, path: str | Path) -> RotationVAE:
+    def load(cls, path: str | Path) -> Self:
         """Read what `save` wrote.
 
         Parameters
         ----------
         path : str or Path
             The ``.safetensors`` file; its settings are read from the TOML file beside it.
-
-        Returns
-        -------
-        RotationVAE
 
         Raises
         ------
@@ -351,12 +376,18 @@ class RotationVAE:
         ConfigError
             If a setting is unknown.
         """
-        config, fitted = read_model(Path(path).with_suffix(".safetensors"))
+        path = Path(path)
+        config = read_settings(path)
         model = cls(basis=config.basis, align=config.align, model=config.model, training=config.training)
-        model._fitted = fitted
+        if model._published:
+            model._published = PixelModel.load(path)
+        else:
+            model._fitted = read_model(path, HarmonicFit.restored)[1]
         return model
 
-    def _need(self) -> FittedModel:
+    def _need(self) -> HarmonicFit:
+        if self._published:
+            raise ModelError("the published model has no circular harmonics; embed, decode and predict do without them")
         if self._fitted is None:
             raise ModelError("the model has not been fitted; call fit(measurements) or RotationVAE.load(path) first")
         return self._fitted
@@ -366,35 +397,3 @@ class RotationVAE:
         fitted = self._need()
         for features in fitted.basis.feature_blocks(measurements, mask):
             yield as_tensor(features / fitted.length).to(fitted.network.template.device)
-
-    def _split(self, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Leave out the share of the patterns that is held out from training, and what is beyond ``max_patterns``."""
-        positions = np.flatnonzero(allowed)
-        n_held = round(self.training_config.holdout * len(positions))
-        # the same for every seed, so that seeds differ in nothing but the network's own chance
-        chance = np.random.default_rng(0)
-        left = np.setdiff1d(positions, chance.choice(positions, n_held, replace=False))
-        if len(left) > self.training_config.max_patterns:
-            left = chance.choice(left, self.training_config.max_patterns, replace=False)
-        used = np.zeros(allowed.shape, bool)
-        used.ravel()[left] = True
-        return used
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run PyTorch on one thread: steps this small lose more time waiting for each other than they gain."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-
-
-def _checked_mask(mask: NDArray[np.bool_] | None, measurements: Measurements) -> NDArray[np.bool_]:
-    if mask is None:
-        return measurements.recorded
-    if np.shape(mask) != measurements.scan_shape:
-        raise DataError(f"the mask has shape {np.shape(mask)}; give one of the scan's, {measurements.scan_shape}")
-    return np.asarray(mask, bool) & measurements.recorded

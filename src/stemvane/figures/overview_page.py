@@ -19,6 +19,7 @@ from stemvane.figures.panels import (
     draw_mosaic,
     draw_structure,
     scan_extent,
+    write_absent,
     write_pearson,
 )
 from stemvane.figures.style import ANGLES, IMAGES, MAGNITUDES, STYLE
@@ -66,7 +67,7 @@ def overview(run: Run) -> Figure:
         _specimen_panel(figure, next(boxes), measured, next(letters))
         _com_panels(figure, boxes, measured, letters)
         _embedding_panels(figure, boxes, run, letters)
-        if np.isnan(embedding.angle).any():
+        if np.isnan(embedding.angle if _has_angle(run) else embedding.angle_std).any():
             height = layout.size[1]
             figure.text(1 - 0.08 / WIDTH, 0.04 / height, "grey: left out", size=5.5, color="0.3", ha="right")
     return figure
@@ -79,8 +80,9 @@ def _manifold_panel(
     axes = add_axes(figure, layout.manifold, "manifold")
     image = draw_mosaic(axes, patterns, run.manifold_latents, measured.grid.aspect)
     title = "Latent manifold" if n_latent else "Decoded pattern"
-    remark = "decoded at angle 0" + (", other latents 0" if n_latent > 2 else "")
-    label_panel(figure, layout.manifold, letter, title, remark, indent=0.42 if n_latent > 1 else 0.0)
+    remarks = ["decoded at angle 0"] if _has_angle(run) else []
+    remarks += ["other latents 0"] if n_latent > 2 else []
+    label_panel(figure, layout.manifold, letter, title, ", ".join(remarks), indent=0.42 if n_latent > 1 else 0.0)
     noiseless = measured.metadata.get("noiseless", False)
     unit = "dose / pixel" if noiseless else f"{measured.units['total']} / pixel"
     add_color_bar(figure, layout.manifold_bar, image, "intensity", unit, upright=n_latent == 1)
@@ -128,9 +130,13 @@ def _com_panels(figure: Figure, boxes: Iterator[Box], measured: Measurements, le
 def _embedding_panels(figure: Figure, boxes: Iterator[Box], run: Run, letters: Iterator[str]) -> None:
     step, embedding = run.measurements.calibration.scan_step, run.embedding
     box = next(boxes)
-    draw_map(add_axes(figure, box, "rotation"), embedding.angle, step, ANGLES)
+    axes = add_axes(figure, box, "rotation")
+    draw_map(axes, embedding.angle, step, ANGLES)
     label_panel(figure, box, next(letters), "Rotation", _rotation_remark(run.metrics))
-    add_color_wheel(figure, box)
+    if _has_angle(run):
+        add_color_wheel(figure, box)
+    else:
+        write_absent(axes, "no angle")
     for index in range(embedding.n_latent):
         box = next(boxes)
         axes = add_axes(figure, box, f"latent_{index + 1}")
@@ -138,6 +144,11 @@ def _embedding_panels(figure: Figure, boxes: Iterator[Box], run: Run, letters: I
         label_panel(figure, box, next(letters), f"Latent {index + 1}")
         write_pearson(axes, run.metrics, index)
         add_color_bar(figure, _bar_below(box), image, f"latent {index + 1}", "s.d.")
+
+
+def _has_angle(run: Run) -> bool:
+    """Whether the model knows an angle at any position."""
+    return bool(np.isfinite(run.embedding.angle).any())
 
 
 def _rotation_remark(metrics: dict[str, Any]) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "draw_mosaic",
     "draw_structure",
     "scan_extent",
+    "write_absent",
     "write_pearson",
 ]
 
@@ -298,6 +299,11 @@ def _mosaic_limits(patterns: NDArray[np.floating[Any]]) -> tuple[float, float]:
     if floor > 0.6 * high:
         return floor, high
     return min(low, 0.0) if low < 0.2 * high else low, high
+
+
+def write_absent(axes: Axes, words: str) -> None:
+    """Write into an empty panel why it is empty."""
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, size=7, color="0.35", ha="center", va="center")
 
 
 def write_pearson(axes: Axes, metrics: dict[str, Any], index: int) -> None:

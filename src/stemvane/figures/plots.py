@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from stemvane.figures.layout import Box, add_axes, label_panel
-from stemvane.figures.panels import pearson_words
+from stemvane.figures.panels import pearson_words, write_absent
 from stemvane.figures.style import MAGNITUDES, STYLE
 from stemvane.measurements import Measurements
 from stemvane.run import Run
@@ -92,6 +92,8 @@ def _angle_panel(figure: Figure, box: Box, run: Run, strong: NDArray[np.bool_]) 
     mesh = _histogram(axes, np.degrees(run.measurements.com_angle)[shown], turned[shown], (edges, edges))
     axes.set(xlabel="COM angle (deg)", ylabel="rotation, aligned (deg)", xticks=ticks, yticks=ticks)
     error = metrics.get("angle_error_median_deg")
+    if not np.isfinite(turned).any():
+        write_absent(axes, "no angle")
     words = "" if error is None else f"median error {error:.2f}° where |COM| > {100 * _COM_SHARE:.0f} %"
     label_panel(figure, box, "a", "Rotation", words, indent=0.3)
     return mesh
@@ -152,7 +154,7 @@ def learning_curves(run: Run) -> Figure:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             axes.spines[["top", "right"]].set_visible(False)
             if not axes.lines:
-                axes.text(0.5, 0.5, "not trained", transform=axes.transAxes, ha="center", color="0.4")
+                write_absent(axes, "not trained")
             elif len(names) > 1:
                 axes.legend(handlelength=1.2)
             label_panel(figure, box, string.ascii_lowercase[index], title, indent=0.4)

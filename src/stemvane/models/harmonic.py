@@ -328,6 +328,11 @@ class HarmonicModel(nn.Module):
         total = marginal.mean() + beta * kl_latent
         return LossParts(total, reconstruction, kl_latent, kl_angle.mean(), squared)
 
+    def follow_noise(self, squared_error: Tensor, floor: float) -> None:
+        """Let the noise variance be the running mean of the misfit per real coordinate, above ``floor²``."""
+        found = (squared_error / self.n_coordinates).clamp(min=floor**2)
+        self.noise_variance.lerp_(found, 0.1).clamp_(min=floor**2)
+
     def _closed_directions(self) -> tuple[Tensor, Tensor]:
         """Unit vector along the template's derivative by its angle; first component without its part along it."""
         closed = nn.functional.normalize(self.derivative(self.template), dim=0)
