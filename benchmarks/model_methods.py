@@ -41,13 +41,23 @@ class Method:
 
 # what the papers' examples do: data between 0 and 1, two latents, everything else left alone
 DEFAULTS = {"scaling": "range", "n_epochs": 100}
-ATOMAI_TUNED = {"scaling": "noise", "n_epochs": None, "translation": False, "learning_rate": 2e-3}
+ATOMAI_TUNED = {
+    "scaling": "noise",
+    "share": 0.55,
+    "n_epochs": None,
+    "translation": False,
+    "rotation_prior": 1.0,
+    "numhidden_decoder": 64,
+    "learning_rate": 2e-3,
+}
 PYROVED_TUNED = {
     "scaling": "noise",
     "n_epochs": None,
     "sampler_d": "gaussian",
     "sigmoid_d": False,
     "decoder_sig": 1.0,
+    "scale_factor": 0.3,
+    "hidden_dim_d": [64, 64],
     "learning_rate": 2e-3,
     "batch_size": 32,
 }

@@ -21,6 +21,9 @@ import numpy as np
 import torch
 from peers import peak_mib
 
+# what stands for the noise in noiseless patterns, over the scatter of all samples
+NOISELESS = 0.3
+
 
 class OutOfTimeError(Exception):
     """The budget is used up."""
@@ -56,14 +59,15 @@ class Clock:
 class Scaling:
     """Patterns as a network takes them, and back."""
 
-    def __init__(self, kind: str, training: Any, noise: float | None) -> None:
+    def __init__(self, kind: str, training: Any, noise: float, share: float = 1.0) -> None:
         if kind == "range":
             self.zero = training.min()
             self.unit = training.max() - self.zero
         else:
-            # deviations from the mean pattern in units of the noise: both programs' squared error then is a likelihood
+            # deviations from the mean pattern in units of a share of the noise: at 1 the squared error of both programs
+            # is a likelihood, below it weighs more than the divergence of the latents
             self.zero = training.mean(axis=0)
-            self.unit = noise if noise else 0.3 * float(np.std(training - self.zero))
+            self.unit = share * (noise or NOISELESS * float(np.std(training - self.zero)))
 
     def scaled(self, patterns: Any) -> Any:
         """Patterns for the network."""
@@ -170,7 +174,7 @@ def main() -> None:
     data = np.load(task["patterns"])
     patterns, use = data["patterns"], data["training"]
     options = dict(task["settings"])
-    scaling = Scaling(options.pop("scaling"), patterns[use], float(data["noise"]))
+    scaling = Scaling(options.pop("scaling"), patterns[use], float(data["noise"]), options.pop("share", 1.0))
     clock = Clock(task["budget"], int(use.sum()), None if task["speed_only"] else lambda: None)
     start = time.perf_counter()
     trainer = {"atomai": atomai, "pyroved": pyroved}[task["program"]]
