@@ -25,7 +25,7 @@ from stemvane.pipeline import demo_config, ready
 from stemvane.sources.simulation import simulate
 from stemvane.sources.synthetic import synthetic
 
-__all__ = ["DATA_SETS", "SPEED_SETS", "DataSet", "Known", "prepare"]
+__all__ = ["DATA_SETS", "RECORDED", "SPEED_SETS", "DataSet", "Known", "prepare"]
 
 N_PIXELS = 16
 HELD_OUT = 0.1
@@ -219,8 +219,6 @@ def _analytic(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, dict[st
 
 
 def _recorded(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, Callable[[Measurements], dict[str, Any]]]:
-    if not RECORDED.exists():
-        raise SystemExit(f"{RECORDED}: is missing; leave the data set out with --only")
     config = Config().updated(source={"path": str(RECORDED)})
     if quick:
         config = config.updated(preparation={"scan_region": (60, 60 + QUICK[0], 50, 50 + QUICK[1])})
