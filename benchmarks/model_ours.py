@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import zarr
+from model_clock import warm_up
 from model_data import Known
 from peers import peak_mib
 
@@ -55,6 +56,7 @@ def without_model(method: str, known: Known) -> dict[str, Any]:
 
 def trained(task: dict[str, Any], measurements: Measurements, mask: Any) -> dict[str, Any]:
     """Train on the positions of the mask; the model is asked between epochs with the clock stopped."""
+    warm_up()
     training = {"seed": task["seed"], "holdout": 0.0, "device": "cpu"} | task["settings"]
     if task["budgeted"]:
         training["n_epochs"] = min(training["n_epochs"], affordable(task, measurements, mask, training))
@@ -75,7 +77,7 @@ def trained(task: dict[str, Any], measurements: Measurements, mask: Any) -> dict
     model.fit(measurements, mask=mask, progress=ask)
     seconds = time.perf_counter() - start - stopped
     in_training = model.history.seconds - stopped
-    found: dict[str, Any] = {"seconds": seconds, "epochs": len(model.history.epochs), "wall": seconds + stopped}
+    found: dict[str, Any] = {"seconds": seconds, "epochs": len(model.history.epochs)}
     if model.history.n_patterns and in_training > 0:
         found["rate"] = model.history.n_patterns / in_training
     if task["speed_only"]:
@@ -101,10 +103,8 @@ def latents_of(embedding: Any) -> Any:
 def affordable(task: dict[str, Any], measurements: Measurements, mask: Any, training: dict[str, Any]) -> int:
     """Epochs that fit the budget, from the speed of one epoch on some patterns."""
     few = np.zeros(mask.size, bool)
-    few[np.flatnonzero(mask)[:512]] = True
-    config = Config().updated(
-        model={"model": task["model"], "n_latent": 2}, training=training | {"n_epochs": 1, "batch_size": 256}
-    )
+    few[np.flatnonzero(mask)[:256]] = True
+    config = Config().updated(model={"model": task["model"], "n_latent": 2}, training=training | {"n_epochs": 1})
     model = pattern_model(config).fit(measurements, mask=few.reshape(mask.shape))
     rate = model.history.n_patterns / model.history.seconds
     return max(1, int(task["budget"] * rate / mask.sum()))

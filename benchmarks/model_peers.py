@@ -12,48 +12,16 @@ import importlib
 import json
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from model_clock import Clock, OutOfTimeError, warm_up
 from peers import peak_mib
 
 # what stands for the noise in noiseless patterns, over the scatter of all samples
 NOISELESS = 0.3
-
-
-class OutOfTimeError(Exception):
-    """The budget is used up."""
-
-
-class Clock:
-    """Seconds and patterns of training, and what the model says at epochs 1, 2, 3, 5, 7, 10, 14, 20, ..."""
-
-    def __init__(self, budget: float, n_patterns: int, read: Callable[[], Any] | None) -> None:
-        self.budget, self.n_patterns, self.read = budget, n_patterns, read
-        self.notes: list[tuple[float, Any, Any]] = []
-        self.epochs = self.next_note = 0
-        self.seconds = 0.0
-        self.resumed = time.perf_counter()
-
-    def tick(self) -> None:
-        """Call after every epoch; raises OutOfTimeError."""
-        self.seconds += time.perf_counter() - self.resumed
-        self.epochs += 1
-        if self.read is not None and self.epochs >= self.next_note:
-            self.notes.append((self.seconds, *self.read()))
-            self.next_note = max(self.epochs + 1, round(1.4 * self.epochs))
-        self.resumed = time.perf_counter()
-        if self.seconds * (1 + 1 / self.epochs) > self.budget:
-            raise OutOfTimeError
-
-    @property
-    def rate(self) -> float:
-        """Training patterns per second."""
-        return self.n_patterns * self.epochs / self.seconds
 
 
 class Scaling:
@@ -123,7 +91,7 @@ def atomai(patterns: Any, use: Any, options: dict[str, Any], seed: int, clock: C
                 found.append(model.decoder_net(grid, z[:, first:]).numpy())
         return np.concatenate(found)
 
-    clock.read = clock.read and read
+    clock.start(read)
     with tempfile.TemporaryDirectory() as folder:
         options["filename"] = str(Path(folder) / "model")
         with contextlib.suppress(OutOfTimeError):
@@ -159,7 +127,7 @@ def pyroved(patterns: Any, use: Any, options: dict[str, Any], seed: int, clock: 
                 found.append(model.decoder(grid, content).numpy())
         return np.concatenate(found)
 
-    clock.read = clock.read and read
+    clock.start(read)
     with contextlib.suppress(OutOfTimeError):
         for _ in range(n_epochs):
             trainer.step(loader, **step)
@@ -175,15 +143,14 @@ def main() -> None:
     patterns, use = data["patterns"], data["training"]
     options = dict(task["settings"])
     scaling = Scaling(options.pop("scaling"), patterns[use], float(data["noise"]), options.pop("share", 1.0))
-    clock = Clock(task["budget"], int(use.sum()), None if task["speed_only"] else lambda: None)
-    start = time.perf_counter()
+    warm_up()
+    clock = Clock(task["budget"], int(use.sum()), asks=not task["speed_only"])
     trainer = {"atomai": atomai, "pyroved": pyroved}[task["program"]]
     read, draw = trainer(scaling.scaled(patterns), use, options, task["seed"], clock)
     found: dict[str, Any] = {
         "rate": clock.rate,
         "epochs": clock.epochs,
         "seconds": clock.seconds,
-        "wall": time.perf_counter() - start,
     }
     if not task["speed_only"]:
         angle, latents = read()
