@@ -83,7 +83,8 @@ class HarmonicFit:
 
         def painted(features: NDArray[np.complex64]) -> NDArray[np.float64]:
             residual = basis.polar(features, background=False)
-            return np.asarray(((matrix @ residual.reshape(len(residual), -1).T).T + still).reshape(-1, n, n))
+            rows = residual.reshape(len(residual), matrix.shape[1])
+            return np.asarray(((matrix @ rows.T).T + still).reshape(len(rows), n, n))
 
         return painted
 

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.linalg import eigh
 from torch import Tensor
 
@@ -41,8 +42,7 @@ class PrincipalModel(PixelNetwork):
         mean = values.mean(0)
         if self.n_latent:
             residual = values - mean
-            n = values.shape[1]
-            vectors = eigh(residual.T @ residual, subset_by_index=(n - self.n_latent, n - 1))[1][:, ::-1]
+            vectors = _strongest(residual, self.n_latent)
             sign = np.where(((residual @ vectors) ** 3).sum(0) < 0, -1.0, 1.0)
             self.components.copy_(torch.from_numpy((vectors * sign).T.copy()))
         self.mean.copy_(torch.from_numpy(mean))
@@ -109,6 +109,17 @@ class NonNegativeModel(PixelNetwork):
     def decode(self, latents: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
         """Patterns of amounts, shape ``(n, n²)``; negative amounts count as 0, angle and shift are ignored."""
         return latents.clamp(min=0) @ self.parts
+
+
+def _strongest(residual: NDArray[np.float64], n_vectors: int) -> NDArray[np.float64]:
+    """Directions of length 1 with most variance, the strongest first, shape ``(n², n_vectors)``."""
+    few = len(residual) < residual.shape[1]
+    products = residual @ residual.T if few else residual.T @ residual
+    n = len(products)
+    vectors = eigh(products, subset_by_index=(n - n_vectors, n - 1))[1][:, ::-1]
+    directions = residual.T @ vectors if few else vectors
+    length = np.linalg.norm(directions, axis=0)
+    return np.asarray(directions / np.where(length > 0, length, 1.0))
 
 
 def _check(n_latent: int, x: Tensor) -> None:

@@ -84,6 +84,8 @@ class PixelNetwork(nn.Module):
 
     def standardise(self, x: Tensor) -> None:
         """Find units of the latents in which each has mean 0 and variance 1 over these patterns."""
+        if not self.n_latent:
+            return
         with torch.no_grad():
             latents = torch.cat([self.encode(part).latents for part in self._parts(x)]).double()
             deviation = latents.std(0, correction=0)
@@ -131,7 +133,8 @@ def wrapped_normal(mean: Tensor, std: Tensor, n_angles: int) -> Tensor:
     """Wrapped normal distribution on the angles ``2 π j / n_angles``, shape ``(n, n_angles)``; rows sum to 1."""
     grid = 2 * math.pi / n_angles * torch.arange(n_angles, device=mean.device)
     distance = torch.remainder(grid - mean[:, None] + math.pi, 2 * math.pi) - math.pi
-    # four turns either way hold all of a distribution that can be told from a uniform one
+    # beyond this deviation it cannot be told from a uniform distribution, and four turns either way hold all of it
+    wide = std.clamp(1e-6, 1.5 * math.pi)
     turns = 2 * math.pi * torch.arange(-4, 5, device=mean.device)
-    density = -0.5 * ((distance[..., None] + turns) / std[:, None, None].clamp(1e-6, 3 * math.pi)) ** 2
+    density = -0.5 * ((distance[..., None] + turns) / wide[:, None, None]) ** 2
     return density.logsumexp(-1).softmax(-1)

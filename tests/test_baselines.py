@@ -1,0 +1,370 @@
+"""Baselines behind one interface: what they find, keep, save and predict, and whole runs of them."""
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stemvane import (
+    Calibration,
+    Config,
+    Dataset4D,
+    RotationVAE,
+    Run,
+    align_rotation,
+    load_model,
+    measure,
+    pattern_model,
+    run_pipeline,
+    synthetic,
+)
+from stemvane.baselines import AlignedPCA
+from stemvane.config import MeasureConfig
+from stemvane.errors import ConfigError, DataError, ModelError
+from stemvane.pattern_models import checked_mask
+from stemvane.training import TrainingHistory, training_positions
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+
+SCAN, DETECTOR, N = (12, 12), (32, 32), 16
+ALL = ("harmonic", "coordinate", "vae", "pca", "nmf", "alignment")
+WITHOUT_ANGLE = ("vae", "pca", "nmf")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def measurements():
+    return measure(synthetic(SCAN, DETECTOR, dose=1e5, seed=1)[0], config=MeasureConfig(n_pixels=N))
+
+
+@pytest.fixture(scope="module")
+def noiseless():
+    return measure(synthetic(SCAN, DETECTOR, seed=1)[0], config=MeasureConfig(n_pixels=N))
+
+
+def settings(name, n_latent=2, **training):
+    training = {"n_epochs": 2, "batch_size": 64, "device": "cpu", **training}
+    return Config().updated(basis={"n_features": 32}, model={"model": name, "n_latent": n_latent}, training=training)
+
+
+def fitted(measurements, name, n_latent=2, *, mask=None, **training):
+    return pattern_model(settings(name, n_latent, **training)).fit(measurements, mask=mask)
+
+
+@pytest.fixture(scope="module")
+def models(measurements):
+    return {name: fitted(measurements, name) for name in ALL}
+
+
+def pixels(measurements):
+    return np.asarray(measurements.pixels[:], float)
+
+
+def explained(measurements, seen):
+    """Share of the variance of the pixels that a prediction explains."""
+    truth = pixels(measurements)
+    return 1 - ((seen - truth) ** 2).sum() / ((truth - truth.mean((0, 1))) ** 2).sum()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_model_keeps_the_interface(models, measurements, name):
+    model = models[name]
+    assert model.n_latent == 2
+    assert isinstance(model.history, TrainingHistory)
+    np.testing.assert_array_equal(
+        model.training_mask, training_positions(measurements.recorded, settings(name).training)
+    )
+    assert model.mean_total == pytest.approx(measurements.maps["total"][model.training_mask].mean(), rel=1e-6)
+    found = model.embed(measurements)
+    trained = found.latents[model.training_mask]
+    np.testing.assert_allclose(trained.mean(0), 0, atol=0.05)
+    np.testing.assert_allclose(trained.std(0), 1, atol=0.05)
+    np.testing.assert_allclose(found.angle_posterior.sum(-1), 1, rtol=1e-4)
+    assert np.isfinite(found.angle).all() == (name not in WITHOUT_ANGLE)
+    drawn = model.decode(np.zeros((3, 1, 2)), np.zeros(1))
+    assert drawn.shape == (3, 1, *DETECTOR)
+    assert np.isfinite(drawn[..., 16, 16]).all()
+    assert np.isnan(drawn[..., 0, 0]).all()
+    left, whole = model.misfit(measurements)
+    again, _ = model.misfit(measurements, truth=measurements.expectation)
+    assert left.shape == whole.shape == SCAN
+    assert np.isfinite(left).all()
+    assert again.sum() != left.sum()
+    assert (model.evidence(measurements, n_samples=1) is None) == (name not in ("harmonic", "alignment"))
+    assert (model.noise_level is None) == (name not in ("harmonic", "alignment"))
+
+
+@pytest.mark.parametrize("name", WITHOUT_ANGLE)
+def test_models_without_an_angle_say_so(models, measurements, name):
+    found = models[name].embed(measurements)
+    assert np.isnan(found.angle).all()
+    assert np.isinf(found.angle_std).all()
+    np.testing.assert_allclose(found.angle_posterior, 1 / 72, rtol=1e-6)
+    assert (found.n_peaks == 0).all()
+    np.testing.assert_array_equal(models[name].decode([[0.5, 0]], 0.0), models[name].decode([[0.5, 0]], 2.0))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_saved_and_read_every_model_says_the_same(models, measurements, name, tmp_path):
+    path = models[name].save(tmp_path / name)
+    assert path.name == f"{name}.safetensors"
+    again = load_model(path)
+    assert type(again) is type(models[name])
+    assert type(models[name]).load(path).n_latent == 2
+    for part, values in vars(again.embed(measurements)).items():
+        np.testing.assert_array_equal(values, getattr(models[name].embed(measurements), part))
+    np.testing.assert_array_equal(again.predict(measurements), models[name].predict(measurements))
+    np.testing.assert_array_equal(again.decode([[0.5, -1]], 0.3), models[name].decode([[0.5, -1]], 0.3))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelError, match="save"):
+        load_model(path)
+    with pytest.raises(ModelError, match="gone"):
+        load_model(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_masks_and_gaps_stay_out_of_every_model(measurements, name):
+    mask = np.ones(SCAN, bool)
+    mask[:, 9:] = False
+    gap = np.zeros(SCAN, bool)
+    gap[2, 3:6] = True
+    garbage = {part: np.where(gap, np.nan, values) for part, values in measurements.maps.items()}
+    spoilt = np.where(mask[..., None, None] & ~gap[..., None, None], measurements.pixels[:], 1e6).astype(np.float32)
+    holed = replace(measurements, maps=garbage, pixels=spoilt)
+    clean = replace(measurements, maps=garbage)
+    one, other = (fitted(data, name, mask=mask) for data in (holed, clean))
+    assert not one.training_mask[gap | ~mask].any()
+    used = mask & ~gap
+    seen = one.predict(holed, mask=mask)
+    assert np.isnan(seen[~used]).all()
+    np.testing.assert_allclose(seen[used], other.predict(clean, mask=mask)[used], rtol=1e-4, atol=1e-2)
+    found = one.embed(holed, mask=mask)
+    assert np.isnan(found.latents[~used]).all()
+    assert np.isnan(found.angle_std[~used]).all()
+    assert np.isfinite(found.latents[used]).all()
+    assert (np.isnan(one.misfit(clean)[0]) == gap).all()
+    nothing = one.embed(measurements, mask=np.zeros(SCAN, bool))
+    assert np.isnan(nothing.latents).all()
+    assert np.isnan(one.predict(measurements, mask=np.zeros(SCAN, bool))).all()
+    with pytest.raises(DataError, match=r"\(3, 3\)"):
+        one.embed(measurements, mask=np.ones((3, 3), bool))
+
+
+def test_principal_components_are_those_of_the_covariance(noiseless):
+    model = fitted(noiseless, "pca", 5, holdout=0.0)
+    truth = pixels(noiseless).reshape(-1, N * N)
+    values = np.linalg.svd(truth - truth.mean(0), compute_uv=False) ** 2
+    assert explained(noiseless, model.predict(noiseless)) == pytest.approx(values[:5].sum() / values.sum(), abs=1e-5)
+    left, whole = model.misfit(noiseless)
+    assert 1 - left.sum() / whole.sum() == pytest.approx(values[:5].sum() / values.sum(), abs=1e-5)
+    # the drawing of one standard deviation along each component has the variance that it explains
+    steps = model.decode(np.eye(5)) - model.decode(np.zeros((5, 5)))
+    lengths = np.nansum(steps**2, axis=(1, 2))
+    np.testing.assert_allclose(lengths / lengths[0], values[:5] / values[0], rtol=0.15)
+    latents = model.embed(noiseless).latents.reshape(-1, 5)
+    np.testing.assert_allclose(latents.T @ latents / len(latents), np.eye(5), atol=1e-3)
+    assert (np.mean(latents**3, axis=0) > -1e-3).all()
+
+
+def test_a_turned_pattern_takes_two_components_for_each_order_and_one_template():
+    """A dipole with an admixture of order 2, turned by all angles: rank 4, or one template."""
+    angle = 2 * np.pi * np.arange(144).reshape(SCAN) / 144
+    dataset, truth = synthetic(SCAN, DETECTOR, n_content=1, angle=angle)
+    # the same amplitude everywhere
+    still = dataset.data.compute()
+    mean = still.mean((0, 1))
+    same = (still - mean) / truth.content[0][..., None, None]
+    patterns = (mean + same - same.mean((0, 1))).astype(np.float32)
+    found = measure(replace(dataset, data=dataset.data * 0 + patterns), config=MeasureConfig(n_pixels=N))
+    shares = [explained(found, fitted(found, "pca", n, holdout=0.0).predict(found)) for n in (1, 2, 3, 4)]
+    assert shares[0] < 0.55
+    assert shares[2] < 0.98
+    assert shares[3] > 0.995
+    assert explained(found, fitted(found, "alignment", 0, holdout=0.0).predict(found)) > 0.97
+    parts = fitted(found, "nmf", 2, holdout=0.0)
+    assert explained(found, parts.predict(found)) < shares[1]
+
+
+def test_parts_are_not_negative_and_ordered(noiseless):
+    model = fitted(noiseless, "nmf", 4, holdout=0.0)
+    network = model._fitted.network
+    assert float(network.parts.min()) >= 0
+    amounts = model.embed(noiseless).latents * network.latent_scale.numpy() + network.latent_mean.numpy()
+    assert amounts.min() > -1e-5
+    varying = amounts.reshape(-1, 4).var(0) * (network.parts.numpy() ** 2).sum(1)
+    assert (np.diff(varying) <= 1e-6 * varying[0]).all()
+    assert (
+        0.3
+        < explained(noiseless, model.predict(noiseless))
+        <= explained(noiseless, fitted(noiseless, "pca", 4, holdout=0.0).predict(noiseless))
+    )
+
+
+def test_plain_autoencoder_learns():
+    """Two spots whose brightnesses vary by themselves."""
+    rows, columns = np.indices(DETECTOR) - 15.5
+    spots = [np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / 30) for y, x in ((-4, 3), (5, -2))]
+    amounts = 0.5 - 0.5 * np.cos(np.random.default_rng(0).uniform(0, np.pi, (*SCAN, 2)))
+    patterns = np.tensordot(amounts, spots, axes=1).astype(np.float32)
+    calibration = Calibration(optical_axis=(15.5, 15.5), disc_radius=10.0)
+    found = measure(Dataset4D.from_array(patterns, calibration=calibration), config=MeasureConfig(n_pixels=32))
+    model = fitted(found, "vae", n_epochs=100, learning_rate=3e-3, batch_size=32)
+    # noise of variance 1 beside a variance of 12 along each spot
+    assert explained(found, model.predict(found)) > 0.8
+    assert model.history.epochs[-1].kl_latent > 1
+    assert model.history.epochs[-1].kl_angle == 0
+    latents = model.embed(found).latents.reshape(-1, 2)
+    design = np.column_stack([latents, latents**2, latents.prod(1), np.ones(len(latents))])
+    for k in range(2):
+        amount = amounts[..., k].ravel()
+        left = np.linalg.lstsq(design, amount, rcond=None)[1][0]
+        assert left / (amount.var() * amount.size) < 0.25
+
+
+def test_alignment_is_that_of_align_rotation(models, measurements):
+    model = models["alignment"]
+    assert isinstance(model, AlignedPCA)
+    assert model.history.epochs == []
+    basis = model.basis
+    found = align_rotation(basis.features(measurements, model.training_mask), basis, n_components=2)
+    embedding = model.embed(measurements)
+    # the latents move the content a little, and the angle with it
+    turns = embedding.angle[model.training_mask] - found.angle
+    assert np.quantile(np.abs(np.angle(np.exp(1j * turns))), 0.9) < np.radians(2)
+    scores = found.scores / found.scores.std(0)
+    for k in range(2):
+        r = np.corrcoef(embedding.latents[model.training_mask][:, k], scores[:, k])[0, 1]
+        assert r > 0.99
+    trained = RotationVAE(2, basis=model.basis_config, training=settings("harmonic", n_epochs=0).training)
+    same = trained.fit(measurements).embed(measurements)
+    np.testing.assert_array_equal(embedding.angle, same.angle)
+
+
+@pytest.mark.parametrize("name", ["harmonic", "alignment"])
+def test_harmonic_models_predict_pixels(noiseless, name):
+    model = fitted(noiseless, name, n_epochs=0, holdout=0.0)
+    seen = model.predict(noiseless)
+    assert seen.shape == (*SCAN, N, N)
+    assert seen.dtype == np.float32
+    left, whole = model.misfit(noiseless)
+    # what the polar patterns lose on their way to pixels is little beside what the model leaves
+    assert explained(noiseless, seen) > 1 - left.sum() / whole.sum() - 0.03
+    assert explained(noiseless, seen) > 0.9
+    # a model that has seen no pixels takes its background from the polar mean, blurred at the disc's edge
+    bare = replace(noiseless, pixels=None, pixel_grid=None)
+    blind = fitted(bare, name, n_epochs=0, holdout=0.0)
+    other = blind.predict(noiseless)
+    shift = (other - seen).reshape(-1, N, N)
+    np.testing.assert_allclose(shift, shift[:1].repeat(len(shift), 0), atol=1e-6 * seen.max())
+    middle = slice(5, 11)
+    assert np.abs(shift[0, middle, middle]).max() < 0.02 * seen.max()
+    with pytest.raises(DataError, match="n_pixels"):
+        model.predict(bare)
+
+
+def test_settings_choose_the_model_and_its_open_numbers():
+    kinds = {name: type(pattern_model(Config().updated(model={"model": name}))).__name__ for name in ALL}
+    assert kinds == {
+        "harmonic": "RotationVAE",
+        "coordinate": "RotationVAE",
+        "vae": "PixelModel",
+        "pca": "PixelModel",
+        "nmf": "PixelModel",
+        "alignment": "AlignedPCA",
+    }
+    for name, width, rate, n_pixels in (("harmonic", 64, 2e-3, 0), ("vae", 128, 1e-4, 16), ("pca", 64, 2e-3, 16)):
+        config = Config().updated(model={"model": name}).completed()
+        assert (config.model.n_hidden, config.training.learning_rate) == (width, rate)
+        assert config.measure.n_pixels == n_pixels
+    chosen = Config().updated(
+        model={"model": "vae", "n_hidden": 32}, training={"learning_rate": 0.01}, measure={"n_pixels": 24}
+    )
+    assert chosen.completed() == chosen
+    with pytest.raises(ConfigError, match=r"model\.model"):
+        Config().updated(model={"model": "umap"})
+
+
+def test_impossible_numbers_of_latents_are_refused(measurements):
+    with pytest.raises(ModelError, match="n_latent"):
+        fitted(measurements, "nmf", 0)
+    for name in ("pca", "nmf"):
+        with pytest.raises(ModelError, match="n_latent"):
+            fitted(measurements, name, 200)
+    none = fitted(measurements, "pca", 0)
+    assert none.embed(measurements).latents.shape == (*SCAN, 0)
+    assert explained(measurements, none.predict(measurements)) == pytest.approx(0, abs=0.02)
+    with pytest.raises(ModelError, match="call fit"):
+        pattern_model(settings("pca")).embed(measurements)
+
+
+def test_mask_of_another_shape(measurements):
+    assert checked_mask(None, measurements).all()
+    with pytest.raises(DataError):
+        checked_mask(np.ones((2, 2), bool), measurements)
+
+
+@pytest.mark.parametrize("name", ["pca", "coordinate"])
+def test_a_whole_run_of_another_model(tmp_path, name):
+    dataset, _ = synthetic((8, 8), DETECTOR, dose=1e5)
+    config = Config().updated(
+        model={"model": name},
+        training={"n_epochs": 1, "device": "cpu"},
+        compare={"n_turned": 4},
+        figures={"dpi": 50, "manifold": 2},
+    )
+    run = run_pipeline(config, tmp_path / name, dataset=dataset)
+    metrics = Run.open(run.path).metrics
+    assert metrics["model"] == name
+    assert run.config.measure.n_pixels == 16
+    assert run.measurements.pixels.shape == (8, 8, 16, 16)
+    assert (metrics["angle_error_median_deg"] is None) == (name == "pca")
+    assert (metrics["equivariance_error_deg"] is None) == (name == "pca")
+    assert metrics["invariance_error"] > 0
+    assert metrics["evidence_heldout"] is None
+    assert metrics["explained_variance_heldout"] is not None
+    assert metrics["noise_level"] is None
+    drawn = {path.stem: path.with_suffix(".svg").read_text(encoding="utf-8") for path in run.figures_path.glob("*.png")}
+    for figure in ("figure2", "agreement"):
+        assert ("no angle" in drawn[figure]) == (name == "pca")
+    assert ("not trained" in drawn["learning_curves"]) == (name == "pca")
+    assert "noise level" not in drawn["learning_curves"]
+
+
+def test_a_killed_run_of_a_baseline_goes_on(tmp_path, monkeypatch):
+    from stemvane import pipeline, save_dataset
+
+    path = save_dataset(synthetic((8, 8), DETECTOR, dose=1e5)[0], tmp_path / "scan.zarr")
+    config = Config().updated(
+        source={"path": str(path)}, model={"model": "nmf"}, compare={"n_turned": 2}, figures={"dpi": 50, "manifold": 2}
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            run_pipeline(config, tmp_path / "run")
+    run = run_pipeline(config, tmp_path / "run")
+    assert run.manifest["resumed"] == ["measure", "learn"]
+    assert run.metrics["train_seconds"] > 0
+    assert run.metrics["explained_variance_heldout"] is not None
+
+
+def test_the_picture_of_the_motive_shows_what_is_found():
+    script = Path(__file__).parent.parent / "docs" / "draw_motive.py"
+    spec = importlib.util.spec_from_file_location("draw_motive", script)
+    drawn = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawn)
+    found = drawn.measured()
+    ours = drawn.explained(found, drawn.fitted(found, "alignment", 0))
+    assert ours > 0.999
+    assert drawn.explained(found, drawn.fitted(found, "pca", 16)) < ours
+    assert drawn.explained(found, drawn.fitted(found, "pca", 1)) == pytest.approx(0.354, abs=0.002)
+    assert drawn.PICTURE.exists()
