@@ -35,11 +35,11 @@ SHORT = {
     "graphene-100k": "100,000 e",
     "graphene-20k": "20,000 e",
     "graphene-4k": "4,000 e",
-    "underfocus": "+80 Å",
-    "overfocus": "−50 Å",
-    "source": "source 0.5 Å",
+    "underfocus": "defocus\n+80 Å",
+    "overfocus": "defocus\n−50 Å",
+    "source": "source\n0.5 Å",
     "analytic": "all turns",
-    "analytic-fixed": "part is fixed",
+    "analytic-fixed": "part is\nfixed",
     "twofold": "2-fold",
     "threefold": "3-fold",
     "sixfold": "6-fold",
@@ -52,11 +52,11 @@ def draw(report: dict[str, Any], path: Path) -> None:
     """Angle error, r, likelihood and throughput of every method on every data set; writes a PNG."""
     data = {name: report["data"][name] for name in SHORT if name in report["data"]}
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=(7.2, 6.6), layout="constrained")
-        grid = figure.add_gridspec(4, 1, height_ratios=[1.2, 1, 1, 0.95])
+        figure = plt.figure(figsize=(7.2, 7.6), layout="constrained")
+        grid = figure.add_gridspec(4, 1, height_ratios=[1.25, 1, 1, 1.2])
         panels = [figure.add_subplot(grid[0])]
         panels += [figure.add_subplot(grid[i], sharex=panels[0]) for i in (1, 2)]
-        below = grid[3].subgridspec(1, 2, width_ratios=[1.35, 1])
+        below = grid[3].subgridspec(1, 2, width_ratios=[1, 1])
         speed, legend = figure.add_subplot(below[0]), figure.add_subplot(below[1])
         for axes, name, label in zip(
             panels,
@@ -70,7 +70,6 @@ def draw(report: dict[str, Any], path: Path) -> None:
         panels[0].yaxis.set_major_formatter("{x:g}")
         panels[1].set_ylim(-0.03, 1.03)
         panels[2].set_yscale("log")
-        panels[2].yaxis.set_major_formatter("{x:g}")
         bounds(panels[0], data)
         label_groups(panels, data)
         bars(speed, report["data"])
@@ -141,13 +140,13 @@ def bars(axes: Axes, data: dict[str, Any]) -> None:
         for i, method in enumerate(methods):
             if method not in found:
                 continue
-            place = y + 0.8 * ((i + 0.5) / len(methods) - 0.5)
-            axes.barh(place, found[method][0], height=0.7 / len(methods), color=LOOKS[method][0])
+            place = y + 0.75 * ((i + 0.5) / len(methods) - 0.5)
+            axes.barh(place, found[method][0], height=0.65 / len(methods), color=LOOKS[method][0])
             axes.text(found[method][0] * 1.1, place, f"{found[method][0]:,.0f}", va="center", fontsize=5)
     axes.set_yticks(range(len(rates)), list(rates))
     axes.set_xscale("log")
     axes.invert_yaxis()
-    axes.margins(x=0.12)
+    axes.margins(x=0.2)
     axes.set_xlabel("training patterns per second")
 
 
@@ -167,5 +166,5 @@ def key(axes: Axes) -> None:
         for name, (colour, marker, full) in LOOKS.items()
     ]
     handles.append(Line2D([], [], color="black", linewidth=0.8, label="Cramér–Rao bound of the median"))
-    axes.legend(handles=handles, loc="center left", borderaxespad=0)
+    axes.legend(handles=handles, loc="center", ncols=2, borderaxespad=0, columnspacing=1.0, handletextpad=0.4)
     axes.axis("off")
