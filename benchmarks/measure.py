@@ -32,6 +32,7 @@ import hdf5plugin
 import numba
 import numpy as np
 import zarr
+from environments import interpreter
 from peers import peak_mib
 from rsciio.hspy import file_writer
 from zarr.codecs import BloscCodec
@@ -92,7 +93,7 @@ def compare(folder: Path, environments: Path, peers: list[str], n_rounds: int, o
     detectors = images()
     np.savez(folder / "masks.npz", **masks(detectors))
     runners = ours(data, path, folder, detectors)
-    others = {name: Peer(name, path, folder / "masks.npz", interpreter(environments, name)) for name in peers}
+    others = {name: Peer(name, path, folder / "masks.npz", peer_python(environments, name)) for name in peers}
     for name, peer in others.items():
         for task in peer.tasks:
             runners[f"{name} {task}"] = lambda peer=peer, task=task: peer.run(task)
@@ -325,22 +326,12 @@ class Peer:
         self.process.wait()
 
 
-def interpreter(environments: Path, name: str) -> str:
-    """Python of an environment that holds a peer, made where it is missing."""
+def peer_python(environments: Path, name: str) -> str:
+    """Python of the environment that holds a peer; NumPy runs in this one."""
     requirement = PEERS[name]
     if requirement is None:
         return sys.executable
-    folder = environments / requirement
-    python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, requirement], check=True)
-        if name.startswith("libertem"):
-            subprocess.run([*pip, "sparse"], check=True)
-        (folder / "complete").touch()
-    return str(python)
+    return interpreter(environments, requirement, more=["sparse"] if name.startswith("libertem") else [])
 
 
 def check(data: Any, detectors: list[VirtualDetector], others: dict[str, Peer], folder: Path) -> None:

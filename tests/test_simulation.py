@@ -222,3 +222,22 @@ def test_synthetic_truth_and_noise():
         synthetic((2, 3), angle=np.zeros(5))
     with pytest.raises(ConfigError, match="symmetry"):
         synthetic(symmetry=0)
+
+
+def test_synthetic_structures_that_do_not_turn():
+    shape, detector = (3, 4), (24, 24)
+    angle = np.linspace(0, 5, 12).reshape(shape)
+    plain, _ = synthetic(shape, detector, angle=angle)
+    here, truth = synthetic(shape, detector, angle=angle, n_fixed=2)
+    there, other = synthetic(shape, detector, angle=angle + 1, n_fixed=2)
+    still = (here.data - plain.data).compute()
+    moved = (there.data - synthetic(shape, detector, angle=angle + 1)[0].data).compute()
+    assert np.ptp(still) > 0.05 * plain.data.max().compute()
+    np.testing.assert_allclose(still, moved, atol=1e-9)
+    np.testing.assert_array_equal(truth.fixed, other.fixed)
+    assert truth.fixed.shape == (2, *shape)
+    # orders 2 and 3 have no first moment; pixels at the disc's edge leave a little
+    no_com = synthetic(shape, detector, angle=angle)[1].com
+    np.testing.assert_allclose(truth.com, no_com, atol=1e-6)
+    with pytest.raises(ConfigError, match="n_fixed"):
+        synthetic(n_fixed=-1)

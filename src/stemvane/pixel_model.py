@@ -168,6 +168,8 @@ class PixelModel:
         total = np.asarray(measurements.maps["total"], dtype=float)[used]
         mean = patterns.mean(axis=0, dtype=np.float64)
         fitted = PixelFit(network, low, high, mean, float(total.mean()), grid, measurements.detector_shape)
+        # set before training, so that `progress` may ask the model
+        self._fitted, self.training_mask = fitted, used
         if isinstance(network, CoordinateModel | PlainModel):
             network.to(device_named(training.device))
             x = fitted.normalised(patterns)
@@ -177,7 +179,6 @@ class PixelModel:
             network.solve(x, training.seed)
             self.history = TrainingHistory(seconds=time.perf_counter() - began)
         network.standardise(x)
-        self._fitted, self.training_mask = fitted, used
         return self
 
     def embed(self, measurements: Measurements, *, mask: NDArray[np.bool_] | None = None) -> Embedding:

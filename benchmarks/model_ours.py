@@ -1,0 +1,114 @@
+"""Models of this package on a prepared data set: started by ``models.py``, one process for each training.
+
+``python model_ours.py TASK.json`` writes what ``model_peers.py`` writes for the other programs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from model_clock import warm_up
+from model_data import Known
+from peers import peak_mib
+
+from stemvane import Config, Measurements, pattern_model
+
+# epochs after which the model is asked, so that the curve costs little
+ASKED = {1, 2, 3, 5, 7, 10, 14, 20, 28, 39, 55, 75}
+
+
+def main() -> None:
+    task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if task["threads"]:
+        torch.set_num_threads(task["threads"])
+    folder = Path(task["folder"])
+    known = Known.read(folder)
+    measurements = Measurements.read(zarr.open_group(folder / "measurements.zarr", mode="r"))
+    if task["model"] in ("com", "mean"):
+        found = without_model(task["model"], known)
+    else:
+        # the others take some patterns for their speed, which a fast one would be through at once
+        everything = task["speed_only"] and not task["budgeted"]
+        mask = np.ones(len(known.training), bool) if everything else known.training
+        found = trained(task, measurements, mask.reshape(measurements.scan_shape))
+    np.savez(task["output"], peak_mib=peak_mib(), **found)
+
+
+def without_model(method: str, known: Known) -> dict[str, Any]:
+    """The raw centre of mass, which predicts nothing, or the mean pattern, which has no latents."""
+    n = len(known.patterns)
+    if method == "com":
+        return {"angle": known.com_angle, "latents": known.com_magnitude[:, None]}
+    mean = known.patterns[known.training].mean(axis=0)
+    return {
+        "angle": np.full(n, np.nan),
+        "latents": np.zeros((n, 0)),
+        "predicted": np.broadcast_to(mean, (n, *mean.shape)),
+    }
+
+
+def trained(task: dict[str, Any], measurements: Measurements, mask: Any) -> dict[str, Any]:
+    """Train on the positions of the mask; the model is asked between epochs with the clock stopped."""
+    warm_up()
+    training = {"seed": task["seed"], "holdout": 0.0, "device": "cpu"} | task["settings"]
+    if task["budgeted"]:
+        training["n_epochs"] = min(training["n_epochs"], affordable(task, measurements, mask, training))
+    config = Config().updated(model={"model": task["model"], "n_latent": 2}, training=training)
+    model = pattern_model(config)
+    notes: list[tuple[float, Any, Any]] = []
+    stopped = 0.0
+    start = time.perf_counter()
+
+    def ask(report: Any) -> None:
+        nonlocal stopped
+        here = time.perf_counter()
+        if report.epoch in ASKED and not task["speed_only"]:
+            embedding = model.embed(measurements)
+            notes.append((here - start - stopped, embedding.angle.ravel(), latents_of(embedding)))
+        stopped += time.perf_counter() - here
+
+    model.fit(measurements, mask=mask, progress=ask)
+    seconds = time.perf_counter() - start - stopped
+    in_training = model.history.seconds - stopped
+    found: dict[str, Any] = {"seconds": seconds, "epochs": len(model.history.epochs)}
+    if model.history.n_patterns and in_training > 0:
+        found["rate"] = model.history.n_patterns / in_training
+    if task["speed_only"]:
+        return found
+    embedding = model.embed(measurements)
+    notes.append((seconds, embedding.angle.ravel(), latents_of(embedding)))
+    times, angles, latents = zip(*notes, strict=True)
+    n = measurements.pixel_grid.n
+    return found | {
+        "angle": angles[-1],
+        "latents": latents[-1],
+        "predicted": model.predict(measurements).reshape(-1, n, n),
+        "curve_seconds": times,
+        "curve_angle": np.stack(angles),
+        "curve_latents": np.stack(latents),
+    }
+
+
+def latents_of(embedding: Any) -> Any:
+    return embedding.latents.reshape(-1, embedding.n_latent)
+
+
+def affordable(task: dict[str, Any], measurements: Measurements, mask: Any, training: dict[str, Any]) -> int:
+    """Epochs that fit the budget, from the speed of one epoch on some patterns."""
+    few = np.zeros(mask.size, bool)
+    few[np.flatnonzero(mask)[:256]] = True
+    config = Config().updated(model={"model": task["model"], "n_latent": 2}, training=training | {"n_epochs": 1})
+    model = pattern_model(config).fit(measurements, mask=few.reshape(mask.shape))
+    rate = model.history.n_patterns / model.history.seconds
+    return max(1, int(task["budget"] * rate / mask.sum()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+"""Models side by side: ours, the one as published, AtomAI's and pyroVED's rotation-invariant VAEs, and baselines.
+
+Run as ``python benchmarks/models.py``; writes ``benchmarks/results/models.json`` and ``models.png``, and puts the
+tables between the markers of ``benchmarks/README.md``. Every training is a process of its own, and every finished one
+is a file under ``--work``, so that a run that was stopped goes on where it was. AtomAI and pyroVED get environments of
+their own under ``--environments``.
+
+``--quick`` takes small scans, one seed and 6 s for each training of a peer; ``--only`` some data sets, ``--methods``
+some methods, ``--budget`` other seconds for the long data sets (the others get a fifth), ``--jobs`` trainings side by
+side, one thread each. ``--tables`` only joins what is there. Throughput is measured first, alone on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from environments import interpreter
+from model_data import DATA_SETS, RECORDED, SPEED_SETS, Known
+from model_figure import draw
+from model_methods import METHODS, Method
+from model_scores import angle_error, correlations, explained, poisson_excess, time_to_share
+from model_tables import tables
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "models.json"
+BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
+REQUIREMENTS = {"atomai": ("atomai==0.8.1", ["six"]), "pyroved": ("pyroved==0.3.0", [])}
+# a plain torch would come with gigabytes of CUDA
+CONSTRAINTS = ["torch==2.13.0"]
+BUDGET, QUICK_BUDGET, SPEED_BUDGET = 600.0, 6.0, 30.0
+# of the data sets that are not long, over the budget of those that are
+SHORT = 0.2
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: what is asked for, and so where its result lies."""
+
+    data: str
+    method: str
+    seed: int
+    threads: int
+    budget: float
+    speed_only: bool
+    settings: dict[str, Any]
+
+    @property
+    def file(self) -> str:
+        """Name of its result, without suffix."""
+        threads = f"-{self.threads or 'all'}-threads" if self.speed_only else ""
+        return f"{self.data}/{self.method}-{self.seed}{threads}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", help=f"comma-separated: {', '.join([*DATA_SETS, 'speed'])}")
+    parser.add_argument("--methods", help=f"comma-separated: {', '.join(METHODS)}")
+    parser.add_argument("--budget", type=float, help="seconds for a training of a peer")
+    parser.add_argument("--seeds", type=int, help="at most so many")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=HERE.parent / "build" / "models")
+    parser.add_argument("--environments", type=Path, help="a folder in --work by default")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--tables", action="store_true")
+    chosen = parser.parse_args()
+    work = (chosen.work / ("quick" if chosen.quick else "full")).absolute()
+    environments = chosen.environments or chosen.work / "environments"
+    cells = all_cells(chosen)
+    failed = 0 if chosen.tables else run_all(cells, work, environments, chosen.jobs, quick=chosen.quick)
+    report = joined(work)
+    text = tables(report)
+    if chosen.quick:
+        print(text)
+    else:
+        publish(report, text, chosen.output, chosen.readme)
+    if failed:
+        raise SystemExit(f"{failed} trainings failed, see above; the others are kept")
+
+
+def publish(report: dict[str, Any], text: str, output: Path, readme: Path) -> None:
+    """Write the JSON file, the figure, and the tables between the markers."""
+    output.parent.mkdir(exist_ok=True)
+    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    draw(report, output.with_suffix(".png"))
+    before, begins, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    _, ends, after = rest.partition(END)
+    if not (begins and ends):
+        raise SystemExit(f"{readme}: has no lines '{BEGIN}' and '{END}' for the tables; write them where they belong")
+    readme.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def all_cells(chosen: argparse.Namespace) -> list[Cell]:
+    """Every training that was asked for, throughput first."""
+    wanted = chosen.only.split(",") if chosen.only else [*DATA_SETS, "speed"]
+    methods = chosen.methods.split(",") if chosen.methods else list(METHODS)
+    if unknown := (set(wanted) - {*DATA_SETS, "speed"}) | (set(methods) - set(METHODS)):
+        raise SystemExit(f"{', '.join(sorted(unknown))}: unknown; see --help for data sets and methods")
+    budget = chosen.budget or (QUICK_BUDGET if chosen.quick else BUDGET)
+    cells = []
+    if "speed" in wanted:
+        for data in SPEED_SETS:
+            for name in methods:
+                for threads in METHODS[name].speed_threads:
+                    seconds = min(budget, SPEED_BUDGET)
+                    cells.append(Cell(data, name, 0, threads, seconds, True, settings(METHODS[name], chosen.quick)))
+    if "rotavirus" in wanted and not RECORDED.exists():
+        print(f"{RECORDED}: is missing, so the recorded scan is left out", file=sys.stderr)
+        wanted = [name for name in wanted if name != "rotavirus"]
+    threads = 1 if chosen.jobs > 1 else 0
+    for data, about in DATA_SETS.items():
+        seconds = budget if about.long or chosen.quick else SHORT * budget
+        for name in methods if data in wanted else []:
+            n_seeds = min(METHODS[name].n_seeds, 1 if chosen.quick else 99, chosen.seeds or 99)
+            for seed in range(n_seeds):
+                cells.append(Cell(data, name, seed, threads, seconds, False, settings(METHODS[name], chosen.quick)))
+    return cells
+
+
+def settings(method: Method, quick: bool) -> dict[str, Any]:
+    """What a method is told, with fewer epochs for a quick look."""
+    found = dict(method.settings)
+    if quick and "n_epochs" in found:
+        found["n_epochs"] = min(found["n_epochs"] or 10**6, 30)
+    return found
+
+
+def run_all(cells: list[Cell], work: Path, environments: Path, n_jobs: int, *, quick: bool) -> int:
+    """Run what is missing: throughput one by one, then the others side by side; returns how many failed."""
+    todo = [cell for cell in cells if not done(cell, work)]
+    pythons = {
+        program: interpreter(environments, requirement, more=more, constraints=CONSTRAINTS)
+        for program, (requirement, more) in REQUIREMENTS.items()
+        if any(METHODS[cell.method].program == program for cell in todo)
+    }
+    for data in dict.fromkeys(cell.data for cell in todo):
+        prepare(data, work, quick=quick)
+    start, finished, failed = time.perf_counter(), 0, 0
+
+    def work_on(cell: Cell) -> None:
+        nonlocal finished, failed
+        trouble = run(cell, work, pythons)
+        finished += 1
+        failed += bool(trouble)
+        hours = (time.perf_counter() - start) / 3600
+        print(f"{finished} of {len(todo)}, {hours:.2f} h: {cell.file} {trouble}", file=sys.stderr, flush=True)
+
+    for cell in (c for c in todo if c.speed_only):
+        work_on(cell)
+    with ThreadPoolExecutor(n_jobs) as pool:
+        list(pool.map(work_on, [cell for cell in todo if not cell.speed_only]))
+    return failed
+
+
+def prepare(data: str, work: Path, *, quick: bool) -> None:
+    """Make a data set in a process of its own, so that it does not count in anybody's memory."""
+    folder = work / "data" / data
+    if not (folder / "about.json").exists():
+        command = [sys.executable, str(HERE / "model_data.py"), data, str(folder), *(["--quick"] if quick else [])]
+        subprocess.run(command, check=True)
+
+
+def done(cell: Cell, work: Path) -> bool:
+    path = work / "cells" / f"{cell.file}.json"
+    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["cell"] == asdict(cell)
+
+
+def run(cell: Cell, work: Path, pythons: dict[str, str]) -> str:
+    """Train in a process of its own, and write the scores; returns what went wrong."""
+    target = work / "cells" / f"{cell.file}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    method = METHODS[cell.method]
+    folder, output, task_path = work / "data" / cell.data, target.with_suffix(".npz"), target.with_suffix(".task")
+    task = {
+        **asdict(cell),
+        "program": method.program,
+        "model": method.model,
+        "folder": str(folder),
+        "patterns": str(folder / "known.npz"),
+        "output": str(output),
+        "budgeted": method.budgeted,
+    }
+    task_path.write_text(json.dumps(task), encoding="utf-8")
+    python = pythons.get(method.program, sys.executable)
+    script = HERE / ("model_peers.py" if method.program in pythons else "model_ours.py")
+    threads = {"OMP_NUM_THREADS": str(cell.threads), "MKL_NUM_THREADS": str(cell.threads)} if cell.threads else {}
+    ended = subprocess.run(
+        [python, str(script), str(task_path)], capture_output=True, text=True, env={**os.environ, **threads}
+    )
+    if ended.returncode:
+        return f"failed:\n{ended.stderr[-2000:]}"
+    found = dict(np.load(output))
+    row = {"seconds": float(found["seconds"]) if "seconds" in found else None, "peak_mib": float(found["peak_mib"])}
+    row |= {"rate": float(found["rate"]) if "rate" in found else None}
+    row |= {"epochs": int(found["epochs"]) if "epochs" in found else None}
+    if not cell.speed_only:
+        row |= scores(found, Known.read(folder))
+    result = {"cell": asdict(cell), "scores": row}
+    partial = target.with_suffix(".partial")
+    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    partial.rename(target)
+    output.unlink()
+    task_path.unlink()
+    return ""
+
+
+def scores(found: dict[str, Any], known: Known) -> dict[str, Any]:
+    """Everything that a training is judged by."""
+    about = known.about
+    agreement = angle_error(
+        found["angle"].astype(float), known.angle, symmetry=about["symmetry"], weight=known.weight, use=known.use
+    )
+    r = correlations(found["latents"], known.content)
+    best = int(np.argmax(r)) if r else None
+    row: dict[str, Any] = {
+        "angle": asdict(agreement) if agreement else None,
+        "r_each": r,
+        "r": None if best is None else r[best],
+        "r_others": max(r[:best] + r[best + 1 :], default=None) if best is not None else None,
+        "seconds_to_95": None,
+        "explained": None,
+        "excess": None,
+    }
+    if best is not None and "curve_latents" in found:
+        curve = [correlations(latents, known.content)[best] for latents in found["curve_latents"]]
+        row["seconds_to_95"] = time_to_share(np.asarray(found["curve_seconds"]), np.asarray(curve))
+    if "predicted" in found:
+        held = ~known.training
+        predicted = found["predicted"].reshape(len(held), -1)[held].astype(float)
+        mean = known.patterns[known.training].mean(axis=0, dtype=float).ravel()
+        row["explained"] = explained(predicted, known.target[held], mean)
+        if about["counts"]:
+            excess = poisson_excess(about["counts"] * known.target[held].astype(float), about["counts"] * predicted)
+            row["excess"] = float(excess.mean())
+    return row
+
+
+def joined(work: Path) -> dict[str, Any]:
+    """All results that are there."""
+    data = {}
+    for name in [*SPEED_SETS, *DATA_SETS]:
+        files = sorted((work / "cells" / name).glob("*.json"))
+        if files:
+            about = json.loads((work / "data" / name / "about.json").read_text(encoding="utf-8"))
+            data[name] = {"about": about, "rows": [json.loads(file.read_text(encoding="utf-8")) for file in files]}
+    machine = {
+        "processors": len(os.sched_getaffinity(0)),
+        "platform": platform.platform(),
+        "time": time.strftime("%Y-%m-%d %H:%M"),
+    }
+    return {"machine": machine, "data": data}
+
+
+if __name__ == "__main__":
+    main()
