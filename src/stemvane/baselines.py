@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from stemvane.config import Config, ModelConfig
+from stemvane.config import AlignConfig, BasisConfig, Config, ModelConfig, TrainingConfig
 from stemvane.model_file import read_settings
 from stemvane.pattern_models import PatternModel
 from stemvane.pixel_model import PixelModel
@@ -23,8 +23,16 @@ class AlignedPCA(RotationVAE):
 
     _kinds: ClassVar[tuple[str, ...]] = ("alignment",)
 
-    def __init__(self, n_latent: int | None = None, *, model: ModelConfig | str | None = None, **sections: Any) -> None:
-        super().__init__(n_latent, model=model, **sections)
+    def __init__(
+        self,
+        n_latent: int | None = None,
+        *,
+        basis: BasisConfig | None = None,
+        align: AlignConfig | None = None,
+        model: ModelConfig | str | None = None,
+        training: TrainingConfig | None = None,
+    ) -> None:
+        super().__init__(n_latent, basis=basis, align=align, model=model, training=training)
         self.settings = self.settings.updated(training={"n_epochs": 0}, model={"start": "alignment"})
         self.model_config, self.training_config = self.settings.model, self.settings.training
 

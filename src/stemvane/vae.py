@@ -46,6 +46,8 @@ class RotationVAE:
 
     Attributes
     ----------
+    settings : Config
+        As used, open values filled.
     history : TrainingHistory
         Loss parts by epoch, and the time that training took.
     alignment : Alignment or None
@@ -243,26 +245,10 @@ class RotationVAE:
         return np.concatenate(parts)
 
     def predict(self, measurements: Measurements, *, mask: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-        """Cartesian patterns as the model sees them.
+        """Cartesian patterns as the model sees them, shape ``(scan_y, scan_x, n, n)``; NaN at positions left out.
 
-        Parameters
-        ----------
-        measurements : Measurements
-            With polar and Cartesian patterns.
-        mask : ndarray of bool, shape (scan_y, scan_x), optional
-            True at the probe positions to predict.
-
-        Returns
-        -------
-        ndarray of float32, shape (scan_y, scan_x, n, n)
-            Mean intensity per detector pixel on ``measurements.pixel_grid``; NaN at positions left out.
-
-        Raises
-        ------
-        DataError
-            If the measurements have no Cartesian patterns.
-        ModelError
-            Before `fit`, or if the patterns are of another size.
+        Mean intensity per detector pixel on ``measurements.pixel_grid``. Parameters and errors as of `embed`; a
+        DataError if the measurements have no Cartesian patterns.
         """
         if self._published:
             return self._published.predict(measurements, mask=mask)
