@@ -39,6 +39,8 @@ REQUIREMENTS = {"atomai": ("atomai==0.8.1", ["six"]), "pyroved": ("pyroved==0.3.
 # a plain torch would come with gigabytes of CUDA
 CONSTRAINTS = ["torch==2.13.0"]
 BUDGET, QUICK_BUDGET, SPEED_BUDGET = 600.0, 6.0, 30.0
+# r above which it means something when it was reached
+LEARNED = 0.2
 # of the data sets that are not long, over the budget of those that are
 SHORT = 0.2
 
@@ -233,7 +235,7 @@ def scores(found: dict[str, Any], known: Known) -> dict[str, Any]:
         "explained": None,
         "excess": None,
     }
-    if best is not None and "curve_latents" in found:
+    if best is not None and r[best] > LEARNED and "curve_latents" in found:
         curve = [correlations(latents, known.content)[best] for latents in found["curve_latents"]]
         row["seconds_to_95"] = time_to_share(np.asarray(found["curve_seconds"]), np.asarray(curve))
     if "predicted" in found:
