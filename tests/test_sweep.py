@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -238,7 +239,8 @@ def kill(stage, done, *_):
 run_sweep(Config.from_toml(sys.argv[1]), sys.argv[2], n_latent=(0, 1), n_seeds=2, progress=kill)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "settings.toml"), str(tmp_path / "sweep")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert result.returncode == -signal.SIGKILL, result.stderr
     told = []
     sweep = swept(recorded, tmp_path / "sweep", progress=lambda *call: told.append(call))
