@@ -20,7 +20,7 @@ from stemvane.run import Run
 from stemvane.sources.files import open_dataset, save_dataset
 from stemvane.sources.synthetic import synthetic
 
-COMMANDS = ("demo", "simulate", "info", "run", "figures", "export")
+COMMANDS = ("demo", "simulate", "info", "run", "sweep", "figures", "export")
 QUICK = Config().updated(
     training={"n_epochs": 1, "holdout": 0.0},
     compare={"n_turned": 0},

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from stemvane.sources.structures import graphene
     from stemvane.sources.synthetic import synthetic
     from stemvane.survey import survey
+    from stemvane.sweep import run_sweep
+    from stemvane.sweep_folder import Sweep
     from stemvane.vae import RotationVAE
     from stemvane.virtual_detectors import VirtualDetector
 
@@ -56,6 +58,7 @@ _HOMES = {
     "Run": "run",
     "ScanRotation": "field",
     "StemvaneError": "errors",
+    "Sweep": "sweep_folder",
     "VirtualDetector": "virtual_detectors",
     "align_rotation": "alignment",
     "compare": "agreement",
@@ -71,6 +74,7 @@ _HOMES = {
     "projected_field": "field",
     "projected_potential": "field",
     "run_pipeline": "pipeline",
+    "run_sweep": "sweep",
     "save_dataset": "sources.files",
     "save_figures": "figures",
     "simulate": "sources.simulation",
@@ -92,6 +96,7 @@ __all__ = [
     "Run",
     "ScanRotation",
     "StemvaneError",
+    "Sweep",
     "VirtualDetector",
     "align_rotation",
     "compare",
@@ -107,6 +112,7 @@ __all__ = [
     "projected_field",
     "projected_potential",
     "run_pipeline",
+    "run_sweep",
     "save_dataset",
     "save_figures",
     "simulate",

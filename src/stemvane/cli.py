@@ -16,8 +16,8 @@ from rich.text import Text
 
 from stemvane.config import Config
 from stemvane.errors import FileFormatError, StemvaneError
-from stemvane.option_values import read_energy, read_pair, read_position, read_setting, read_whole
-from stemvane.tables import info_table, run_table
+from stemvane.option_values import read_energy, read_pair, read_position, read_range, read_setting, read_whole
+from stemvane.tables import info_table, run_table, sweep_table
 
 __all__ = ["app", "main"]
 
@@ -211,6 +211,40 @@ def run(
     source |= _reading(file, scan, dataset, shape, dtype, image, vacuum)
     config = config.updated(source=source, measure=_given({"n_workers": workers, "cluster": cluster}))
     _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
+
+
+@app.command()
+def sweep(
+    file: Annotated[
+        Path | None, typer.Argument(help="4D-STEM scan; simulated as for the demo, or as --config says, if left out")
+    ] = None,
+    output: _Output = Path("runs/sweep"),
+    n_latent: Annotated[str, typer.Option(help="numbers of latents: a range such as 0..6, or 0,2,4")] = "0..6",
+    seeds: Annotated[int, typer.Option(help="trainings for each number of latents")] = 3,
+    n_epochs: _Epochs = None,
+    device: _Device = None,
+    settings: _Settings = None,
+    set_: _Set = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Train with several numbers of latents and several seeds, and recommend a number with its reason."""
+    numbers = read_range(n_latent, "--n-latent")
+    from stemvane.pipeline import demo_config
+    from stemvane.sweep import run_sweep
+
+    config = Config.from_toml(settings) if settings else Config() if file else demo_config()
+    config = _with_choices(_with_settings(config, set_), None, None, n_epochs, device)
+    if file:
+        config = config.updated(source={"path": str(file)})
+    command = shlex.join(["stemvane", *sys.argv[1:]])
+    with _progress() as tell:
+        finished = run_sweep(
+            config, output, n_latent=numbers, n_seeds=seeds, command=command, overwrite=overwrite, progress=tell
+        )
+    console = Console()
+    console.print(sweep_table(finished))
+    console.print(Text(f"recommended: {finished.reason}"), soft_wrap=True)
+    console.print(Text(str(finished.figures_path / "sweep.png")), soft_wrap=True)
 
 
 @app.command()

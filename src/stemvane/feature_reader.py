@@ -91,7 +91,7 @@ class FeatureReader:
         reach = scan_filter.reach
         windows = scan_filter.windows(np.ones((2 * reach + 1, 2 * reach + 1), bool))
         gain = windows.gain()[windows.kind[reach, reach]]
-        return cls(basis, scan_filter, basis.noise * basis.scale * np.sqrt(gain))
+        return cls(basis, scan_filter, np.sqrt(gain * scan_filter.noise / np.where(basis.orders == 0, 1, 2)))
 
     def blocks(
         self, measurements: Measurements, mask: NDArray[np.bool_], *, neighbours: bool = True
@@ -124,7 +124,8 @@ class FeatureReader:
             yield from ((block, np.broadcast_to(alone, block.shape)) for block in blocks)
             return
         windows = self.scan_filter.windows(mask, measurements.calibration.scan_step)
-        noise = (self.basis.noise * self.basis.scale * np.sqrt(windows.gain())).astype(np.float32)
+        variance = self.scan_filter.noise / np.where(self.basis.orders == 0, 1, 2)
+        noise = np.sqrt(variance * windows.gain()).astype(np.float32)
         yield from ((block, noise[kind]) for block, kind in self.scan_filter.blocks(blocks, mask, windows))
 
     def features(

@@ -36,6 +36,7 @@ _EDGE = 2**20
 def new_manifest(command: str, seed: int) -> dict[str, Any]:
     """Manifest of a run that begins now, in this process."""
     return {
+        "kind": "run",
         "status": "running",
         "started": now(),
         "command": command,

@@ -16,6 +16,8 @@ __all__ = ["ScanFilter", "Windows"]
 
 _MOST_FIELD = 256
 _N_FREQUENCIES = 64
+# a detector that spreads every electron over some pixels has more noise at low orders than the highest show
+_MOST_COLOUR = 4.0
 # multiplications that finding the weights may take: some seconds
 _MOST_WORK = 2e11
 
@@ -66,7 +68,7 @@ class ScanFilter:
     highest : float
         Upper edge of the last bin, per Å, or per position where the scan step is unknown.
     noise : ndarray of float, shape (n_features,)
-        Variance of the counting noise of each feature.
+        Variance of the noise of each feature.
     step : tuple of float
         Scan step ``(y, x)`` in Å, or 1 where it is unknown.
     reach : int
@@ -97,7 +99,8 @@ class ScanFilter:
         recorded : ndarray of bool, shape (scan_y, scan_x)
             True where there is a pattern.
         noise : ndarray of float, shape (n_features,)
-            Variance of the counting noise of each feature.
+            Variance of the counting noise of each feature. It is taken to be larger, up to four times, where the
+            spectrum does not fall to it at its highest frequencies: counts spread over pixels are not independent.
         step : tuple of float, optional
             Scan step ``(y, x)`` in Å.
         reach : int
@@ -119,14 +122,15 @@ class ScanFilter:
         n_bins = max(2, int(min(rows * step[0], columns * step[1]) / (2 * max(step))))
         at = np.minimum((frequency / highest * n_bins).astype(int), n_bins - 1).ravel()
         count = np.maximum(np.bincount(at, minlength=n_bins), 1e-9)
-        spectrum = np.empty((features.shape[-1], n_bins))
+        spectrum, level = np.empty((features.shape[-1], n_bins)), np.empty(features.shape[-1])
         for k in range(len(spectrum)):
             part = np.where(present, features[middle[0], middle[1], k], 0)
             power = np.abs(np.fft.fft2(part * taper, norm="ortho")) ** 2
             mean = np.bincount(at, power.ravel(), minlength=n_bins) / count
             falling = optimize.isotonic_regression(mean, weights=count, increasing=False).x
-            spectrum[k] = np.maximum(falling - noise[k], 0)
-        return cls(spectrum, highest, np.asarray(noise, float), step, reach)
+            level[k] = np.clip(falling[-max(1, n_bins // 4) :].mean(), noise[k], _MOST_COLOUR * noise[k])
+            spectrum[k] = np.maximum(falling - level[k], 0)
+        return cls(spectrum, highest, level, step, reach)
 
     def windows(self, recorded: NDArray[np.bool_], step: tuple[float, float] | None = None) -> Windows:
         """Weights for a scan.

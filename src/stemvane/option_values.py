@@ -9,7 +9,16 @@ from typing import Any
 
 from stemvane.errors import ConfigError
 
-__all__ = ["read_energy", "read_pair", "read_position", "read_setting", "read_whole", "show_bytes", "show_number"]
+__all__ = [
+    "read_energy",
+    "read_pair",
+    "read_position",
+    "read_range",
+    "read_setting",
+    "read_whole",
+    "show_bytes",
+    "show_number",
+]
 
 _UNITS = {"": 1.0, "ev": 1.0, "kev": 1e3, "kv": 1e3, "mev": 1e6}
 
@@ -59,6 +68,16 @@ def read_position(text: str, option: str) -> tuple[float, float]:
     if not (math.isfinite(y) and math.isfinite(x)):
         raise ConfigError(f"{option} is '{text}'; write two numbers as YxX, such as 31.5x32")
     return y, x
+
+
+def read_range(text: str, option: str) -> tuple[int, ...]:
+    """Whole numbers from ``0..6``, both ends included, or ``0,2,4``, or ``3``."""
+    match = re.fullmatch(r"\s*(\d+)\.\.(\d+)\s*", text, re.ASCII)
+    if match is not None and int(match[1]) <= int(match[2]) < 1000:
+        return tuple(range(int(match[1]), int(match[2]) + 1))
+    if match is None and re.fullmatch(r"\s*\d{1,3}\s*(,\s*\d{1,3}\s*)*", text, re.ASCII):
+        return tuple(sorted({int(part) for part in text.split(",")}))
+    raise ConfigError(f"{option} is '{text}'; write a range such as 0..6, or numbers such as 0,2,4")
 
 
 def read_setting(text: str) -> tuple[str, str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from stemvane.agreement import compare, explained_variance, invariance
+from stemvane.agreement import invariance
 from stemvane.baselines import load_model, pattern_model
 from stemvane.cluster import connected
 from stemvane.config import Config, MeasureConfig
@@ -23,13 +24,14 @@ from stemvane.embedding import Embedding
 from stemvane.errors import CalibrationError, RunError, StemvaneError
 from stemvane.field import rotation_metrics, with_field
 from stemvane.figures import save_figures
-from stemvane.folders import file_states
+from stemvane.folders import file_states, keep_only
 from stemvane.manifest import largest_memory_mb, source_record
 from stemvane.measure import measure, standard_detectors
 from stemvane.measurements import Measurements
 from stemvane.pattern_models import PatternModel
 from stemvane.preparation import corrected, prepared
 from stemvane.run import Run
+from stemvane.scores import scored
 from stemvane.sources.files import open_source
 from stemvane.sources.images import read_image
 from stemvane.sources.simulation import simulate
@@ -37,12 +39,10 @@ from stemvane.survey import survey
 from stemvane.training import EpochReport, TrainingHistory, checked_device
 from stemvane.virtual_detectors import VirtualDetector
 
-__all__ = ["Progress", "demo_config", "ready", "run_pipeline"]
+__all__ = ["Progress", "begun", "demo_config", "ready", "run_pipeline"]
 
 Progress = Callable[[str, int, int, str], None]
 """Called with the stage, how much of it is done, how much there is, and a short note."""
-
-_N_EVIDENCE = 8192
 
 _MEASURED = ("measurements.zarr",)
 _LEARNED = ("model.safetensors", "model.toml", "history.csv", "embedding.zarr/zarr.json", "embedding.zarr/trained_on")
@@ -90,12 +90,61 @@ def run_pipeline(
     tell = progress or (lambda stage, done, total, note: None)
     config = config.completed()
     device = checked_device(config.training.device)
+    with begun(config, output, ["learn"], tell, dataset=dataset, command=command, overwrite=overwrite) as begin:
+        run, measurements = begin
+        model = _learned(run, measurements, config, device, tell)
+        _read(run, measurements, model, config, tell)
+    return run
+
+
+@contextmanager
+def begun(
+    config: Config,
+    output: str | Path,
+    stages: Collection[str],
+    tell: Progress,
+    *,
+    dataset: Dataset4D | None,
+    command: str,
+    overwrite: bool,
+) -> Iterator[tuple[Run, Measurements]]:
+    """Begin a folder, or go on with what a killed process has left of it, and measure; give it its name on leaving.
+
+    Parameters
+    ----------
+    config : Config
+        Settings; an empty ``source.path`` means: simulate.
+    output : str or Path
+        The folder; it appears under this name only when it is complete.
+    stages : collection of str
+        Stages after ``measure`` that may be taken over, besides those up to it; all others are forgotten.
+    tell : Progress
+        Told how far it is.
+    dataset, command, overwrite
+        As `run_pipeline` takes them.
+
+    Yields
+    ------
+    Run
+        Not finished yet.
+    Measurements
+        Of this process or of the killed one.
+
+    Raises
+    ------
+    StemvaneError
+        If the data, a setting or the folder do not allow it.
+    """
     handed_over = dataset is not None
     if dataset is None and config.source.path:
         dataset = open_source(config.source)
     run = Run.create(output, config, command=command, overwrite=overwrite, resume=True)
-    run.discard("read", "figures")
+    left = run.manifest["stages"]
+    run.discard(*(left.keys() - {"source", "survey", "measure", *stages}))
     try:
+        keep_only(
+            run.folder, ["manifest.json", "config.toml", *(p for record in left.values() for p in record["parts"])]
+        )
         try:
             # what is handed over in Python may have been changed on the way, so it is always measured again
             origin = None if handed_over else _origin(dataset, config)
@@ -103,15 +152,13 @@ def run_pipeline(
         except StemvaneError:
             shutil.rmtree(run.folder, ignore_errors=True)  # refused data leave nothing worth keeping
             raise
-        model = _learned(run, measurements, config, device, tell)
-        _read(run, measurements, model, config, tell)
+        yield run, measurements
         run.finish()
     except OSError as error:
         reason = error.strerror or error
         raise RunError(
             f"{run.path}: cannot be written ({reason}); free some space, or choose another folder"
         ) from error
-    return run
 
 
 def _origin(dataset: Dataset4D | None, config: Config) -> dict[str, Any]:
@@ -313,22 +360,7 @@ def _metrics(
         "train_patterns_per_second": model.history.patterns_per_second,
         "noise_level": model.noise_level,
     }
-    metrics |= rotation_metrics(measurements) | compare(embedding, measurements)
-    left, whole = model.misfit(measurements)
-    metrics["explained_variance"] = explained_variance(left, whole)
-    metrics["explained_variance_truth"] = metrics["explained_variance"] if measurements.noiseless else None
-    if measurements.expectation is not None:
-        against_truth = model.misfit(measurements, truth=measurements.expectation)
-        metrics["explained_variance_truth"] = explained_variance(*against_truth)
-    held = None if model.training_mask is None else ~model.training_mask & measurements.recorded
-    metrics["explained_variance_heldout"] = metrics["evidence_heldout"] = metrics["evidence_noise_level"] = None
-    if held is not None and held.any():
-        at = np.flatnonzero(held)
-        metrics["explained_variance_heldout"] = explained_variance(left[held], whole[held])
-        held.ravel()[np.delete(at, np.s_[:: -(-len(at) // _N_EVIDENCE)])] = False
-        found = model.evidence(measurements, held)
-        if found is not None:
-            metrics["evidence_heldout"], metrics["evidence_noise_level"] = float(found[0].mean()), found[1]
+    metrics |= rotation_metrics(measurements) | scored(model, embedding, measurements)[0]
     metrics["invariance_error"] = metrics["equivariance_error_deg"] = None
     if len(sample):
         encode = _Encoder(model, measurements, config)

@@ -130,8 +130,7 @@ class Run:
                 record["made_from"] = self._digest(made_from)
             record["complete"] = True
         finally:
-            took = spent(before + time.perf_counter() - began)
-            self.manifest["stages"][name] = took | folders.plain(notes) | record
+            self.manifest["stages"][name] = spent(before + time.perf_counter() - began) | folders.plain(notes) | record
             self._save_manifest()
 
     def takes_over(self, name: str, made_from: object) -> bool:
@@ -299,13 +298,14 @@ class Run:
         if path.name.endswith(".partial"):
             raise RunError(f"{path}: this run was not finished; run it again under its own name")
         if not path.is_dir():
-            why = (
-                "was not finished; run it again" if folders.partial(path).is_dir() else "does not exist; check the name"
-            )
+            left = folders.partial(path).is_dir()
+            why = "was not finished; run it again" if left else "does not exist; check the name"
             raise RunError(f"{path}: this run {why}")
         manifest = folders.read_manifest(path)
         if manifest is None:
             raise RunError(f"{path}: not a run, for manifest.json is missing or damaged; run it again")
+        if manifest.get("kind") == "sweep":
+            raise RunError(f"{path}: a sweep, not a run; run it with the config.toml in it, or give another folder")
         if manifest.get("status") != "complete":
             raise RunError(f"{path}: this run is not complete (status {manifest.get('status')!r}); run it again")
         run = cls(path, path, manifest)

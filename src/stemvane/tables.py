@@ -6,14 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from stemvane.dataset import Dataset4D
 from stemvane.option_values import show_bytes, show_number
 from stemvane.survey import Survey
+from stemvane.sweep_folder import REFERENCES, Sweep
 
-__all__ = ["info_table", "run_table"]
+__all__ = ["info_table", "run_table", "sweep_table"]
 
 _PAPER = {"pearson_r_first": "-0.9917", "pearson_r_others_max": "about 0", "angle_sign": "-1"}
 _ROWS = (
@@ -87,3 +89,37 @@ def run_table(name: str, metrics: Mapping[str, Any]) -> Table:
         if metrics.get(key) is not None:
             table.add_row(label, form.format(metrics[key]), _PAPER.get(key, ""))
     return table
+
+
+def sweep_table(sweep: Sweep) -> Table:
+    """Means over the seeds for each number of latents, the spread behind them, and which one is recommended."""
+    suffix = sweep.reference
+    columns = (
+        ("evidence_heldout", "evidence (nat)", "{:.1f}"),
+        ("explained_variance", "explained variance", "{:.4f}"),
+        ("explained_variance_heldout", "held out", "{:.4f}"),
+        (f"pearson_r_1{suffix}", "r of the first", "{:.4f}"),
+        (f"pearson_r_others_max{suffix}", "largest other |r|", "{:.3f}"),
+        (f"angle_error_median_deg{suffix}", "angle error (deg)", "{:.2f}"),
+        ("seconds", "seconds", "{:.1f}"),
+    )
+    known = [column for column in columns if np.isfinite(sweep.table.get(column[0], np.array(np.nan))).any()]
+    caption = (
+        f"mean ± standard deviation over the seeds; evidence of held-out patterns; r and angle: {REFERENCES[suffix]}"
+    )
+    table = Table(title=Text(str(sweep.path)), title_justify="left", caption=caption, caption_justify="left")
+    for label in ("latents", *(label for _, label, _ in known)):
+        table.add_column(label, justify="right")
+    for entry in sweep.summary["by_n_latent"]:
+        chosen = entry["n_latent"] == sweep.n_latent
+        cells = [_with_spread(entry[name], form) for name, _, form in known]
+        table.add_row(f"{'> ' if chosen else ''}{entry['n_latent']}", *cells, style="bold" if chosen else None)
+    return table
+
+
+def _with_spread(value: Mapping[str, Any], form: str) -> str:
+    """Mean and standard deviation over the seeds; nothing where it is not known."""
+    if value["mean"] is None:
+        return ""
+    spread = "" if value["spread"] is None else f" ± {form.format(value['spread'])}"
+    return form.format(value["mean"]) + spread

@@ -3,6 +3,15 @@
 from stemvane.figures.field_page import vector_field
 from stemvane.figures.overview_page import overview
 from stemvane.figures.plots import agreement, learning_curves
-from stemvane.figures.saving import save_figures
+from stemvane.figures.saving import save_figures, save_sweep_figure
+from stemvane.figures.sweep_page import sweep_page
 
-__all__ = ["agreement", "learning_curves", "overview", "save_figures", "vector_field"]
+__all__ = [
+    "agreement",
+    "learning_curves",
+    "overview",
+    "save_figures",
+    "save_sweep_figure",
+    "sweep_page",
+    "vector_field",
+]

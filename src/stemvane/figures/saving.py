@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from stemvane.errors import RunError
 from stemvane.figures.field_page import vector_field
 from stemvane.figures.overview_page import overview
 from stemvane.figures.plots import agreement, learning_curves
 from stemvane.figures.style import STYLE
+from stemvane.figures.sweep_page import sweep_page
 from stemvane.run import Run
+from stemvane.sweep_folder import Sweep
 
-__all__ = ["save_figures"]
+__all__ = ["save_figures", "save_sweep_figure"]
 
 
 def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = None) -> list[Path]:
@@ -45,15 +48,42 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
     drawn = [(first, overview), ("agreement", agreement), ("learning_curves", learning_curves)]
     if "field_x" in run.measurements.maps:
         drawn.insert(1, ("field", vector_field))
+    return [path for name, draw in drawn for path in _saved(draw(run), folder, name, dpi or run.config.figures.dpi)]
+
+
+def save_sweep_figure(sweep: Sweep, folder: str | Path | None = None, dpi: int = 200) -> list[Path]:
+    """Write the figure of a sweep as PNG and as SVG with its words as text.
+
+    Parameters
+    ----------
+    sweep : Sweep
+        Finished or about to be.
+    folder : str or Path, optional
+        Where to; the sweep's own ``figures`` where left out.
+    dpi : int
+        Pixels per inch.
+
+    Returns
+    -------
+    list of Path
+        ``sweep.png`` and ``sweep.svg``.
+
+    Raises
+    ------
+    RunError
+        If the folder cannot be written.
+    """
+    return _saved(sweep_page(sweep), sweep.figures_path if folder is None else Path(folder), "sweep", dpi)
+
+
+def _saved(figure: Figure, folder: Path, name: str, dpi: int) -> list[Path]:
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, draw in drawn:
-            figure = draw(run)
-            for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-                written.append(folder / f"{name}.{ending}")
-                with rc_context(STYLE):
-                    figure.savefig(written[-1], dpi=dpi or run.config.figures.dpi, metadata=metadata)
+        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+            written.append(folder / f"{name}.{ending}")
+            with rc_context(STYLE):
+                figure.savefig(written[-1], dpi=dpi, metadata=metadata)
     except OSError as error:
         raise RunError(
             f"{folder}: figures cannot be written ({error.strerror or error}); give another folder"
