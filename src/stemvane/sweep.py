@@ -92,17 +92,16 @@ def run_sweep(
         run, measurements = begin
         run.record(kind="sweep", device=device)
         rows = _trained(run, measurements, plan, tell)
-        columns = {name: [np.nan if row[name] is None else row[name] for row in rows] for name in rows[0]}
         choice = _recommended(run, plan, rows)
         best = _best_seed(rows, choice)
         chosen = next(one for one in plan if (one.model.n_latent, one.training.seed) == best)
-        sweep = Sweep.write(run.folder, rows, _summary(columns, choice, best[1], measurements))
+        sweep = Sweep.write(run.folder, rows, _summary(rows, choice, best[1], measurements))
         with run.stage("figures"):
             save_sweep_figure(sweep, dpi=config.figures.dpi)
         for name in ("model.safetensors", "model.toml"):
             shutil.copyfile(run.folder / _folder(chosen) / name, run.folder / name)
-        folders.remove(run.folder / "trainings")
         folders.write_text(run.folder / "config.toml", chosen.to_toml())
+        folders.remove(run.folder / "trainings")
     return Sweep.open(run.path)
 
 
@@ -204,19 +203,19 @@ def _best_seed(rows: Sequence[dict[str, Any]], choice: Recommendation) -> tuple[
 
 
 def _summary(
-    columns: dict[str, list[float]], choice: Recommendation, seed: int, measurements: Measurements
+    rows: Sequence[dict[str, Any]], choice: Recommendation, seed: int, measurements: Measurements
 ) -> dict[str, Any]:
     """Content of ``sweep.json``."""
-    table = {name: np.asarray(values, float) for name, values in columns.items()}
+    table = {name: np.array([math.nan if row[name] is None else row[name] for row in rows]) for name in rows[0]}
     reference = "" if measurements.noiseless else "_neighbours" if measurements.expectation is None else "_truth"
     numbers = []
     for n in np.unique(table["n_latent"]):
-        rows = table["n_latent"] == n
+        here = table["n_latent"] == n
         entry: dict[str, Any] = {"n_latent": int(n)}
         for name, values in table.items():
             if name not in ("n_latent", "seed"):
-                spread = float(values[rows].std(ddof=1)) if rows.sum() > 1 else math.nan
-                entry[name] = {"mean": float(values[rows].mean()), "spread": spread}
+                spread = float(values[here].std(ddof=1)) if here.sum() > 1 else math.nan
+                entry[name] = {"mean": float(values[here].mean()), "spread": spread}
         entry["behind_best"] = {"mean": choice.behind[int(n)], "standard_error": choice.standard_error[int(n)]}
         numbers.append(entry)
     return {
