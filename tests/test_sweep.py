@@ -176,7 +176,7 @@ def test_the_folder_holds_the_recommended_model(finished, tmp_path, nothing_draw
     assert [part.name for part in sweep.path.parent.iterdir()] == ["sweep"]
     config = Config.from_toml(sweep.path / "config.toml")
     seed = sweep.summary["recommended"]["seed"]
-    assert config == SETTINGS.updated(model={"n_latent": 2}, training={"seed": seed})
+    assert config == SETTINGS.completed().updated(model={"n_latent": 2}, training={"seed": seed})
     assert [call[1:3] for call in calls if call[0] == "sweep"] == [(n, 8) for n in range(9)]
     # the same settings give the same model in a run of its own
     run = run_pipeline(config, tmp_path / "run", dataset=synthetic((12, 12), (24, 24), n_content=2, dose=3e5)[0])

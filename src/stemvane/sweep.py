@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stemvane import folders
+from stemvane.baselines import pattern_model
 from stemvane.config import Config
 from stemvane.dataset import Dataset4D
 from stemvane.errors import ConfigError, DataError
@@ -23,7 +24,6 @@ from stemvane.run import Run
 from stemvane.scores import scored
 from stemvane.sweep_folder import REFERENCES, Sweep
 from stemvane.training import checked_device
-from stemvane.vae import RotationVAE
 
 __all__ = ["run_sweep"]
 
@@ -85,6 +85,7 @@ def run_sweep(
         If the data, a setting or the folder do not allow it, or no pattern is kept from training.
     """
     tell = progress or (lambda stage, done, total, note: None)
+    config = config.completed()
     plan = _plan(config, n_latent, n_seeds)
     device = checked_device(config.training.device)
     stages = [_stage(one) for one in plan]
@@ -156,7 +157,7 @@ def _trained(run: Run, measurements: Measurements, plan: Sequence[Config], tell:
 def _train(config: Config, measurements: Measurements, folder: Path, most: int, tell: Progress) -> None:
     """Train once; leave model, row and scores of the held-out patterns in a folder."""
     began = time.perf_counter()
-    model = RotationVAE(basis=config.basis, align=config.align, model=config.model, training=config.training)
+    model = pattern_model(config)
     model.fit(measurements, progress=lambda report: tell("learn", report.epoch, config.training.n_epochs, ""))
     metrics, held_out = scored(model, model.embed(measurements), measurements)
     if not held_out:
