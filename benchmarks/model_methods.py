@@ -26,6 +26,8 @@ class Method:
         Whether the seconds of the benchmark end its training.
     settings : dict
         The training section for our models, options for the others.
+    basis : dict
+        The basis section for our models.
     speed_threads : tuple of int
         Threads with which throughput is measured, 0 for PyTorch's own choice; empty where nothing is trained.
     """
@@ -36,6 +38,7 @@ class Method:
     n_seeds: int = 1
     budgeted: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
+    basis: dict[str, Any] = field(default_factory=dict)
     speed_threads: tuple[int, ...] = ()
 
 
@@ -64,9 +67,14 @@ PYROVED_TUNED = {
 # AtomAI's, whose early versions the published model was trained with
 PUBLISHED = {"batch_size": 32, "n_epochs": 75}
 
+ALONE = {"neighbours": False}
+
 METHODS = {
     "harmonic": Method(
         "stemvane, harmonic", model="harmonic", n_seeds=5, settings={"n_epochs": 75}, speed_threads=(0,)
+    ),
+    "harmonic-alone": Method(
+        "the same, every pattern by itself", model="harmonic", n_seeds=5, settings={"n_epochs": 75}, basis=ALONE
     ),
     "coordinate": Method(
         "rVAE as published (`coordinate`)",
@@ -89,7 +97,8 @@ METHODS = {
     "vae": Method("plain VAE", model="vae", n_seeds=3, budgeted=True, settings=PUBLISHED, speed_threads=(0,)),
     "pca": Method("PCA", model="pca"),
     "nmf": Method("NMF", model="nmf"),
-    "alignment": Method("alignment + PCA", model="alignment"),
+    "alignment": Method("alignment + PCA, every pattern by itself", model="alignment", basis=ALONE),
+    "alignment-neighbours": Method("alignment + PCA, with neighbours", model="alignment"),
     "com": Method("raw COM", model="com"),
     "mean": Method("mean pattern", model="mean"),
 }

@@ -189,6 +189,7 @@ def run(cell: Cell, work: Path, pythons: dict[str, str]) -> str:
         **asdict(cell),
         "program": method.program,
         "model": method.model,
+        "basis": method.basis,
         "folder": str(folder),
         "patterns": str(folder / "known.npz"),
         "output": str(output),

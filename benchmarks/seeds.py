@@ -3,7 +3,8 @@
 Run as ``python benchmarks/seeds.py``; writes ``benchmarks/results/seeds.json`` and prints the tables of the README:
 
 - ``main``: seeds 0 to 9, noiseless, both starts, beside alignment + PCA with as many latents;
-- ``dose``: 100,000 and 20,000 electrons per pattern, against the noiseless COM, beside the raw COM;
+- ``dose``: 100,000, 20,000 and 4,000 electrons per pattern, with neighbours and every pattern by itself, against the
+  noiseless COM, beside the raw COM;
 - ``frontier``: explained variance against r and angle over the noise floor;
 - ``dipole``: the same data with the m = 1 harmonic withheld.
 
@@ -41,6 +42,7 @@ def fitted(
     n_epochs: int | None = None,
     floor: float | None = None,
     drop: tuple[int, ...] = (),
+    neighbours: bool = True,
     evidence: bool = True,
 ) -> dict[str, Any]:
     """Train once and return the metrics of the table."""
@@ -51,7 +53,7 @@ def fitted(
     if n_epochs is not None:
         training["n_epochs"] = n_epochs
     model = RotationVAE(
-        basis=BasisConfig(**{**config.basis.model_dump(), "drop_orders": drop}),
+        basis=BasisConfig(**{**config.basis.model_dump(), "drop_orders": drop, "neighbours": neighbours}),
         align=config.align,
         model=ModelConfig(**model_section),
         training=TrainingConfig(**training),
@@ -81,20 +83,20 @@ def main_table(config: Config, measurements: Measurements, seeds: range) -> list
 
 
 def dose_table(config: Config, seeds: range) -> list[dict[str, Any]]:
-    rows = []
-    for dose in (100_000, 20_000):
+    rows: list[dict[str, Any]] = []
+    for dose in (100_000, 20_000, 4_000):
         measurements = measure(simulate(config.simulation, dose=dose))
         for seed in seeds:
-            rows.append(
-                {"dose": dose, "method": "alignment + PCA"} | fitted(config, measurements, seed=seed, n_epochs=0)
-            )
-            rows.append({"dose": dose, "method": "RotationVAE"} | fitted(config, measurements, seed=seed))
-            rows.append(
-                {"dose": dose, "method": "RotationVAE, random"}
-                | fitted(config, measurements, seed=seed, start="random")
-            )
-            for row in rows[-3:]:
-                show(row, "_truth")
+            for method, options in (
+                ("alignment + PCA, alone", {"n_epochs": 0, "neighbours": False}),
+                ("RotationVAE, alone", {"neighbours": False}),
+                ("alignment + PCA", {"n_epochs": 0}),
+                ("RotationVAE", {}),
+                ("RotationVAE, random", {"start": "random"}),
+            ):
+                found = fitted(config, measurements, seed=seed, **options)
+                rows.append({"dose": dose, "method": method} | found)
+                show(rows[-1], "_truth")
         raw = rows[-1]
         print(
             f"  raw COM at {dose}: r {raw['com_pearson_r_truth']:.4f} {raw['com_angle_error_median_deg_truth']:.2f} deg"
