@@ -135,7 +135,7 @@ def test_the_run_folder_is_whole(finished, scan):
         f"{name}.{ending}" for name in ("figure2", "field", "agreement", "learning_curves") for ending in ("png", "svg")
     }
     assert min(file.stat().st_size for file in run.figures_path.iterdir()) > 5000
-    assert run.config == Config.from_toml(run.path / "config.toml") == SETTINGS
+    assert run.config == Config.from_toml(run.path / "config.toml") == SETTINGS.completed()
     assert list(run.manifest["stages"]) == ["source", "survey", "measure", "learn", "read", "figures"]
     assert run.manifest["data"]["shape"] == [20, 20, 32, 32]
     assert (run.manifest["command"], run.manifest["status"]) == ("test", "complete")
@@ -212,7 +212,7 @@ def test_a_run_that_fails_does_not_look_complete(tmp_path, small, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("stemvane.pipeline.RotationVAE.fit", fail)
+    monkeypatch.setattr("stemvane.vae.RotationVAE.fit", fail)
     with pytest.raises(RuntimeError, match="boom"):
         run_pipeline(QUICK, tmp_path / "run", dataset=small)
     assert not (tmp_path / "run").exists()
