@@ -236,7 +236,8 @@ def test_alignment_is_that_of_align_rotation(models, measurements):
     assert isinstance(model, AlignedPCA)
     assert model.history.epochs == []
     basis = model.basis
-    found = align_rotation(basis.features(measurements, model.training_mask), basis, n_components=2)
+    features = model._fitted.reader.features(measurements, model.training_mask, measurements.recorded)
+    found = align_rotation(features, basis, n_components=2)
     embedding = model.embed(measurements)
     # the latents move the content a little, and the angle with it
     turns = embedding.angle[model.training_mask] - found.angle
