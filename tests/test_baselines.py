@@ -363,6 +363,7 @@ def test_the_picture_of_the_motive_shows_what_is_found():
     spec = importlib.util.spec_from_file_location("draw_motive", script)
     drawn = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(drawn)
+    drawn.SCAN = (8, 8)
     found = drawn.measured()
     ours = drawn.explained(found, drawn.fitted(found, "alignment", 0))
     assert ours > 0.999
