@@ -147,7 +147,7 @@ def _symmetrised(
     fit = (cross.real @ phase.real - cross.imag @ phase.imag).max(axis=1)
     misfit = (np.abs(features) ** 2).sum(axis=1).mean() + np.vdot(template, template).real - 2 * fit.mean()
     # what the counting noise of each order leaves unexplained is shared by all
-    counting = (basis.noise * basis.scale) ** 2
+    counting = basis.counting**2
     level = np.sqrt(counting + max(misfit / 2 - counting.sum(), 1e-6 * misfit) / len(orders))
     white, start = features / level.astype(np.float32), template / level
     best, best_value, best_template = 1, -np.inf, start

@@ -76,12 +76,11 @@ class FeatureReader:
         part[rows] = allowed[rows]
         features = np.zeros((*allowed[rows].shape, basis.n_features), np.complex64)
         features[allowed[rows]] = basis.features(measurements, part)
-        counting = basis.noise * basis.scale
-        variance = np.where(basis.orders == 0, 1, 2) * counting**2
+        variance = basis.coordinates * basis.counting**2
         if variance.sum() < _WORTH_FILTERING * (np.abs(features[allowed[rows]]) ** 2).mean(axis=0).sum():
             return cls(basis, None, np.zeros(basis.n_features))
         if not config.neighbours:
-            return cls(basis, None, counting)
+            return cls(basis, None, basis.counting)
         step = measurements.calibration.scan_step
         return cls.filtered(basis, ScanFilter.fitted(features, allowed[rows], variance, step, config.reach))
 
@@ -91,7 +90,7 @@ class FeatureReader:
         reach = scan_filter.reach
         windows = scan_filter.windows(np.ones((2 * reach + 1, 2 * reach + 1), bool))
         gain = windows.gain()[windows.kind[reach, reach]]
-        return cls(basis, scan_filter, np.sqrt(gain * scan_filter.noise / np.where(basis.orders == 0, 1, 2)))
+        return cls(basis, scan_filter, np.sqrt(gain * scan_filter.noise / basis.coordinates))
 
     def blocks(
         self, measurements: Measurements, mask: NDArray[np.bool_], *, neighbours: bool = True
@@ -120,11 +119,11 @@ class FeatureReader:
         """
         blocks = self.basis.feature_blocks(measurements, mask)
         if self.scan_filter is None or not neighbours or not measurements.is_scan:
-            alone = (self.basis.noise * self.basis.scale if self.noise.any() else self.noise).astype(np.float32)
+            alone = (self.basis.counting if self.noise.any() else self.noise).astype(np.float32)
             yield from ((block, np.broadcast_to(alone, block.shape)) for block in blocks)
             return
         windows = self.scan_filter.windows(mask, measurements.calibration.scan_step)
-        variance = self.scan_filter.noise / np.where(self.basis.orders == 0, 1, 2)
+        variance = self.scan_filter.noise / self.basis.coordinates
         noise = np.sqrt(variance * windows.gain()).astype(np.float32)
         yield from ((block, noise[kind]) for block, kind in self.scan_filter.blocks(blocks, mask, windows))
 

@@ -141,9 +141,19 @@ class HarmonicBasis:
         return len(self.orders)
 
     @property
+    def coordinates(self) -> NDArray[np.int64]:
+        """Real coordinates of each feature, shape ``(n_features,)``: two, one where the order is 0."""
+        return np.where(self.orders == 0, 1, 2)
+
+    @property
     def n_coordinates(self) -> int:
-        """Number of real coordinates: two per feature, one where the order is 0."""
-        return int(2 * self.n_features - np.count_nonzero(self.orders == 0))
+        """Number of real coordinates of all features."""
+        return int(self.coordinates.sum())
+
+    @property
+    def counting(self) -> NDArray[np.float64]:
+        """Standard deviation of the counting noise of a real coordinate of each feature, shape ``(n_features,)``."""
+        return self.noise * self.scale
 
     def features(self, measurements: Measurements, mask: NDArray[np.bool_] | None = None) -> NDArray[np.complex64]:
         """Features of every pattern.

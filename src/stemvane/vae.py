@@ -273,9 +273,11 @@ class RotationVAE:
             return self._published.misfit(measurements, truth=truth)
         fitted, everywhere = self._need(), measurements.recorded
         # held against patterns as they are: with their neighbours' help they would be nearer to the model
-        wanted = fitted.basis.features(truth or measurements, everywhere)
-        missed = wanted - self.reconstruct(measurements, everywhere)
-        sums = [[fitted.squared(part / np.float32(fitted.length)) for part in (missed, wanted)]]
+        seen, sums, done = self.reconstruct(measurements, everywhere), [], 0
+        for wanted in fitted.basis.feature_blocks(truth or measurements, everywhere):
+            missed = wanted - seen[done : done + len(wanted)]
+            sums.append([fitted.squared(part / np.float32(fitted.length)) for part in (missed, wanted)])
+            done += len(wanted)
         left, whole = spread(sums, everywhere)
         return left, whole
 
