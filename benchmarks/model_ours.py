@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import zarr
-from model_clock import warm_up
+from model_clock import now_of, warm_up
 from model_data import HELD_OUT, Known
 from peers import peak_mib
 
@@ -68,23 +67,27 @@ def trained(task: dict[str, Any], measurements: Measurements, mask: Any) -> dict
     config = Config().updated(model={"model": task["model"], "n_latent": 2}, training=training, basis=task["basis"])
     model = pattern_model(config)
     notes: list[tuple[float, Any, Any]] = []
-    stopped = 0.0
-    start = time.perf_counter()
+    now = now_of(task["threads"])
+    stopped, ends = 0.0, []
+    start = now()
 
     def ask(report: Any) -> None:
         nonlocal stopped
-        here = time.perf_counter()
+        here = now()
+        ends.append(here - start - stopped)
         if report.epoch in ASKED and not task["speed_only"]:
             embedding = model.embed(measurements)
             notes.append((here - start - stopped, embedding.angle.ravel(), latents_of(embedding)))
-        stopped += time.perf_counter() - here
+        stopped += now() - here
 
     model.fit(measurements, mask=mask, progress=ask)
-    seconds = time.perf_counter() - start - stopped
-    in_training = model.history.seconds - stopped
-    found: dict[str, Any] = {"seconds": seconds, "epochs": len(model.history.epochs)}
-    if model.history.n_patterns and in_training > 0:
-        found["rate"] = model.history.n_patterns / in_training
+    seconds = now() - start - stopped
+    n_epochs = len(model.history.epochs)
+    found: dict[str, Any] = {"seconds": seconds, "epochs": n_epochs}
+    if n_epochs > 1:
+        found["rate"] = model.history.n_patterns * (1 - 1 / n_epochs) / (ends[-1] - ends[0])
+    elif n_epochs:
+        found["rate"] = model.history.patterns_per_second
     if task["speed_only"]:
         return found
     embedding = model.embed(measurements)
@@ -111,9 +114,10 @@ def affordable(task: dict[str, Any], measurements: Measurements, mask: Any, trai
     few = np.zeros(mask.size, bool)
     few[np.flatnonzero(mask)[:256]] = True
     config = Config().updated(model={"model": task["model"], "n_latent": 2}, training=training | {"n_epochs": 1})
-    model = pattern_model(config).fit(measurements, mask=few.reshape(mask.shape))
-    rate = model.history.n_patterns / model.history.seconds
-    return max(1, int(task["budget"] * rate / mask.sum()))
+    now = now_of(task["threads"])
+    start = now()
+    n_patterns = pattern_model(config).fit(measurements, mask=few.reshape(mask.shape)).history.n_patterns
+    return max(1, int(task["budget"] * n_patterns / (now() - start) / mask.sum()))
 
 
 if __name__ == "__main__":

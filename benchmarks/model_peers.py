@@ -144,7 +144,7 @@ def main() -> None:
     options = dict(task["settings"])
     scaling = Scaling(options.pop("scaling"), patterns[use], float(data["noise"]), options.pop("share", 1.0))
     warm_up()
-    clock = Clock(task["budget"], int(use.sum()), asks=not task["speed_only"])
+    clock = Clock(task["budget"], int(use.sum()), n_threads=task["threads"], asks=not task["speed_only"])
     trainer = {"atomai": atomai, "pyroved": pyroved}[task["program"]]
     read, draw = trainer(scaling.scaled(patterns), use, options, task["seed"], clock)
     found: dict[str, Any] = {

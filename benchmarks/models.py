@@ -13,6 +13,7 @@ side, one thread each. ``--tables`` only joins what is there. Throughput is meas
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -122,11 +123,12 @@ def all_cells(chosen: argparse.Namespace) -> list[Cell]:
         print(f"{RECORDED}: is missing, so the recorded scan is left out", file=sys.stderr)
         wanted = [name for name in wanted if name != "rotavirus"]
     threads = 1 if chosen.jobs > 1 else 0
-    for data, about in DATA_SETS.items():
+    n_seeds = 1 if chosen.quick else chosen.seeds or max(method.n_seeds for method in METHODS.values())
+    # seed by seed, so that a run that was stopped has something of everything
+    for seed, (data, about) in itertools.product(range(n_seeds), DATA_SETS.items()):
         seconds = budget if about.long or chosen.quick else SHORT * budget
         for name in methods if data in wanted else []:
-            n_seeds = min(METHODS[name].n_seeds, 1 if chosen.quick else 99, chosen.seeds or 99)
-            for seed in range(n_seeds):
+            if seed < METHODS[name].n_seeds:
                 cells.append(Cell(data, name, seed, threads, seconds, False, settings(METHODS[name], chosen.quick)))
     return cells
 
