@@ -23,6 +23,7 @@ import numpy as np
 
 from stemvane.agreement import compare, explained_variance
 from stemvane.config import BasisConfig, Config, ModelConfig, TrainingConfig
+from stemvane.embedding import Embedding
 from stemvane.measure import measure
 from stemvane.measurements import Measurements
 from stemvane.pipeline import demo_config
@@ -44,8 +45,9 @@ def fitted(
     drop: tuple[int, ...] = (),
     neighbours: bool = True,
     evidence: bool = True,
+    maps: list[Embedding] | None = None,
 ) -> dict[str, Any]:
-    """Train once and return the metrics of the table."""
+    """Train once and return the metrics of the table; the maps are added to `maps` and compared with its first."""
     model_section = {**config.model.model_dump(), "start": start}
     if floor is not None:
         model_section["noise_floor"] = floor
@@ -59,7 +61,11 @@ def fitted(
         training=TrainingConfig(**training),
     ).fit(measurements)
     row: dict[str, Any] = {"seed": seed, "start": start, "noise_floor": model.model_config.noise_floor}
-    row |= compare(model.embed(measurements), measurements)
+    embedding = model.embed(measurements)
+    row |= compare(embedding, measurements)
+    if maps is not None:
+        maps.append(embedding)
+        row |= agreement(embedding, maps[0])
     row["explained_variance"] = explained_variance(*model.misfit(measurements))
     truth = measurements.expectation or measurements
     row["explained_variance_truth"] = explained_variance(*model.misfit(measurements, truth=truth))
@@ -71,12 +77,24 @@ def fitted(
     return row
 
 
+def agreement(found: Embedding, other: Embedding) -> dict[str, float]:
+    """Smallest Pearson r between two trainings' maps of a latent, and the median difference of their angles."""
+    pairs = [(found.latents[..., k].ravel(), other.latents[..., k].ravel()) for k in range(found.n_latent)]
+    turned = np.abs(np.angle(np.exp(1j * (found.angle - other.angle))))
+    return {
+        "maps_r_smallest": min(float(np.corrcoef(*pair)[0, 1]) for pair in pairs),
+        "maps_angle_deg": float(np.degrees(np.median(turned))),
+    }
+
+
 def main_table(config: Config, measurements: Measurements, seeds: range) -> list[dict[str, Any]]:
     rows = []
+    maps: dict[str, list[Embedding]] = {"alignment": [], "random": []}
     for seed in seeds:
         rows.append({"method": "alignment + PCA"} | fitted(config, measurements, seed=seed, n_epochs=0))
-        rows.append({"method": "RotationVAE"} | fitted(config, measurements, seed=seed))
-        rows.append({"method": "RotationVAE, random"} | fitted(config, measurements, seed=seed, start="random"))
+        for start, method in (("alignment", "RotationVAE"), ("random", "RotationVAE, random")):
+            found = fitted(config, measurements, seed=seed, start=start, maps=maps[start])
+            rows.append({"method": method} | found)
         for row in rows[-3:]:
             show(row)
     return rows
@@ -86,6 +104,7 @@ def dose_table(config: Config, seeds: range) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for dose in (100_000, 20_000, 4_000):
         measurements = measure(simulate(config.simulation, dose=dose))
+        maps: dict[str, list[Embedding]] = {"RotationVAE": [], "RotationVAE, random": []}
         for seed in seeds:
             for method, options in (
                 ("alignment + PCA, alone", {"n_epochs": 0, "neighbours": False}),
@@ -94,7 +113,7 @@ def dose_table(config: Config, seeds: range) -> list[dict[str, Any]]:
                 ("RotationVAE", {}),
                 ("RotationVAE, random", {"start": "random"}),
             ):
-                found = fitted(config, measurements, seed=seed, **options)
+                found = fitted(config, measurements, seed=seed, maps=maps.get(method), **options)
                 rows.append({"dose": dose, "method": method} | found)
                 show(rows[-1], "_truth")
         raw = rows[-1]
@@ -135,6 +154,7 @@ def show(row: dict[str, Any], suffix: str = "") -> None:
         f"others {float('nan') if others is None else others:.4f} "
         f"angle {row[f'angle_error_median_deg{suffix}']:6.2f} deg (sign {row[f'angle_sign{suffix}']:+d}) "
         f"EV {row['explained_variance_truth']:.4f} evidence {row.get('evidence_heldout', float('nan')):.1f} "
+        f"maps r {row.get('maps_r_smallest', float('nan')):.5f} {row.get('maps_angle_deg', float('nan')):.3f} deg "
         f"train {row['train_seconds']:.1f} s",
         flush=True,
     )

@@ -11,7 +11,7 @@ from matplotlib_scalebar.scalebar import ScaleBar
 from stemvane.errors import RunError
 from stemvane.figures import agreement, learning_curves, overview, save_figures, vector_field
 from stemvane.figures.layout import overview_layout
-from stemvane.figures.panels import angle_colors, scan_extent
+from stemvane.figures.panels import angle_certainty, angle_colors, scan_extent
 from stemvane.figures.style import nice_number, tidy_number
 from stemvane.run import Run
 
@@ -102,6 +102,24 @@ def test_angles_wrap_and_masked_ones_are_grey() -> None:
     np.testing.assert_allclose(angle_colors(np.array(np.pi)), angle_colors(np.array(-np.pi)), atol=0.02)
     np.testing.assert_allclose(angle_colors(np.array(3 * np.pi / 2)), angle_colors(np.array(-np.pi / 2)), atol=0.02)
     np.testing.assert_allclose(angle_colors(np.array([np.nan]))[0, :3], 0.87)
+
+
+def test_the_rotation_map_fades_where_the_angle_is_not_known(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    n = run.embedding.angle_posterior.shape[-1]
+    grid = 2 * np.pi * np.arange(n) / n
+    known, threefold, unknown = np.exp(40 * np.cos(grid)), np.exp(40 * np.cos(3 * grid)), np.ones(n)
+    posterior = np.array(run.embedding.angle_posterior)
+    posterior[0, :3] = [p / p.sum() for p in (known, threefold, unknown)]
+    np.testing.assert_allclose(angle_certainty(posterior[0, :3]), [1, 1, 0], atol=0.02)
+    monkeypatch.setitem(run.__dict__, "embedding", replace(run.embedding, angle_posterior=posterior))
+    figure = overview(run)
+    (image,) = named(figure, "rotation")[0].images
+    drawn, full = np.asarray(image.get_array())[0, :3, :3], angle_colors(run.embedding.angle[0, :3])[:, :3]
+    np.testing.assert_allclose(drawn, full * np.array([[1], [1], [0]]), atol=0.02)
+    # black in its middle
+    (wheel,) = named(figure, "colour wheel")[-1].images
+    middle = len(wheel.get_array()) // 2
+    assert np.asarray(wheel.get_array())[middle, middle, :3].max() < 0.02
 
 
 def test_the_scale_bar_is_as_long_as_it_says(page: Figure) -> None:

@@ -34,7 +34,7 @@ class Alignment:
     scores : ndarray of float, shape (n_patterns, n_components)
         Coordinate of each pattern along each component, mean 0 where the template has no symmetry.
     start_order : int
-        Circular order of the start that turned out likeliest.
+        Circular order of the start that turned out likeliest; 0 if none did, or angles were given.
     symmetry : int
         Rotational symmetry of the template: angles that differ by ``2 π / symmetry`` are the same.
     """
@@ -55,6 +55,7 @@ def align_rotation(
     *,
     n_components: int = 2,
     as_recorded: NDArray[np.complexfloating[Any, Any]] | None = None,
+    angle: NDArray[np.float64] | None = None,
 ) -> Alignment:
     """Turn every residual onto a common template; deterministic, and not told the COM.
 
@@ -78,6 +79,8 @@ def align_rotation(
     as_recorded : ndarray of complex, shape (n, n_features), optional
         Features of single patterns, whose noise is independent of each other's, to compare symmetries on; `features`
         where left out.
+    angle : ndarray of float, shape (n_patterns,), optional
+        Angles in rad to start from instead of the circular orders' guesses.
 
     Returns
     -------
@@ -94,7 +97,24 @@ def align_rotation(
     patterns for every real coordinate (the Bayesian information criterion; Schwarz, Ann. Statist. 6, 461, 1978).
     """
     config = config or AlignConfig()
-    orders = basis.orders
+    orders, best = basis.orders, 0
+    if angle is None:
+        best, template = _likeliest_start(features, orders, config)
+        angle = best_angles(features, template, orders, config.n_angles)
+    angle = _followed(features, orders, angle, config)
+    template = turned(features, orders, -angle).mean(axis=0, dtype=np.complex128)
+    # a likelihood needs patterns whose noise is independent
+    compared = features if as_recorded is None else as_recorded
+    symmetry, template = _symmetrised(compared[:: max(1, len(compared) // _N_COMPARED)], template, basis, config)
+    if symmetry > 1:
+        angle = best_angles(features, template, orders, config.n_angles)
+    return _finished(features, basis, angle, best, symmetry, n_components)
+
+
+def _likeliest_start(
+    features: NDArray[np.complexfloating[Any, Any]], orders: NDArray[np.int64], config: AlignConfig
+) -> tuple[int, NDArray[np.complex128]]:
+    """Circular order whose guess of the angles ends with the longest template, and that template; 0 if none does."""
     # which start is likeliest shows on some of the patterns; the winner is then followed on all
     some = features[:: max(1, len(features) // _N_COMPARED)]
     best, best_template = 0, np.zeros(len(orders), np.complex128)
@@ -108,14 +128,7 @@ def align_rotation(
         template = turned(some, orders, -angle).mean(axis=0, dtype=np.complex128)
         if np.linalg.norm(template) > np.linalg.norm(best_template) * (1 + 1e-6):
             best, best_template = order, template
-    angle = _followed(features, orders, best_angles(features, best_template, orders, config.n_angles), config)
-    template = turned(features, orders, -angle).mean(axis=0, dtype=np.complex128)
-    # a likelihood needs patterns whose noise is independent
-    compared = features if as_recorded is None else as_recorded
-    symmetry, template = _symmetrised(compared[:: max(1, len(compared) // _N_COMPARED)], template, basis, config)
-    if symmetry > 1:
-        angle = best_angles(features, template, orders, config.n_angles)
-    return _finished(features, basis, angle, best, symmetry, n_components)
+    return best, best_template
 
 
 def _followed(

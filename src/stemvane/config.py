@@ -213,6 +213,11 @@ class ModelConfig(_Section):
         return self.model not in ("harmonic", "alignment")
 
     @property
+    def latent_unit(self) -> str:
+        """What latents are measured in: rms lengths of a residual, or standard deviations."""
+        return "s.d." if self.learns_pixels else "rms residual"
+
+    @property
     def width(self) -> int:
         """Width of the hidden layers: `n_hidden`, or the model's own where it is left open."""
         return self.n_hidden or (128 if self.model in ("coordinate", "vae") else 64)
@@ -222,9 +227,9 @@ class TrainingConfig(_Section):
     """How the model is trained."""
 
     n_epochs: int = Field(75, ge=0, description="passes over the training patterns")
-    batch_size: int = Field(256, ge=1)
+    batch_size: int | None = Field(None, ge=1, description="patterns per step; 512 if none, 256 in coordinate and vae")
     learning_rate: float | None = Field(
-        None, gt=0, description="of Adam; 0.002 if none, 0.0001 and constant in coordinate and vae"
+        None, gt=0, description="of Adam; 0.008 if none, 0.0001 and constant in coordinate and vae"
     )
     holdout: float = Field(0.1, ge=0, lt=1, description="share of the patterns kept from training")
     max_patterns: int = Field(100_000, ge=2, description="patterns to train on at most, a random choice of the scan")
@@ -297,14 +302,16 @@ class Config(_Section):
     def completed(self) -> Config:
         """Return a copy in which every value that depends on the model and was left open has its number.
 
-        These are ``model.n_hidden``, ``training.learning_rate``, and ``measure.n_pixels`` where the model learns from
-        Cartesian patterns.
+        These are ``model.n_hidden``, ``training.batch_size``, ``training.learning_rate``, and, where the model learns
+        from Cartesian patterns, ``measure.n_pixels``.
         """
-        rate = self.training.learning_rate or (1e-4 if self.model.model in ("coordinate", "vae") else 2e-3)
+        by_pixels = self.model.model in ("coordinate", "vae")
+        training = {
+            "learning_rate": self.training.learning_rate or (1e-4 if by_pixels else 8e-3),
+            "batch_size": self.training.batch_size or (256 if by_pixels else 512),
+        }
         n_pixels = self.measure.n_pixels or (16 if self.model.learns_pixels else 0)
-        return self.updated(
-            measure={"n_pixels": n_pixels}, model={"n_hidden": self.model.width}, training={"learning_rate": rate}
-        )
+        return self.updated(measure={"n_pixels": n_pixels}, model={"n_hidden": self.model.width}, training=training)
 
     def to_toml(self) -> str:
         """Return every value, defaults included, as TOML; values that are None are left out."""

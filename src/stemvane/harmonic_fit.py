@@ -20,7 +20,7 @@ from stemvane.neighbours import ScanFilter
 from stemvane.pixels import PixelGrid
 from stemvane.polar import PolarGrid
 
-__all__ = ["HarmonicFit", "as_complex", "as_tensor", "started"]
+__all__ = ["HarmonicFit", "as_complex", "as_tensor", "start_aligned", "untrained"]
 
 _ARRAYS = ("orders", "scale", "analysis", "synthesis", "background")
 _COMPLEX = ("analysis", "synthesis", "background")
@@ -66,7 +66,7 @@ class HarmonicFit:
         network = self.network
         device = network.template.device
         with torch.no_grad():
-            raw = network.unstandardised(torch.from_numpy(latents).to(device))
+            raw = network.from_distances(torch.from_numpy(latents).to(device))
             turned = network.turn(network.decode(raw), torch.from_numpy(angle).to(device))
         return as_complex(turned) * np.float32(self.length)
 
@@ -159,43 +159,41 @@ def as_complex(tensor: Tensor) -> NDArray[np.complex64]:
     return np.asarray(values[:, :n] + 1j * values[:, n:], dtype=np.complex64)
 
 
-def started(
-    reader: FeatureReader, features: NDArray[np.complex64], found: Alignment | None, model: ModelConfig
+def untrained(
+    reader: FeatureReader, features: NDArray[np.complex64], length: float, model: ModelConfig
 ) -> HarmonicModel:
-    """Network before training.
+    """Network of a model's sizes at its smallest noise level, before anything is known of the patterns.
 
     Parameters
     ----------
     reader : FeatureReader
         Where its features come from.
     features : ndarray of complex64, shape (n_patterns, n_features)
-        Of the training patterns; the network learns from them over their root mean square length.
-    found : Alignment or None
-        Where it starts; somewhere random where there is none.
+        Of the training patterns.
+    length : float
+        Their root mean square length, over which the network sees them.
     model : ModelConfig
-        Its sizes, and the smallest noise level, which is also the first.
-
-    Returns
-    -------
-    HarmonicModel
+        Sizes, and the smallest noise level where counting noise is smaller.
     """
-    n, basis = model.n_latent, reader.basis
-    power = (np.abs(features) ** 2).mean(axis=0)
-    length = np.sqrt(power.sum())
-    network = HarmonicModel(torch.from_numpy(basis.orders), n, model.width, model.n_angles)
+    basis = reader.basis
+    network = HarmonicModel(torch.from_numpy(basis.orders), model.n_latent, model.width, model.n_angles)
     # one level for all features, in units of order 0
+    power = (np.abs(features) ** 2).mean(axis=0)
     counting = np.sqrt(np.average((reader.noise / basis.scale) ** 2, weights=power))
     network.noise_variance.fill_(max(model.noise_floor, float(counting / length)) ** 2)
-    if found is None:
-        network.start_anywhere()
-        return network
+    return network
+
+
+def start_aligned(network: HarmonicModel, found: Alignment, noise: NDArray[np.float64], length: float) -> None:
+    """Start a network from an alignment of features whose counting noise and rms length are given."""
+    n = network.n_latent
     # the patterns scatter by their content and by counting noise; the latents stand for the content alone
-    scatter = (np.abs(found.components[:n]) ** 2 * reader.noise**2).sum(axis=1)
+    scatter = (np.abs(found.components[:n]) ** 2 * noise**2).sum(axis=1)
     deviation = np.sqrt(np.maximum(found.variance[:n] - scatter, 0)).astype(np.float32) / np.float32(length)
+    device = network.template.device
     network.start_from(
-        as_tensor(found.template / length),
-        as_tensor(found.components[:n]),
-        torch.from_numpy(deviation),
+        as_tensor(found.template / length).to(device),
+        as_tensor(found.components[:n]).to(device),
+        torch.from_numpy(deviation).to(device),
         found.symmetry,
     )
-    return network

@@ -173,7 +173,8 @@ class PixelModel:
         if isinstance(network, CoordinateModel | PlainModel):
             network.to(device_named(training.device))
             x = fitted.normalised(patterns)
-            self.history = train(network, x, training, beta=model.beta, recipe=CONSTANT, progress=progress)
+            self.history = TrainingHistory()
+            train(network, x, training, self.history, beta=model.beta, recipe=CONSTANT, progress=progress)
         elif isinstance(network, PrincipalModel | NonNegativeModel):
             x, began = fitted.normalised(patterns), time.perf_counter()
             network.solve(x, training.seed)

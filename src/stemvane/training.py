@@ -105,12 +105,13 @@ def train(
     model: Trainable,
     patterns: Tensor,
     config: TrainingConfig,
+    history: TrainingHistory,
     *,
     beta: float,
     noise_floor: float = 0.0,
     recipe: Recipe = ANNEALED,
     progress: Callable[[EpochReport], None] | None = None,
-) -> TrainingHistory:
+) -> None:
     """Train a model on patterns that are already on its device.
 
     Parameters
@@ -120,7 +121,10 @@ def train(
     patterns : Tensor, shape (n_patterns, n_coordinates)
         Training patterns as the model takes them.
     config : TrainingConfig
-        Epochs, batch size, learning rate, seed.
+        Epochs, batch size, learning rate, seed. Batches are smaller where an epoch would otherwise have fewer than
+        eight, but not below 64 patterns for that.
+    history : TrainingHistory
+        Goes on: epochs are added to those that it has.
     beta : float
         Weight of the latents' KL divergence.
     noise_floor : float
@@ -130,31 +134,26 @@ def train(
     progress : callable, optional
         Called after every epoch.
 
-    Returns
-    -------
-    TrainingHistory
-
     Raises
     ------
     ModelError
-        If the learning rate was left open.
+        If batch size or learning rate were left open.
     """
-    if config.learning_rate is None:
-        raise ModelError("the learning rate is open; complete the settings with Config.completed")
-    history = TrainingHistory()
+    if config.learning_rate is None or config.batch_size is None:
+        raise ModelError("batch size or learning rate is open; complete the settings with Config.completed")
     generator = torch.Generator(device=patterns.device).manual_seed(config.seed)
     n = len(patterns)
-    size = min(config.batch_size, n)
+    size = min(config.batch_size, n, max(64, n // 8))
     n_batches = max(1, n // size)
     parameters = list(model.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, betas=recipe.betas)
+    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, betas=recipe.betas, fused=True)
     n_steps = max(1, config.n_epochs * n_batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _rate(step / n_steps) if recipe.annealed else 1.0
     )
     model.train()
-    start = time.perf_counter()
-    for epoch in range(1, config.n_epochs + 1):
+    start, n_before = time.perf_counter(), len(history.epochs)
+    for epoch in range(n_before + 1, n_before + config.n_epochs + 1):
         order = torch.randperm(n, generator=generator, device=patterns.device)
         sums = torch.zeros(4, device=patterns.device)
         for batch in range(n_batches):
@@ -184,9 +183,8 @@ def train(
         history.n_patterns += n_batches * size
         if progress is not None:
             progress(report)
-    history.seconds = time.perf_counter() - start
+    history.seconds += time.perf_counter() - start
     model.train(False)
-    return history
 
 
 def training_positions(allowed: NDArray[np.bool_], config: TrainingConfig) -> NDArray[np.bool_]:

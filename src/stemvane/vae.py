@@ -17,7 +17,7 @@ from stemvane.config import AlignConfig, BasisConfig, Config, ModelConfig, Train
 from stemvane.embedding import Embedding
 from stemvane.errors import ConfigError, ModelError
 from stemvane.feature_reader import FeatureReader
-from stemvane.harmonic_fit import HarmonicFit, as_complex, as_tensor, started
+from stemvane.harmonic_fit import HarmonicFit, as_complex, as_tensor, start_aligned, untrained
 from stemvane.harmonics import HarmonicBasis
 from stemvane.measurements import Measurements
 from stemvane.model_file import read_model, read_settings, write_model
@@ -155,29 +155,39 @@ class RotationVAE:
         reader = FeatureReader.fitted(measurements, self.basis_config, used=used, allowed=allowed)
         basis, features = reader.basis, reader.features(measurements, used, allowed)
         length = float(np.sqrt(np.mean(np.sum(np.abs(features) ** 2, axis=1))))
-        device = device_named(self.training_config.device)
+        x = as_tensor(features / length).to(device_named(self.training_config.device))
         torch.manual_seed(self.training_config.seed)
+        self.history = TrainingHistory()
+        network = untrained(reader, features, length, self.model_config).to(x.device)
+        floor = math.sqrt(network.noise_variance.item())
+
+        def learn(patterns: Tensor, n_epochs: int) -> None:
+            section = self.training_config.model_copy(update={"n_epochs": n_epochs})
+            beta = self.model_config.beta
+            with one_thread():
+                train(network, patterns, section, self.history, beta=beta, noise_floor=floor, progress=progress)
+
+        angle, n_epochs = None, self.training_config.n_epochs
+        if self.model_config.start == "random":
+            network.start_anywhere()
+            learn(x, n_epochs // 3)
+            angle, n_epochs = network.angles(x).double().cpu().numpy(), n_epochs - n_epochs // 3
+            network = untrained(reader, features, length, self.model_config).to(x.device)
         self.alignment = align_rotation(
             features,
             basis,
             self.align_config,
             n_components=max(self.n_latent, 1),
             as_recorded=features if reader.scan_filter is None else basis.features(measurements, used),
+            angle=angle,
         )
-        start = self.alignment if self.model_config.start == "alignment" else None
-        network = started(reader, features, start, self.model_config)
-        floor = math.sqrt(network.noise_variance.item())
-        network.to(device)
+        start_aligned(network, self.alignment, reader.noise, length)
         self._fitted = HarmonicFit(
             reader, length, network, measurements.grid, measurements.detector_shape, mean_pixels(measurements, used)
         )
         self.training_mask = used
-        x = as_tensor(features / length).to(device)
-        with one_thread():
-            self.history = train(
-                network, x, self.training_config, beta=self.model_config.beta, noise_floor=floor, progress=progress
-            )
-        network.standardise(x)
+        learn(network.straightened(x), n_epochs)
+        network.centre(x)
         return self
 
     def embed(self, measurements: Measurements, *, mask: NDArray[np.bool_] | None = None) -> Embedding:

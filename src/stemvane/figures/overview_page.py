@@ -15,6 +15,7 @@ from stemvane.figures.layout import WIDTH, Box, Overview, add_axes, label_panel,
 from stemvane.figures.panels import (
     add_color_bar,
     add_color_wheel,
+    angle_certainty,
     draw_map,
     draw_mosaic,
     draw_structure,
@@ -27,6 +28,9 @@ from stemvane.measurements import Measurements
 from stemvane.run import Run
 
 __all__ = ["overview"]
+
+# certainty of an angle below which its colour is seen to be darker
+_FADED = 0.9
 
 
 def overview(run: Run) -> Figure:
@@ -78,7 +82,7 @@ def _manifold_panel(
 ) -> None:
     measured, n_latent = run.measurements, run.embedding.n_latent
     axes = add_axes(figure, layout.manifold, "manifold")
-    image = draw_mosaic(axes, patterns, run.manifold_latents, measured.grid.aspect)
+    image = draw_mosaic(axes, patterns, run.manifold_latents, measured.grid.aspect, run.config.model.latent_unit)
     title = "Latent manifold" if n_latent else "Decoded pattern"
     remarks = ["decoded at angle 0"] if _has_angle(run) else []
     remarks += ["other latents 0"] if n_latent > 2 else []
@@ -131,10 +135,11 @@ def _embedding_panels(figure: Figure, boxes: Iterator[Box], run: Run, letters: I
     step, embedding = run.measurements.calibration.scan_step, run.embedding
     box = next(boxes)
     axes = add_axes(figure, box, "rotation")
-    draw_map(axes, embedding.angle, step, ANGLES)
+    known = angle_certainty(embedding.angle_posterior)
+    draw_map(axes, embedding.angle, step, ANGLES, strength=known)
     label_panel(figure, box, next(letters), "Rotation", _rotation_remark(run.metrics))
     if _has_angle(run):
-        add_color_wheel(figure, box)
+        add_color_wheel(figure, box, fading=bool(np.nanmin(known) < _FADED))
     else:
         write_absent(axes, "no angle")
     for index in range(embedding.n_latent):
@@ -143,7 +148,7 @@ def _embedding_panels(figure: Figure, boxes: Iterator[Box], run: Run, letters: I
         image = draw_map(axes, embedding.latents[..., index], step, MAGNITUDES)
         label_panel(figure, box, next(letters), f"Latent {index + 1}")
         write_pearson(axes, run.metrics, index)
-        add_color_bar(figure, _bar_below(box), image, f"latent {index + 1}", "s.d.")
+        add_color_bar(figure, _bar_below(box), image, f"latent {index + 1}", run.config.model.latent_unit)
 
 
 def _has_angle(run: Run) -> bool:

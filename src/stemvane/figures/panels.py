@@ -24,6 +24,7 @@ __all__ = [
     "add_color_bar",
     "add_color_wheel",
     "add_scale_bar",
+    "angle_certainty",
     "angle_colors",
     "draw_map",
     "draw_mosaic",
@@ -61,6 +62,24 @@ def angle_colors(
     return colors
 
 
+def angle_certainty(posterior: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """How well angles are known, from 0 (not at all) to 1.
+
+    Parameters
+    ----------
+    posterior : ndarray of float, shape (..., n_angles)
+        Probability of equally spaced angles.
+
+    Returns
+    -------
+    ndarray of float, shape (...)
+        Largest modulus of the posterior's mean ``exp(i s angle)`` for s = 1, 2, 3, 4, 6: content of s-fold symmetry has
+        an angle that is known up to a turn by 360°/s.
+    """
+    turn = np.exp(2j * np.pi * np.outer([1, 2, 3, 4, 6], np.arange(posterior.shape[-1])) / posterior.shape[-1])
+    return np.asarray(np.abs(posterior @ turn.T).max(axis=-1), np.float64)
+
+
 def scan_extent(
     scan_shape: tuple[int, int], scan_step: tuple[float, float] | None
 ) -> tuple[float, float, float, float]:
@@ -75,6 +94,8 @@ def draw_map(
     scan_step: tuple[float, float] | None,
     colors: Colormap,
     limits: tuple[float, float] | None = None,
+    *,
+    strength: NDArray[np.floating[Any]] | None = None,
 ) -> ScalarMappable:
     """Draw a map of the scan with its scale bar.
 
@@ -90,6 +111,8 @@ def draw_map(
         ``ANGLES`` for angles in rad.
     limits : tuple of float, optional
         Smallest and largest value; those of the map where left out.
+    strength : ndarray of float, shape (scan_y, scan_x), optional
+        Of the colours of angles, see `angle_colors`.
 
     Returns
     -------
@@ -99,7 +122,7 @@ def draw_map(
     cyclic = colors is ANGLES
     low, high = (-math.pi, math.pi) if cyclic else limits or _limits(values)
     image = axes.imshow(
-        np.ma.masked_invalid(values),
+        np.ma.masked_invalid(values) if strength is None else angle_colors(values, strength),
         cmap=colors,
         vmin=low,
         vmax=high,
@@ -194,7 +217,11 @@ def add_color_wheel(figure: Figure, below: Box, *, fading: bool = False) -> Axes
 
 
 def draw_mosaic(
-    axes: Axes, patterns: NDArray[np.floating[Any]], latents: NDArray[np.floating[Any]], pixel_aspect: float
+    axes: Axes,
+    patterns: NDArray[np.floating[Any]],
+    latents: NDArray[np.floating[Any]],
+    pixel_aspect: float,
+    latent_unit: str,
 ) -> ScalarMappable:
     """Draw decoded patterns side by side on one colour scale.
 
@@ -208,6 +235,8 @@ def draw_mosaic(
         Latent 1 changes along a row, latent 2 down a column.
     pixel_aspect : float
         Height of a detector pixel divided by its width.
+    latent_unit : str
+        For the axes' labels.
 
     Returns
     -------
@@ -237,10 +266,10 @@ def draw_mosaic(
         spine.set_visible(False)
     if latents.shape[-1] >= 1:
         axes.set_xticks(np.arange(n_columns) * (width + gap) + (width - 1) / 2, _tick_words(latents[0, :, 0]))
-        axes.set_xlabel("latent 1 (s.d.)", size=6.5, labelpad=1.5)
+        axes.set_xlabel(f"latent 1 ({latent_unit})", size=6.5, labelpad=1.5)
     if latents.shape[-1] >= 2:
         axes.set_yticks(np.arange(n_rows) * (height + gap) + (height - 1) / 2, _tick_words(latents[:, 0, 1]))
-        axes.set_ylabel("latent 2 (s.d.)", size=6.5, labelpad=1.5)
+        axes.set_ylabel(f"latent 2 ({latent_unit})", size=6.5, labelpad=1.5)
     axes.tick_params(length=0, labelsize=5.5, pad=2)
     return image
 

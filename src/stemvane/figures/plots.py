@@ -63,7 +63,9 @@ def agreement(run: Run) -> Figure:
             shown = np.isfinite(latent)
             axes = add_axes(figure, box, f"latent_{index + 1}")
             meshes.append(_histogram(axes, magnitude[shown], latent[shown]))
-            axes.set(xlabel=f"|COM| ({measured.com_unit})", ylabel=f"latent {index + 1} (s.d.)")
+            axes.set(
+                xlabel=f"|COM| ({measured.com_unit})", ylabel=f"latent {index + 1} ({run.config.model.latent_unit})"
+            )
             label_panel(figure, box, letter, f"Latent {index + 1}", pearson_words(run.metrics, index), indent=0.3)
         most = max(float(np.ma.filled(np.ma.asarray(mesh.get_array()), 0).max()) for mesh in meshes)
         norm = LogNorm(1, max(10.0, most))

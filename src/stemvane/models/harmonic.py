@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class AnglePosterior:
     ----------
     peak : Tensor, shape (n,)
         Most likely angle in rad.
-    log_probability : Tensor, shape (n, n_angles)
+    probability : Tensor, shape (n, n_angles)
         Of the angles ``peak + 2 π j / n_angles``.
     log_mean : Tensor, shape (n,)
         Logarithm of the likelihood ratio averaged over the circle.
@@ -58,13 +59,13 @@ class AnglePosterior:
     """
 
     peak: Tensor
-    log_probability: Tensor
+    probability: Tensor
     log_mean: Tensor
     curvature: Tensor
 
     def circular_std(self) -> Tensor:
         """Circular standard deviation in rad, shape ``(n,)``; that of the grid and, within its cell, of the peak."""
-        p = self.log_probability.exp()
+        p = self.probability
         grid = 2 * math.pi / p.shape[-1] * torch.arange(p.shape[-1], device=p.device)
         resultant = torch.hypot(p @ grid.cos(), p @ grid.sin()).clamp(max=1.0)
         spread = -2 * resultant.clamp(min=1e-30).log()
@@ -89,19 +90,22 @@ class HarmonicModel(nn.Module):
 
     Notes
     -----
-    The decoder is ``content(z) = template + z @ components + curved(z)``. Two directions are closed to it, which
-    makes angle and first latent identifiable however far the network bends:
+    The decoder is ``content(z) = template + z @ components + curved(z)``. Some directions are closed to the curved
+    part, which makes angle and latents identifiable however far the network bends:
 
-    - no content has a part along the template's derivative with respect to its angle. Otherwise any content could be
-      turned by an angle that depends on the latents while the pattern's angle takes it back.
-    - the curved part and the other components have none along the first component. Then, for a pattern turned back, the
-      first latent's posterior is the linear one of probabilistic PCA, exactly, and the encoder uses it.
+    - the template's derivative with respect to its angle. Otherwise any content could be turned by an angle that
+      depends on the latents while the pattern's angle takes it back.
+    - the components. Then each latent is how far the content lies along its component, and for a pattern turned back
+      its posterior is the linear one of probabilistic PCA, exactly; the encoder is this formula.
+
+    The components are taken to be orthogonal to each other and to the template's derivative, as the alignment's are.
     """
 
     def __init__(self, orders: Tensor, n_latent: int, n_hidden: int, n_angles: int) -> None:
         super().__init__()
         n_features, n_orders = len(orders), int(orders.max()) + 1
         self.n_latent, self.n_angles = n_latent, n_angles
+        self.gauge_kept = False
         self.n_coordinates = int(2 * n_features - (orders == 0).sum())
         self.register_buffer("orders", orders.long())
         by_order = torch.zeros(n_features, n_orders)
@@ -113,17 +117,11 @@ class HarmonicModel(nn.Module):
         self.register_buffer("table", torch.cat([table.cos(), -table.sin()]), persistent=False)
         self.register_buffer("noise_variance", torch.tensor(1.0))
         self.register_buffer("latent_mean", torch.zeros(n_latent))
-        self.register_buffer("latent_mix", torch.eye(n_latent))
-        self.register_buffer("support", torch.ones(n_latent, 2 * n_features))
+        self.register_buffer("support", torch.ones(2 * n_features))
         self.template = nn.Parameter(torch.zeros(2 * n_features))
         self.components = nn.Parameter(torch.zeros(n_latent, 2 * n_features))
-        others = max(n_latent - 1, 0)
-        self.readout = nn.Parameter(torch.zeros(others, 2 * n_features))
-        self.log_std = nn.Parameter(torch.zeros(others))
         if n_latent:
             self.decoder = _layers(n_latent, n_hidden, 2 * n_features)
-        if others:
-            self.encoder = _layers(2 * n_features, n_hidden, 2 * others)
 
     orders: Tensor
     by_order: Tensor
@@ -131,21 +129,10 @@ class HarmonicModel(nn.Module):
     table: Tensor
     noise_variance: Tensor
     latent_mean: Tensor
-    latent_mix: Tensor
     support: Tensor
 
-    def keep_gauge(self) -> None:
-        """Hold template and first component in training, so that angle and first latent keep their meaning."""
-        self.template.requires_grad_(False)
-
-        def held(gradient: Tensor) -> Tensor:
-            return torch.cat([torch.zeros_like(gradient[:1]), gradient[1:] * self.support[1:]])
-
-        if self.n_latent:
-            self.components.register_hook(held)
-
     def start_from(self, template: Tensor, components: Tensor, deviation: Tensor, symmetry: int = 1) -> None:
-        """Start as alignment + PCA, whose template and first component are kept while the rest is learned.
+        """Start as alignment + PCA, whose template and components are kept while the curved part is learned.
 
         Parameters
         ----------
@@ -156,54 +143,44 @@ class HarmonicModel(nn.Module):
         deviation : Tensor, shape (n_latent,)
             Standard deviation along each.
         symmetry : int
-            Of the template. Where it is above 1, each component keeps to the orders of its symmetry, and the curved
-            part to those of any component; otherwise training would amplify rounding until the symmetry is lost.
+            Of the template. Where it is above 1, the curved part keeps to the orders of the components' symmetries;
+            otherwise training would amplify rounding until the symmetry is lost.
         """
         with torch.no_grad():
-            if symmetry > 1:
-                self.support.copy_(_same_symmetry(components, self.orders, symmetry))
             self.template.copy_(template)
+            if symmetry > 1:
+                same = _same_symmetry(components, self.orders, symmetry)
+                components = components * same
+                self.support.copy_(same.amax(0) if self.n_latent else self.support)
             self.components.copy_(deviation[:, None] * components)
-            posterior = deviation[1:] ** 2 + self.noise_variance
-            self.readout.copy_((deviation[1:] / posterior)[:, None] * components[1:])
-            self.log_std.copy_(0.5 * torch.log(self.noise_variance / posterior))
-        self.keep_gauge()
+        self.template.requires_grad_(False)
+        self.components.requires_grad_(False)
+        self.gauge_kept = True
 
     def start_anywhere(self) -> None:
-        """Start from a random template of length 1 and small random components."""
+        """Start from a random template of length 1 and small random components, which are learned, too."""
         with torch.no_grad():
             size = math.sqrt(len(self.template))
             self.template.copy_(torch.randn_like(self.template) / size)
             self.components.copy_(0.1 * torch.randn_like(self.components) / size)
 
-    def standardise(self, x: Tensor) -> None:
-        """Find units of the latents: over these patterns mean 0, variance 1, each uncorrelated with those before it.
-
-        More of the first latent is more of the template; the others point where they are skewed to.
-        """
-        if not self.n_latent:
-            return
+    def centre(self, x: Tensor) -> None:
+        """Call the mean of the latents over these patterns 0."""
         with torch.no_grad():
-            latents, _ = self.encode(x)
-            self.latent_mean.copy_(latents.mean(0))
-            centred = (latents - self.latent_mean).double()
-            covariance = centred.T @ centred / len(centred)
-            covariance += 1e-9 * torch.eye(self.n_latent, dtype=torch.float64, device=x.device)
-            factor = torch.linalg.cholesky(covariance)
-            skewness = (torch.linalg.solve(factor, centred.T) ** 3).sum(-1)
-            along = torch.cat([(self.components[0] @ self.template).double()[None], skewness[1:]])
-            self.latent_mix.copy_((factor * torch.where(along < 0, -1.0, 1.0)).float())
+            self.latent_mean.copy_(self.encode(x)[0].mean(0))
 
-    def standardised(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latents in the units of `standardise`."""
-        if not self.n_latent:
-            return mean, log_std
-        inverse = torch.linalg.inv(self.latent_mix)
-        return (mean - self.latent_mean) @ inverse.T, ((2 * log_std).exp() @ (inverse**2).T).sqrt()
+    def as_distances(self, mean: Tensor, log_std: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents as distances between patterns, from the mean latents.
 
-    def unstandardised(self, latents: Tensor) -> Tensor:
-        """Latents as the decoder takes them, from the units of `standardise`."""
-        return latents @ self.latent_mix.T + self.latent_mean
+        In units of the rms length of a residual: the components' lengths are in this unit.
+        """
+        length = self.components.norm(dim=-1)
+        return (mean - self.latent_mean) * length, log_std.exp() * length
+
+    def from_distances(self, latents: Tensor) -> Tensor:
+        """Latents as the decoder takes them, from distances; 0 along a component of length 0."""
+        length = self.components.norm(dim=-1)
+        return torch.where(length > 0, latents / length.clamp(min=1e-12) + self.latent_mean, 0.0)
 
     def turn(self, x: Tensor, angle: Tensor) -> Tensor:
         """Turn features counter-clockwise on the screen; shapes ``(n, 2 n_features)`` and ``(n,)``."""
@@ -238,12 +215,14 @@ class HarmonicModel(nn.Module):
             best = (torch.cat([real, imag], dim=-1) @ self.table).argmax(dim=-1)
             angle = 2 * math.pi / self.n_angles * best.to(real.dtype)
             for _ in range(3):
-                cosine, sine = (angle[:, None] * m).cos(), (angle[:, None] * m).sin()
-                slope = -((real * sine + imag * cosine) * m).sum(-1)
-                bend = ((real * cosine - imag * sine) * m**2).sum(-1)
-                step = torch.where(bend > 0, slope / bend.clamp(min=1e-12), torch.zeros_like(bend))
+                phase = angle[:, None] * m
+                cosine, sine = phase.cos(), phase.sin()
+                slope = -((real * sine + imag * cosine) @ m)
+                bend = (real * cosine - imag * sine) @ m**2
+                step = torch.where(bend > 0, slope / bend.clamp(min=1e-12), 0.0)
                 angle = angle + step.clamp(-math.pi / self.n_angles, math.pi / self.n_angles)
-            bend = ((real * (angle[:, None] * m).cos() - imag * (angle[:, None] * m).sin()) * m**2).sum(-1)
+            phase = angle[:, None] * m
+            bend = (real * phase.cos() - imag * phase.sin()) @ m**2
         return angle, bend
 
     def angle_posterior(self, x: Tensor, content: Tensor, variance: Tensor) -> AnglePosterior:
@@ -263,11 +242,15 @@ class HarmonicModel(nn.Module):
         )
         broad = curvature.sqrt() * cell < 1
         held = torch.where(broad, torch.ones_like(whole), whole / on_grid).clamp(max=1.0)
-        log_sum = log_likelihood.logsumexp(dim=-1)
+        top = log_likelihood.amax(-1)
+        below = log_likelihood - top[:, None]
+        # exponentials too small to be normal numbers take several times as long
+        weight = below.clamp(min=-80.0).exp()
+        total = weight.sum(-1)
         return AnglePosterior(
             peak=torch.atan2(angle.sin(), angle.cos()),
-            log_probability=log_likelihood - log_sum[:, None],
-            log_mean=log_sum + held.log() - math.log(self.n_angles),
+            probability=weight / total[:, None],
+            log_mean=top + (total * held).log() - math.log(self.n_angles),
             curvature=curvature,
         )
 
@@ -276,76 +259,91 @@ class HarmonicModel(nn.Module):
         template = self.template.expand(len(latents), -1)
         if not self.n_latent:
             return template
-        closed, first = self.closed_directions()
-        unit = nn.functional.normalize(first, dim=0)
-        curved: Tensor = self.decoder(latents) * self.support.amax(0)
-        free = latents[:, 1:] @ self.components[1:] + curved
-        free = free - torch.outer(free @ closed, closed) - torch.outer(free @ unit, unit)
-        return template + torch.outer(latents[:, 0], first) + free
+        curved: Tensor = self.decoder(latents) * self.support
+        closed = nn.functional.normalize(torch.cat([self.derivative(self.template)[None], self.components]))
+        return template + latents @ self.components + curved - (curved @ closed.T) @ closed
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the standard deviation of the latents' posterior, each ``(n, n_latent)``.
 
         The patterns are first turned back onto the template, so that the result does not depend on their angle.
         """
-        if not self.n_latent:
-            empty = x.new_zeros(len(x), 0)
-            return empty, empty
+        return self.encode_straight(self.straightened(x))
+
+    def angles(self, x: Tensor) -> Tensor:
+        """Angle of each pattern in rad at which the template fits it best, shape ``(n,)``."""
         with torch.no_grad():
-            angle, _ = self.peak(*self.cross(x, self.template))
-            straight = self.turn(x, -angle)
-        return self.encode_straight(straight)
+            return self.peak(*self.cross(x, self.template))[0]
+
+    def straightened(self, x: Tensor) -> Tensor:
+        """Patterns turned back onto the template."""
+        return self.turn(x, -self.angles(x))
 
     def encode_straight(self, straight: Tensor) -> tuple[Tensor, Tensor]:
         """As `encode`, of patterns that have been turned back onto the template."""
-        residual = straight - self.template
-        _, first = self.closed_directions()
-        strength = (first**2).sum() + self.noise_variance
-        mean = (residual @ first / strength)[:, None]
-        log_std = (0.5 * torch.log(self.noise_variance / strength)).expand(len(straight), 1)
-        if self.n_latent > 1:
-            shift, log_factor = self.encoder(straight).chunk(2, dim=-1)
-            mean = torch.cat([mean, residual @ self.readout.T + shift], dim=-1)
-            log_std = torch.cat([log_std, (self.log_std + log_factor).clamp(-8.0, 2.0)], dim=-1)
-        return mean, log_std
+        strength = (self.components**2).sum(-1) + self.noise_variance
+        mean = (straight - self.template) @ (self.components / strength[:, None]).T
+        return mean, (0.5 * torch.log(self.noise_variance / strength)).expand(len(straight), -1)
 
     def loss(self, x: Tensor, beta: float, generator: torch.Generator | None = None) -> LossParts:
         """Loss of a batch of features, shape ``(n, 2 n_features)``; the mean over the batch.
 
-        A third to a half of the patterns, the more the more latents, are decoded from their first latents only, the
-        others being set to their prior's mean (nested dropout; Rippel, Gelbart & Adams, ICML 2014), so that the latents
-        are ordered by what they explain.
+        After `start_from` the patterns are taken to have been turned back onto the template (`straightened`); the loss
+        is the same at every angle, and this way the encoder need not turn them in every step.
         """
-        mean, log_std = self.encode(x)
+        mean, log_std = (self.encode_straight if self.gauge_kept else self.encode)(x)
         noise = torch.randn(mean.shape, generator=generator, device=x.device)
-        latents = mean + noise * log_std.exp()
         kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1) - log_std
-        if self.n_latent > 1:
-            kept = torch.randint(1, 2 * self.n_latent, (len(x), 1), generator=generator, device=x.device)
-            used = torch.arange(self.n_latent, device=x.device) < kept
-            latents, kl = latents * used, kl * used
-        content = self.decode(latents)
+        content = self.decode(mean + noise * log_std.exp())
+        marginal, kl_angle = _Marginal.apply(content, x, self)  # type: ignore[no-untyped-call]
+        marginal, kl_angle, kl_latent = marginal.mean(), kl_angle.mean(), kl.sum(-1).mean()
         variance = self.noise_variance
-        posterior = self.angle_posterior(x, content, variance)
-        kl_angle = (posterior.log_probability.exp() * (posterior.log_probability + math.log(self.n_angles))).sum(-1)
-        lengths = (x**2).sum(-1) + (content**2).sum(-1)
         constant = 0.5 * self.n_coordinates * torch.log(2 * math.pi * variance)
-        marginal = constant + 0.5 * lengths / variance - posterior.log_mean
-        reconstruction, kl_latent = (marginal - kl_angle).mean(), kl.sum(-1).mean()
-        squared = 2 * variance * (reconstruction - constant)
-        total = marginal.mean() + beta * kl_latent
-        return LossParts(total, reconstruction, kl_latent, kl_angle.mean(), squared)
+        with torch.no_grad():
+            reconstruction = marginal + constant - kl_angle
+            squared = 2 * variance * (reconstruction - constant)
+        return LossParts(marginal + constant + beta * kl_latent, reconstruction, kl_latent, kl_angle, squared)
 
     def follow_noise(self, squared_error: Tensor, floor: float) -> None:
         """Let the noise variance be the running mean of the misfit per real coordinate, above ``floor²``."""
         found = (squared_error / self.n_coordinates).clamp(min=floor**2)
         self.noise_variance.lerp_(found, 0.1).clamp_(min=floor**2)
 
-    def closed_directions(self) -> tuple[Tensor, Tensor]:
-        """Unit vector along the template's derivative by its angle; first component without its part along it."""
-        closed = nn.functional.normalize(self.derivative(self.template), dim=0)
-        first = self.components[0]
-        return closed, first - (first @ closed) * closed
+
+class _Marginal(torch.autograd.Function):
+    """Negative log likelihood of patterns without its constant, angle integrated out, and the angle's divergence.
+
+    In closed form, the gradient with respect to the content is ``(content - mean of the pattern turned back) /
+    variance``, the mean being over the angle's posterior; automatic differentiation takes three times the operations.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, content: Tensor, x: Tensor, model: HarmonicModel) -> tuple[Tensor, Tensor]:
+        variance = model.noise_variance.clone()
+        posterior = model.angle_posterior(x, content, variance)
+        p = posterior.probability
+        ctx.save_for_backward(content, x, posterior.peak, p, variance)
+        ctx.model = model
+        lengths = (x**2).sum(-1) + (content**2).sum(-1)
+        divergence = (p * (p * model.n_angles).log()).sum(-1)
+        ctx.mark_non_differentiable(divergence)
+        return 0.5 * lengths / variance - posterior.log_mean, divergence
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        content, x, peak, p, variance = ctx.saved_tensors
+        model = ctx.model
+        # expectations of cosine and sine of order times angle, about the peak and then of the angle itself
+        cosine, sine = (p @ model.table.T).chunk(2, dim=-1)
+        phase = peak[:, None] * model.multiple
+        about_cosine, about_sine = phase.cos(), phase.sin()
+        cosine, sine = (
+            (about_cosine * cosine + about_sine * sine) @ model.by_order.T,
+            (about_sine * cosine - about_cosine * sine) @ model.by_order.T,
+        )
+        real, imag = x.chunk(2, dim=-1)
+        turned_back = torch.cat([real * cosine - imag * sine, imag * cosine + real * sine], dim=-1)
+        return (content - turned_back) * (gradients[0] / variance)[:, None], None, None
 
 
 def _same_symmetry(components: Tensor, orders: Tensor, symmetry: int) -> Tensor:

@@ -31,7 +31,7 @@ def embedded(network: HarmonicModel, x: Tensor, noise: Tensor) -> list[Tensor]:
         if counted and network.n_latent:
             posterior, on_grid = _without_first(network, x, mean, content, variance, posterior.peak)
         evidence = log_evidence(network, x, network.noise_variance.item(), n_samples=4, refined=False)
-        latents, std = network.standardised(mean, log_std)
+        latents, std = network.as_distances(mean, log_std)
     if counted and network.n_latent:
         std = _latent_noise(network, x, noise, posterior.circular_std())
     return [latents, std, posterior.peak, posterior.circular_std(), on_grid.exp(), evidence]
@@ -64,7 +64,7 @@ def _without_first(
     How strong a pattern's content is decides how well its angle is known, and noise makes weak content look stronger.
     The content is linear in the first latent, whose prior is normal, so the integral is in closed form.
     """
-    _, first = network.closed_directions()
+    first = network.components[0]
     base = content - torch.outer(mean[:, 0], first)
     overlap, strength = base @ first, (first**2).sum()
     spectra = network.cross(x, base), network.cross(x, first.expand_as(x))
@@ -89,28 +89,23 @@ def _without_first(
     around = log_posterior(peak, torch.cat([phase.cos(), -phase.sin()]))
     curvature = ((2 * around[:, 1] - around[:, 0] - around[:, 2]) / step**2).clamp(min=0.0)
     centred = log_posterior(peak, network.table)
-    posterior = AnglePosterior(peak, centred.log_softmax(-1), centred.logsumexp(-1), curvature)
+    posterior = AnglePosterior(peak, centred.softmax(-1), centred.logsumexp(-1), curvature)
     return posterior, log_posterior(torch.zeros_like(peak), network.table).log_softmax(-1)
 
 
 def _latent_noise(network: HarmonicModel, x: Tensor, noise: Tensor, angle_std: Tensor) -> Tensor:
-    """Standard deviation that counting noise gives to the latents' means, in the units of `standardise`.
+    """Standard deviation that counting noise gives to the latents' means, as distances.
 
-    Through the pattern itself to first order; through the angle at which it is turned back by half of what the latents
-    differ between one standard deviation of the angle, at most that of no knowledge, to either side.
+    Through the pattern itself exactly, since the encoder is linear; through the angle at which it is turned back by
+    half of what the latents differ between one standard deviation of the angle, at most that of no knowledge, to either
+    side.
     """
+    aside = angle_std.clamp(max=math.pi / math.sqrt(3))
     with torch.no_grad():
-        angle, _ = network.peak(*network.cross(x, network.template))
-        aside = angle_std.clamp(max=math.pi / math.sqrt(3))
-        before, behind = (
-            network.standardised(*network.encode_straight(network.turn(x, offset - angle)))[0]
-            for offset in (aside, -aside)
-        )
-        variance = ((before - behind) / 2) ** 2
-    straight = network.turn(x, -angle).requires_grad_(True)
-    mean, _ = network.standardised(*network.encode_straight(straight))
-    squared = (noise**2).repeat(1, 2)
-    for k in range(network.n_latent):
-        (slopes,) = torch.autograd.grad(mean[:, k].sum(), straight, retain_graph=True)
-        variance[:, k] += (slopes**2 * squared).sum(-1)
-    return variance.sqrt()
+        straight = network.straightened(x)
+        before, behind = (network.encode_straight(network.turn(straight, offset))[0] for offset in (aside, -aside))
+        strength = (network.components**2).sum(-1) + network.noise_variance
+        slopes = network.components / strength[:, None]
+        variance = ((before - behind) / 2) ** 2 + (noise**2).repeat(1, 2) @ (slopes**2).T
+        std: Tensor = variance.sqrt() * network.components.norm(dim=-1)
+        return std
