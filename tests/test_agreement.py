@@ -215,6 +215,7 @@ def test_an_ideal_encoder_has_no_error_and_a_broken_one_a_large_one(blobs):
 
     change, error = invariance(blind, patterns, measurements)
     assert change > 0.2
+    assert invariance(blind, patterns, measurements, spread=np.array([0.5]))[0] == pytest.approx(2 * change)
     assert error > 60
 
     def mirrored(seen):

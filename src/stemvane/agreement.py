@@ -196,6 +196,7 @@ def invariance(
     patterns: _Floats,
     measurements: Measurements,
     *,
+    spread: _Floats | float = 1.0,
     seed: int = 0,
 ) -> tuple[float, float]:
     """Turn patterns by random known angles before they are measured, and see what the encoder says.
@@ -209,6 +210,8 @@ def invariance(
         Patterns of the scan, as recorded.
     measurements : Measurements
         Of the scan; its mean pattern is the background, which stays.
+    spread : ndarray of float, shape (n_latent,), or float
+        Standard deviation of each latent over the data set.
     seed : int
         Of the random angles.
 
@@ -227,7 +230,7 @@ def invariance(
     latents, angle = encode(still)
     moved_latents, moved_angle = encode(moved)
     error = np.abs(np.angle(np.exp(1j * (moved_angle - angle - angles))))
-    change = float(np.sqrt(np.mean((moved_latents - latents) ** 2))) if latents.shape[1] else float("nan")
+    change = float(np.sqrt(np.mean(((moved_latents - latents) / spread) ** 2))) if latents.shape[1] else float("nan")
     return change, float(np.degrees(np.median(error)))
 
 

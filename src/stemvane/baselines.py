@@ -17,7 +17,7 @@ __all__ = ["AlignedPCA", "load_model", "pattern_model"]
 class AlignedPCA(RotationVAE):
     """Alignment and principal components of the turned residuals, in closed form; nothing is trained.
 
-    Its angle is the alignment's; its latents are the scores of the components in units of their standard deviation.
+    Its angle is the alignment's; its latents are the scores of the components.
     Parameters as of `RotationVAE`; ``training.n_epochs`` counts as 0 and ``model.start`` as ``alignment``.
     """
 

@@ -364,7 +364,9 @@ def _metrics(
     metrics["invariance_error"] = metrics["equivariance_error_deg"] = None
     if len(sample):
         encode = _Encoder(model, measurements, config)
-        change, error = invariance(encode, sample.astype(np.float64), measurements)
+        spread = np.nanstd(embedding.latents, axis=(0, 1))
+        spread[spread == 0] = 1
+        change, error = invariance(encode, sample.astype(np.float64), measurements, spread=spread)
         metrics["invariance_error"], metrics["equivariance_error_deg"] = change, error
     return metrics
 
