@@ -20,6 +20,7 @@ bench: $(STAMP)  ## the tables of the README; takes about nine hours
 	$(BIN)/python benchmarks/simulate.py
 	$(BIN)/python benchmarks/seeds.py
 	$(BIN)/python benchmarks/measure.py
+	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/models.py
 
 $(STAMP): requirements.lock pyproject.toml

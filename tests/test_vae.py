@@ -11,7 +11,6 @@ from stemvane import Dataset4D, RotationVAE, measure, synthetic
 from stemvane.agreement import explained_variance
 from stemvane.config import BasisConfig, ModelConfig, TrainingConfig
 from stemvane.errors import ConfigError, DataError, ModelError
-from stemvane.models.harmonic import _Marginal
 
 # forward-mode derivatives make torch import what it has deprecated itself
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
@@ -409,7 +408,7 @@ def test_what_is_learned_from_is_the_gradient(vae, measurements):
     network, x = inside(vae, measurements)
     variance = network.noise_variance
     content = network.decode(0.7 * torch.ones(len(x), 2)).detach().requires_grad_(True)
-    marginal, divergence = _Marginal.apply(content, x, network)
+    marginal, divergence = network.marginal(x, content)
     (found,) = torch.autograd.grad(marginal.sum(), content)
     with torch.no_grad():
         angle, _ = network.peak(*network.cross(x, content))

@@ -198,10 +198,6 @@ class HarmonicModel(nn.Module):
             (content_real * imag - content_imag * real) @ self.by_order,
         )
 
-    def steepness(self, content: Tensor) -> Tensor:
-        """Squared length of the derivative of content with respect to its angle."""
-        return (self.derivative(content) ** 2).sum(-1)
-
     def derivative(self, content: Tensor) -> Tensor:
         """Derivative of content with respect to the angle by which it is turned; shape ``(..., 2 n_features)``."""
         order = self.multiple[self.orders]
@@ -285,6 +281,14 @@ class HarmonicModel(nn.Module):
         mean = (straight - self.template) @ (self.components / strength[:, None]).T
         return mean, (0.5 * torch.log(self.noise_variance / strength)).expand(len(straight), -1)
 
+    def marginal(self, x: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
+        """Negative log likelihood of patterns given contents, angle integrated out, and the angle's divergence.
+
+        Both of shape ``(n,)``; the likelihood is without its constant. Only it has a gradient, by the content alone.
+        """
+        likelihood, divergence = _Marginal.apply(content, x, self)  # type: ignore[no-untyped-call]
+        return likelihood, divergence
+
     def loss(self, x: Tensor, beta: float, generator: torch.Generator | None = None) -> LossParts:
         """Loss of a batch of features, shape ``(n, 2 n_features)``; the mean over the batch.
 
@@ -295,7 +299,7 @@ class HarmonicModel(nn.Module):
         noise = torch.randn(mean.shape, generator=generator, device=x.device)
         kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1) - log_std
         content = self.decode(mean + noise * log_std.exp())
-        marginal, kl_angle = _Marginal.apply(content, x, self)  # type: ignore[no-untyped-call]
+        marginal, kl_angle = self.marginal(x, content)
         marginal, kl_angle, kl_latent = marginal.mean(), kl_angle.mean(), kl.sum(-1).mean()
         variance = self.noise_variance
         constant = 0.5 * self.n_coordinates * torch.log(2 * math.pi * variance)
