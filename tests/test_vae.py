@@ -184,6 +184,19 @@ def test_threefold_content_has_three_peaks(dose):
     assert np.median(found.angle_std) > 1.0
 
 
+def test_patterns_of_noise_alone_have_numbers_for_everything(source):
+    chance = np.random.default_rng(5)
+    flat = measure(
+        as_dataset(chance.poisson(np.broadcast_to(source[0].data[0, 0].compute(), SCAN + DETECTOR)), source[0])
+    )
+    vae = fitted(flat, n_epochs=2)
+    assert (vae._fitted.network.components.norm(dim=1) == 0).any()
+    found = vae.embed(flat)
+    for name in ("latents", "latent_std", "angle", "angle_posterior", "log_evidence"):
+        assert np.isfinite(getattr(found, name)).all(), name
+    assert np.isfinite(vae.decode(np.zeros(2))[16, 16])
+
+
 def test_a_pattern_without_content_has_no_direction(vae, measurements):
     mean = measurements.polar_patterns()[vae.training_mask.ravel()].mean(0, dtype=float)
     blank = replace(measurements, polar=np.broadcast_to(mean, measurements.polar.shape).astype(np.float32))

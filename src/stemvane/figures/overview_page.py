@@ -139,7 +139,7 @@ def _embedding_panels(figure: Figure, boxes: Iterator[Box], run: Run, letters: I
     draw_map(axes, embedding.angle, step, ANGLES, strength=known)
     label_panel(figure, box, next(letters), "Rotation", _rotation_remark(run.metrics))
     if _has_angle(run):
-        add_color_wheel(figure, box, fading=bool(np.nanmin(known) < _FADED))
+        add_color_wheel(figure, box, fading=bool((known < _FADED).any()))
     else:
         write_absent(axes, "no angle")
     for index in range(embedding.n_latent):

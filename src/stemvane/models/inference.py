@@ -66,7 +66,8 @@ def _without_first(
     """
     first = network.components[0]
     base = content - torch.outer(mean[:, 0], first)
-    overlap, strength = base @ first, (first**2).sum()
+    # noise may have left nothing to the component
+    overlap, strength = base @ first, (first**2).sum().clamp(min=1e-30)
     spectra = network.cross(x, base), network.cross(x, first.expand_as(x))
 
     def log_posterior(about: Tensor, table: Tensor) -> Tensor:
