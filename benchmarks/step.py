@@ -43,7 +43,7 @@ def parts(network: HarmonicModel, x: torch.Tensor) -> dict[str, float]:
     generator = torch.Generator(device=x.device).manual_seed(0)
     latents = network.encode_straight(x)[0]
     content = network.decode(latents).detach().requires_grad_(True)
-    still = network.decode(latents).detach()
+    still = content.detach()
 
     def step() -> LossParts:
         optimizer.zero_grad(set_to_none=True)

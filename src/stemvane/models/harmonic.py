@@ -148,10 +148,10 @@ class HarmonicModel(nn.Module):
         """
         with torch.no_grad():
             self.template.copy_(template)
-            if symmetry > 1:
+            if symmetry > 1 and self.n_latent:
                 same = _same_symmetry(components, self.orders, symmetry)
                 components = components * same
-                self.support.copy_(same.amax(0) if self.n_latent else self.support)
+                self.support.copy_(same.amax(0))
             self.components.copy_(deviation[:, None] * components)
         self.template.requires_grad_(False)
         self.components.requires_grad_(False)
@@ -205,7 +205,7 @@ class HarmonicModel(nn.Module):
         return torch.cat([order * imag, -order * real], dim=-1)
 
     def peak(self, real: Tensor, imag: Tensor) -> tuple[Tensor, Tensor]:
-        """Angle of the largest cross-correlation, refined between grid points, and the negative curvature there."""
+        """Angle in (-π, π] of the largest cross-correlation, between grid points, and the negative curvature there."""
         m = self.multiple
         with torch.no_grad():
             best = (torch.cat([real, imag], dim=-1) @ self.table).argmax(dim=-1)
@@ -217,6 +217,7 @@ class HarmonicModel(nn.Module):
                 bend = (real * cosine - imag * sine) @ m**2
                 step = torch.where(bend > 0, slope / bend.clamp(min=1e-12), 0.0)
                 angle = angle + step.clamp(-math.pi / self.n_angles, math.pi / self.n_angles)
+            angle = torch.atan2(angle.sin(), angle.cos())
             phase = angle[:, None] * m
             bend = (real * phase.cos() - imag * phase.sin()) @ m**2
         return angle, bend
@@ -244,7 +245,7 @@ class HarmonicModel(nn.Module):
         weight = below.clamp(min=-80.0).exp()
         total = weight.sum(-1)
         return AnglePosterior(
-            peak=torch.atan2(angle.sin(), angle.cos()),
+            peak=angle,
             probability=weight / total[:, None],
             log_mean=top + (total * held).log() - math.log(self.n_angles),
             curvature=curvature,
@@ -277,9 +278,16 @@ class HarmonicModel(nn.Module):
 
     def encode_straight(self, straight: Tensor) -> tuple[Tensor, Tensor]:
         """As `encode`, of patterns that have been turned back onto the template."""
+        slopes, log_std = self.readout()
+        return (straight - self.template) @ slopes.T, log_std.expand(len(straight), -1)
+
+    def readout(self) -> tuple[Tensor, Tensor]:
+        """What a latent's mean changes by with a pattern turned back, and logarithm of its standard deviation.
+
+        Shapes ``(n_latent, 2 n_features)`` and ``(n_latent,)``; the same for all patterns.
+        """
         strength = (self.components**2).sum(-1) + self.noise_variance
-        mean = (straight - self.template) @ (self.components / strength[:, None]).T
-        return mean, (0.5 * torch.log(self.noise_variance / strength)).expand(len(straight), -1)
+        return self.components / strength[:, None], 0.5 * torch.log(self.noise_variance / strength)
 
     def marginal(self, x: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
         """Negative log likelihood of patterns given contents, angle integrated out, and the angle's divergence.

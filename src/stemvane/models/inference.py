@@ -25,11 +25,12 @@ def embedded(network: HarmonicModel, x: Tensor, noise: Tensor) -> list[Tensor]:
         mean, log_std = network.encode(x)
         content = network.decode(mean)
         variance = _angle_noise(network, content, noise) if counted else network.noise_variance
-        posterior = network.angle_posterior(x, content, variance)
-        real, imag = network.cross(x, content)
-        on_grid = (torch.cat([real, imag], -1) @ network.table / variance.reshape(-1, 1)).log_softmax(-1)
+        spectrum = network.cross(x, content)
         if counted and network.n_latent:
-            posterior, on_grid = _without_first(network, x, mean, content, variance, posterior.peak)
+            posterior, on_grid = _without_first(network, x, mean, content, variance, network.peak(*spectrum)[0])
+        else:
+            posterior = network.angle_posterior(x, content, variance)
+            on_grid = (torch.cat(spectrum, -1) @ network.table / variance.reshape(-1, 1)).log_softmax(-1)
         evidence = log_evidence(network, x, network.noise_variance.item(), n_samples=4, refined=False)
         latents, std = network.as_distances(mean, log_std)
     if counted and network.n_latent:
@@ -105,8 +106,7 @@ def _latent_noise(network: HarmonicModel, x: Tensor, noise: Tensor, angle_std: T
     with torch.no_grad():
         straight = network.straightened(x)
         before, behind = (network.encode_straight(network.turn(straight, offset))[0] for offset in (aside, -aside))
-        strength = (network.components**2).sum(-1) + network.noise_variance
-        slopes = network.components / strength[:, None]
+        slopes, _ = network.readout()
         variance = ((before - behind) / 2) ** 2 + (noise**2).repeat(1, 2) @ (slopes**2).T
         std: Tensor = variance.sqrt() * network.components.norm(dim=-1)
         return std
