@@ -7,7 +7,8 @@ their own under ``--environments``.
 
 ``--quick`` takes small scans, one seed and 6 s for each training of a peer; ``--only`` some data sets, ``--methods``
 some methods, ``--budget`` other seconds for the long data sets (the others get a fifth), ``--jobs`` trainings side by
-side, one thread each. ``--tables`` only joins what is there. Throughput is measured first, alone on the machine.
+side, one thread each. ``--resume`` takes over the trainings of a results file, so that a run goes on where another
+machine was stopped. ``--tables`` only joins what is there. Throughput is measured first, alone on the machine.
 """
 
 from __future__ import annotations
@@ -77,11 +78,14 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, help="a folder in --work by default")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--readme", type=Path, default=HERE / "README.md")
+    parser.add_argument("--resume", type=Path, metavar="RESULTS", help="a file like results/models.json")
     parser.add_argument("--tables", action="store_true")
     chosen = parser.parse_args()
     work = (chosen.work / ("quick" if chosen.quick else "full")).absolute()
     environments = chosen.environments or chosen.work / "environments"
     cells = all_cells(chosen)
+    if chosen.resume:
+        restore(json.loads(chosen.resume.read_text(encoding="utf-8")), work)
     failed = 0 if chosen.tables else run_all(cells, work, environments, chosen.jobs, quick=chosen.quick)
     report = joined(work)
     text = tables(report)
@@ -174,16 +178,44 @@ def prepare(data: str, work: Path, *, quick: bool) -> None:
     if not (folder / "about.json").exists():
         command = [sys.executable, str(HERE / "model_data.py"), data, str(folder), *(["--quick"] if quick else [])]
         subprocess.run(command, check=True)
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    write_json(about, about_path(work, data))
+
+
+def restore(report: dict[str, Any], work: Path) -> None:
+    """Write the trainings of a report where those of this machine lie; those that are there already stay."""
+    for data, found in report["data"].items():
+        write_json(found["about"], about_path(work, data))
+        for row in found["rows"]:
+            path = cell_path(work, Cell(**row["cell"]))
+            if not path.exists():
+                write_json(row, path)
+
+
+def about_path(work: Path, data: str) -> Path:
+    return work / "cells" / f"{data}.json"
+
+
+def cell_path(work: Path, cell: Cell) -> Path:
+    return work / "cells" / f"{cell.file}.json"
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Write a file that is complete or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    partial.rename(path)
 
 
 def done(cell: Cell, work: Path) -> bool:
-    path = work / "cells" / f"{cell.file}.json"
+    path = cell_path(work, cell)
     return path.exists() and json.loads(path.read_text(encoding="utf-8"))["cell"] == asdict(cell)
 
 
 def run(cell: Cell, work: Path, pythons: dict[str, str]) -> str:
     """Train in a process of its own, and write the scores; returns what went wrong."""
-    target = work / "cells" / f"{cell.file}.json"
+    target = cell_path(work, cell)
     target.parent.mkdir(parents=True, exist_ok=True)
     method = METHODS[cell.method]
     folder, output, task_path = work / "data" / cell.data, target.with_suffix(".npz"), target.with_suffix(".task")
@@ -212,10 +244,7 @@ def run(cell: Cell, work: Path, pythons: dict[str, str]) -> str:
     row |= {"epochs": int(found["epochs"]) if "epochs" in found else None}
     if not cell.speed_only:
         row |= scores(found, Known.read(folder))
-    result = {"cell": asdict(cell), "scores": row}
-    partial = target.with_suffix(".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    partial.rename(target)
+    write_json({"cell": asdict(cell), "scores": row}, target)
     output.unlink()
     task_path.unlink()
     return ""
@@ -258,7 +287,7 @@ def joined(work: Path) -> dict[str, Any]:
     for name in [*SPEED_SETS, *DATA_SETS]:
         files = sorted((work / "cells" / name).glob("*.json"))
         if files:
-            about = json.loads((work / "data" / name / "about.json").read_text(encoding="utf-8"))
+            about = json.loads(about_path(work, name).read_text(encoding="utf-8"))
             data[name] = {"about": about, "rows": [json.loads(file.read_text(encoding="utf-8")) for file in files]}
     machine = {
         "processors": len(os.sched_getaffinity(0)),
