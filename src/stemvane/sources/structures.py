@@ -10,11 +10,14 @@ from stemvane.errors import ConfigError
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["graphene"]
+__all__ = ["LATTICE_CONSTANT", "graphene"]
+
+LATTICE_CONSTANT = 2.46
+"""Length of graphite's lattice vectors in Å (Baskin and Meyer, Phys. Rev. 100, 544 (1955))."""
 
 
 def graphene(
-    extent: tuple[float, float] = (46.0, 46.0), *, lattice_constant: float = 2.46, vacuum: float = 6.0
+    extent: tuple[float, float] = (46.0, 46.0), *, lattice_constant: float = LATTICE_CONSTANT, vacuum: float = 6.0
 ) -> Atoms:
     """Build a flat sheet of graphene in an orthogonal, periodic supercell.
 
@@ -69,5 +72,5 @@ def graphene(
         pbc=True,
     )
     repeats = (math.ceil(extent[1] / width), math.ceil(extent[0] / height), 1)
-    sheet: Atoms = cell.repeat(repeats)  # type: ignore[no-untyped-call]
+    sheet: Atoms = cell.repeat(repeats)
     return sheet

@@ -1,0 +1,182 @@
+"""Relax the defects of graphene by GFN1-xTB and write them into src/stemvane/sources/geometries.
+
+Run as ``python docs/make_geometries.py [NAME ...]``, with ``pip install 'stemvane[structures]'``; about ten minutes a
+defect on one core. ``--unrelaxed`` writes the starting geometries, ``--cells 11x6`` uses a larger supercell and writes
+to the folder given with ``--output``, to see what the supercell does.
+
+Each defect lies in the middle of a flat, periodic supercell of graphene of the lattice constant that GFN1-xTB itself
+prefers there; what is found is stretched to the lattice constant of graphite. tblite knows the Γ point only, so the
+supercell must be large: 9 by 5 cells hold the Dirac points, and their pristine sheet is the one with the least force.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.io import write
+
+from stemvane.sources.structures import graphene
+
+FOLDER = Path(__file__).parent.parent / "src" / "stemvane" / "sources" / "geometries"
+A = 2.46
+BOND = A / math.sqrt(3)
+HEIGHT = 10.0
+LARGEST_FORCE = 0.02
+SITE, MIDDLE_OF_BOND, HEXAGON = (0.0, BOND), (0.0, 1.5 * BOND), (0.0, 0.0)
+
+
+def pristine(cells: tuple[int, int], centre: tuple[float, float]) -> Atoms:
+    """Supercell with the point `centre` of the lattice in the origin and its atoms about it."""
+    sheet = graphene((cells[1] * 3 * BOND - 0.1, cells[0] * A - 0.1), vacuum=HEIGHT)
+    size = sheet.cell.lengths()
+    moved = sheet.positions - [*centre, HEIGHT]
+    moved[:, :2] -= size[:2] * np.round(moved[:, :2] / size[:2] - 1e-6)
+    sheet.positions = moved
+    sheet.set_array("site", moved[:, :2].copy())
+    return sheet
+
+
+def nearest(sheet: Atoms, x: float, y: float) -> int:
+    return int(np.linalg.norm(sheet.get_array("site") - (x, y), axis=1).argmin())
+
+
+def substituted(*elements: str, height: float = 0.0) -> Callable[[Atoms], list[int]]:
+    """An element in the origin, or two on sites above and below it."""
+
+    def change(sheet: Atoms) -> list[int]:
+        radii = np.linalg.norm(sheet.get_array("site"), axis=1)
+        places = np.lexsort((sheet.get_array("site")[:, 1], np.abs(sheet.get_array("site")[:, 0]), radii.round(3)))
+        if len(elements) == 2:
+            places = [i for i in places if abs(sheet.get_array("site")[i, 0]) < 0.1]
+        for index, element in zip(places, elements, strict=False):
+            sheet.symbols[index] = element
+            sheet.positions[index, 2] += height
+        return [int(i) for i in places[: len(elements)]]
+
+    return change
+
+
+def vacancy(sheet: Atoms) -> list[int]:
+    """The two neighbours to the sides are drawn together, as they will bond."""
+    for side in (-1, 1):
+        sheet.positions[nearest(sheet, side * A / 2, -BOND / 2), 0] -= side * 0.2
+    return [nearest(sheet, 0, 0)]
+
+
+def divacancy(sheet: Atoms) -> list[int]:
+    for side in (-1, 1):
+        for end in (-1, 1):
+            sheet.positions[nearest(sheet, side * A / 2, end * BOND), 0] -= side * 0.25
+    return [nearest(sheet, 0, -BOND / 2), nearest(sheet, 0, BOND / 2)]
+
+
+def silicon_in_divacancy(sheet: Atoms) -> list[int]:
+    places = [nearest(sheet, 0, -BOND / 2), nearest(sheet, 0, BOND / 2)]
+    sheet.symbols[places[0]] = "Si"
+    sheet.positions[places[0]] = 0
+    return places
+
+
+def stone_wales(sheet: Atoms) -> list[int]:
+    places = [nearest(sheet, 0, -BOND / 2), nearest(sheet, 0, BOND / 2)]
+    for end, index in zip((-1, 1), places, strict=True):
+        sheet.positions[index] = (end * 0.66, 0, 0)
+        for side in (-1, 1):  # the four bonds that stay
+            sheet.positions[nearest(sheet, side * A / 2, end * BOND), :2] += (side * 0.05, end * 0.05)
+    return places
+
+
+# kind: centre of the defect, what is changed, how many of the changed sites are empty, from the last one
+DEFECTS: dict[str, tuple[tuple[float, float], Callable[[Atoms], list[int]], int]] = {
+    "N": (SITE, substituted("N"), 0),
+    "B": (SITE, substituted("B"), 0),
+    "P": (SITE, substituted("P", height=1.2), 0),
+    "Si-C3": (SITE, substituted("Si", height=1.4), 0),
+    "Si-C4": (MIDDLE_OF_BOND, silicon_in_divacancy, 1),
+    "vacancy": (SITE, vacancy, 1),
+    "divacancy": (MIDDLE_OF_BOND, divacancy, 2),
+    "stone-wales": (MIDDLE_OF_BOND, stone_wales, 0),
+    "N-N-ortho": (MIDDLE_OF_BOND, substituted("N", "N"), 0),
+    "N-N-para": (HEXAGON, substituted("N", "N"), 0),
+}
+
+
+def start(name: str, cells: tuple[int, int]) -> Atoms:
+    """Starting geometry; ``info`` holds the sites that are changed and a hexagon's centre."""
+    centre, change, n_empty = DEFECTS[name]
+    sheet = pristine(cells, centre)
+    places = change(sheet)
+    sheet.info = {"defect": name, "sites": sheet.get_array("site")[places].tolist(), "hexagon": [-c for c in centre]}
+    del sheet[places[len(places) - n_empty :]]
+    return sheet
+
+
+def calculator(**settings: Any) -> Any:
+    from tblite.ase import TBLite
+
+    return TBLite(method="GFN1-xTB", verbosity=0, accuracy=1.0, max_iterations=500, **settings)
+
+
+def lattice_constant(cells: tuple[int, int]) -> float:
+    """Minimum of the energy of the pristine supercell."""
+    tried, energies = np.linspace(A - 0.015, A + 0.015, 4), []
+    for a in tried:
+        sheet = pristine(cells, HEXAGON)
+        sheet.set_cell(sheet.cell[:] * [[a / A], [a / A], [1]], scale_atoms=True)
+        sheet.calc = calculator()
+        energies.append(sheet.get_potential_energy())
+    curvature, slope, _ = np.polyfit(tried - A, energies, 2)
+    return float(A - slope / (2 * curvature))
+
+
+def relaxed(sheet: Atoms, a: float) -> Atoms:
+    """Relax at the lattice constant `a`, stretch to that of graphite, and put the far sheet to z = 0."""
+    from ase.optimize.precon import Exp, PreconLBFGS
+
+    moved = sheet.copy()
+    moved.set_cell(moved.cell[:] * [[a / A], [a / A], [1]])
+    moved.positions[:, :2] *= a / A
+    spins = ({"multiplicity": 1}, {"multiplicity": 3, "spin_polarization": 1.0})
+    moved.calc = calculator(**(spins[1] if sheet.info["defect"] == "vacancy" else {}))
+    steps = PreconLBFGS(moved, precon=Exp(A=3), use_armijo=False, logfile="-")
+    steps.run(fmax=LARGEST_FORCE, steps=150)
+    largest = float(np.linalg.norm(moved.get_forces(), axis=1).max())
+    moved.info["relaxation"] = f"GFN1-xTB, a {a:.4f}, largest force {largest:.3f} eV per angstrom"
+    moved.calc = None
+    far = np.linalg.norm(moved.get_array("site"), axis=1) > 8
+    moved.set_cell(sheet.cell)
+    moved.positions[:, :2] *= A / a
+    moved.positions -= (moved.positions - np.pad(moved.get_array("site"), ((0, 0), (0, 1))))[far].mean(axis=0)
+    return moved
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=list(DEFECTS), help=", ".join(DEFECTS))
+    parser.add_argument("--unrelaxed", action="store_true")
+    parser.add_argument("--cells", default="9x5")
+    parser.add_argument("--output", type=Path, default=FOLDER)
+    options = parser.parse_args()
+    x, y = (int(n) for n in options.cells.split("x"))
+    options.output.mkdir(parents=True, exist_ok=True)
+    a = A if options.unrelaxed else lattice_constant((x, y))
+    sys.stdout.write(f"lattice constant {a:.4f} in {x} x {y} cells\n")
+    for name in options.names:
+        sheet = start(name, (x, y))
+        if not options.unrelaxed:
+            sheet = relaxed(sheet, a)
+        path = options.output / f"{name}.xyz"
+        write(path, sheet, format="extxyz", columns=["symbols", "positions", "site"])
+        sys.stdout.write(f"{path}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
