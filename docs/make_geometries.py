@@ -28,7 +28,7 @@ FOLDER = Path(__file__).parent.parent / "src" / "stemvane" / "sources" / "geomet
 A = 2.46
 BOND = A / math.sqrt(3)
 HEIGHT = 10.0
-LARGEST_FORCE = 0.02
+LARGEST_FORCE = 0.03
 SITE, MIDDLE_OF_BOND, HEXAGON = (0.0, BOND), (0.0, 1.5 * BOND), (0.0, 0.0)
 
 
@@ -58,6 +58,11 @@ def substituted(*elements: str, height: float = 0.0) -> Callable[[Atoms], list[i
         for index, element in zip(places, elements, strict=False):
             sheet.symbols[index] = element
             sheet.positions[index, 2] += height
+        # a dome about a large atom, whose neighbours are drawn up and pushed out
+        distance = np.linalg.norm(sheet.get_array("site"), axis=1)[:, None]
+        dome = 0.3 * height * np.exp(-((distance / 3) ** 2))
+        sheet.positions[:, 2:] += dome
+        sheet.positions[:, :2] += 0.2 * dome * sheet.get_array("site") / np.maximum(distance, 1)
         return [int(i) for i in places[: len(elements)]]
 
     return change
@@ -97,8 +102,8 @@ def stone_wales(sheet: Atoms) -> list[int]:
 DEFECTS: dict[str, tuple[tuple[float, float], Callable[[Atoms], list[int]], int]] = {
     "N": (SITE, substituted("N"), 0),
     "B": (SITE, substituted("B"), 0),
-    "P": (SITE, substituted("P", height=1.2), 0),
-    "Si-C3": (SITE, substituted("Si", height=1.4), 0),
+    "P": (SITE, substituted("P", height=1.1), 0),
+    "Si-C3": (SITE, substituted("Si", height=1.2), 0),
     "Si-C4": (MIDDLE_OF_BOND, silicon_in_divacancy, 1),
     "vacancy": (SITE, vacancy, 1),
     "divacancy": (MIDDLE_OF_BOND, divacancy, 2),
@@ -106,6 +111,7 @@ DEFECTS: dict[str, tuple[tuple[float, float], Callable[[Atoms], list[int]], int]
     "N-N-ortho": (MIDDLE_OF_BOND, substituted("N", "N"), 0),
     "N-N-para": (HEXAGON, substituted("N", "N"), 0),
 }
+NAMES = [*DEFECTS, "zigzag-edge", "armchair-edge"]
 
 
 def start(name: str, cells: tuple[int, int]) -> Atoms:
@@ -116,6 +122,44 @@ def start(name: str, cells: tuple[int, int]) -> Atoms:
     sheet.info = {"defect": name, "sites": sheet.get_array("site")[places].tolist(), "hexagon": [-c for c in centre]}
     del sheet[places[len(places) - n_empty :]]
     return sheet
+
+
+def ribbon(kind: str) -> Atoms:
+    """A ribbon of graphene with bare edges, nine cells of a or five of √3 a long."""
+    axis = ("zigzag", "armchair").index(kind) ^ 1
+    sheet = graphene((12.5 * BOND, 9 * A - 0.1) if axis else (15 * BOND - 0.1, 7 * A), vacuum=HEIGHT)
+    across = sheet.positions[:, axis]
+    first, last = (2 * BOND, 10 * BOND) if axis else (0.0, 5.5 * A)
+    sheet = sheet[(across > first - 0.01) & (across < last + 0.01)]
+    edge = sheet.positions[sheet.positions[:, axis] < first + 0.01]
+    sheet.positions -= edge[edge[:, 1 - axis].argmin()]
+    sheet.set_array("site", sheet.positions[:, :2].copy())
+    size = sheet.cell.lengths()
+    size[axis] = last - first + 12
+    sheet.set_cell(size)
+    sheet.info = {"defect": f"{kind}-edge"}
+    return sheet
+
+
+def edge_of(found: Atoms, kind: str) -> Atoms:
+    """One period of the first half of a relaxed ribbon, the mean over its equivalent atoms."""
+    axis = ("zigzag", "armchair").index(kind) ^ 1
+    period = 3 * BOND if axis == 0 else A
+    sites, shifts = found.get_array("site"), found.positions - np.pad(found.get_array("site"), ((0, 0), (0, 1)))
+    middle = sites[:, axis].max() / 2
+    inner = np.abs(sites[:, axis] - middle) < 2
+    shifts = shifts - shifts[inner].mean(axis=0)
+    along = np.round(sites[:, 1 - axis] % period, 3) % round(period, 3)
+    half = found[(sites[:, axis] < middle) & (sites[:, 1 - axis] > -0.01) & (sites[:, 1 - axis] < period - 0.01)]
+    for index, site in enumerate(half.get_array("site")):
+        gap = np.abs((along - site[1 - axis] + period / 2) % period - period / 2)
+        same = (gap < 0.01) & (np.abs(sites[:, axis] - site[axis]) < 0.01)
+        half.positions[index] = [*site, 0] + shifts[same].mean(axis=0)
+    size = found.cell.lengths()
+    size[1 - axis] = period
+    half.set_cell(size)
+    half.info = found.info
+    return half
 
 
 def calculator(**settings: Any) -> Any:
@@ -145,7 +189,7 @@ def relaxed(sheet: Atoms, a: float) -> Atoms:
     moved.positions[:, :2] *= a / A
     spins = ({"multiplicity": 1}, {"multiplicity": 3, "spin_polarization": 1.0})
     moved.calc = calculator(**(spins[1] if sheet.info["defect"] == "vacancy" else {}))
-    steps = PreconLBFGS(moved, precon=Exp(A=3), use_armijo=False, logfile="-")
+    steps = PreconLBFGS(moved, precon=Exp(A=3), use_armijo=False, maxstep=0.15, logfile="-")
     steps.run(fmax=LARGEST_FORCE, steps=150)
     largest = float(np.linalg.norm(moved.get_forces(), axis=1).max())
     moved.info["relaxation"] = f"GFN1-xTB, a {a:.4f}, largest force {largest:.3f} eV per angstrom"
@@ -153,13 +197,15 @@ def relaxed(sheet: Atoms, a: float) -> Atoms:
     far = np.linalg.norm(moved.get_array("site"), axis=1) > 8
     moved.set_cell(sheet.cell)
     moved.positions[:, :2] *= A / a
+    if "hexagon" not in sheet.info:
+        return moved
     moved.positions -= (moved.positions - np.pad(moved.get_array("site"), ((0, 0), (0, 1))))[far].mean(axis=0)
     return moved
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=list(DEFECTS), help=", ".join(DEFECTS))
+    parser.add_argument("names", nargs="*", default=NAMES, help=", ".join(NAMES))
     parser.add_argument("--unrelaxed", action="store_true")
     parser.add_argument("--cells", default="9x5")
     parser.add_argument("--output", type=Path, default=FOLDER)
@@ -169,9 +215,11 @@ def main() -> None:
     a = A if options.unrelaxed else lattice_constant((x, y))
     sys.stdout.write(f"lattice constant {a:.4f} in {x} x {y} cells\n")
     for name in options.names:
-        sheet = start(name, (x, y))
+        kind = name.removesuffix("-edge")
+        sheet = ribbon(kind) if kind != name else start(name, (x, y))
         if not options.unrelaxed:
             sheet = relaxed(sheet, a)
+        sheet = edge_of(sheet, kind) if kind != name else sheet
         path = options.output / f"{name}.xyz"
         write(path, sheet, format="extxyz", columns=["symbols", "positions", "site"])
         sys.stdout.write(f"{path}\n")

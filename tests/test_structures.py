@@ -162,3 +162,42 @@ def test_a_truth_that_does_not_fit_is_refused():
         ScanDefects(("N",), np.zeros((2, 2)), **none, owners=np.zeros(1, int))
     with pytest.raises(DataError, match="owners"):
         ScanDefects(("N",), np.zeros((1, 2)), **none, owners=np.ones(1, int))
+
+
+@pytest.mark.parametrize(
+    ("name", "bond", "elements", "neighbours"),
+    [("h-BN", 1.4457, {5: 7, 7: 5}, {5: 3, 7: 3}), ("MoS2", 2.4174, {42: 16, 16: 42}, {42: 6, 16: 3})],
+)
+def test_other_hosts(name, bond, elements, neighbours):
+    atoms, defects = build_structure(name, EXTENT)
+    distances = atoms.get_all_distances(mic=True) + 9 * np.eye(len(atoms))
+    assert distances.min() == pytest.approx(bond, abs=2e-4)
+    assert min(plane(atoms)[1]) >= 46
+    for index in range(0, len(atoms), 37):
+        near = np.flatnonzero(distances[index] < bond + 0.01)
+        assert len(near) == neighbours[atoms.numbers[index]]
+        assert set(atoms.numbers[near]) == {elements[atoms.numbers[index]]}
+    assert len(defects) == 0
+    assert set(atoms.get_array("labels")) == {name}
+    with pytest.raises(ConfigError, match=f"{name}: defects"):
+        build_structure(name, EXTENT, defects={"N": 1})
+
+
+@pytest.mark.parametrize("kind", ["zigzag", "armchair"])
+def test_edges_lie_in_the_middle_of_the_scan(kind):
+    atoms, _ = build_structure(f"graphene-{kind}-edge", EXTENT, scan_extent=(14.0, 12.0))
+    axis, scan = (0, 14) if kind == "zigzag" else (1, 12)
+    positions, size = plane(atoms)
+    outermost = atoms.get_array("labels") == kind
+    assert np.ptp(positions[outermost, axis]) < 1e-6
+    assert positions[outermost, axis].mean() == pytest.approx(scan / 2, abs=1.3)
+    assert positions[:, axis].min() > positions[outermost, axis].mean() - 0.3
+    # a probe in the scan sees neither the sheet's other end nor an image of the sheet
+    assert scan + 10 < positions[:, axis].max() < size[axis] - 14
+    distances = atoms.get_all_distances(mic=True) + 9 * np.eye(len(atoms))
+    assert set((distances[outermost] < 1.6).sum(axis=1)) == {2}
+    deep = positions[:, axis] - positions[outermost, axis].mean() > 7
+    inside = deep & (positions[:, axis] < positions[:, axis].max() - 3)
+    assert set((distances[inside] < 1.43).sum(axis=1)) == {3}
+    truth = simulate(**FEW, structure=f"graphene-{kind}-edge").atoms
+    assert set(truth.labels) == {"graphene", kind}

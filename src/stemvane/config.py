@@ -45,6 +45,10 @@ StructureName = Literal[
     "graphene-stone-wales",
     "graphene-N-N-ortho",
     "graphene-N-N-para",
+    "graphene-zigzag-edge",
+    "graphene-armchair-edge",
+    "h-BN",
+    "MoS2",
 ]
 """Specimens that can be simulated: a host, or a host with one defect."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stemvane.sources.structures import LATTICE_CONSTANT
 
-__all__ = ["KINDS", "Patch", "Placement", "load_patch", "placements"]
+__all__ = ["KINDS", "Patch", "Placement", "load_patch", "placements", "read_geometry"]
 
 Floats = NDArray[np.float64]
 
@@ -101,10 +101,7 @@ def load_patch(kind: str) -> Patch:
     -------
     Patch
     """
-    from ase.io import read
-
-    text = resources.files("stemvane.sources").joinpath(f"geometries/{kind}.xyz").read_text(encoding="utf-8")
-    atoms: Any = read(io.StringIO(text), format="extxyz")
+    atoms = read_geometry(kind)
     sites = atoms.get_array("site")
     distance = np.linalg.norm(sites, axis=1)
     share = np.cos(math.pi / 2 * np.clip((distance - _WHOLE) / (_NOTHING - _WHOLE), 0, 1)) ** 2
@@ -112,6 +109,14 @@ def load_patch(kind: str) -> Patch:
     shift = (atoms.positions - np.pad(sites, ((0, 0), (0, 1)))) * share[:, None]
     changed, hexagon = np.array(atoms.info["sites"], np.float64), np.array(atoms.info["hexagon"], np.float64)
     return Patch(atoms.numbers[near].astype(np.int64), sites[near], shift[near], changed, hexagon)
+
+
+def read_geometry(name: str) -> Any:
+    """Read a relaxed geometry as ``ase.Atoms``; its array ``site`` holds ideal positions (x, y) in Å."""
+    from ase.io import read
+
+    text = resources.files("stemvane.sources").joinpath(f"geometries/{name}.xyz").read_text(encoding="utf-8")
+    return read(io.StringIO(text), format="extxyz")
 
 
 def placements(kind: str, size: tuple[float, float]) -> list[Placement]:

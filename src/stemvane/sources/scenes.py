@@ -13,14 +13,16 @@ from stemvane.config import DefectKind, StructureName
 from stemvane.errors import ConfigError
 from stemvane.scan_atoms import ScanDefects
 from stemvane.sources.defects import Placement, load_patch, placements
-from stemvane.sources.structures import graphene
+from stemvane.sources.edges import EDGES, graphene_edge
+from stemvane.sources.structures import boron_nitride, graphene, molybdenum_disulphide
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 __all__ = ["build_structure"]
 
-_HOSTS = {"graphene": graphene}
+_HOSTS = {"graphene": graphene, "h-BN": boron_nitride, "MoS2": molybdenum_disulphide}
+_ENDS = {f"graphene-{kind}-edge": kind for kind in EDGES}
 _SEPARATION = 7.0
 _MARGIN = 3.0
 _SMALLEST = 20.0
@@ -83,13 +85,16 @@ def build_structure(
     """
     host, middle = _parts(name)
     area = scan_extent or extent
-    atoms: Atoms = _HOSTS[host](extent)
-    atoms.set_array("labels", np.full(len(atoms), host, dtype="U16"))
+    if host in _ENDS:
+        atoms = graphene_edge(_ENDS[host], extent, area)
+    else:
+        atoms = _HOSTS[host](extent)
+        atoms.set_array("labels", np.full(len(atoms), host, dtype="U16"))
     wanted = _numbers(atoms, area, defects or {}, concentrations or {})
     if middle is None and not wanted:
         return atoms, _truth([])
     if host != "graphene":
-        raise ConfigError(f"{host}: defects are known in graphene only; leave them out, or take the structure graphene")
+        raise ConfigError(f"{host}: defects are known in endless graphene only; leave them out, or take graphene")
     size = (float(atoms.cell[0, 0]), float(atoms.cell[1, 1]))
     if min(size) < _SMALLEST:
         raise ConfigError(f"a supercell of {extent} Å is too small for a defect; give at least {_SMALLEST:.0f} Å")
@@ -103,7 +108,7 @@ def _parts(name: str) -> tuple[str, str | None]:
     """Host and defect of a name."""
     if name not in get_args(StructureName):
         raise ConfigError(f"unknown structure '{name}'; known are {', '.join(get_args(StructureName))}")
-    if name in _HOSTS:
+    if name in _HOSTS or name in _ENDS:
         return name, None
     host, _, kind = name.partition("-")
     return host, kind
