@@ -9,6 +9,7 @@ from stemvane.config import DefectKind, StructureName
 from stemvane.errors import ConfigError, DataError
 from stemvane.measurements import read_atoms, write_atoms
 from stemvane.scan_atoms import ScanDefects
+from stemvane.sources.catalogue import CATALOGUE
 from stemvane.sources.defects import KINDS, load_patch, placements
 from stemvane.sources.scenes import build_structure
 from stemvane.sources.simulation import simulate
@@ -32,6 +33,11 @@ def across(points, to, size):
 def test_the_settings_know_every_kind():
     assert set(KINDS) == set(get_args(DefectKind))
     assert {f"graphene-{kind}" for kind in KINDS} <= set(get_args(StructureName))
+
+
+def test_every_structure_is_in_the_catalogue():
+    assert {entry.name for entry in CATALOGUE} == set(get_args(StructureName))
+    assert len({entry.name for entry in CATALOGUE}) == len(CATALOGUE)
 
 
 def test_the_plain_sheet_is_unchanged():
