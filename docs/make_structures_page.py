@@ -68,7 +68,7 @@ for kind, (y, x) in zip(truth.kinds, truth.positions):
 | `mirrored` | true where it was turned over before: y → −y, z → −z, so that P and Si hang below the sheet |
 | `sites`, `owners` | ideal lattice positions of what is substituted, removed or turned, and the defect of each |
 
-`dataset.atoms.labels` has one word for each atom: the kind of its defect, or the host. Where a site is empty, the atoms
+`build_structure` gives the same as `ase.Atoms` and `ScanDefects` without a simulation. `dataset.atoms.labels` has one word for each atom: the kind of its defect, or the host. Where a site is empty, the atoms
 around it belong to the defect. An edge is no defect; its outermost atoms are labelled `zigzag` or `armchair`.
 """
 SLICED = """

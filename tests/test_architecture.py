@@ -90,6 +90,7 @@ PUBLIC = [
     "Sweep",
     "VirtualDetector",
     "align_rotation",
+    "build_structure",
     "compare",
     "export",
     "field_maps",
