@@ -29,7 +29,8 @@ stemvane simulate graphene -o mix.zarr --scan 128x128 --defects N=3,divacancy=1 
 A name with a defect in it has one such defect in the middle of the scan. `--defects` and `--concentration` put more of
 them at random places: both sublattices, every turn by 60° that differs, P and three-fold Si on either side of the
 sheet. A concentration is a share of the lattice sites in the scanned area, rounded to whole defects. Centres are at
-least 7 Å apart and 3 Å from the edge of the scanned area; what does not fit is an error. The places follow
+least 7 Å apart, which about 3 % of the sites can be, and 3 Å from the edge of the scanned area; what does not fit is an
+error. The places follow
 `--placement-seed`, or `--seed` where that is left out, in a random stream of their own: counts and thermal motion do
 not change with them.
 """
@@ -41,6 +42,9 @@ The defects are relaxed by GFN1-xTB (Grimme, Bannwarth and Shushkov, J. Chem. Th
 as a spin triplet. GFN1-xTB's own lattice constant in that supercell, 2.457 Å, is stretched to the 2.46 Å of graphite.
 The geometries are in `src/stemvane/sources/geometries`; `python docs/make_geometries.py` makes them
 (`pip install 'stemvane[structures]'`).
+
+Published lengths are calculated ones, by density functional theory; where sources scatter, the table has their range.
+The perfect sheets have the lattice of the crystal, as published, and are not relaxed.
 
 | name | atoms changed | what it is | bond | here (Å) | published (Å) | source |
 |---|---|---|---|---|---|---|
@@ -68,8 +72,9 @@ for kind, (y, x) in zip(truth.kinds, truth.positions):
 | `mirrored` | true where it was turned over before: y → −y, z → −z, so that P and Si hang below the sheet |
 | `sites`, `owners` | ideal lattice positions of what is substituted, removed or turned, and the defect of each |
 
-`build_structure` gives the same as `ase.Atoms` and `ScanDefects` without a simulation. `dataset.atoms.labels` has one word for each atom: the kind of its defect, or the host. Where a site is empty, the atoms
+`dataset.atoms.labels` has one word for each atom: the kind of its defect, or the host. Where a site is empty, the atoms
 around it belong to the defect. An edge is no defect; its outermost atoms are labelled `zigzag` or `armchair`.
+`build_structure` gives the same without a simulation, as `ase.Atoms` and `ScanDefects`.
 """
 SLICED = """
 ## One slice or several
@@ -77,11 +82,13 @@ SLICED = """
 `method="single-slice"` lets the wave pass the whole specimen at once. Against multislice with slices of 1 Å, at 60 kV
 and 31 mrad, in focus on the middle of the specimen (`python benchmarks/slices.py`):
 
-| structure | rms COM (mrad) | rms difference of the COM | difference of the patterns |
+| structure | rms COM (mrad) | difference of the COM | difference of the patterns |
 |---|---|---|---|
 """
 LIMITS = """
-The patterns' difference is relative to the rms of what changes over the scan.
+Differences are relative: that of the COM to its rms, that of the patterns to the rms of what changes over the scan. One
+slice serves sheets of one plane, boron nitride among them, and the COM of a silicon atom that stands up from its sheet.
+It does not serve MoS2, whose sulphur planes are 3.17 Å apart: take `--method multislice` there.
 
 ## Limits
 
@@ -108,10 +115,8 @@ def page() -> str:
 def _bonds() -> str:
     rows = []
     for entry in CATALOGUE:
-        low, high = entry.published
-        published = f"{low:g}" if low == high else f"{low:g} to {high:g}"
         here = f"{bond_length(entry):.3f}" + ("" if entry.agrees else r" \*")
-        cells = (f"`{entry.name}`", entry.changed, entry.words, entry.bond, here, published, entry.source)
+        cells = (f"`{entry.name}`", entry.changed, entry.words, entry.bond, here, entry.published_words, entry.source)
         rows.append(f"| {' | '.join(cells)} |\n")
     return "".join(rows)
 

@@ -191,6 +191,13 @@ def test_impossible_requests_are_one_line(changes, words):
     assert "\n" not in str(caught.value)
 
 
+def test_defects_that_would_share_sites_are_refused():
+    with pytest.raises(ConfigError, match="separation is 1"):
+        build_structure(defects={"N": 1}, separation=1.0)
+    with pytest.raises(ConfigError, match="too small for a defect"):
+        build_structure("graphene-N", (12.0, 12.0))
+
+
 def test_places_and_noise_have_seeds_of_their_own():
     asked = {**FEW, "defects": {"N": 2}, "dose": 1000.0}
     first = simulate(**asked, seed=1, placement_seed=4)

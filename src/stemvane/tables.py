@@ -99,10 +99,8 @@ def structures_table() -> Table:
     for label in ("name", "atoms changed", "what it is", "bond", "here (Å)", "published (Å)", "published in"):
         table.add_column(label, justify="right" if "Å" in label else "left")
     for entry in CATALOGUE:
-        low, high = entry.published
-        published = f"{low:g}" if low == high else f"{low:g} to {high:g}"
         here = f"{bond_length(entry):.3f}{'' if entry.agrees else ' *'}"
-        table.add_row(entry.name, entry.changed, entry.words, entry.bond, here, published, entry.source)
+        table.add_row(entry.name, entry.changed, entry.words, entry.bond, here, entry.published_words, entry.source)
     return table
 
 

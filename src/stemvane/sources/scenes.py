@@ -26,6 +26,8 @@ _ENDS = {f"graphene-{kind}-edge": kind for kind in EDGES}
 _SEPARATION = 7.0
 _MARGIN = 3.0
 _SMALLEST = 20.0
+_CLOSEST = 4.0
+"""Å between centres below which two defects would change the same sites."""
 _TRIES = 100
 
 
@@ -59,7 +61,7 @@ def build_structure(
     seed : int
         The same seed gives the same places.
     separation : float
-        Smallest distance between the centres of two defects in Å.
+        Smallest distance between the centres of two defects in Å, 4 Å or more.
     margin : float
         Smallest distance of a random defect from the edge of the scanned area in Å.
 
@@ -98,6 +100,10 @@ def build_structure(
     size = (float(atoms.cell[0, 0]), float(atoms.cell[1, 1]))
     if min(size) < _SMALLEST:
         raise ConfigError(f"a supercell of {extent} Å is too small for a defect; give at least {_SMALLEST:.0f} Å")
+    if not separation >= _CLOSEST:
+        raise ConfigError(
+            f"separation is {separation} Å; give at least {_CLOSEST:g}, so that no two defects share a site"
+        )
     placed = [] if middle is None else [_in_the_middle(middle, size, area)]
     placed = _at_random(placed, wanted, size, area, separation, margin, seed)
     _replace(atoms, placed)
