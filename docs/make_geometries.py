@@ -1,8 +1,8 @@
 """Relax the defects of graphene by GFN1-xTB and write them into src/stemvane/sources/geometries.
 
-Run as ``python docs/make_geometries.py [NAME ...]``, with ``pip install 'stemvane[structures]'``; about ten minutes a
-defect on one core. ``--unrelaxed`` writes the starting geometries, ``--cells 11x6`` uses a larger supercell and writes
-to the folder given with ``--output``, to see what the supercell does.
+Run as ``python docs/make_geometries.py [NAME ...]``, with ``pip install 'stemvane[structures]'``; some minutes a
+defect on one core. ``--unrelaxed`` writes the starting geometries, ``--cells 12x6`` uses a larger supercell, and
+``--output`` writes to another folder, to see what the supercell does.
 
 Each defect lies in the middle of a flat, periodic supercell of graphene of the lattice constant that GFN1-xTB itself
 prefers there; what is found is stretched to the lattice constant of graphite. tblite knows the Γ point only, so the

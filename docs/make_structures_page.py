@@ -41,7 +41,8 @@ The defects are relaxed by GFN1-xTB (Grimme, Bannwarth and Shushkov, J. Chem. Th
 `tblite`, in periodic supercells of 9 by 5 cells of a × √3 a (180 atoms), to a largest force of 0.03 eV/Å, the vacancy
 as a spin triplet. GFN1-xTB's own lattice constant in that supercell, 2.457 Å, is stretched to the 2.46 Å of graphite.
 The geometries are in `src/stemvane/sources/geometries`; `python docs/make_geometries.py` makes them
-(`pip install 'stemvane[structures]'`).
+(`pip install 'stemvane[structures]'`). With `--cells 6x4` (96 atoms), 9x5 and 12x6 (288 atoms) N-C is 1.400, 1.398 and
+1.398 Å. Strained bonds need more room: those of the divacancy's pentagons are 1.715 Å in 6x4 cells and 1.671 Å in 9x5.
 
 Published lengths are calculated ones, by density functional theory; where sources scatter, the table has their range.
 The perfect sheets have the lattice of the crystal, as published, and are not relaxed.
