@@ -18,6 +18,7 @@ lint: $(STAMP)  ## style and types
 
 bench: $(STAMP)  ## the tables of the README; takes about nine hours
 	$(BIN)/python benchmarks/simulate.py
+	$(BIN)/python benchmarks/slices.py
 	$(BIN)/python benchmarks/seeds.py
 	$(BIN)/python benchmarks/measure.py
 	$(BIN)/python benchmarks/step.py

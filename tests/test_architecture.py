@@ -24,7 +24,7 @@ MODULES = {
 STOREYS = (
     ("errors",),
     ("calibration", "config"),
-    ("folders", "manifest", "disc", "overlap", "option_values"),
+    ("folders", "manifest", "disc", "overlap", "option_values", "scan_atoms"),
     ("dataset", "polar"),
     ("pixels",),
     ("virtual_detectors", "measurements", "embedding"),
@@ -90,6 +90,7 @@ PUBLIC = [
     "Sweep",
     "VirtualDetector",
     "align_rotation",
+    "build_structure",
     "compare",
     "export",
     "field_maps",

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from typing import get_args
 
 import h5py
 import numpy as np
@@ -13,14 +14,14 @@ import typer
 import zarr
 
 from stemvane import cli, option_values
-from stemvane.config import Config
+from stemvane.config import Config, StructureName
 from stemvane.dataset import Dataset4D
 from stemvane.errors import ConfigError
 from stemvane.run import Run
 from stemvane.sources.files import open_dataset, save_dataset
 from stemvane.sources.synthetic import synthetic
 
-COMMANDS = ("demo", "simulate", "info", "run", "sweep", "figures", "export")
+COMMANDS = ("demo", "simulate", "structures", "info", "run", "sweep", "figures", "export")
 QUICK = Config().updated(
     training={"n_epochs": 1, "holdout": 0.0},
     compare={"n_turned": 0},
@@ -256,11 +257,37 @@ def test_info_and_run_take_the_same_calibration():
         ("--phonons", "-1"),
         ("--n-phonons", "0"),
         ("--seed", "-1"),
+        ("--defects", "N"),
+        ("--defects", "N=0.5"),
+        ("--defects", "N=-1"),
+        ("--defects", "Xe=1"),
+        ("--defects", "N=999"),
+        ("--concentration", "N=2"),
+        ("--concentration", "=0.1"),
+        ("--concentration", "N=nan"),
+        ("--placement-seed", "-1"),
     ],
 )
 def test_bad_options_of_simulate(call, tmp_path, option, value):
     assert_refused(call("simulate", "graphene", "-o", "a.zarr", "--scan", "2x2", "--detector", "16", option, value))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_defects_are_simulated_where_they_are_asked_for(call, tmp_path):
+    asked = ("--scan", "2x2", "--scan-step", "10", "--detector", "16", "--defects", "N=1, Si-C3=1", "--seed", "3")
+    code, said, _ = call("simulate", "graphene-vacancy", "-o", "a.zarr", *asked, "--placement-seed", "4")
+    assert (code, "a.zarr: 2 x 2 x 16 x 16" in said) == (0, True)
+    defects = open_dataset(tmp_path / "a.zarr").atoms.defects
+    assert defects.kinds[0] == "vacancy"
+    assert set(defects.kinds[1:]) == {"N", "Si-C3"}
+
+
+def test_structures_are_listed_and_drawn(call, tmp_path):
+    code, said, _ = call("structures", "-o", "all.png")
+    assert code == 0
+    assert all(name in said for name in get_args(StructureName))
+    assert (tmp_path / "all.png").stat().st_size > 20_000
+    assert_refused(call("structures", "-o", "all.jpg"), "all.jpg", ".png or .svg")
 
 
 def test_an_unknown_structure(call, tmp_path):

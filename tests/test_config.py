@@ -134,22 +134,26 @@ def test_every_setting_but_the_obvious_is_described():
 
 
 def numbers():
-    """Every setting that takes a float, alone or within a pair."""
+    """Every setting that takes a float, and how it is written in TOML: alone, within a pair or by name."""
     for section, values in Config():
         for name, field in type(values).model_fields.items():
             if "float" in str(field.annotation):
-                yield section, name, "tuple" in str(field.annotation)
+                words = str(field.annotation)
+                yield section, name, "[1.0, {}]" if "tuple" in words else "{{N = {}}}" if "dict" in words else "{}"
 
 
 def test_there_are_settings_that_take_floats():
-    assert {("source", "optical_axis", True), ("simulation", "cs", False), ("model", "beta", False)} <= set(numbers())
+    found = {(section, name): form for section, name, form in numbers()}
+    assert found["source", "optical_axis"] == "[1.0, {}]"
+    assert found["simulation", "cs"] == found["model", "beta"] == "{}"
+    assert found["simulation", "concentrations"] == "{{N = {}}}"
 
 
 @pytest.mark.parametrize("bad", ["inf", "-inf", "nan"])
-@pytest.mark.parametrize(("section", "setting", "is_pair"), list(numbers()))
-def test_numbers_are_finite(tmp_path, section, setting, is_pair, bad):
+@pytest.mark.parametrize(("section", "setting", "form"), list(numbers()))
+def test_numbers_are_finite(tmp_path, section, setting, form, bad):
     path = tmp_path / "settings.toml"
-    path.write_text(f"[{section}]\n{setting} = {f'[1.0, {bad}]' if is_pair else bad}\n", encoding="utf-8")
+    path.write_text(f"[{section}]\n{setting} = {form.format(bad)}\n", encoding="utf-8")
     text = message(Config.from_toml, path)
     assert text.startswith(f"{path}: '{section}.{setting}")
     assert f"is {bad}; give a finite number" in text

@@ -78,7 +78,10 @@ def run(tmp_path_factory):
         return run_pipeline(config, tmp_path_factory.mktemp("run") / "tiny", dataset=dataset)
 
 
-@pytest.mark.parametrize(("page", "maker"), [("cli.md", "make_cli_page"), ("api.md", "make_api_page")])
+@pytest.mark.parametrize(
+    ("page", "maker"),
+    [("cli.md", "make_cli_page"), ("api.md", "make_api_page"), ("structures.md", "make_structures_page")],
+)
 def test_generated_pages_are_up_to_date(page, maker):
     assert text(page) == script(maker).page(), f"run: python docs/{maker}.py"
 
@@ -200,7 +203,9 @@ def test_the_index_links_every_page():
     )
 
 
-@pytest.mark.parametrize("page", ["quickstart.md", "model.md", "baselines.md", "errors.md", "export.md"])
+@pytest.mark.parametrize(
+    "page", ["quickstart.md", "model.md", "baselines.md", "errors.md", "export.md", "structures.md"]
+)
 def test_code_blocks_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     leave_out_evidence(monkeypatch)

@@ -7,9 +7,11 @@ import pytest
 
 from stemvane import Calibration, Dataset4D, measure, survey
 from stemvane.config import Config
-from stemvane.dataset import ScanAtoms
+from stemvane.dataset import ScanAtoms, ScanDefects
 from stemvane.errors import ConfigError, DataError
 from stemvane.preparation import corrected, prepared
+
+AT = np.array([[4.0, 9.0]])
 
 
 def config(**values):
@@ -28,7 +30,7 @@ def dataset():
         ),
         expectation=counts.astype(np.float32),
         image=np.arange(30.0).reshape(5, 6),
-        atoms=ScanAtoms(np.array([6]), np.array([[4.0, 9.0]]), np.zeros(1)),
+        atoms=ScanAtoms(np.array([7]), AT, np.zeros(1), defects=ScanDefects(("N",), AT, *np.zeros((2, 1)), AT, [0])),
         metadata={"electrons_per_pattern": 100.0},
     )
 
@@ -74,6 +76,8 @@ def test_region_and_scan_binning(dataset):
     np.testing.assert_array_equal(found.image, dataset.image[1:5, 0:4].reshape(2, 2, 2, 2).mean(axis=(1, 3)))
     # the first position is now in the middle of rows 1 and 2, columns 0 and 1
     np.testing.assert_allclose(found.atoms.positions, [[4.0 - 1.5 * 2.0, 9.0 - 0.5 * 3.0]])
+    np.testing.assert_allclose(found.atoms.defects.positions, found.atoms.positions)
+    np.testing.assert_allclose(found.atoms.defects.sites, found.atoms.positions)
     assert record == {"scan_region": [1, 5, 0, 5], "scan_binning": 2}
 
 

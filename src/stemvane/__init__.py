@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from stemvane.polar import PolarGrid
     from stemvane.run import Run
     from stemvane.sources.files import open_dataset, save_dataset
+    from stemvane.sources.scenes import build_structure
     from stemvane.sources.simulation import simulate
     from stemvane.sources.structures import graphene
     from stemvane.sources.synthetic import synthetic
@@ -61,6 +62,7 @@ _HOMES = {
     "Sweep": "sweep_folder",
     "VirtualDetector": "virtual_detectors",
     "align_rotation": "alignment",
+    "build_structure": "sources.scenes",
     "compare": "agreement",
     "export": "export",
     "field_maps": "field",
@@ -99,6 +101,7 @@ __all__ = [
     "Sweep",
     "VirtualDetector",
     "align_rotation",
+    "build_structure",
     "compare",
     "export",
     "field_maps",

@@ -16,7 +16,16 @@ from rich.text import Text
 
 from stemvane.config import Config
 from stemvane.errors import FileFormatError, StemvaneError
-from stemvane.option_values import read_energy, read_pair, read_position, read_range, read_setting, read_whole
+from stemvane.option_values import (
+    given,
+    read_energy,
+    read_numbers,
+    read_pair,
+    read_range,
+    read_setting,
+    reading_settings,
+    source_settings,
+)
 from stemvane.tables import info_table, run_table, sweep_table
 
 __all__ = ["app", "main"]
@@ -85,7 +94,7 @@ def demo(
 
 @app.command()
 def simulate(
-    structure: Annotated[str, typer.Argument(help="specimen: graphene")],
+    structure: Annotated[str, typer.Argument(help="specimen, such as graphene-Si-C3; stemvane structures lists them")],
     output: Annotated[Path, typer.Option("-o", "--output", help="data set to write, NAME.zarr")],
     energy: _Energy = None,
     semiangle: _Semiangle = None,
@@ -100,11 +109,18 @@ def simulate(
     phonons: Annotated[float | None, typer.Option(help="rms thermal displacement along each axis, Å")] = None,
     n_phonons: Annotated[int | None, typer.Option(help="frozen-phonon configurations")] = None,
     method: Annotated[str | None, typer.Option(help="single-slice or multislice")] = None,
+    defects: Annotated[
+        str | None, typer.Option(help="defects at random places, kind=number, such as N=2,Si-C3=1")
+    ] = None,
+    concentration: Annotated[
+        str | None, typer.Option(help="the same as shares of the lattice sites, such as N=0.01,vacancy=0.002")
+    ] = None,
+    placement_seed: Annotated[int | None, typer.Option(help="seed of their places; --seed if left out")] = None,
     seed: _Seed = None,
     settings: _Settings = None,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Simulate a 4D-STEM scan and write it as a Zarr data set that carries its atoms."""
+    """Simulate a 4D-STEM scan and write it as a Zarr data set that carries its atoms and defects."""
     if output.suffix != ".zarr":
         raise FileFormatError(f"{output}: data sets are saved as Zarr folders; give a name that ends in .zarr")
     if output.exists() and not overwrite:
@@ -130,9 +146,12 @@ def simulate(
         "phonon_sigma": phonons,
         "n_phonons": n_phonons,
         "method": method,
+        "defects": read_numbers(defects, int, "--defects"),
+        "concentrations": read_numbers(concentration, float, "--concentration"),
+        "placement_seed": placement_seed,
         "seed": seed,
     }
-    config = config.updated(simulation=_given(choices))
+    config = config.updated(simulation=given(choices))
     from stemvane.sources.files import save_dataset
     from stemvane.sources.simulation import simulate as run_simulation
 
@@ -140,6 +159,24 @@ def simulate(
         dataset = run_simulation(config.simulation, progress=lambda done, n: tell("simulate", done, n, ""))
         path = save_dataset(dataset, output, overwrite=overwrite, progress=lambda done, n: tell("write", done, n, ""))
     typer.echo(f"{path}: {' x '.join(map(str, dataset.shape))}, {dataset.data.dtype}")
+
+
+@app.command()
+def structures(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="picture of all of them to write, .png or .svg")
+    ] = None,
+) -> None:
+    """List the specimens that can be simulated, with their bond lengths beside published ones."""
+    from stemvane.tables import structures_table
+
+    if output is not None:
+        from stemvane.figures import save_structures_figure
+
+        save_structures_figure(output)
+    Console().print(structures_table())
+    if output is not None:
+        typer.echo(output)
 
 
 @app.command()
@@ -166,8 +203,8 @@ def info(
     from stemvane.sources.files import open_source, size_on_disk
     from stemvane.survey import survey
 
-    source = _source(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
-    source |= _reading(file, scan, dataset, shape, dtype, image, vacuum)
+    source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
+    source |= reading_settings(file, scan, dataset, shape, dtype, image, vacuum)
     opened = open_source(Config().updated(source=source).source)
     found = survey(opened)
     shape_from = "given" if scan or shape else "file"
@@ -207,9 +244,9 @@ def run(
 ) -> None:
     """Measure, align, learn, compare and draw: from a recorded or simulated scan to Figure 2 or 1."""
     config = _with_settings(Config.from_toml(settings) if settings else Config(), set_)
-    source = _source(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
-    source |= _reading(file, scan, dataset, shape, dtype, image, vacuum)
-    config = config.updated(source=source, measure=_given({"n_workers": workers, "cluster": cluster}))
+    source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
+    source |= reading_settings(file, scan, dataset, shape, dtype, image, vacuum)
+    config = config.updated(source=source, measure=given({"n_workers": workers, "cluster": cluster}))
     _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
 
 
@@ -314,56 +351,8 @@ def _with_choices(
     config: Config, seed: int | None, n_latent: int | None, n_epochs: int | None, device: str | None
 ) -> Config:
     return config.updated(
-        training=_given({"seed": seed, "n_epochs": n_epochs, "device": device}), model=_given({"n_latent": n_latent})
+        training=given({"seed": seed, "n_epochs": n_epochs, "device": device}), model=given({"n_latent": n_latent})
     )
-
-
-def _source(
-    energy: str | None,
-    semiangle: float | None,
-    scan_step: str | None,
-    pixel: str | None,
-    axis: str | None,
-    disc_radius: float | None,
-    scan_rotation: float | None,
-) -> dict[str, Any]:
-    """What was given of the calibration, as the section [source] takes it."""
-    choices = {
-        "energy": read_energy(energy),
-        "convergence_semiangle": semiangle,
-        "scan_step": None if scan_step is None else read_pair(scan_step, float, "--scan-step"),
-        "pixel_size": None if pixel is None else read_pair(pixel, float, "--pixel"),
-        "optical_axis": None if axis is None else read_position(axis, "--axis"),
-        "disc_radius": disc_radius,
-        "scan_rotation": scan_rotation,
-    }
-    return _given(choices)
-
-
-def _reading(
-    file: Path,
-    scan: str | None,
-    dataset: str | None,
-    shape: str | None,
-    dtype: str | None,
-    image: Path | None,
-    vacuum: Path | None,
-) -> dict[str, Any]:
-    """What was given of how to read the file, as the section [source] takes it."""
-    choices = {
-        "path": str(file),
-        "scan_shape": None if scan is None else read_whole(scan, "--scan", (2,)),
-        "dataset": dataset,
-        "shape": None if shape is None else read_whole(shape, "--shape", (3, 4)),
-        "dtype": dtype,
-        "image": None if image is None else str(image),
-        "vacuum": None if vacuum is None else str(vacuum),
-    }
-    return _given(choices)
-
-
-def _given(choices: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in choices.items() if value is not None}
 
 
 @contextmanager

@@ -17,16 +17,40 @@ __all__ = [
     "BasisConfig",
     "CompareConfig",
     "Config",
+    "DefectKind",
     "FiguresConfig",
     "MeasureConfig",
     "ModelConfig",
     "PreparationConfig",
     "SimulationConfig",
     "SourceConfig",
+    "StructureName",
     "SurveyConfig",
     "TrainingConfig",
 ]
 
+
+DefectKind = Literal["N", "B", "P", "Si-C3", "Si-C4", "vacancy", "divacancy", "stone-wales", "N-N-ortho", "N-N-para"]
+"""Defects of graphene."""
+
+StructureName = Literal[
+    "graphene",
+    "graphene-N",
+    "graphene-B",
+    "graphene-P",
+    "graphene-Si-C3",
+    "graphene-Si-C4",
+    "graphene-vacancy",
+    "graphene-divacancy",
+    "graphene-stone-wales",
+    "graphene-N-N-ortho",
+    "graphene-N-N-para",
+    "graphene-zigzag-edge",
+    "graphene-armchair-edge",
+    "h-BN",
+    "MoS2",
+]
+"""Specimens that can be simulated: a host, or a host with one defect."""
 
 _ABOUT_THE_FILE = {"path", "scan_shape", "dataset", "shape", "dtype", "image", "vacuum"}
 
@@ -71,7 +95,13 @@ class SourceConfig(_Section):
 class SimulationConfig(_Section):
     """What `simulate` simulates."""
 
-    structure: Literal["graphene"] = Field("graphene", description="specimen")
+    structure: StructureName = Field("graphene", description="specimen, one that `stemvane structures` lists")
+    defects: dict[DefectKind, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, description="more defects at random places in the scanned area: kind = how many"
+    )
+    concentrations: dict[DefectKind, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict, description="the same, kind = share of the lattice sites"
+    )
     energy: float = Field(60e3, gt=0, description="beam energy, eV")
     convergence_semiangle: float = Field(31.0, gt=0, description="mrad")
     defocus: float = Field(
@@ -88,6 +118,7 @@ class SimulationConfig(_Section):
     n_phonons: int = Field(8, ge=1, description="frozen-phonon configurations, where phonon_sigma is not 0")
     method: Literal["single-slice", "multislice"] = Field("single-slice", description="how the wave is propagated")
     seed: int = Field(0, ge=0, description="of thermal displacements and shot noise")
+    placement_seed: int | None = Field(None, ge=0, description="of the places of random defects; `seed` if none")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

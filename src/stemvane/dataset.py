@@ -18,41 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from stemvane.calibration import Calibration
 from stemvane.errors import DataError
+from stemvane.scan_atoms import ScanAtoms, ScanDefects
 
-__all__ = ["Dataset4D", "ScanAtoms"]
+__all__ = ["Dataset4D", "ScanAtoms", "ScanDefects"]
 
 _BLOCK_BYTES = 8 * 2**20
 _LENGTHS = {"Å": 1.0, "nm": 10.0, "µm": 1e4, "um": 1e4, "pm": 0.01, "m": 1e10}
 _ANGLES = {"mrad": 1.0, "rad": 1e3}
-
-
-@dataclass(frozen=True, eq=False)
-class ScanAtoms:
-    """Atoms of a simulated specimen in the coordinates of the scan.
-
-    Parameters
-    ----------
-    numbers : ndarray of int, shape (n,)
-        Atomic numbers.
-    positions : ndarray of float, shape (n, 2)
-        In-plane positions ``(y, x)`` in Å; the first probe position is the origin, y grows downwards.
-    heights : ndarray of float, shape (n,)
-        Positions along the beam in Å.
-    labels : tuple of str, optional
-        What each atom belongs to, one word per atom, where the source knows it.
-    """
-
-    numbers: NDArray[np.int64]
-    positions: NDArray[np.float64]
-    heights: NDArray[np.float64]
-    labels: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        n = len(self.numbers)
-        if np.shape(self.positions) != (n, 2) or np.shape(self.heights) != (n,):
-            raise DataError(f"{n} atoms need positions of shape ({n}, 2) and heights of shape ({n},)")
-        if self.labels is not None and len(self.labels) != n:
-            raise DataError(f"{n} atoms need as many labels, not {len(self.labels)}")
 
 
 @dataclass(frozen=True, eq=False)

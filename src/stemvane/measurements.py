@@ -11,12 +11,14 @@ import zarr
 from numpy.typing import NDArray
 
 from stemvane.calibration import Calibration
-from stemvane.dataset import ScanAtoms
+from stemvane.dataset import ScanAtoms, ScanDefects
 from stemvane.errors import DataError
 from stemvane.pixels import PixelGrid
 from stemvane.polar import PolarGrid
 
 __all__ = ["Measurements"]
+
+_DEFECT_ARRAYS = ("positions", "angles", "mirrored", "sites", "owners")
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,12 +258,17 @@ class Measurements:
 
 
 def write_atoms(group: zarr.Group, atoms: ScanAtoms) -> None:
-    """Write atoms into a Zarr group: ``atoms/numbers``, ``atoms/positions`` and ``atoms/heights`` (Å)."""
+    """Write atoms into ``atoms`` of a Zarr group, and what is known of their defects into ``atoms/defects``."""
     folder = group.require_group("atoms")
     for name in ("numbers", "positions", "heights"):
         folder.create_array(name, data=np.asarray(getattr(atoms, name)), overwrite=True)
     if atoms.labels is not None:
         folder.attrs["labels"] = list(atoms.labels)
+    if atoms.defects is not None:
+        inner = folder.require_group("defects")
+        for name in _DEFECT_ARRAYS:
+            inner.create_array(name, data=np.asarray(getattr(atoms.defects, name)), overwrite=True)
+        inner.attrs["kinds"] = list(atoms.defects.kinds)
 
 
 def read_atoms(group: zarr.Group) -> ScanAtoms | None:
@@ -269,10 +276,15 @@ def read_atoms(group: zarr.Group) -> ScanAtoms | None:
     if "atoms" not in group:
         return None
     folder: Any = group["atoms"]
-    labels = folder.attrs.get("labels")
+    labels, inner = folder.attrs.get("labels"), folder.get("defects")
     return ScanAtoms(
         numbers=np.asarray(folder["numbers"][:]),
         positions=np.asarray(folder["positions"][:]),
         heights=np.asarray(folder["heights"][:]),
         labels=None if labels is None else tuple(labels),
+        defects=None
+        if inner is None
+        else ScanDefects(
+            kinds=tuple(inner.attrs["kinds"]), **{name: np.asarray(inner[name][:]) for name in _DEFECT_ARRAYS}
+        ),
     )

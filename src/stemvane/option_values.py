@@ -1,23 +1,28 @@
-"""Numbers on the command line: how they are written and shown."""
+"""Options of the command line: how numbers are written and shown, and which settings they are."""
 
 from __future__ import annotations
 
 import math
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 from stemvane.errors import ConfigError
 
 __all__ = [
+    "given",
     "read_energy",
+    "read_numbers",
     "read_pair",
     "read_position",
     "read_range",
     "read_setting",
     "read_whole",
+    "reading_settings",
     "show_bytes",
     "show_number",
+    "source_settings",
 ]
 
 _UNITS = {"": 1.0, "ev": 1.0, "kev": 1e3, "kv": 1e3, "mev": 1e6}
@@ -89,6 +94,72 @@ def read_setting(text: str) -> tuple[str, str, Any]:
         return match[1], match[2], tomllib.loads(f"value = {match[3]}")["value"]
     except tomllib.TOMLDecodeError:
         return match[1], match[2], match[3]
+
+
+def read_numbers(text: str | None, kind: type, option: str) -> dict[str, Any] | None:
+    """Numbers by name from ``N=2,Si-C3=1``."""
+    if text is None:
+        return None
+    found: dict[str, Any] = {}
+    for part in text.split(","):
+        name, _, number = (word.strip() for word in part.partition("="))
+        try:
+            found[name] = kind(number)
+        except ValueError:
+            name = ""
+        if not name:
+            example = "N=2,Si-C3=1" if kind is int else "N=0.01,vacancy=0.002"
+            raise ConfigError(f"{option} is '{text}'; write names with their numbers, such as {example}")
+    return found
+
+
+def source_settings(
+    energy: str | None,
+    semiangle: float | None,
+    scan_step: str | None,
+    pixel: str | None,
+    axis: str | None,
+    disc_radius: float | None,
+    scan_rotation: float | None,
+) -> dict[str, Any]:
+    """Numbers of the calibration as the section [source] takes them."""
+    choices = {
+        "energy": read_energy(energy),
+        "convergence_semiangle": semiangle,
+        "scan_step": None if scan_step is None else read_pair(scan_step, float, "--scan-step"),
+        "pixel_size": None if pixel is None else read_pair(pixel, float, "--pixel"),
+        "optical_axis": None if axis is None else read_position(axis, "--axis"),
+        "disc_radius": disc_radius,
+        "scan_rotation": scan_rotation,
+    }
+    return given(choices)
+
+
+def reading_settings(
+    file: Path,
+    scan: str | None,
+    dataset: str | None,
+    shape: str | None,
+    dtype: str | None,
+    image: Path | None,
+    vacuum: Path | None,
+) -> dict[str, Any]:
+    """How to read the file, as the section [source] takes it."""
+    choices = {
+        "path": str(file),
+        "scan_shape": None if scan is None else read_whole(scan, "--scan", (2,)),
+        "dataset": dataset,
+        "shape": None if shape is None else read_whole(shape, "--shape", (3, 4)),
+        "dtype": dtype,
+        "image": None if image is None else str(image),
+        "vacuum": None if vacuum is None else str(vacuum),
+    }
+    return given(choices)
+
+
+def given(choices: dict[str, Any]) -> dict[str, Any]:
+    """Options that were given, without those that were left out."""
+    return {key: value for key, value in choices.items() if value is not None}
 
 
 def show_number(value: Any) -> str:

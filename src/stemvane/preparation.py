@@ -265,8 +265,8 @@ def _any(mask: NDArray[np.bool_] | None, n: int) -> NDArray[np.bool_] | None:
 
 
 def _moved(dataset: Dataset4D, origin: tuple[float, float]) -> ScanAtoms | None:
-    """Atoms seen from another first probe position, given in steps ``(y, x)`` from the old one."""
+    """Atoms and defects seen from another first probe position, given in steps ``(y, x)`` from the old one."""
     step = dataset.calibration.scan_step
     if dataset.atoms is None or step is None:
         return None
-    return replace(dataset.atoms, positions=dataset.atoms.positions - np.multiply(origin, step))
+    return dataset.atoms.moved(-np.multiply(origin, step))

@@ -12,10 +12,11 @@ from rich.text import Text
 
 from stemvane.dataset import Dataset4D
 from stemvane.option_values import show_bytes, show_number
+from stemvane.sources.catalogue import CATALOGUE, TOLERANCE, bond_length
 from stemvane.survey import Survey
 from stemvane.sweep_folder import REFERENCES, Sweep
 
-__all__ = ["info_table", "run_table", "sweep_table"]
+__all__ = ["info_table", "run_table", "structures_table", "sweep_table"]
 
 _PAPER = {"pearson_r_first": "-0.9917", "pearson_r_others_max": "about 0", "angle_sign": "-1"}
 _ROWS = (
@@ -88,6 +89,18 @@ def run_table(name: str, metrics: Mapping[str, Any]) -> Table:
     for key, label, form in _ROWS:
         if metrics.get(key) is not None:
             table.add_row(label, form.format(metrics[key]), _PAPER.get(key, ""))
+    return table
+
+
+def structures_table() -> Table:
+    """Every specimen that can be simulated, with a bond as relaxed and as published."""
+    caption = f"* differs from the published lengths by more than {TOLERANCE} Å; see docs/structures.md"
+    table = Table(title="Structures", title_justify="left", caption=caption, caption_justify="left")
+    for label in ("name", "atoms changed", "what it is", "bond", "here (Å)", "published (Å)", "published in"):
+        table.add_column(label, justify="right" if "Å" in label else "left")
+    for entry in CATALOGUE:
+        here = f"{bond_length(entry):.3f}{'' if entry.agrees else ' *'}"
+        table.add_row(entry.name, entry.changed, entry.words, entry.bond, here, entry.published_words, entry.source)
     return table
 
 

@@ -11,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from stemvane.figures.atoms import draw_structure
 from stemvane.figures.layout import WIDTH, Box, Overview, add_axes, label_panel, overview_layout
 from stemvane.figures.panels import (
     add_color_bar,
@@ -18,7 +19,6 @@ from stemvane.figures.panels import (
     angle_certainty,
     draw_map,
     draw_mosaic,
-    draw_structure,
     scan_extent,
     write_absent,
     write_pearson,

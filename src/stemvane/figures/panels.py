@@ -1,4 +1,4 @@
-"""One panel each: maps, colour bars, colour wheels, structures, mosaics."""
+"""One panel each: maps, colour bars, colour wheels, mosaics."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, Rectangle, Wedge
+from matplotlib.patches import Wedge
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib_scalebar.scalebar import ScaleBar
 from numpy.typing import NDArray
 
-from stemvane.dataset import ScanAtoms
 from stemvane.figures.layout import Box, add_axes
 from stemvane.figures.style import ANGLES, MAGNITUDES, MASKED, nice_number, tidy_number
 
@@ -28,8 +26,8 @@ __all__ = [
     "angle_colors",
     "draw_map",
     "draw_mosaic",
-    "draw_structure",
     "scan_extent",
+    "without_ticks",
     "write_absent",
     "write_pearson",
 ]
@@ -131,7 +129,7 @@ def draw_map(
         interpolation="antialiased",
         interpolation_stage="rgba",  # the mean of two angles in numbers can be the opposite direction
     )
-    _without_ticks(axes)
+    without_ticks(axes)
     axes.set_facecolor(MASKED)
     add_scale_bar(axes, scan_step is not None)
     return image
@@ -261,7 +259,7 @@ def draw_mosaic(
         interpolation_stage="rgba",
     )
     axes.set_anchor("N")
-    _without_ticks(axes)
+    without_ticks(axes)
     for spine in axes.spines.values():
         spine.set_visible(False)
     if latents.shape[-1] >= 1:
@@ -272,48 +270,6 @@ def draw_mosaic(
         axes.set_ylabel(f"latent 2 ({latent_unit})", size=6.5, labelpad=1.5)
     axes.tick_params(length=0, labelsize=5.5, pad=2)
     return image
-
-
-def draw_structure(
-    axes: Axes, atoms: ScanAtoms, scan_shape: tuple[int, int], scan_step: tuple[float, float]
-) -> list[tuple[str, NDArray[np.float64]]]:
-    """Draw atoms and bonds around the scan, and the scan's outline.
-
-    Returns
-    -------
-    list of (str, ndarray)
-        Symbol and colour of each element, for the key.
-    """
-    from ase.data import chemical_symbols, covalent_radii
-    from ase.data.colors import jmol_colors
-
-    left, right, bottom, top = scan_extent(scan_shape, scan_step)
-    pad_x, pad_y = 0.16 * (right - left), 0.16 * (bottom - top)
-    axes.set_xlim(left - pad_x, right + pad_x)
-    axes.set_ylim(bottom + pad_y, top - pad_y)
-    axes.set_aspect("equal")
-    _without_ticks(axes)
-    y, x = atoms.positions.T
-    near = (np.abs(x - (left + right) / 2) < 0.66 * (right - left) + 2) & (
-        np.abs(y - (top + bottom) / 2) < 0.66 * (bottom - top) + 2
-    )
-    order = np.flatnonzero(near)[np.argsort(atoms.heights[near], kind="stable")]
-    numbers, radii = atoms.numbers[order], covalent_radii[atoms.numbers[order]]
-    places = np.stack([x[order], y[order]], axis=-1)
-    axes.add_collection(LineCollection(_bonds(places, atoms.heights[order], radii), colors="0.45", linewidths=0.7))
-    axes.add_collection(
-        PatchCollection(
-            [Circle((a, b), 0.42 * radius) for (a, b), radius in zip(places, radii, strict=True)],
-            facecolors=list(0.85 * jmol_colors[numbers]),
-            edgecolors="0.15",
-            linewidths=0.3,
-            zorder=2,
-        )
-    )
-    window = Rectangle((left, top), right - left, bottom - top, fill=False, ls="--", lw=0.9, ec="#c1121f", zorder=3)
-    axes.add_patch(window)
-    add_scale_bar(axes, True)
-    return [(chemical_symbols[z], 0.85 * jmol_colors[z]) for z in np.unique(numbers)]
 
 
 def _mosaic_limits(patterns: NDArray[np.floating[Any]]) -> tuple[float, float]:
@@ -366,17 +322,6 @@ def _tick_words(values: NDArray[np.floating[Any]]) -> list[str]:
     return [tidy_number(round(float(value), 2)) for value in values]
 
 
-def _bonds(places: NDArray[np.float64], heights: NDArray[np.float64], radii: NDArray[np.float64]) -> list[Any]:
-    from scipy.spatial import cKDTree
-
-    if len(places) < 2:
-        return []
-    points = np.column_stack([places, heights])
-    pairs = cKDTree(points).query_pairs(2.4 * float(radii.max()), output_type="ndarray")
-    length = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
-    return list(places[pairs[length < 1.2 * radii[pairs].sum(axis=1)]])
-
-
 def _limits(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
     finite = values[np.isfinite(values)]
     if finite.size == 0:
@@ -385,7 +330,8 @@ def _limits(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def _without_ticks(axes: Axes) -> None:
+def without_ticks(axes: Axes) -> None:
+    """Leave a thin frame and nothing else."""
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

@@ -15,9 +15,9 @@ from scipy import fft, ndimage
 
 from stemvane.calibration import Calibration
 from stemvane.config import Config, SimulationConfig
-from stemvane.dataset import Dataset4D, ScanAtoms
+from stemvane.dataset import Dataset4D, ScanAtoms, ScanDefects
 from stemvane.sources.optics import Optics, add_intensities, poisson_counts
-from stemvane.sources.structures import graphene
+from stemvane.sources.scenes import build_structure
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -81,7 +81,7 @@ def simulate(config: SimulationConfig | None = None, *, progress: Progress | Non
     """
     settings = _settings(config, changes)
     optics = Optics.of(settings)
-    atoms = _specimen(settings, optics)
+    atoms, defects = _specimen(settings, optics)
     step_y, step_x = (e / n for e, n in zip(settings.scan_extent, settings.scan_shape, strict=True))
     pad_y, pad_x = (math.ceil(3 * settings.source_size / _FWHM / s) for s in (step_y, step_x))
     ys = np.arange(-pad_y, settings.scan_shape[0] + pad_y) * step_y
@@ -99,7 +99,7 @@ def simulate(config: SimulationConfig | None = None, *, progress: Progress | Non
                 progress(done, total)
     patterns /= np.float32(len(configurations))
     patterns = _blur(patterns, settings.source_size, (step_y, step_x), (pad_y, pad_x))
-    return _dataset(patterns, settings, optics, _scan_atoms(atoms, settings.scan_extent))
+    return _dataset(patterns, settings, optics, _scan_atoms(atoms, defects, settings.scan_extent))
 
 
 def _settings(config: SimulationConfig | None, changes: dict[str, Any]) -> SimulationConfig:
@@ -107,12 +107,19 @@ def _settings(config: SimulationConfig | None, changes: dict[str, Any]) -> Simul
     return Config.from_dict({"simulation": {**given, **changes}}, "simulate").simulation
 
 
-def _specimen(settings: SimulationConfig, optics: Optics) -> Atoms:
+def _specimen(settings: SimulationConfig, optics: Optics) -> tuple[Atoms, ScanDefects]:
     """A supercell so large that the probe fits in and that it samples the pattern finer than the detector does."""
     alpha = 1e-3 * optics.semiangle
     probe = 2 * (abs(optics.defocus) * alpha + abs(optics.cs) * alpha**3)
     least = max(_MIN_CELL, 1.5 * 1e3 * optics.wavelength / optics.pixel, 20 + 1.5 * probe)
-    return graphene((max(least, settings.scan_extent[0]), max(least, settings.scan_extent[1])))
+    return build_structure(
+        settings.structure,
+        (max(least, settings.scan_extent[0]), max(least, settings.scan_extent[1])),
+        scan_extent=settings.scan_extent,
+        defects=dict[str, int](settings.defects.items()),
+        concentrations=dict[str, float](settings.concentrations.items()),
+        seed=settings.seed if settings.placement_seed is None else settings.placement_seed,
+    )
 
 
 def _thermal(atoms: Atoms, settings: SimulationConfig) -> Iterator[Atoms]:
@@ -123,7 +130,7 @@ def _thermal(atoms: Atoms, settings: SimulationConfig) -> Iterator[Atoms]:
     # Its own stream, so that dose and displacements can be changed independently under one seed.
     rng = np.random.default_rng([settings.seed, 1])
     for _ in range(settings.n_phonons):
-        displaced: Atoms = atoms.copy()  # type: ignore[no-untyped-call]
+        displaced: Atoms = atoms.copy()
         displaced.positions += rng.normal(scale=settings.phonon_sigma, size=displaced.positions.shape)
         yield displaced
 
@@ -267,7 +274,7 @@ def _blur(patterns: Floats, source_size: float, steps: tuple[float, float], pads
     return np.ascontiguousarray(blurred[pads[0] : n_y - pads[0], pads[1] : n_x - pads[1]])
 
 
-def _scan_atoms(atoms: Atoms, extent: tuple[float, float]) -> ScanAtoms:
+def _scan_atoms(atoms: Atoms, defects: ScanDefects, extent: tuple[float, float]) -> ScanAtoms:
     """Atoms in the scan and a margin about it, periodic images included."""
     size = np.array([atoms.cell[1, 1], atoms.cell[0, 0]])
     images = [
@@ -281,6 +288,8 @@ def _scan_atoms(atoms: Atoms, extent: tuple[float, float]) -> ScanAtoms:
         numbers=np.tile(atoms.numbers, len(shifts))[inside].astype(np.int64),
         positions=positions[inside],
         heights=np.tile(atoms.positions[:, 2], len(shifts))[inside],
+        labels=tuple(np.tile(atoms.get_array("labels"), len(shifts))[inside].tolist()),
+        defects=defects,
     )
 
 
