@@ -207,3 +207,20 @@ def test_noise_that_chose_the_features_is_not_that_of_other_counts():
     assert abs(ratio.mean() - 1) < 0.02
     assert (ratio[:8] > 0.93).all()
     assert (reader.scan_filter.fresh_noise < 0.95 * reader.scan_filter.noise).any()
+
+
+def test_intervals_hold_where_they_are_widest(rng):
+    """The second latent of 2-fold content, which noise in the angle is the most of."""
+    dataset, _ = synthetic((24, 24), (32, 32), dose=2000.0, seed=2, symmetry=2)
+    measurements = measure(dataset)
+    fitted = model(measurements)
+    wanted = fitted.embed(measurements.expectation).latents[..., 1]
+    inside, width = [], []
+    for _ in range(5):
+        counts = rng.poisson(dataset.expectation.compute()).astype(np.float32)
+        again = fitted.embed(measure(type(dataset).from_array(counts, calibration=dataset.calibration)))
+        inside.append((np.abs(again.latents[..., 1] - wanted) <= again.latent_std[..., 1]).ravel())
+        width.append(again.latent_std[..., 1].ravel())
+    order = np.argsort(np.concatenate(width))
+    thirds = [np.concatenate(inside)[part].mean() for part in np.array_split(order, 3)]
+    np.testing.assert_allclose(thirds, 0.68, atol=0.07)
