@@ -3,6 +3,7 @@ import pytest
 
 from stemvane import RotationVAE, measure, synthetic
 from stemvane.config import BasisConfig, TrainingConfig
+from stemvane.feature_reader import FeatureReader
 from stemvane.neighbours import ScanFilter
 
 SCAN = (24, 20)
@@ -37,7 +38,7 @@ def test_weights_are_those_of_a_gaussian_process(rng):
     recorded = np.ones((7, 6), bool)
     recorded[2, 3] = False
     spectrum = np.array([[9.0, 4.0, 1.0, 0.2, 0.0, 0.0]])
-    found = ScanFilter(spectrum, 0.5, np.array([0.7]), (1.0, 1.0), 6)
+    found = ScanFilter(spectrum, 0.5, np.array([0.7]), np.array([0.7]), (1.0, 1.0), 6)
     features = (rng.normal(size=(7, 6, 1)) + 1j * rng.normal(size=(7, 6, 1))).astype(np.complex64)
     n = 256
     fine = np.fft.fftfreq(n)
@@ -111,7 +112,7 @@ def test_rows_that_come_one_after_the_other_give_the_same(rng, rows):
 
 def test_steps_that_differ_are_counted_in_length(rng):
     """A scan of twice as many rows, half as far apart, reaches twice as many rows."""
-    found = ScanFilter(np.array([[5.0, 1.0, 0.1, 0.0]]), 0.5, np.array([1.0]), (0.5, 1.0), 6)
+    found = ScanFilter(np.array([[5.0, 1.0, 0.1, 0.0]]), 0.5, np.array([1.0]), np.array([1.0]), (0.5, 1.0), 6)
     weights = found.windows(np.ones((13, 13), bool)).weights[..., 0]
     middle = max(weights, key=np.count_nonzero)
     np.testing.assert_allclose(middle, middle[::-1, ::-1], atol=1e-6)
@@ -190,3 +191,36 @@ def test_intervals_hold_the_noiseless_value_as_often_as_they_say(counted):
     for level, found in inside.items():
         assert abs(np.mean(found[::2]) - level) < 0.05
         assert abs(np.mean(found[1::2]) - level) < 0.05
+
+
+def test_noise_that_chose_the_features_is_not_that_of_other_counts():
+    dataset, _ = synthetic((24, 24), (32, 32), dose=3000.0)
+    measurements = measure(dataset)
+    everywhere = np.ones((24, 24), bool)
+    reader = FeatureReader.fitted(measurements, BasisConfig(), used=everywhere, allowed=everywhere)
+    noiseless, found = reader.basis.features(measurements.expectation), []
+    for seed in range(1, 6):
+        counts = np.random.default_rng(seed).poisson(dataset.expectation.compute()).astype(np.float32)
+        again = measure(type(dataset).from_array(counts, calibration=dataset.calibration))
+        found.append((np.abs(reader.basis.features(again) - noiseless) ** 2).mean(axis=0))
+    ratio = np.mean(found, axis=0) / reader.scan_filter.fresh_noise
+    assert abs(ratio.mean() - 1) < 0.02
+    assert (ratio[:8] > 0.93).all()
+    assert (reader.scan_filter.fresh_noise < 0.95 * reader.scan_filter.noise).any()
+
+
+def test_intervals_hold_where_they_are_widest(rng):
+    """The second latent of 2-fold content, which noise in the angle is the most of."""
+    dataset, _ = synthetic((24, 24), (32, 32), dose=2000.0, seed=2, symmetry=2)
+    measurements = measure(dataset)
+    fitted = model(measurements)
+    wanted = fitted.embed(measurements.expectation).latents[..., 1]
+    inside, width = [], []
+    for _ in range(5):
+        counts = rng.poisson(dataset.expectation.compute()).astype(np.float32)
+        again = fitted.embed(measure(type(dataset).from_array(counts, calibration=dataset.calibration)))
+        inside.append((np.abs(again.latents[..., 1] - wanted) <= again.latent_std[..., 1]).ravel())
+        width.append(again.latent_std[..., 1].ravel())
+    order = np.argsort(np.concatenate(width))
+    thirds = [np.concatenate(inside)[part].mean() for part in np.array_split(order, 3)]
+    np.testing.assert_allclose(thirds, 0.68, atol=0.07)

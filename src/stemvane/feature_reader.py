@@ -31,8 +31,8 @@ class FeatureReader:
     scan_filter : ScanFilter or None
         None where every pattern stands for itself.
     noise : ndarray of float, shape (n_features,)
-        Standard deviation of the counting noise of a real coordinate of each feature, far from edges and gaps; 0 where
-        the data have no noise to speak of.
+        Standard deviation of the counting noise of a real coordinate of each feature in the patterns fitted to, far
+        from edges and gaps; 0 where the data have no noise to speak of.
     """
 
     basis: HarmonicBasis
@@ -82,7 +82,10 @@ class FeatureReader:
         if not config.neighbours:
             return cls(basis, None, basis.counting)
         step = measurements.calibration.scan_step
-        return cls.filtered(basis, ScanFilter.fitted(features, allowed[rows], variance, step, config.reach))
+        # of all directions of an order, those were chosen in which the noise of these patterns happens to be largest
+        chosen = (1 + np.sqrt(basis.analysis.shape[1] / np.count_nonzero(used))) ** 2
+        found = ScanFilter.fitted(features, allowed[rows], variance, step, config.reach, chosen=chosen)
+        return cls.filtered(basis, found)
 
     @classmethod
     def filtered(cls, basis: HarmonicBasis, scan_filter: ScanFilter) -> FeatureReader:
@@ -110,7 +113,7 @@ class FeatureReader:
         ------
         features : ndarray of complex64, shape (n, n_features)
         noise : ndarray of float32, shape (n, n_features)
-            Standard deviation of the counting noise of a real coordinate; 0 where it is not known.
+            Standard deviation of the counting noise of a real coordinate in any counts; 0 where it is not known.
 
         Raises
         ------
@@ -123,7 +126,7 @@ class FeatureReader:
             yield from ((block, np.broadcast_to(alone, block.shape)) for block in blocks)
             return
         windows = self.scan_filter.windows(mask, measurements.calibration.scan_step)
-        variance = self.scan_filter.noise / self.basis.coordinates
+        variance = self.scan_filter.fresh_noise / self.basis.coordinates
         noise = np.sqrt(variance * windows.gain()).astype(np.float32)
         yield from ((block, noise[kind]) for block, kind in self.scan_filter.blocks(blocks, mask, windows))
 

@@ -22,9 +22,9 @@ from stemvane.polar import PolarGrid
 
 __all__ = ["HarmonicFit", "as_complex", "as_tensor", "start_aligned", "untrained"]
 
-_ARRAYS = ("orders", "scale", "analysis", "synthesis", "background")
+_ARRAYS = ("orders", "scale", "analysis", "synthesis", "background", "counting")
 _COMPLEX = ("analysis", "synthesis", "background")
-_FILTER_ARRAYS = ("spectrum", "noise")
+_FILTER_ARRAYS = ("spectrum", "noise", "fresh_noise")
 _FILTER_NUMBERS = ("highest", "step", "reach")
 _NUMBERS = ("n_azimuthal", "noise", "discarded", "mean_total")
 

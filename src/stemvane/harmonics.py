@@ -40,11 +40,14 @@ class HarmonicBasis:
         ``x_m(r) = Σ_k synthesis[k, r] feature_k`` over the features of order m.
     background : ndarray of complex, shape (n_orders, n_radial)
         Harmonics of the fixed background, the mean pattern.
+    counting : ndarray of float, shape (n_features,)
+        Standard deviation of the counting noise of a real coordinate of each feature: that of the mean pattern's counts
+        on the rings that it holds, times `noise`.
     n_azimuthal : int
         Samples on a ring.
     noise : float
-        Standard deviation of the counting noise of a real coordinate of a feature of order 0, found from the highest
-        orders; 1 where every electron counts for one, nearly 0 for noiseless data.
+        Counting noise over that of electrons that count for one, found from the highest orders; nearly 0 for noiseless
+        data.
     discarded : float
         Share of the residuals' variance that the features leave out.
     mean_total : float
@@ -56,6 +59,7 @@ class HarmonicBasis:
     analysis: NDArray[np.complex128]
     synthesis: NDArray[np.complex128]
     background: NDArray[np.complex128]
+    counting: NDArray[np.float64]
     n_azimuthal: int
     noise: float
     discarded: float
@@ -123,12 +127,15 @@ class HarmonicBasis:
         # the highest orders hold noise and hardly any signal; there the counts tell what one electron counts for
         quiet = slice(grid.n_orders * 3 // 4, None)
         gain = np.trace(moments[quiet], axis1=1, axis2=2).real.sum() / np.trace(counting[quiet], axis1=1, axis2=2).sum()
+        analysis = np.array([direction[2] for direction in kept], np.complex128) * scale[:, None]
+        variance_of_counts = np.einsum("ki,kij,kj->k", analysis, counting[orders], analysis.conj()).real
         return cls(
             orders=orders,
             scale=scale,
-            analysis=np.array([direction[2] for direction in kept], np.complex128) * scale[:, None],
+            analysis=analysis,
             synthesis=np.array([direction[3] for direction in kept], np.complex128) / scale[:, None],
             background=background,
+            counting=np.sqrt(gain * variance_of_counts / np.where(orders == 0, 1, 2)),
             n_azimuthal=grid.n_azimuthal,
             noise=float(np.sqrt(gain)),
             discarded=float(variance[config.n_features :].sum() / variance.sum()),
@@ -149,11 +156,6 @@ class HarmonicBasis:
     def n_coordinates(self) -> int:
         """Number of real coordinates of all features."""
         return int(self.coordinates.sum())
-
-    @property
-    def counting(self) -> NDArray[np.float64]:
-        """Standard deviation of the counting noise of a real coordinate of each feature, shape ``(n_features,)``."""
-        return self.noise * self.scale
 
     def features(self, measurements: Measurements, mask: NDArray[np.bool_] | None = None) -> NDArray[np.complex64]:
         """Features of every pattern.

@@ -68,7 +68,9 @@ class ScanFilter:
     highest : float
         Upper edge of the last bin, per Å, or per position where the scan step is unknown.
     noise : ndarray of float, shape (n_features,)
-        Variance of the noise of each feature.
+        Variance of the noise of each feature in the patterns that the filter was fitted to.
+    fresh_noise : ndarray of float, shape (n_features,)
+        The same in other counts of such patterns: less where features were chosen by what noise gave them.
     step : tuple of float
         Scan step ``(y, x)`` in Å, or 1 where it is unknown.
     reach : int
@@ -78,6 +80,7 @@ class ScanFilter:
     spectrum: NDArray[np.float64]
     highest: float
     noise: NDArray[np.float64]
+    fresh_noise: NDArray[np.float64]
     step: tuple[float, float]
     reach: int
 
@@ -89,6 +92,8 @@ class ScanFilter:
         noise: NDArray[np.floating[Any]],
         step: tuple[float, float] | None,
         reach: int,
+        *,
+        chosen: float = 1.0,
     ) -> ScanFilter:
         """Find the spectra of a scan.
 
@@ -105,6 +110,9 @@ class ScanFilter:
             Scan step ``(y, x)`` in Å.
         reach : int
             Positions to each side to take from.
+        chosen : float
+            By how much the noise of features that were chosen by their variance in these very patterns may exceed that
+            of other counts (Marchenko & Pastur, Math. USSR Sb. 1, 457, 1967).
 
         Returns
         -------
@@ -130,7 +138,7 @@ class ScanFilter:
             falling = optimize.isotonic_regression(mean, weights=count, increasing=False).x
             level[k] = np.clip(falling[-max(1, n_bins // 4) :].mean(), noise[k], _MOST_COLOUR * noise[k])
             spectrum[k] = np.maximum(falling - level[k], 0)
-        return cls(spectrum, highest, level, step, reach)
+        return cls(spectrum, highest, level, np.maximum(level / chosen, noise), step, reach)
 
     def windows(self, recorded: NDArray[np.bool_], step: tuple[float, float] | None = None) -> Windows:
         """Weights for a scan.

@@ -23,6 +23,7 @@ from stemvane.measurements import Measurements
 from stemvane.model_file import read_model, read_settings, write_model
 from stemvane.models.evidence import best_noise_variance, log_evidence
 from stemvane.models.inference import embedded, reconstructed
+from stemvane.models.uncertainty import learn_priors
 from stemvane.pattern_models import checked_latents, checked_mask, intensity_factor, spread
 from stemvane.pixel_model import PixelModel, mean_pixels, needed_grid
 from stemvane.training import EpochReport, TrainingHistory, device_named, one_thread, train, training_positions
@@ -188,6 +189,9 @@ class RotationVAE:
         self.training_mask = used
         learn(network.straightened(x), n_epochs)
         network.centre(x)
+        if self.n_latent and reader.noise.any():
+            with one_thread():
+                learn_priors(network, x, torch.from_numpy(reader.noise / length).to(x))
         return self
 
     def embed(self, measurements: Measurements, *, mask: NDArray[np.bool_] | None = None) -> Embedding:

@@ -16,6 +16,10 @@ from torch import Tensor, nn
 
 __all__ = ["AnglePosterior", "HarmonicModel", "LossParts"]
 
+_PRIOR_REACH = 4.0
+_N_FIRST = 65
+_N_SLOPES = 20
+
 
 @dataclass(frozen=True)
 class LossParts:
@@ -88,6 +92,14 @@ class HarmonicModel(nn.Module):
     n_angles : int
         Grid points on the circle.
 
+    Attributes
+    ----------
+    first_prior : Tensor, shape (2, n_places)
+        Values of the first latent, evenly spaced, and logarithm of its density there; normal unless it is learned.
+    slope_prior : Tensor, shape (1 + n_latent, n_places)
+        Values of the first latent, growing, and mean squares of the latents' slopes with the angle at which a pattern
+        is turned back, unbounded unless they are learned.
+
     Notes
     -----
     The decoder is ``content(z) = template + z @ components + curved(z)``. Some directions are closed to the curved
@@ -118,6 +130,9 @@ class HarmonicModel(nn.Module):
         self.register_buffer("noise_variance", torch.tensor(1.0))
         self.register_buffer("latent_mean", torch.zeros(n_latent))
         self.register_buffer("support", torch.ones(2 * n_features))
+        places = torch.linspace(-_PRIOR_REACH, _PRIOR_REACH, _N_FIRST)
+        self.register_buffer("first_prior", torch.stack([places, -0.5 * places**2]))
+        self.register_buffer("slope_prior", torch.full((1 + n_latent, _N_SLOPES), math.inf))
         self.template = nn.Parameter(torch.zeros(2 * n_features))
         self.components = nn.Parameter(torch.zeros(n_latent, 2 * n_features))
         if n_latent:
@@ -130,6 +145,8 @@ class HarmonicModel(nn.Module):
     noise_variance: Tensor
     latent_mean: Tensor
     support: Tensor
+    first_prior: Tensor
+    slope_prior: Tensor
 
     def start_from(self, template: Tensor, components: Tensor, deviation: Tensor, symmetry: int = 1) -> None:
         """Start as alignment + PCA, whose template and components are kept while the curved part is learned.

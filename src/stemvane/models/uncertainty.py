@@ -1,0 +1,296 @@
+"""What counting noise does to angle and latents, given how the content of the training patterns is distributed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from stemvane.models.harmonic import AnglePosterior, HarmonicModel
+
+__all__ = ["learn_priors", "noisy_angle", "noisy_latents", "template_noise"]
+
+_MOST_PATTERNS = 4096
+_N_ROUNDS = 40
+# patterns that a mean square is taken over
+_FEWEST_AVERAGED = 100
+# latents beyond this many of their standard deviations are not looked for
+_WIDEST_PRIOR = 6.0
+# places over four standard deviations to either side: more change nothing
+_N_PLACES = 12
+_REACH = 4.0
+# exponentials below are too small to be normal numbers, which takes several times as long
+_SMALLEST = -80.0
+
+
+def learn_priors(network: HarmonicModel, x: Tensor, noise: Tensor) -> None:
+    """Let a trained network know how first latent and slopes are distributed over its noisy training patterns.
+
+    The first latent's density on `HarmonicModel.first_prior` is the one that makes the patterns likeliest, angle
+    integrated out, found by expectation maximisation from the normal one (Laird, J. Am. Stat. Assoc. 73, 805, 1978),
+    which counts for one pattern more. `HarmonicModel.slope_prior` is the mean square of the latents' slopes less that
+    of the noise, among patterns of similar first latent.
+
+    Parameters
+    ----------
+    network : HarmonicModel
+        With at least one latent.
+    x : Tensor, shape (n, 2 n_features)
+        Training patterns.
+    noise : Tensor, shape (n_features,)
+        Standard deviation of the counting noise of a real coordinate.
+    """
+    with torch.no_grad():
+        x = x[:: max(1, len(x) // _MOST_PATTERNS)]
+        noise = noise.expand(len(x), -1)
+        turn = network.angles(x)
+        straight = network.turn(x, -turn)
+        size = (network.components[0] ** 2).sum()
+        if size > 0:
+            reading = (straight - network.template) @ network.components[0] / size
+            density = _Strength(network, x, network.template.expand_as(x), noise=template_noise(network, noise))
+            low = max(float(density.low[0]), float(reading.min()) - 1, -_WIDEST_PRIOR)
+            high = max(min(float(reading.max()) + 1, _WIDEST_PRIOR), low + 1)
+            places = torch.linspace(low, high, network.first_prior.shape[1], device=x.device)
+            likelihood = density.likelihood(turn, places)
+            normal = (-0.5 * places**2).softmax(0)
+            weight = normal
+            for _ in range(_N_ROUNDS):
+                held = likelihood * weight
+                weight = (held / held.sum(-1, keepdim=True).clamp(min=1e-30)).sum(0) + normal
+                weight = weight / weight.sum()
+            network.first_prior.copy_(torch.stack([places, weight.log()]))
+        mean, _ = network.encode_straight(straight)
+        slope, of_noise = _slopes(network, straight, noise)
+        first, order = mean[:, 0].sort()
+        excess = (slope**2 - of_noise)[order]
+        n_bins = network.slope_prior.shape[1]
+        n_averaged = min(len(x), max(_FEWEST_AVERAGED, len(x) // n_bins))
+        for j in range(n_bins):
+            start = round(j * (len(x) - n_averaged) / (n_bins - 1))
+            part = slice(start, start + n_averaged)
+            network.slope_prior[0, j] = first[part].median()
+            network.slope_prior[1:, j] = excess[part].mean(0).clamp(min=0)
+
+
+def noisy_angle(
+    network: HarmonicModel, x: Tensor, straight: Tensor, mean: Tensor, content: Tensor, noise: Tensor
+) -> tuple[AnglePosterior, Tensor]:
+    """Angle's posterior about the peak for the content, and its probabilities on the fixed grid.
+
+    How strong a pattern's content is decides how well its angle is known, and noise makes weak content look stronger.
+    So the first latent, in which the content is linear, is integrated out.
+
+    Parameters
+    ----------
+    network : HarmonicModel
+        With at least one latent.
+    x, straight : Tensor, shape (n, 2 n_features)
+        Patterns, and the same turned back onto the template.
+    mean : Tensor, shape (n, n_latent)
+        Of the latents.
+    content : Tensor, shape (n, 2 n_features)
+        Decoded from `mean`.
+    noise : Tensor, shape (n, n_features)
+        Standard deviation of the counting noise of a real coordinate.
+
+    Returns
+    -------
+    posterior : AnglePosterior
+    on_grid : Tensor, shape (n, n_angles)
+    """
+    peak, _ = network.peak(*network.cross(x, content))
+    variance = _content_noise(network, network.turn(x, -peak), straight, mean, content, noise)
+    base = content - torch.outer(mean[:, 0], network.components[0])
+    found = _Strength(network, x, base, variance)
+    on_grid = found.density(peak, torch.zeros_like(peak), network.table)
+    return found.posterior(peak), on_grid / on_grid.sum(-1, keepdim=True).clamp(min=1e-30)
+
+
+def noisy_latents(
+    network: HarmonicModel, x: Tensor, turn: Tensor, straight: Tensor, mean: Tensor, noise: Tensor
+) -> Tensor:
+    """Standard deviation that counting noise gives to the latents' means, as distances.
+
+    Parameters are as of `noisy_angle`; `turn` of shape ``(n,)`` is the template's angle in each pattern.
+
+    Through the pattern itself exactly, since the encoder is linear; through the angle at which it is turned back by
+    what the odd part of a latent changes by over the angle's posterior for the template. That part is shrunk as the
+    noise in its slope demands.
+    """
+    template = network.template.expand_as(x)
+    about = _Strength(network, x, template, template_noise(network, noise)).posterior(turn)
+    std, probability = about.circular_std(), about.probability
+    slopes, _ = network.readout()
+    slope, of_noise = _slopes(network, straight, noise)
+    kept = _kept(network, mean, of_noise)
+    direct = (noise**2).repeat(1, 2) @ (slopes**2).T
+    sines = -network.table[len(network.multiple) :]
+    narrow = std < 2 * math.pi / network.n_angles
+    through = []
+    for k, direction in enumerate(slopes):
+        real, imag = direction.chunk(2)
+        odd = network.cross(straight, direction.expand_as(straight))[1] @ sines
+        noisy = (noise**2 * (real**2 + imag**2)) @ network.by_order @ sines**2
+        share = kept[:, k]
+        square = share**2 * slope[:, k] ** 2 + share * of_noise[:, k]
+        spread = share**2 * (probability * odd**2).sum(-1) + share * (probability * noisy).sum(-1)
+        # a posterior within a cell of the grid holds one point of it
+        through.append(torch.where(narrow, square * std**2, spread))
+    found: Tensor = (direct + torch.stack(through, -1)).sqrt() * network.components.norm(dim=-1)
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Strength:
+    """Likelihood of angle and first latent for content ``base + z first`` and noise that is the same everywhere.
+
+    Attributes
+    ----------
+    network : HarmonicModel
+    x, base : Tensor, shape (n, 2 n_features)
+        Patterns, and their content without the first latent's.
+    noise : Tensor, shape (n,)
+        Variance of the noise.
+    """
+
+    network: HarmonicModel
+    x: Tensor
+    base: Tensor
+    noise: Tensor
+
+    @cached_property
+    def _spectra(self) -> list[tuple[Tensor, Tensor]]:
+        """Cross-spectra of the patterns with base and first component."""
+        first = self.network.components[0].expand_as(self.x)
+        return [self.network.cross(self.x, content) for content in (self.base, first)]
+
+    @cached_property
+    def low(self) -> Tensor:
+        """First latent at which nothing of the template is left; beyond it content is that of other angles."""
+        template = self.network.template
+        towards = template @ self.network.components[0]
+        if towards <= 1e-6 * template.norm() * self.network.components[0].norm():
+            return torch.full_like(self.noise, -_WIDEST_PRIOR)
+        return -(self.base @ template) / towards
+
+    def likelihood(self, about: Tensor, places: Tensor) -> Tensor:
+        """Of the first latent at `places`, angle integrated out, over the largest; shape ``(n, n_places)``."""
+        along, of_first = (part / self.noise[:, None] for part in self._along(about, self.network.table))
+        penalty = self._penalty(places.expand(len(self.x), -1))
+        values = torch.stack([(along + place * of_first).logsumexp(-1) for place in places], -1) - penalty
+        step = places[1] - places[0]
+        values = values.masked_fill(places < self.low[:, None] - 0.01 * step, -math.inf)
+        return (values - values.amax(-1, keepdim=True)).clamp(min=_SMALLEST).exp()
+
+    def density(self, peak: Tensor, about: Tensor, table: Tensor) -> Tensor:
+        """Of angles around `about`, first latent integrated out over its prior and scaled by that at the peak."""
+        network = self.network
+        first = network.components[0]
+        size = (first**2).sum().clamp(min=1e-30)
+        overlap = self.base @ first
+        ahead = torch.cat([torch.ones_like(network.multiple), torch.zeros_like(network.multiple)])[:, None]
+        at_peak, first_at_peak = (part[:, 0] / self.noise for part in self._along(peak, ahead))
+        best = (first_at_peak * self.noise - overlap) / size
+        reach = _REACH * (self.noise / size).sqrt()
+        low = torch.maximum(best - reach, self.low).clamp(-_WIDEST_PRIOR, _WIDEST_PRIOR)
+        high = torch.maximum(torch.maximum(best, self.low) + reach, low + 1e-3).clamp(max=_WIDEST_PRIOR + 1e-3)
+        fraction = (torch.arange(_N_PLACES, device=self.x.device) + 0.5) / _N_PLACES
+        places = low[:, None] + (high - low)[:, None] * fraction
+        weight = _log_prior(network, places) - self._penalty(places)
+        top = (at_peak[:, None] + first_at_peak[:, None] * places + weight).amax(-1)
+        along, of_first = (part / self.noise[:, None] for part in self._along(about, table))
+        along = along - top[:, None]
+        total = torch.zeros_like(along)
+        for place, offset in zip(places.unbind(-1), weight.unbind(-1), strict=True):
+            values = torch.addcmul(along + offset[:, None], of_first, place[:, None])
+            total += values.clamp_(_SMALLEST, -_SMALLEST).exp_()
+        return total
+
+    def posterior(self, peak: Tensor) -> AnglePosterior:
+        """On the grid about a peak of the likelihood."""
+        network = self.network
+        step = math.pi / network.n_angles / 4
+        phase = network.multiple[:, None] * torch.tensor([-step, 0.0, step], device=peak.device)
+        near = torch.cat([phase.cos(), -phase.sin()])
+        around, centred = self.density(peak, peak, torch.cat([near, network.table], dim=1)).tensor_split([3], dim=1)
+        around = around.log()
+        curvature = ((2 * around[:, 1] - around[:, 0] - around[:, 2]) / step**2).clamp(min=0.0)
+        total = centred.sum(-1)
+        return AnglePosterior(peak, centred / total[:, None], total.log(), curvature)
+
+    def _penalty(self, places: Tensor) -> Tensor:
+        """What the content's length takes from the log likelihood, but for a constant."""
+        first = self.network.components[0]
+        return (0.5 * places**2 * (first**2).sum() + places * (self.base @ first)[:, None]) / self.noise[:, None]
+
+    def _along(self, about: Tensor, table: Tensor) -> list[Tensor]:
+        """Cross-correlation of the patterns with base and first component at angles around `about`."""
+        phase = about[:, None] * self.network.multiple
+        cosine, sine = phase.cos(), phase.sin()
+        return [
+            torch.cat([real * cosine - imag * sine, real * sine + imag * cosine], dim=-1) @ table
+            for real, imag in self._spectra
+        ]
+
+
+def _log_prior(network: HarmonicModel, latent: Tensor) -> Tensor:
+    """Logarithm of the first latent's density, between the points where it is known."""
+    places, density = network.first_prior
+    step = places[1] - places[0]
+    at = ((latent - places[0]) / step).clamp(0, len(places) - 1.001)
+    left = at.long()
+    return torch.lerp(density[left], density[left + 1], at - left)
+
+
+def _slopes(network: HarmonicModel, straight: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope of every latent with the angle at which a pattern is turned back, and variance of its noise."""
+    turning = network.derivative(network.readout()[0])
+    return straight @ turning.T, (noise**2).repeat(1, 2) @ (turning**2).T
+
+
+def _kept(network: HarmonicModel, mean: Tensor, of_noise: Tensor) -> Tensor:
+    """Share of a slope found that is not noise, as patterns of similar first latent tell; shape ``(n, n_latent)``."""
+    places, squares = network.slope_prior[0].contiguous(), network.slope_prior[1:].T
+    first = mean[:, 0].contiguous()
+    right = torch.searchsorted(places, first).clamp(1, len(places) - 1)
+    width = (places[right] - places[right - 1]).clamp(min=1e-9)
+    weight = ((first - places[right - 1]) / width).clamp(0, 1)[:, None]
+    # where the prior is without bound, so is the mean of two of its values
+    between = (1 - weight) * squares[right - 1] + weight * squares[right]
+    return 1 / (1 + of_noise / between.nan_to_num(nan=math.inf).clamp(min=1e-30))
+
+
+def template_noise(network: HarmonicModel, noise: Tensor) -> Tensor:
+    """Variance, shape ``(n,)``, of noise alike in all coordinates that scatters the template's angle as the true."""
+    strength = network.derivative(network.template) ** 2
+    found: Tensor = (noise**2).repeat(1, 2) @ strength / strength.sum().clamp(min=1e-30)
+    return found.clamp(min=1e-30)
+
+
+def _content_noise(
+    network: HarmonicModel, at_peak: Tensor, straight: Tensor, mean: Tensor, content: Tensor, noise: Tensor
+) -> Tensor:
+    """Variance, shape ``(n,)``, of noise alike in all coordinates that scatters the content's angle as the true.
+
+    Noise reaches the angle directly and through the latents that the content is decoded from, which read the pattern
+    and the angle for the template.
+    """
+    slopes, _ = network.readout()
+    turning, of_template = network.derivative(content), network.derivative(network.template)
+    variance = (noise**2).repeat(1, 2)
+    slope, of_noise = _slopes(network, straight, noise)
+    # noise keeps the template's peak from being flatter
+    bend = torch.hypot(turning @ of_template, (variance @ network.derivative(of_template) ** 2).sqrt())
+    share = _kept(network, mean, of_noise).sqrt()
+    # of the correlation's slope with the latents, at the peak
+    pulled: Tensor = torch.func.vjp(network.decode, mean)[1](network.derivative(at_peak))[0]
+    pull = -share * pulled
+    by_angle = (pull * share * slope).sum(-1) / bend.clamp(min=1e-30)
+    response = turning + pull @ slopes + torch.outer(by_angle, of_template)
+    strength = (turning**2).sum(-1).clamp(min=1e-30)
+    found: Tensor = (response**2 * variance).sum(-1) / strength
+    return found.clamp(min=1e-30)
