@@ -112,7 +112,7 @@ def test_noise_tells_the_gain(counted, gain):
 
 def test_counting_noise_is_white():
     """Noise of constant expected patterns: every coordinate of order m has variance scale² / 1."""
-    expected = synthetic((1, 1), (32, 32), angle=0.0)[0].data.compute()[0, 0] * 5e3
+    expected = synthetic((1, 1), (32, 32), angle=0.0)[0].data.compute()[0, 0] * 5e3 + 20
     patterns = np.random.default_rng(0).poisson(expected, (32, 32, 32, 32)).astype(np.float32)
     calibration = synthetic((1, 1), (32, 32))[0].calibration
     measurements = measure(Dataset4D.from_array(patterns, calibration=calibration))

@@ -227,12 +227,15 @@ def _directions(
     usable = np.flatnonzero(order <= np.maximum(np.pi * radii, 1.0))
     if len(usable) == 0:
         return []
-    values, vectors = np.linalg.eigh(covariance[np.ix_(usable, usable)])
+    shared = covariance[np.ix_(usable, usable)]
+    # rings that share their pixels are one; dark rings are quiet, which does not make them one
+    level = np.sqrt(np.diag(shared))
+    values, vectors = np.linalg.eigh(shared / np.outer(level, level))
     keep = values > 1e-3 * values.max()
     whiten = np.zeros((int(keep.sum()), len(radii)))
     colour = np.zeros((len(radii), int(keep.sum())))
-    whiten[:, usable] = (vectors[:, keep] / np.sqrt(values[keep])).T
-    colour[usable] = vectors[:, keep] * np.sqrt(values[keep])
+    whiten[:, usable] = (vectors[:, keep] / np.sqrt(values[keep])).T / level
+    colour[usable] = level[:, None] * vectors[:, keep] * np.sqrt(values[keep])
     # an order above 0 stands for itself and its conjugate, so its length counts twice
     double = 1.0 if order == 0 else 2.0
     variances, axes = np.linalg.eigh(double * whiten @ moment @ whiten.T)
