@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from stemvane.survey import survey
     from stemvane.sweep import run_sweep
     from stemvane.sweep_folder import Sweep
+    from stemvane.symmetry import SymmetryAnalysis, analyse_symmetry
     from stemvane.vae import RotationVAE
     from stemvane.virtual_detectors import VirtualDetector
 
@@ -60,8 +61,10 @@ _HOMES = {
     "ScanRotation": "field",
     "StemvaneError": "errors",
     "Sweep": "sweep_folder",
+    "SymmetryAnalysis": "symmetry",
     "VirtualDetector": "virtual_detectors",
     "align_rotation": "alignment",
+    "analyse_symmetry": "symmetry",
     "build_structure": "sources.scenes",
     "compare": "agreement",
     "export": "export",
@@ -99,8 +102,10 @@ __all__ = [
     "ScanRotation",
     "StemvaneError",
     "Sweep",
+    "SymmetryAnalysis",
     "VirtualDetector",
     "align_rotation",
+    "analyse_symmetry",
     "build_structure",
     "compare",
     "export",

@@ -26,7 +26,7 @@ from stemvane.option_values import (
     reading_settings,
     source_settings,
 )
-from stemvane.tables import info_table, run_table, sweep_table
+from stemvane.tables import info_table, run_table, structures_table, sweep_table, symmetry_table
 
 __all__ = ["app", "main"]
 
@@ -168,8 +168,6 @@ def structures(
     ] = None,
 ) -> None:
     """List the specimens that can be simulated, with their bond lengths beside published ones."""
-    from stemvane.tables import structures_table
-
     if output is not None:
         from stemvane.figures import save_structures_figure
 
@@ -300,6 +298,33 @@ def figures(
         Config().updated(figures={"dpi": dpi})  # the settings know which resolutions make sense
     for path in save_figures(Run.open(folder), output, dpi):
         typer.echo(path)
+
+
+@app.command()
+def symmetry(
+    folder: Annotated[Path, typer.Argument(help="a finished run")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder for what is found; symmetry in the run if left out")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="false discovery rate: share of false ones among the defects")
+    ] = None,
+    set_: _Set = None,
+) -> None:
+    """Find where a scan departs from its own lattice, and sort the defects into kinds."""
+    from stemvane.figures import save_symmetry_figure
+    from stemvane.run import Run
+    from stemvane.symmetry.analysis import analyse_symmetry
+    from stemvane.symmetry_folder import summary_of, write_symmetry
+
+    run = Run.open(folder)
+    config = _with_settings(run.config, set_).updated(symmetry=given({"false_discovery_rate": rate}))
+    analysis = analyse_symmetry(run.measurements, run.embedding, config.symmetry)
+    place = write_symmetry(run, analysis, output)
+    console = Console()
+    console.print(symmetry_table(str(run.path), summary_of(analysis)))
+    for path in [*sorted(place.glob("*.csv")), *save_symmetry_figure(run, analysis, place)]:
+        console.print(Text(str(path)), soft_wrap=True)
 
 
 @app.command()

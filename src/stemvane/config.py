@@ -26,6 +26,7 @@ __all__ = [
     "SourceConfig",
     "StructureName",
     "SurveyConfig",
+    "SymmetryConfig",
     "TrainingConfig",
 ]
 
@@ -274,6 +275,16 @@ class CompareConfig(_Section):
     n_turned: int = Field(256, ge=0, description="patterns turned by random angles to test invariance; 0 leaves it out")
 
 
+class SymmetryConfig(_Section):
+    """How a scan is compared with its own pristine lattice."""
+
+    false_discovery_rate: float = Field(0.05, gt=0, lt=1, description="share of false ones among the defects reported")
+    n_features: int = Field(96, ge=8, description="complex numbers kept per pattern, those with most variance")
+    distortion_degree: int = Field(
+        3, ge=1, le=6, description="degree of the polynomial that drift and distortion follow; less on small scans"
+    )
+
+
 class FiguresConfig(_Section):
     """How figures are drawn."""
 
@@ -294,6 +305,7 @@ class Config(_Section):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     compare: CompareConfig = CompareConfig()
+    symmetry: SymmetryConfig = SymmetryConfig()
     figures: FiguresConfig = FiguresConfig()
 
     @classmethod

@@ -16,7 +16,7 @@ from stemvane.sources.catalogue import CATALOGUE, TOLERANCE, bond_length
 from stemvane.survey import Survey
 from stemvane.sweep_folder import REFERENCES, Sweep
 
-__all__ = ["info_table", "run_table", "structures_table", "sweep_table"]
+__all__ = ["info_table", "run_table", "structures_table", "sweep_table", "symmetry_table"]
 
 _PAPER = {"pearson_r_first": "-0.9917", "pearson_r_others_max": "about 0", "angle_sign": "-1"}
 _ROWS = (
@@ -136,3 +136,24 @@ def _with_spread(value: Mapping[str, Any], form: str) -> str:
         return ""
     spread = "" if value["spread"] is None else f" ± {form.format(value['spread'])}"
     return form.format(value["mean"]) + spread
+
+
+def symmetry_table(name: str, summary: Mapping[str, Any]) -> Table:
+    """Lattice and kinds of defects that a symmetry analysis has found."""
+    table = Table(title=Text(name), title_justify="left", show_header=False)
+    if not summary["lattice"]:
+        table.add_row("lattice", "none: the maps repeat nowhere, so there is the anomaly map alone")
+        return table
+    a, b = summary["lattice_constants"]
+    table.add_row("lattice constants (Å), angle", f"{a:.3f}, {b:.3f}, {summary['lattice_angle_deg']:.1f}°")
+    table.add_row("atoms, hollows in the scan", f"{summary['n_atoms']}, {summary['n_hollows']}")
+    winding = [summary[f"winding_{name}"] for name in ("atoms", "hollows", "bonds")]
+    words = ", ".join("none" if value is None else f"{value:+.2f}" for value in winding)
+    table.add_row("winding at atoms, hollows, bonds", words)
+    table.add_row("defects, kinds", f"{summary['n_defects']}, {summary['n_kinds']}")
+    rows = zip(summary["kind_counts"], summary["kind_excess_order_0"], summary["kind_excess_order_1"], strict=True)
+    for kind, (count, scattering, deflection) in enumerate(rows, 1):
+        table.add_row(
+            f"kind {kind}: {count} found", f"{scattering:+.2f} scattering, {deflection:+.2f} deflection (atoms)"
+        )
+    return table

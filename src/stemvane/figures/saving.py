@@ -13,10 +13,12 @@ from stemvane.figures.overview_page import overview
 from stemvane.figures.plots import agreement, learning_curves
 from stemvane.figures.style import STYLE
 from stemvane.figures.sweep_page import sweep_page
+from stemvane.figures.symmetry_page import symmetry_page
 from stemvane.run import Run
 from stemvane.sweep_folder import Sweep
+from stemvane.symmetry.analysis import SymmetryAnalysis
 
-__all__ = ["save_figures", "save_sweep_figure"]
+__all__ = ["save_figures", "save_sweep_figure", "save_symmetry_figure"]
 
 
 def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = None) -> list[Path]:
@@ -74,6 +76,35 @@ def save_sweep_figure(sweep: Sweep, folder: str | Path | None = None, dpi: int =
         If the folder cannot be written.
     """
     return _saved(sweep_page(sweep), sweep.figures_path if folder is None else Path(folder), "sweep", dpi)
+
+
+def save_symmetry_figure(
+    run: Run, analysis: SymmetryAnalysis, folder: str | Path, dpi: int | None = None
+) -> list[Path]:
+    """Write the figure of a symmetry analysis as PNG and as SVG with its words as text.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    analysis : SymmetryAnalysis
+        Of its measurements and embedding.
+    folder : str or Path
+        Where to.
+    dpi : int, optional
+        Pixels per inch; as in the run's settings where left out.
+
+    Returns
+    -------
+    list of Path
+        ``symmetry.png`` and ``symmetry.svg``.
+
+    Raises
+    ------
+    RunError
+        If the folder cannot be written.
+    """
+    return _saved(symmetry_page(run, analysis), Path(folder), "symmetry", dpi or run.config.figures.dpi)
 
 
 def _saved(figure: Figure, folder: Path, name: str, dpi: int) -> list[Path]:

@@ -1,0 +1,365 @@
+"""analyse_symmetry: where a scan departs from its own pristine lattice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, stats
+from scipy.spatial import cKDTree
+
+from stemvane.config import BasisConfig, SymmetryConfig
+from stemvane.embedding import Embedding
+from stemvane.errors import DataError
+from stemvane.harmonics import HarmonicBasis
+from stemvane.measurements import Measurements
+from stemvane.symmetry.atoms import AtomContent, AtomKernel, excess
+from stemvane.symmetry.evidence import WEIGHTS, Surroundings, atom_p, latent_p, pattern_p, pooled_p
+from stemvane.symmetry.groups import Groups, defect_centres, group_defects, lattice_turns
+from stemvane.symmetry.lattice import Lattice, find_lattice
+from stemvane.symmetry.local import kept_symmetry, winding_number
+from stemvane.symmetry.periodic import PeriodicFit, fit_periodic, positions
+from stemvane.symmetry.scores import combined, false_discovery_rate, peak_discovery_rate
+from stemvane.symmetry.sites import Sites, find_sites
+from stemvane.symmetry.windows import Window
+
+__all__ = ["Defects", "SymmetryAnalysis", "analyse_symmetry"]
+
+_Floats = NDArray[np.floating[Any]]
+
+# dark rings are quiet, and what scatters there tells elements apart: their noise is taken as it is
+_VARIANCE_FLOOR, _NO_SCALE = 1e-4, 1e6
+_SEARCHED = 24
+# widths of the functions about a site, over the finest period that the probe resolves
+_ATOM_WIDTH, _SITE_WIDTH, _DEFECT_WIDTH, _DEFECT_DEGREE = 0.5, 0.63, 0.63, 3
+_MARGIN, _JOINED = 1.0, 2.2
+_RING = 0.35
+_FOLDS = (2, 3, 6)
+_MOST_PLACES = 300
+
+
+@dataclass(frozen=True, eq=False)
+class Defects:
+    """Defects that were found.
+
+    Attributes
+    ----------
+    positions : ndarray of float, shape (n, 2)
+        Centres ``(y, x)`` in Å, the strongest first.
+    p : ndarray of float, shape (n,)
+        Smallest p-value of their sites.
+    excess : ndarray of float, shape (n, n_orders)
+        Sum over their atoms of what is there more than in the pristine lattice, in atoms, by circular order.
+    sublattice : ndarray of int, shape (n,)
+        Sublattice of the site that is most anomalous.
+    groups : Groups
+        Their kinds.
+    patterns : ndarray of float, shape (n_groups, n_radial, n_azimuthal)
+        What each kind adds to the polar pattern recorded at its centre, turned to the first one's orientation and
+        averaged over the kind.
+    """
+
+    positions: NDArray[np.float64]
+    p: NDArray[np.float64]
+    excess: NDArray[np.float64]
+    sublattice: NDArray[np.int64]
+    groups: Groups
+    patterns: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SymmetryAnalysis:
+    """What `analyse_symmetry` has found.
+
+    Attributes
+    ----------
+    lattice : Lattice or None
+        None where the scan has no lattice; then everything but the anomaly map is None.
+    anomaly : ndarray of float, shape (scan_y, scan_x)
+        How far every pattern, averaged with those around it, departs from the pristine lattice (from the mean pattern
+        where there is none), in standard deviations.
+    sites : Sites
+        Atoms and hollows.
+    p, q : ndarray of float, shape (n_sites,)
+        p-value of all channels together, and the false discovery rate at which it would be a discovery.
+    channels : dict of str to ndarray of float, shape (n_sites,)
+        p-value of each channel.
+    content : AtomContent
+        What is at each atom more than in the pristine lattice.
+    winding : ndarray of float, shape (n_sites,)
+        Winding number of the rotation map around each site.
+    kept : dict of int to ndarray of float, shape (n_sites,)
+        Share of what latents and angle do around each site that a turn by 360° / n leaves as it is.
+    bond_winding : float
+        Mean winding number at the middles of the bonds.
+    owner : ndarray of int, shape (n_sites,)
+        Defect that each site belongs to, -1 for none.
+    defects : Defects
+        What was found at the false discovery rate of the settings.
+    """
+
+    lattice: Lattice | None
+    anomaly: NDArray[np.float64]
+    sites: Sites | None = None
+    p: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    q: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    channels: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    content: AtomContent | None = None
+    winding: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    kept: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    bond_winding: float = np.nan
+    owner: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    defects: Defects | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Scan:
+    """Everything of a scan that the analysis reads, in units of its noise where it has one."""
+
+    measurements: Measurements
+    basis: HarmonicBasis
+    features: NDArray[np.complex64]
+    step: tuple[float, float]
+    highest: float
+    points: NDArray[np.float64]
+
+    @property
+    def k(self) -> int:
+        return self.basis.n_features
+
+
+def analyse_symmetry(
+    measurements: Measurements, embedding: Embedding, config: SymmetryConfig | None = None
+) -> SymmetryAnalysis:
+    """Compare every pattern and every site with what the pristine lattice says should be there.
+
+    Parameters
+    ----------
+    measurements : Measurements
+        With polar patterns and a scan step.
+    embedding : Embedding
+        Latents and angles of the same scan.
+    config : SymmetryConfig, optional
+        False discovery rate, features, distortion.
+
+    Returns
+    -------
+    SymmetryAnalysis
+
+    Raises
+    ------
+    DataError
+        If the scan step is unknown, or there are no polar patterns.
+    """
+    config = config or SymmetryConfig()
+    scan = _read(measurements, config)
+    lattice = find_lattice(_searched(scan), measurements.recorded, scan.step, scan.highest)
+    if lattice is None:
+        return SymmetryAnalysis(None, _anomaly(scan, scan.features.astype(np.complex128)))
+    values = np.concatenate([_real(scan.features), _maps(measurements, embedding)], axis=-1)
+    fit = fit_periodic(
+        lattice,
+        values,
+        measurements.recorded & np.isfinite(values).all(axis=-1),
+        scan.step,
+        scan.highest,
+        judged_by=slice(0, 2 * scan.k),
+        degree=config.distortion_degree,
+    )
+    lattice, sites = find_sites(fit.series, _brightness(fit, 2 * scan.k), measurements.scan_shape, scan.step, _MARGIN)
+    fit = replace(fit, series=replace(fit.series, lattice=lattice))
+    return _judged(scan, fit, lattice, sites, embedding, config)
+
+
+def _judged(
+    scan: _Scan, fit: PeriodicFit, lattice: Lattice, sites: Sites, embedding: Embedding, config: SymmetryConfig
+) -> SymmetryAnalysis:
+    k, n_latent = scan.k, embedding.n_latent
+    rows = fit.residual.reshape(len(scan.points), -1)
+    residual = rows[:, :k] + 1j * rows[:, k : 2 * k]
+    varying = fit.series.varying(scan.points)
+    area = scan.step[0] * scan.step[1]
+    around = Surroundings(sites, scan.points, area, _SITE_WIDTH / scan.highest)
+    kernel = AtomKernel.fitted(fit.series, scan.basis.orders, sites, _ATOM_WIDTH / scan.highest)
+    content = excess(kernel, residual, scan.points, sites)
+    first = 2 * k + 3
+    direction = rows[:, first] + 1j * rows[:, first + 1]
+    channels = {
+        "dark_field": pooled_p(around, rows[:, 2 * k]),
+        "atoms": atom_p(content, sites),
+        "patterns": pattern_p(around, residual, varying[:, :k] + 1j * varying[:, k : 2 * k]),
+        "latents": latent_p(around, rows[:, first + 3 : first + 3 + n_latent], direction),
+        "likelihood": pooled_p(around, rows[:, first + 2], low_only=True),
+    }
+    p = combined(channels, WEIGHTS)
+    q = false_discovery_rate(p)
+    # p-values end where numbers do, squares do not
+    strength = -np.log10(p)
+    strength[sites.is_atom] += ((content.excess / content.std)[:, :2] ** 2).sum(axis=1)
+    rate = config.false_discovery_rate
+    owner, centres = defect_centres(sites, q <= rate, strength, _JOINED)
+    near: list[list[int]] = cKDTree(sites.positions).query_ball_point(sites.positions, _JOINED).tolist()
+    owner, centres = _without_chance(owner, centres, peak_discovery_rate(p, near) <= rate)
+    atoms = sites.positions[sites.is_atom]
+    bond = _bond(atoms)
+    bonds = _bond_centres(atoms, bond)
+    window = Window(around.width, 4)
+    latents = np.nan_to_num(embedding.latents.reshape(len(scan.points), n_latent)).astype(np.complex128)
+    turned = np.nan_to_num(np.exp(1j * embedding.angle.ravel()))
+    scalars = around.described(latents - latents.mean(axis=0), window)
+    vectors = around.described(turned[:, None], window)[:, :, 0]
+    return SymmetryAnalysis(
+        lattice=lattice,
+        anomaly=_anomaly(scan, residual.reshape(*fit.residual.shape[:2], k)),
+        sites=sites,
+        p=p,
+        q=q,
+        channels=channels,
+        content=content,
+        winding=winding_number(embedding.angle, sites.positions, scan.step, _RING * bond),
+        kept={fold: kept_symmetry(scalars, vectors, window.angular_orders, fold) for fold in _FOLDS},
+        bond_winding=float(np.nanmean(winding_number(embedding.angle, bonds, scan.step, _RING * bond / 2))),
+        owner=owner,
+        defects=_defects(scan, residual, lattice, sites, content, p, owner, centres),
+    )
+
+
+def _without_chance(
+    owner: NDArray[np.int64], centres: NDArray[np.float64], is_peak: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Defects among whose sites is a peak at the false discovery rate; the others are forgotten."""
+    kept = np.unique(owner[is_peak & (owner >= 0)])
+    number = np.full(len(centres) + 1, -1)
+    number[kept] = np.arange(len(kept))
+    return number[owner], centres[kept]
+
+
+def _read(measurements: Measurements, config: SymmetryConfig) -> _Scan:
+    calibration = measurements.calibration
+    step = calibration.scan_step
+    if step is None:
+        raise DataError(f"{measurements.name}: the scan step is unknown, so sites cannot be told; give --scan-step")
+    basis = HarmonicBasis.fitted(
+        measurements,
+        BasisConfig(n_features=config.n_features, variance_floor=_VARIANCE_FLOOR, order_scale=_NO_SCALE),
+    )
+    features = np.zeros((*measurements.scan_shape, basis.n_features), np.complex64)
+    features[measurements.recorded] = basis.features(measurements, measurements.recorded) / basis.counting
+    finest = 0.5 / max(step)
+    if calibration.convergence_semiangle is not None and calibration.wavelength is not None:
+        # what is recorded holds no period below half the wavelength over the semi-angle
+        finest = min(finest, 2e-3 * calibration.convergence_semiangle / calibration.wavelength)
+    points = positions(measurements.scan_shape, step)
+    return _Scan(measurements, basis, features, step, finest, points)
+
+
+def _searched(scan: _Scan) -> NDArray[np.float64]:
+    """The features that vary most, in which the lattice is looked for."""
+    return _real(scan.features[..., :_SEARCHED])
+
+
+def _real(features: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.float64]:
+    return np.concatenate([features.real, features.imag], axis=-1).astype(np.float64)
+
+
+def _maps(measurements: Measurements, embedding: Embedding) -> NDArray[np.float64]:
+    """Dark field, deflection in the scan (y, x), direction (real, imaginary), evidence and latents, as channels."""
+    from_detector = measurements.calibration.scan_rotation or 0.0
+    y, x = np.moveaxis(measurements.deflection, -1, 0)
+    deflection = (x - 1j * y) * np.exp(1j * from_detector)
+    direction = np.exp(1j * embedding.angle)
+    maps = [
+        measurements.maps["annular_dark_field"],
+        -deflection.imag,
+        deflection.real,
+        direction.real,
+        direction.imag,
+        embedding.log_evidence,
+    ]
+    return np.concatenate([np.stack(maps, axis=-1), embedding.latents], axis=-1).astype(np.float64)
+
+
+def _brightness(fit: PeriodicFit, first: int) -> NDArray[np.float64]:
+    """Dark field and negative divergence of the deflection as series, each in units of its noise."""
+    series = fit.series
+    noise = np.maximum(fit.residual[fit.pristine].std(axis=0), 1e-30)
+    cosine, sine = np.split(series.coefficients[1:], 2)
+    wave = 2 * np.pi * series.orders @ series.lattice.reciprocal
+    dark = np.concatenate([cosine[:, first], sine[:, first]]) / noise[first]
+    down, across = first + 1, first + 2
+    rising = wave[:, 0] * sine[:, down] + wave[:, 1] * sine[:, across]
+    falling = -(wave[:, 0] * cosine[:, down] + wave[:, 1] * cosine[:, across])
+    inwards = -np.concatenate([rising, falling]) / (noise[down] * np.sqrt((wave**2).mean()))
+    return np.stack([dark, inwards], axis=-1)
+
+
+def _anomaly(scan: _Scan, residual: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """Power of the residual around every position, in deviations of what is usual in this scan."""
+    sigma = [_SITE_WIDTH / scan.highest / d for d in scan.step]
+    recorded = scan.measurements.recorded
+    power = np.zeros(recorded.shape)
+    for part in (residual.real, residual.imag):
+        power += (ndimage.gaussian_filter(part, sigma, axes=(0, 1), mode="constant") ** 2).sum(axis=-1)
+    # near edges and gaps fewer positions are averaged, over which noise adds up to more
+    averaged = ndimage.gaussian_filter(recorded.astype(float), [s / np.sqrt(2) for s in sigma], mode="constant")
+    power /= np.maximum(averaged, 1e-9)
+    middle = np.median(power[recorded])
+    spread = stats.median_abs_deviation(power[recorded], scale="normal")
+    return np.where(recorded, (power - middle) / max(spread, 1e-30), np.nan)
+
+
+def _bond(atoms: _Floats) -> float:
+    return float(np.median(cKDTree(atoms).query(atoms, k=2)[0][:, 1]))
+
+
+def _bond_centres(atoms: _Floats, bond: float) -> NDArray[np.float64]:
+    pairs = cKDTree(atoms).query_pairs(1.2 * bond, output_type="ndarray")
+    return np.asarray((atoms[pairs[:, 0]] + atoms[pairs[:, 1]]) / 2)
+
+
+def _elsewhere(sites: Sites, owner: NDArray[np.int64]) -> Sites:
+    """Atoms that belong to no defect, a few hundred of them."""
+    at = np.flatnonzero(sites.is_atom & (owner < 0))
+    at = at[:: max(1, len(at) // _MOST_PLACES)]
+    return Sites(sites.positions[at], ("atom",) * len(at), sites.sublattices[at])
+
+
+def _defects(
+    scan: _Scan,
+    residual: NDArray[np.complex128],
+    lattice: Lattice,
+    sites: Sites,
+    content: AtomContent,
+    p: NDArray[np.float64],
+    owner: NDArray[np.int64],
+    centres: NDArray[np.float64],
+) -> Defects:
+    n = len(centres)
+    window = Window(_DEFECT_WIDTH / scan.highest, _DEFECT_DEGREE)
+    places = Sites(centres, ("defect",) * n, np.zeros(n, np.int64))
+    around = Surroundings(places, scan.points, scan.step[0] * scan.step[1], window.width)
+    described = around.described(residual, window)
+    orders = scan.basis.orders
+    quiet = Surroundings(_elsewhere(sites, owner), scan.points, around.area, window.width)
+    pristine = quiet.described(residual, window)
+    groups = group_defects(described, pristine, window.angular_orders, orders, lattice_turns(lattice))
+    by_atom = np.full((len(sites), content.excess.shape[1]), 0.0)
+    by_atom[sites.is_atom] = content.excess
+    strongest = [np.flatnonzero(owner == i)[np.argmin(p[owner == i])] for i in range(n)]
+    # the functions of angular order 0 hold the pattern at the centre itself
+    middle = [i for i, (_, order) in enumerate(window.modes) if order == 0]
+    at_centre = np.einsum("dmf,m->df", described[:, middle], window.values(np.zeros((1, 2)))[middle, 0].real)
+    at_centre = at_centre * np.sqrt(around.area) * scan.basis.counting
+    straight = at_centre * np.exp(1j * orders * groups.turn[:, None])
+    patterns = [straight[groups.group == g].mean(axis=0) for g in range(groups.n_groups)]
+    empty = np.zeros((0, scan.k), np.complex128)
+    return Defects(
+        positions=centres,
+        p=np.array([p[i] for i in strongest]),
+        excess=np.array([by_atom[owner == i].sum(axis=0) for i in range(n)]).reshape(n, content.excess.shape[1]),
+        sublattice=np.array([sites.sublattices[i] for i in strongest], np.int64),
+        groups=groups,
+        patterns=scan.basis.polar(np.array(patterns) if patterns else empty, background=False),
+    )

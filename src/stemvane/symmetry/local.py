@@ -1,0 +1,92 @@
+"""Local symmetry about a site: what stays as it is under a turn, and the winding number of the rotation map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+__all__ = ["kept_symmetry", "winding_number"]
+
+_Floats = NDArray[np.floating[Any]]
+
+_N_RING = 36
+
+
+def winding_number(angle: _Floats, centres: _Floats, step: tuple[float, float], radius: float) -> NDArray[np.float64]:
+    """How often the rotation map turns round on a circle about each centre.
+
+    Parameters
+    ----------
+    angle : ndarray of float, shape (scan_y, scan_x)
+        Rad.
+    centres : ndarray of float, shape (n, 2)
+        ``(y, x)`` in Å.
+    step : tuple of float
+        Scan step ``(y, x)`` in Å.
+    radius : float
+        Of the circle, Å.
+
+    Returns
+    -------
+    ndarray of float, shape (n,)
+        Whole numbers, counted counter-clockwise; NaN where the circle leaves the scan or meets a gap.
+
+    Notes
+    -----
+    In pristine graphene it is +1 at atoms and hollows and -1 at bond centres, of which a cell has two, one and three:
+    the sum over a cell is 0, as for any field on a torus (Poincaré–Hopf).
+    """
+    turn = 2 * np.pi * np.arange(_N_RING) / _N_RING
+    ring = radius * np.stack([-np.sin(turn), np.cos(turn)], axis=-1)
+    at = (centres[:, None] + ring) / step
+    # the direction is averaged between positions, never the angle
+    real, imag = (
+        ndimage.map_coordinates(part, at.reshape(-1, 2).T, order=1, cval=np.nan, mode="constant")
+        for part in (np.cos(angle), np.sin(angle))
+    )
+    direction = (real + 1j * imag).reshape(len(centres), _N_RING)
+    steps = np.angle(np.roll(direction, -1, axis=1) * direction.conj())
+    return np.asarray(np.round(steps.sum(axis=1) / (2 * np.pi)))
+
+
+def kept_symmetry(
+    scalars: NDArray[np.complex128], direction: NDArray[np.complex128], angular_orders: NDArray[np.int64], fold: int
+) -> NDArray[np.float64]:
+    """Share of the variation around each site that a turn by 360° / fold leaves as it is.
+
+    Parameters
+    ----------
+    scalars : ndarray of complex, shape (n_sites, n_modes, n_maps)
+        Coefficients of maps that have no direction, such as the latents, in functions of angular order l.
+    direction : ndarray of complex, shape (n_sites, n_modes)
+        The same of ``exp(i angle)``, which turns with the specimen.
+    angular_orders : ndarray of int, shape (n_modes,)
+        l of each function.
+    fold : int
+        2, 3, 4 or 6.
+
+    Returns
+    -------
+    ndarray of float, shape (n_sites,)
+        1 where the symmetry is perfect.
+
+    Notes
+    -----
+    A turn by θ multiplies a coefficient of a scalar by ``exp(-i l θ)`` and one of the direction by
+    ``exp(-i (l - 1) θ)``, so what is s-fold has coefficients where l, or l - 1, is a multiple of s. Both
+    parts count alike.
+    """
+    shares = []
+    for power, order in (
+        ((np.abs(scalars) ** 2).sum(axis=2), angular_orders),
+        (np.abs(direction) ** 2, angular_orders - 1),
+    ):
+        whole, kept = power.sum(axis=1), power[:, order % fold == 0].sum(axis=1)
+        shares.append(np.divide(kept, whole, out=np.full(len(whole), np.nan), where=whole > 0))
+    known = np.isfinite(shares)
+    count = known.sum(axis=0)
+    total = np.where(known, shares, 0.0).sum(axis=0)
+    return np.asarray(np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0))

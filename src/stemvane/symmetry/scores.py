@@ -1,0 +1,154 @@
+"""How unlikely a site is in the pristine lattice: quadratic scores, their p-values, and the false discovery rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+__all__ = ["combined", "false_discovery_rate", "peak_discovery_rate", "quadratic_p", "robust_scale", "squares_p"]
+
+_Floats = NDArray[np.floating[Any]]
+
+_DEVIATION = 1.4826
+_TINY = 1e-300
+
+
+def robust_scale(values: _Floats, least: float = 0.0) -> NDArray[np.float64]:
+    """Standard deviation of each column from the median absolute deviation about 0, which a few outliers hardly move.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n, n_columns)
+        NaN is left out.
+    least : float
+        Smallest scale; 1 for values in units of a noise that is known.
+
+    Returns
+    -------
+    ndarray of float, shape (n_columns,)
+    """
+    if not len(values):
+        return np.full(values.shape[1], max(least, 1.0))
+    scale = _DEVIATION * np.nanmedian(np.abs(values), axis=0)
+    return np.asarray(np.maximum(np.nan_to_num(scale, nan=1.0), max(least, 1e-12)))
+
+
+def quadratic_p(values: _Floats, weights: _Floats) -> NDArray[np.float64]:
+    """p-value of a sum of squares of independent standard normal numbers with weights.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n,)
+        The sums.
+    weights : ndarray of float, shape (n_terms,)
+        Not negative.
+
+    Returns
+    -------
+    ndarray of float, shape (n,)
+        Probability of a larger sum, by the χ² distribution that has the same first three moments and nearly the same
+        fourth (Liu, Tang and Zhang, Comput. Stat. Data Anal. 53, 853, 2009).
+    """
+    c1, c2, c3, c4 = (float((weights**power).sum()) for power in (1, 2, 3, 4))
+    if c2 <= 0:
+        return np.ones(len(values))
+    s1, s2 = c3 / c2**1.5, c4 / c2**2
+    if s1**2 > s2:
+        a = 1 / (s1 - np.sqrt(s1**2 - s2))
+        shift = s1 * a**3 - a**2
+        freedom = a**2 - 2 * shift
+    else:
+        a, shift, freedom = 1 / s1, 0.0, 1 / s1**2
+    standard = (np.asarray(values) - c1) / np.sqrt(2 * c2)
+    at = standard * np.sqrt(2) * a + freedom + shift
+    found = stats.ncx2.sf(at, freedom, shift) if shift > 1e-9 else stats.chi2.sf(at, freedom)
+    return np.asarray(np.clip(np.nan_to_num(found, nan=1.0), _TINY, 1.0))
+
+
+def squares_p(values: _Floats, prior: _Floats) -> NDArray[np.float64]:
+    """p-value of numbers that are standard normal in the pristine lattice, against a change of known size.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n, n_terms)
+        In units of their standard deviation; rows with NaN have no p-value.
+    prior : ndarray of float, shape (n_terms,)
+        Variance that a change would give to each, besides its noise: terms that a change would hardly move count less.
+
+    Returns
+    -------
+    ndarray of float, shape (n,)
+
+    Notes
+    -----
+    With a normal prior of the change the log likelihood ratio is ``Σ z² v / (1 + v) / 2`` and a constant, so the
+    weights are ``v / (1 + v)``. Where the bulk of the sites has larger sums than it should, all are scaled down.
+    """
+    weights = prior / (1 + prior)
+    if not weights.any():
+        return np.where(np.isfinite(values).all(axis=1), 1.0, np.nan)
+    sums = (values**2 * weights).sum(axis=1)
+    known = np.isfinite(sums)
+    if not known.any():
+        return np.full(len(values), np.nan)
+    # the median of the sum where all is pristine
+    low, high = 0.0, float(weights.sum()) * 4 + 1
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if quadratic_p(np.array([middle]), weights)[0] > 0.5 else (low, middle)
+    excess = max(1.0, float(np.median(sums[known])) / middle)
+    return np.where(known, quadratic_p(np.where(known, sums, 0.0) / excess, weights), np.nan)
+
+
+def combined(parts: Mapping[str, _Floats], weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """One p-value from those of several channels, which may depend on each other.
+
+    The Cauchy combination (Liu and Xie, J. Am. Stat. Assoc. 115, 393, 2020): ``Σ w tan(π (1/2 - p))`` with weights that
+    add to 1 is nearly a Cauchy number in its tail, however the p-values depend on each other. Channels without a
+    p-value at a site have no part in it.
+    """
+    names = [name for name in parts if weights.get(name, 0) > 0]
+    p = np.stack([np.clip(parts[name], _TINY, 1 - 1e-12) for name in names], axis=-1)
+    share = np.where(np.isfinite(p), [weights[name] for name in names], 0.0)
+    total = share.sum(axis=-1)
+    share = share / np.where(total > 0, total, 1)[..., None]
+    # tan(π (1/2 - p)) is 1 / (π p) where p is so small that the tangent would be rounded
+    tangent = np.where(p < 1e-12, 1 / (np.pi * p), np.tan(np.pi * (0.5 - np.maximum(p, 1e-12))))
+    statistic = np.nansum(np.where(share > 0, share * tangent, 0.0), axis=-1)
+    large = statistic > 1e8
+    found = np.where(large, 1 / (np.pi * np.maximum(statistic, 1e-9)), 0.5 - np.arctan(statistic) / np.pi)
+    return np.where(total > 0, np.clip(found, _TINY, 1.0), np.nan)
+
+
+def peak_discovery_rate(p: _Floats, neighbours: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """q-values of peaks: sites with the smallest p-value among their neighbours; NaN at all others.
+
+    A defect makes many sites anomalous. If these counted as many discoveries, as many false ones would be allowed.
+
+    Parameters
+    ----------
+    p : ndarray of float, shape (n,)
+        p-values of all sites.
+    neighbours : sequence of sequence of int
+        Neighbours of each site, itself among them. A peak's p-value is multiplied by their number (Bonferroni), since
+        it is the smallest of so many.
+    """
+    best = np.array([p[near].min() for near in neighbours])
+    number = np.array([len(near) for near in neighbours])
+    return false_discovery_rate(np.where(p == best, np.minimum(p * number, 1.0), np.nan))
+
+
+def false_discovery_rate(p: _Floats) -> NDArray[np.float64]:
+    """q-values: the smallest false discovery rate at which each p-value would be a discovery; NaN stays NaN.
+
+    Benjamini and Hochberg, J. R. Stat. Soc. B 57, 289 (1995).
+    """
+    known = np.isfinite(p)
+    found = np.full(np.shape(p), np.nan)
+    if known.any():
+        found[known] = stats.false_discovery_control(np.clip(p[known], 0, 1))
+    return found

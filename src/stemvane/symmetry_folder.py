@@ -1,0 +1,130 @@
+"""What `stemvane symmetry` leaves in a run: sites, defects and their summary as files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from stemvane import folders
+from stemvane.errors import RunError
+from stemvane.run import Run
+from stemvane.symmetry.analysis import SymmetryAnalysis
+
+__all__ = ["summary_of", "write_symmetry"]
+
+
+def write_symmetry(run: Run, analysis: SymmetryAnalysis, folder: Path | None = None) -> Path:
+    """Write ``sites.csv``, ``defects.csv``, ``symmetry.json`` and ``symmetry.zarr``; the last two without a lattice.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    analysis : SymmetryAnalysis
+        Of its measurements and embedding.
+    folder : Path, optional
+        Where to; ``symmetry`` in the run where left out.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    RunError
+        If it cannot be written.
+    """
+    folder = run.path / "symmetry" if folder is None else folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if analysis.sites is not None:
+            folders.write_table(folder / "sites.csv", _sites(analysis))
+            folders.write_table(folder / "defects.csv", _defects(analysis))
+        with folders.written_whole(folder / "symmetry.zarr") as partial:
+            _write_arrays(zarr.open_group(partial, mode="w", zarr_format=3), run, analysis)
+        folders.write_json(folder / "symmetry.json", folders.plain(summary_of(analysis)))
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written ({error.strerror or error}); give another folder") from None
+    return folder
+
+
+def summary_of(analysis: SymmetryAnalysis) -> dict[str, Any]:
+    """Lattice, numbers of sites and defects, kinds and winding numbers, as plain values; lengths in Å."""
+    lattice, sites, defects = analysis.lattice, analysis.sites, analysis.defects
+    if lattice is None or sites is None or defects is None:
+        return {"lattice": False, "largest_anomaly": float(np.nanmax(analysis.anomaly))}
+    a, b = lattice.vectors
+    lengths = [float(np.linalg.norm(v)) for v in (a, b)]
+    groups = defects.groups
+    return {
+        "lattice": True,
+        "lattice_constants": lengths,
+        "lattice_angle_deg": math.degrees(math.acos(float(a @ b) / (lengths[0] * lengths[1]))),
+        "lattice_direction_deg": math.degrees(math.atan2(-a[0], a[1])),
+        "distortion_max": float(np.abs(lattice.distortion.at(sites.positions)).max(initial=0.0)),
+        "n_atoms": int(sites.is_atom.sum()),
+        "n_hollows": int((~sites.is_atom).sum()),
+        "winding_atoms": float(np.nanmean(analysis.winding[sites.is_atom])),
+        "winding_hollows": float(np.nanmean(analysis.winding[~sites.is_atom])) if not sites.is_atom.all() else None,
+        "winding_bonds": analysis.bond_winding,
+        "n_defects": len(defects.p),
+        "n_kinds": groups.n_groups,
+        "kind_counts": [int((groups.group == g).sum()) for g in range(groups.n_groups)],
+        "kind_excess_order_0": [float(defects.excess[groups.group == g, 0].mean()) for g in range(groups.n_groups)],
+        "kind_excess_order_1": [float(defects.excess[groups.group == g, 1].mean()) for g in range(groups.n_groups)],
+        "kind_spread": list(groups.spread),
+    }
+
+
+def _write_arrays(group: zarr.Group, run: Run, analysis: SymmetryAnalysis) -> None:
+    """The anomaly map, and what each kind of defect adds to a pattern on the detector's pixels."""
+    measurements = run.measurements
+    anomaly = group.create_array("anomaly", data=analysis.anomaly.astype(np.float32))
+    anomaly.attrs["unit"] = "s.d."
+    if analysis.defects is not None:
+        patterns = measurements.grid.to_cartesian(analysis.defects.patterns, measurements.detector_shape)
+        group.create_array("patterns", data=patterns.astype(np.float32)).attrs["unit"] = "intensity per pixel"
+
+
+def _sites(analysis: SymmetryAnalysis) -> dict[str, Any]:
+    sites, content = analysis.sites, analysis.content
+    assert sites is not None
+    assert content is not None
+    columns: dict[str, Any] = {
+        "y": sites.positions[:, 0],
+        "x": sites.positions[:, 1],
+        "atom": sites.is_atom.astype(float),
+        "sublattice": sites.sublattices.astype(float),
+        "p": analysis.p,
+        "q": analysis.q,
+        **{f"p_{name}": values for name, values in analysis.channels.items()},
+    }
+    for column, order in enumerate(content.orders[:2]):
+        for name, values in (("excess", content.excess), ("excess_std", content.std)):
+            columns[f"{name}_order_{order}"] = np.full(len(sites), np.nan)
+            columns[f"{name}_order_{order}"][sites.is_atom] = values[:, column]
+    columns["winding"] = analysis.winding
+    columns |= {f"symmetry_{fold}fold": values for fold, values in analysis.kept.items()}
+    columns["defect"] = np.where(analysis.owner >= 0, analysis.owner, np.nan)
+    return columns
+
+
+def _defects(analysis: SymmetryAnalysis) -> dict[str, Any]:
+    defects = analysis.defects
+    assert defects is not None
+    return {
+        "defect": np.arange(len(defects.p), dtype=float),
+        "y": defects.positions[:, 0],
+        "x": defects.positions[:, 1],
+        "p": defects.p,
+        "kind": defects.groups.group.astype(float),
+        "turn_deg": np.degrees(defects.groups.turn),
+        "sublattice": defects.sublattice.astype(float),
+        "excess_order_0": defects.excess[:, 0],
+        "excess_order_1": defects.excess[:, 1],
+    }

@@ -1,0 +1,150 @@
+"""Small simulated scenes from patterns to defects, and the files and the figure that come of it."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stemvane import RotationVAE, analyse_symmetry, measure, simulate, synthetic
+from stemvane.cli import app
+from stemvane.config import SymmetryConfig, TrainingConfig
+from stemvane.errors import DataError
+
+DEFECTS = {"N": 1, "vacancy": 1}
+
+
+def analysed(defects, dose):
+    dataset = simulate(
+        scan_shape=(48, 48),
+        scan_extent=(14.4, 14.4),
+        detector_shape=(48, 48),
+        defects=defects,
+        placement_seed=3,
+        dose=dose,
+    )
+    measurements = measure(dataset)
+    embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=4)).fit(measurements).embed(measurements)
+    return measurements, embedding, analyse_symmetry(measurements, embedding)
+
+
+@pytest.fixture(scope="module")
+def broken():
+    return analysed(DEFECTS, 1e5)
+
+
+@pytest.fixture(scope="module")
+def pristine():
+    return analysed({}, 1e5)
+
+
+def test_the_lattice_is_that_of_graphene(broken):
+    vectors = broken[2].lattice.vectors
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 2.46, rtol=0.005)
+    cosine = vectors[0] @ vectors[1] / np.linalg.norm(vectors, axis=1).prod()
+    assert cosine == pytest.approx(-0.5, abs=0.01)
+
+
+def test_atoms_are_where_they_are(pristine):
+    measurements, _, found = pristine
+    atoms = found.sites.positions[found.sites.is_atom]
+    apart = np.linalg.norm(atoms[:, None] - measurements.atoms.positions, axis=-1).min(axis=1)
+    assert apart.max() < 0.1
+
+
+def test_every_defect_is_found_and_nothing_else(broken):
+    measurements, _, found = broken
+    truth = measurements.atoms.defects
+    apart = np.linalg.norm(found.defects.positions[:, None] - truth.positions, axis=-1)
+    assert len(found.defects.p) == 2
+    assert apart.min(axis=0).max() < 0.3
+    assert found.defects.groups.n_groups == 2
+
+
+def test_what_is_missing_is_an_atom(broken):
+    measurements, _, found = broken
+    truth = measurements.atoms.defects
+    atoms = found.sites.positions[found.sites.is_atom]
+    for kind, position in zip(truth.kinds, truth.positions, strict=True):
+        scattering, deflection = found.content.excess[np.linalg.norm(atoms - position, axis=1).argmin(), :2]
+        if kind == "vacancy":
+            assert scattering == pytest.approx(-1, abs=0.35)
+            assert deflection == pytest.approx(-1, abs=0.35)
+        else:
+            assert 0.15 < scattering < 0.5
+            assert abs(deflection) < 0.15
+
+
+def test_nothing_is_found_in_a_pristine_sheet(pristine):
+    found = pristine[2]
+    assert len(found.defects.p) == 0
+    assert found.defects.groups.n_groups == 0
+    assert (found.p < 0.05).mean() < 0.2
+
+
+def test_rotations_wind_round_atoms_and_hollows(pristine):
+    found = pristine[2]
+    assert np.nanmean(found.winding) > 0.95
+    assert found.bond_winding < -0.95
+
+
+def test_atoms_have_three_fold_and_hollows_six_fold_surroundings(pristine):
+    found = pristine[2]
+    atom = found.sites.is_atom
+    assert np.median(found.kept[3][atom]) > 0.85
+    assert np.median(found.kept[6][atom]) < 0.6
+    assert np.median(found.kept[6][~atom]) > 0.8
+
+
+def test_a_stricter_rate_finds_no_more(broken):
+    measurements, embedding, found = broken
+    strict = analyse_symmetry(measurements, embedding, SymmetryConfig(false_discovery_rate=1e-6))
+    assert len(strict.defects.p) <= len(found.defects.p)
+    np.testing.assert_array_equal(strict.p, found.p)
+
+
+def test_without_a_lattice_there_is_the_anomaly_alone():
+    dataset, _ = synthetic((24, 24), (32, 32), dose=20_000)
+    measurements = measure(dataset)
+    embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=2)).fit(measurements).embed(measurements)
+    found = analyse_symmetry(measurements, embedding)
+    assert found.lattice is None
+    assert found.defects is None
+    assert np.isfinite(found.anomaly).all()
+
+
+def test_the_scan_step_must_be_known(pristine):
+    measurements, embedding, _ = pristine
+    unknown = replace(measurements, calibration=replace(measurements.calibration, scan_step=None))
+    with pytest.raises(DataError, match="--scan-step"):
+        analyse_symmetry(unknown, embedding)
+
+
+def test_the_command_writes_sites_defects_and_a_figure(tmp_path):
+    from typer.testing import CliRunner
+
+    from stemvane.config import Config
+    from stemvane.pipeline import run_pipeline
+
+    config = Config().updated(
+        simulation={"scan_shape": (40, 40), "scan_extent": (12.0, 12.0), "detector_shape": (32, 32), "dose": 1e5}
+        | {"defects": {"Si-C3": 1}},
+        training={"n_epochs": 2},
+        model={"n_latent": 1},
+    )
+    run = run_pipeline(config, tmp_path / "run")
+    ended = CliRunner().invoke(app, ["symmetry", str(run.path), "--rate", "0.01"])
+    assert ended.exit_code == 0, ended.output
+    folder = run.path / "symmetry"
+    assert {path.name for path in folder.iterdir()} == {
+        *("sites.csv", "defects.csv", "symmetry.json", "symmetry.zarr", "symmetry.png", "symmetry.svg")
+    }
+    with (folder / "defects.csv").open() as file:
+        (defect,) = csv.DictReader(file)
+    (truth,) = run.measurements.atoms.defects.positions
+    assert float(defect["y"]) == pytest.approx(truth[0], abs=0.3)
+    assert float(defect["x"]) == pytest.approx(truth[1], abs=0.3)
+    summary = json.loads((folder / "symmetry.json").read_text())
+    assert summary["n_defects"] == 1
+    assert summary["kind_counts"] == [1]
