@@ -51,7 +51,8 @@ def quadratic_p(values: _Floats, weights: _Floats) -> NDArray[np.float64]:
     -------
     ndarray of float, shape (n,)
         Probability of a larger sum, by the χ² distribution that has the same first three moments and nearly the same
-        fourth (Liu, Tang and Zhang, Comput. Stat. Data Anal. 53, 853, 2009).
+        fourth (Liu, Tang and Zhang, Comput. Stat. Data Anal. 53, 853, 2009). For weights as unequal as 1 to 1/39 it is
+        8 % off at 0.05 and 26 % at 0.001.
     """
     c1, c2, c3, c4 = (float((weights**power).sum()) for power in (1, 2, 3, 4))
     if c2 <= 0:
