@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+from simulate import com
 
-from stemvane.dataset import Dataset4D
 from stemvane.sources.simulation import simulate
 
 DETECTOR = {"detector_shape": (64, 64), "detector_outer": 66.0}
@@ -23,15 +23,6 @@ SCANS = {
     "MoS2": ((14, 8), (3.16 * 3**0.5, 3.16)),
     "graphene-Si-C3": ((10, 10), (5.0, 5.0)),
 }
-
-
-def com(dataset: Dataset4D) -> np.ndarray:
-    c = dataset.calibration
-    assert c.optical_axis is not None
-    assert c.pixel_size is not None
-    a = np.asarray(dataset.data, dtype=np.float64)
-    y, x = ((np.arange(n) - at) * size for n, at, size in zip(a.shape[2:], c.optical_axis, c.pixel_size, strict=True))
-    return np.stack([(a * y[:, None]).sum((2, 3)), (a * x).sum((2, 3))], axis=-1) / a.sum((2, 3))[..., None]
 
 
 def rms(vectors: np.ndarray) -> float:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from stemvane.errors import RunError
+from stemvane.errors import ConfigError, RunError
 from stemvane.figures.field_page import vector_field
 from stemvane.figures.overview_page import overview
 from stemvane.figures.plots import agreement, learning_curves
+from stemvane.figures.structures_page import structures_page
 from stemvane.figures.style import STYLE
 from stemvane.figures.sweep_page import sweep_page
 from stemvane.figures.symmetry_page import symmetry_page
@@ -18,7 +20,10 @@ from stemvane.run import Run
 from stemvane.sweep_folder import Sweep
 from stemvane.symmetry.analysis import SymmetryAnalysis
 
-__all__ = ["save_figures", "save_sweep_figure", "save_symmetry_figure"]
+__all__ = ["save_figures", "save_structures_figure", "save_sweep_figure", "save_symmetry_figure"]
+
+# without program and date the same figure has the same bytes
+_METADATA: dict[str, dict[str, Any]] = {".png": {"Software": None}, ".svg": {"Date": None}}
 
 
 def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = None) -> list[Path]:
@@ -107,16 +112,49 @@ def save_symmetry_figure(
     return _saved(symmetry_page(run, analysis), Path(folder), "symmetry", dpi or run.config.figures.dpi)
 
 
-def _saved(figure: Figure, folder: Path, name: str, dpi: int) -> list[Path]:
-    written = []
+def save_structures_figure(path: str | Path, dpi: int = 200) -> Path:
+    """Write `structures_page`.
+
+    Parameters
+    ----------
+    path : str or Path
+        File to write; its ending is the format.
+    dpi : int
+        Pixels per inch.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ConfigError
+        If the ending is neither ``.png`` nor ``.svg``, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in _METADATA:
+        raise ConfigError(f"{path}: pictures are written as .png or .svg; give a name that ends so")
+    figure = structures_page()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for ending, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-            written.append(folder / f"{name}.{ending}")
-            with rc_context(STYLE):
-                figure.savefig(written[-1], dpi=dpi, metadata=metadata)
+        _write(figure, path, dpi)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); give another name") from None
+    return path
+
+
+def _saved(figure: Figure, folder: Path, name: str, dpi: int) -> list[Path]:
+    paths = [folder / f"{name}{ending}" for ending in _METADATA]
+    try:
+        for path in paths:
+            _write(figure, path, dpi)
     except OSError as error:
         raise RunError(
             f"{folder}: figures cannot be written ({error.strerror or error}); give another folder"
         ) from None
-    return written
+    return paths
+
+
+def _write(figure: Figure, path: Path, dpi: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with rc_context(STYLE):
+        figure.savefig(path, dpi=dpi, metadata=_METADATA[path.suffix])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -16,7 +14,6 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from stemvane.dataset import ScanAtoms
-from stemvane.errors import ConfigError
 from stemvane.figures.atoms import draw_atoms
 from stemvane.figures.layout import WIDTH, Box, add_axes
 from stemvane.figures.panels import without_ticks
@@ -24,7 +21,7 @@ from stemvane.figures.style import STYLE
 from stemvane.sources.catalogue import CATALOGUE
 from stemvane.sources.scenes import build_structure
 
-__all__ = ["save_structures_figure", "structures_page"]
+__all__ = ["structures_page"]
 
 _ACROSS = 5
 _SIZE, _GAP, _HEAD, _MARGIN, _FOOT = 1.33, 0.105, 0.2, 0.07, 0.36
@@ -55,39 +52,6 @@ def structures_page() -> Figure:
             found |= _panel(axes, entry.name)
         _key(figure, found)
     return figure
-
-
-def save_structures_figure(path: str | Path, dpi: int = 200) -> Path:
-    """Write `structures_page`.
-
-    Parameters
-    ----------
-    path : str or Path
-        File to write; its ending is the format.
-    dpi : int
-        Pixels per inch.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    ConfigError
-        If the ending is neither ``.png`` nor ``.svg``, or the file cannot be written.
-    """
-    path = Path(path)
-    metadata: dict[str, dict[str, Any]] = {".png": {"Software": None}, ".svg": {"Date": None}}
-    if path.suffix not in metadata:
-        raise ConfigError(f"{path}: pictures are written as .png or .svg; give a name that ends so")
-    figure = structures_page()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with rc_context(STYLE):
-            figure.savefig(path, dpi=dpi, metadata=metadata[path.suffix])
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); give another name") from None
-    return path
 
 
 def _panel(axes: Axes, name: str) -> dict[str, NDArray[np.float64]]:

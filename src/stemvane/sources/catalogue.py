@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.sources.defects import read_geometry
-from stemvane.sources.structures import LATTICE_CONSTANT, boron_nitride, graphene, molybdenum_disulphide
+from stemvane.sources.structures import LATTICE_CONSTANT, SHEETS
 
 __all__ = ["CATALOGUE", "TOLERANCE", "Entry", "bond_length"]
 
@@ -83,8 +83,7 @@ def bond_length(entry: Entry) -> float:
     float
     """
     if not entry.geometry:
-        sheet = {"graphene": graphene, "h-BN": boron_nitride, "MoS2": molybdenum_disulphide}[entry.name]((8.0, 8.0))
-        distances = sheet.get_all_distances(mic=True)
+        distances = SHEETS[entry.name]((8.0, 8.0)).get_all_distances(mic=True)
         return float(distances[distances > 0].min())
     atoms = read_geometry(entry.geometry)
     sites, size = atoms.get_array("site"), atoms.cell.lengths()

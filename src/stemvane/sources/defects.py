@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stemvane.sources.structures import LATTICE_CONSTANT
 
-__all__ = ["KINDS", "Patch", "Placement", "load_patch", "placements", "read_geometry"]
+__all__ = ["KINDS", "Patch", "Placement", "faded", "load_patch", "placements", "read_geometry"]
 
 Floats = NDArray[np.float64]
 
@@ -104,11 +104,17 @@ def load_patch(kind: str) -> Patch:
     atoms = read_geometry(kind)
     sites = atoms.get_array("site")
     distance = np.linalg.norm(sites, axis=1)
-    share = np.cos(math.pi / 2 * np.clip((distance - _WHOLE) / (_NOTHING - _WHOLE), 0, 1)) ** 2
+    share = faded(distance, _WHOLE, _NOTHING)
     near = share > 0
     shift = (atoms.positions - np.pad(sites, ((0, 0), (0, 1)))) * share[:, None]
     changed, hexagon = np.array(atoms.info["sites"], np.float64), np.array(atoms.info["hexagon"], np.float64)
     return Patch(atoms.numbers[near].astype(np.int64), sites[near], shift[near], changed, hexagon)
+
+
+def faded(distance: Floats, whole: float, nothing: float) -> Floats:
+    """Share of a relaxation that is kept at a distance: 1 up to `whole`, 0 from `nothing` on, smooth between."""
+    share: Floats = np.cos(math.pi / 2 * np.clip((distance - whole) / (nothing - whole), 0, 1)) ** 2
+    return share
 
 
 def read_geometry(name: str) -> Any:

@@ -14,14 +14,13 @@ from stemvane.errors import ConfigError
 from stemvane.scan_atoms import ScanDefects
 from stemvane.sources.defects import Placement, load_patch, placements
 from stemvane.sources.edges import EDGES, graphene_edge
-from stemvane.sources.structures import boron_nitride, graphene, molybdenum_disulphide
+from stemvane.sources.structures import SHEETS
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 __all__ = ["build_structure"]
 
-_HOSTS = {"graphene": graphene, "h-BN": boron_nitride, "MoS2": molybdenum_disulphide}
 _ENDS = {f"graphene-{kind}-edge": kind for kind in EDGES}
 _SEPARATION = 7.0
 _MARGIN = 3.0
@@ -90,7 +89,7 @@ def build_structure(
     if host in _ENDS:
         atoms = graphene_edge(_ENDS[host], extent, area)
     else:
-        atoms = _HOSTS[host](extent)
+        atoms = SHEETS[host](extent)
         atoms.set_array("labels", np.full(len(atoms), host, dtype="U16"))
     wanted = _numbers(atoms, area, defects or {}, concentrations or {})
     if middle is None and not wanted:
@@ -114,7 +113,7 @@ def _parts(name: str) -> tuple[str, str | None]:
     """Host and defect of a name."""
     if name not in get_args(StructureName):
         raise ConfigError(f"unknown structure '{name}'; known are {', '.join(get_args(StructureName))}")
-    if name in _HOSTS or name in _ENDS:
+    if name in SHEETS or name in _ENDS:
         return name, None
     host, _, kind = name.partition("-")
     return host, kind

@@ -10,7 +10,7 @@ from stemvane.errors import ConfigError
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["LATTICE_CONSTANT", "boron_nitride", "graphene", "molybdenum_disulphide"]
+__all__ = ["LATTICE_CONSTANT", "SHEETS", "boron_nitride", "graphene", "molybdenum_disulphide"]
 
 LATTICE_CONSTANT = 2.46
 """Length of graphite's lattice vectors in Å (Baskin and Meyer, Phys. Rev. 100, 544 (1955))."""
@@ -118,6 +118,10 @@ def molybdenum_disulphide(
     upper.positions[:, 2] += thickness / 2
     layer += upper
     return layer
+
+
+SHEETS = {"graphene": graphene, "h-BN": boron_nitride, "MoS2": molybdenum_disulphide}
+"""What builds each perfect sheet, by the sheet's name."""
 
 
 def _honeycomb(name: str, symbols: str, extent: tuple[float, float], lattice_constant: float, vacuum: float) -> Atoms:

@@ -31,7 +31,10 @@ _Floats = NDArray[np.floating[Any]]
 
 # dark rings are quiet, and what scatters there tells elements apart: their noise is taken as it is
 _VARIANCE_FLOOR, _NO_SCALE = 1e-4, 1e6
+# the features that vary most, in which the lattice is looked for
 _SEARCHED = 24
+# the channels of `_maps`
+_DARK, _DOWN, _ACROSS, _REAL, _IMAGINARY, _EVIDENCE, _LATENTS = range(7)
 # widths of the functions about a site, over the finest period that the probe resolves
 _ATOM_WIDTH, _SITE_WIDTH, _DEFECT_WIDTH, _DEFECT_DEGREE = 0.5, 0.63, 0.63, 3
 _MARGIN, _JOINED = 1.0, 2.2
@@ -155,7 +158,7 @@ def analyse_symmetry(
     """
     config = config or SymmetryConfig()
     scan = _read(measurements, config)
-    lattice = find_lattice(_searched(scan), measurements.recorded, scan.step, scan.highest)
+    lattice = find_lattice(_real(scan.features[..., :_SEARCHED]), measurements.recorded, scan.step, scan.highest)
     if lattice is None:
         return SymmetryAnalysis(None, _anomaly(scan, scan.features.astype(np.complex128)))
     values = np.concatenate([_real(scan.features), _maps(measurements, embedding)], axis=-1)
@@ -178,20 +181,19 @@ def _judged(
 ) -> SymmetryAnalysis:
     k, n_latent = scan.k, embedding.n_latent
     rows = fit.residual.reshape(len(scan.points), -1)
-    residual = rows[:, :k] + 1j * rows[:, k : 2 * k]
+    residual, maps = rows[:, :k] + 1j * rows[:, k : 2 * k], rows[:, 2 * k :]
     varying = fit.series.varying(scan.points)
     area = scan.step[0] * scan.step[1]
     around = Surroundings(sites, scan.points, area, _SITE_WIDTH / scan.highest)
     kernel = AtomKernel.fitted(fit.series, scan.basis.orders, sites, _ATOM_WIDTH / scan.highest)
     content = excess(kernel, residual, scan.points, sites)
-    first = 2 * k + 3
-    direction = rows[:, first] + 1j * rows[:, first + 1]
+    direction = maps[:, _REAL] + 1j * maps[:, _IMAGINARY]
     channels = {
-        "dark_field": pooled_p(around, rows[:, 2 * k]),
+        "dark_field": pooled_p(around, maps[:, _DARK]),
         "atoms": atom_p(content, sites),
         "patterns": pattern_p(around, residual, varying[:, :k] + 1j * varying[:, k : 2 * k]),
-        "latents": latent_p(around, rows[:, first + 3 : first + 3 + n_latent], direction),
-        "likelihood": pooled_p(around, rows[:, first + 2], low_only=True),
+        "latents": latent_p(around, maps[:, _LATENTS:], direction),
+        "likelihood": pooled_p(around, maps[:, _EVIDENCE], low_only=True),
     }
     p = combined(channels, WEIGHTS)
     q = false_discovery_rate(p)
@@ -202,14 +204,12 @@ def _judged(
     owner, centres = defect_centres(sites, q <= rate, strength, _JOINED)
     near: list[list[int]] = cKDTree(sites.positions).query_ball_point(sites.positions, _JOINED).tolist()
     owner, centres = _without_chance(owner, centres, peak_discovery_rate(p, near) <= rate)
-    atoms = sites.positions[sites.is_atom]
-    bond = _bond(atoms)
-    bonds = _bond_centres(atoms, bond)
     window = Window(around.width, 4)
     latents = np.nan_to_num(embedding.latents.reshape(len(scan.points), n_latent)).astype(np.complex128)
     turned = np.nan_to_num(np.exp(1j * embedding.angle.ravel()))
     scalars = around.described(latents - latents.mean(axis=0), window)
     vectors = around.described(turned[:, None], window)[:, :, 0]
+    at_bonds = winding_number(embedding.angle, sites.bond_centres, scan.step, _RING * sites.bond / 2)
     return SymmetryAnalysis(
         lattice=lattice,
         anomaly=_anomaly(scan, residual.reshape(*fit.residual.shape[:2], k)),
@@ -218,9 +218,9 @@ def _judged(
         q=q,
         channels=channels,
         content=content,
-        winding=winding_number(embedding.angle, sites.positions, scan.step, _RING * bond),
+        winding=winding_number(embedding.angle, sites.positions, scan.step, _RING * sites.bond),
         kept={fold: kept_symmetry(scalars, vectors, window.angular_orders, fold) for fold in _FOLDS},
-        bond_winding=float(np.nanmean(winding_number(embedding.angle, bonds, scan.step, _RING * bond / 2))),
+        bond_winding=float(np.nanmean(at_bonds)),
         owner=owner,
         defects=_defects(scan, residual, lattice, sites, content, p, owner, centres),
     )
@@ -255,11 +255,6 @@ def _read(measurements: Measurements, config: SymmetryConfig) -> _Scan:
     return _Scan(measurements, basis, features, step, finest, points)
 
 
-def _searched(scan: _Scan) -> NDArray[np.float64]:
-    """The features that vary most, in which the lattice is looked for."""
-    return _real(scan.features[..., :_SEARCHED])
-
-
 def _real(features: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.float64]:
     return np.concatenate([features.real, features.imag], axis=-1).astype(np.float64)
 
@@ -287,8 +282,8 @@ def _brightness(fit: PeriodicFit, first: int) -> NDArray[np.float64]:
     noise = np.maximum(fit.residual[fit.pristine].std(axis=0), 1e-30)
     cosine, sine = np.split(series.coefficients[1:], 2)
     wave = 2 * np.pi * series.orders @ series.lattice.reciprocal
-    dark = np.concatenate([cosine[:, first], sine[:, first]]) / noise[first]
-    down, across = first + 1, first + 2
+    darkness, down, across = (first + channel for channel in (_DARK, _DOWN, _ACROSS))
+    dark = np.concatenate([cosine[:, darkness], sine[:, darkness]]) / noise[darkness]
     rising = wave[:, 0] * sine[:, down] + wave[:, 1] * sine[:, across]
     falling = -(wave[:, 0] * cosine[:, down] + wave[:, 1] * cosine[:, across])
     inwards = -np.concatenate([rising, falling]) / (noise[down] * np.sqrt((wave**2).mean()))
@@ -308,15 +303,6 @@ def _anomaly(scan: _Scan, residual: NDArray[np.complex128]) -> NDArray[np.float6
     middle = np.median(power[recorded])
     spread = stats.median_abs_deviation(power[recorded], scale="normal")
     return np.where(recorded, (power - middle) / max(spread, 1e-30), np.nan)
-
-
-def _bond(atoms: _Floats) -> float:
-    return float(np.median(cKDTree(atoms).query(atoms, k=2)[0][:, 1]))
-
-
-def _bond_centres(atoms: _Floats, bond: float) -> NDArray[np.float64]:
-    pairs = cKDTree(atoms).query_pairs(1.2 * bond, output_type="ndarray")
-    return np.asarray((atoms[pairs[:, 0]] + atoms[pairs[:, 1]]) / 2)
 
 
 def _elsewhere(sites: Sites, owner: NDArray[np.int64]) -> Sites:

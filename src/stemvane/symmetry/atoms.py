@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import splu
+from scipy.spatial import cKDTree
 
 from stemvane.symmetry.periodic import PeriodicSeries
 from stemvane.symmetry.sites import Sites
@@ -135,8 +136,6 @@ def excess(
     AtomContent
         Rows are the atoms of `sites`, in their order.
     """
-    from scipy.spatial import cKDTree
-
     atoms, kinds = sites.positions[sites.is_atom], sites.sublattices[sites.is_atom]
     near = cKDTree(points).query_ball_point(atoms, _REACH * kernel.width)
     orders = np.array([m for m in np.unique(kernel.orders) if m <= _HIGHEST_ORDER])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -69,8 +70,12 @@ class Surroundings:
         return found
 
     def _near(self, reach: float) -> list[list[int]]:
-        found: list[list[int]] = cKDTree(self.points).query_ball_point(self.sites.positions, reach).tolist()
+        found: list[list[int]] = self._tree.query_ball_point(self.sites.positions, reach).tolist()
         return found
+
+    @cached_property
+    def _tree(self) -> Any:
+        return cKDTree(self.points)
 
 
 def pooled_p(around: Surroundings, residual: _Floats, *, low_only: bool = False) -> NDArray[np.float64]:

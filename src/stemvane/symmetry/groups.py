@@ -106,17 +106,13 @@ def defect_centres(
         while parent[top] != top:
             top = parent[top]
         owner[i] = number[int(top)]
-    atoms = sites.positions[sites.is_atom]
-    distance, _ = cKDTree(atoms).query(atoms, k=2)
-    bond = float(np.median(distance[:, 1]))
-    pairs = cKDTree(atoms).query_pairs(1.2 * bond, output_type="ndarray")
-    places = np.concatenate([sites.positions, (atoms[pairs[:, 0]] + atoms[pairs[:, 1]]) / 2])
+    places = np.concatenate([sites.positions, sites.bond_centres])
     centres = np.zeros((len(peaks), 2))
     for n, peak in enumerate(peaks):
         own = (owner == n) & (np.linalg.norm(sites.positions - sites.positions[peak], axis=1) <= reach)
         centres[n] = np.average(sites.positions[own], axis=0, weights=np.maximum(strength[own], 1e-12))
         near = np.linalg.norm(places - centres[n], axis=1)
-        if near.min() <= _SNAP * bond:
+        if near.min() <= _SNAP * sites.bond:
             centres[n] = places[np.argmin(near)]
     return owner, centres
 

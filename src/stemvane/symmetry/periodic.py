@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from stemvane.symmetry.lattice import Distortion, Lattice
 
-__all__ = ["PeriodicFit", "PeriodicSeries", "fit_periodic"]
+__all__ = ["PeriodicFit", "PeriodicSeries", "fit_periodic", "positions"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -135,7 +135,9 @@ def fit_periodic(
         # defects strain the lattice around them, which is no distortion of the scan
         if plain - curved < _WORTH_CURVING * max(plain - judged.shape[1], _LEAST_EXCESS * plain):
             lattice, degree = straight, 1
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
+        if number:
+            lattice = _straightened(lattice, orders, points[use], rows[use][:, judged_by], degree)
         series = PeriodicSeries(lattice, orders, _coefficients(lattice, orders, points[use], rows[use]))
         residual = np.zeros_like(rows)
         for part in _blocks(len(rows)):
@@ -144,7 +146,6 @@ def fit_periodic(
         if np.array_equal(follows, use):
             break
         use = follows
-        lattice = _straightened(lattice, orders, points[use], rows[use][:, judged_by], degree)
     return PeriodicFit(series, np.asarray(residual.reshape(values.shape), np.float64), use.reshape(recorded.shape))
 
 
@@ -217,26 +218,15 @@ def _straightened(lattice: Lattice, orders: NDArray[np.int64], points: _Floats, 
 def _moved(lattice: Lattice, moved: _Floats, degree: int) -> Lattice:
     """Lattice after a further displacement, whose linear part goes into the vectors."""
     distortion = lattice.distortion
-    terms = Distortion.terms(degree, least=1)
-    linear = [i for i, term in enumerate(terms) if sum(term) == 1]
-    strain = np.zeros((2, 2))
-    for i in linear:
-        axis = 0 if terms[i][0] == 1 else 1
-        strain[axis] = moved[i] / distortion.half[axis]
+    # the terms of first degree come first, that of x before that of y; those of a lower degree before those of a higher
+    strain = moved[1::-1] / distortion.half[:, None]
     # what lies at r came from r - r·strain, so the cell is larger by the strain
     vectors = lattice.vectors @ np.linalg.inv(np.eye(2) - strain)
-    curved = np.zeros((len(Distortion.terms(max(degree, distortion.degree))), 2))
-    names = Distortion.terms(max(degree, distortion.degree))
-    for i, term in enumerate(Distortion.terms(distortion.degree)):
-        curved[names.index(term)] += distortion.coefficients[i]
-    for i, term in enumerate(terms):
-        if sum(term) > 1:
-            curved[names.index(term)] += moved[i]
-    return replace(
-        lattice,
-        vectors=vectors,
-        distortion=replace(distortion, degree=max(degree, distortion.degree), coefficients=curved),
-    )
+    degree = max(degree, distortion.degree)
+    curved = np.zeros((len(Distortion.terms(degree)), 2))
+    curved[: len(distortion.coefficients)] = distortion.coefficients
+    curved[: len(moved) - 2] += moved[2:]
+    return replace(lattice, vectors=vectors, distortion=replace(distortion, degree=degree, coefficients=curved))
 
 
 def _following(residual: _Floats, recorded: NDArray[np.bool_], step: tuple[float, float]) -> NDArray[np.bool_]:

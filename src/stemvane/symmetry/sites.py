@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from stemvane.errors import DataError
 from stemvane.symmetry.lattice import Lattice
@@ -22,6 +24,7 @@ _GRID = 48
 _LEAST_PEAK = 0.3
 # a hollow's distance from the nearest atom, over the largest there is
 _LEAST_HOLLOW = 0.9
+_LONGEST_BOND = 1.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +48,23 @@ class Sites:
     def __len__(self) -> int:
         return len(self.kinds)
 
-    @property
+    @cached_property
     def is_atom(self) -> NDArray[np.bool_]:
         """True at atoms, shape ``(n,)``."""
         return np.array([kind == "atom" for kind in self.kinds], bool)
+
+    @cached_property
+    def bond(self) -> float:
+        """Median distance in Å of an atom from its nearest neighbour."""
+        atoms = self.positions[self.is_atom]
+        return float(np.median(cKDTree(atoms).query(atoms, k=2)[0][:, 1]))
+
+    @cached_property
+    def bond_centres(self) -> NDArray[np.float64]:
+        """Middles ``(y, x)`` in Å between atoms that are about a bond apart, shape ``(n_bonds, 2)``."""
+        atoms = self.positions[self.is_atom]
+        pairs = cKDTree(atoms).query_pairs(_LONGEST_BOND * self.bond, output_type="ndarray")
+        return np.asarray((atoms[pairs[:, 0]] + atoms[pairs[:, 1]]) / 2)
 
 
 def find_sites(
@@ -86,11 +102,10 @@ def find_sites(
     ideal = grid @ lattice.vectors
     wave = 2 * np.pi * ideal @ (series.orders @ lattice.reciprocal).T
     values = (np.concatenate([np.cos(wave), np.sin(wave)], axis=1) @ brightness).sum(axis=1).reshape(_GRID, _GRID)
-    peaks = _maxima(values)
     low, high = values.min(), values.max()
-    peaks = [peak for peak in peaks if _value(values, peak) - low >= _LEAST_PEAK * (high - low)]
-    if not peaks or high <= low:
+    if not high > low:
         raise DataError("the maps averaged over the cell have no peaks, so there are no sites to look at")
+    peaks = [peak for peak in _maxima(values) if _value(values, peak) - low >= _LEAST_PEAK * (high - low)]
     atoms = np.array(sorted(peaks, key=lambda peak: -_value(values, peak))) / _GRID
     distance = _distance(grid, atoms, lattice).reshape(_GRID, _GRID)
     hollows = (
@@ -99,9 +114,7 @@ def find_sites(
     )
     shifts = np.concatenate([atoms, hollows]) @ lattice.vectors
     kinds = ["atom"] * len(atoms) + ["hollow"] * len(hollows)
-    lattice = Lattice(
-        lattice.vectors, lattice.distortion, lattice.stands_out, shifts[len(atoms) if len(hollows) else 0]
-    )
+    lattice = replace(lattice, origin=shifts[len(atoms) if len(hollows) else 0])
     extent = (np.array(scan_shape) - 1) * step
     found = [lattice.points_within(np.full(2, margin), extent - margin, shift - lattice.origin) for shift in shifts]
     return lattice, Sites(
@@ -120,7 +133,6 @@ def _maxima(values: _Floats) -> list[tuple[float, float]]:
             continue
         offset = []
         for axis, at in enumerate((row, column)):
-            index = [(row, column)] * 3
             index = [((row + d) % _GRID, column) if axis == 0 else (row, (column + d) % _GRID) for d in (-1, 0, 1)]
             before, here, after = (values[i] for i in index)
             bend = before - 2 * here + after
