@@ -44,8 +44,9 @@ The geometries are in `src/stemvane/sources/geometries`; `python docs/make_geome
 (`pip install 'stemvane[structures]'`). With `--cells 6x4` (96 atoms), 9x5 and 12x6 (288 atoms) N-C is 1.400, 1.398 and
 1.398 Å. Strained bonds need more room: those of the divacancy's pentagons are 1.715 Å in 6x4 cells and 1.671 Å in 9x5.
 
-Published lengths are as usually quoted, with a paper on the defect; where values scatter, the table has their range. They
-have not been checked against the text of each paper: do so before they are cited. For the bare zigzag edge none is given.
+Published lengths are as usually quoted, with a paper on the defect; where values scatter, the table has their range.
+They have not been checked against the text of each paper: do so before they are cited. For the bare zigzag edge none is
+given.
 The perfect sheets have the lattice of the crystal, as published, and are not relaxed.
 
 | name | atoms changed | what it is | bond | here (Å) | published (Å) | source |

@@ -16,7 +16,16 @@ from stemvane.errors import DataError
 from stemvane.harmonics import HarmonicBasis
 from stemvane.measurements import Measurements
 from stemvane.symmetry.atoms import AtomContent, AtomKernel, excess
-from stemvane.symmetry.evidence import WEIGHTS, Surroundings, atom_p, latent_p, pattern_p, pooled_p
+from stemvane.symmetry.evidence import (
+    ROUGH,
+    WEIGHTS,
+    Surroundings,
+    atom_p,
+    latent_p,
+    pattern_p,
+    pooled_p,
+    without_spikes,
+)
 from stemvane.symmetry.groups import Groups, defect_centres, group_defects, lattice_turns
 from stemvane.symmetry.lattice import Lattice, find_lattice
 from stemvane.symmetry.local import kept_symmetry, winding_number
@@ -187,13 +196,14 @@ def _judged(
     around = Surroundings(sites, scan.points, area, _SITE_WIDTH / scan.highest)
     kernel = AtomKernel.fitted(fit.series, scan.basis.orders, sites, _ATOM_WIDTH / scan.highest)
     content = excess(kernel, residual, scan.points, sites)
-    direction = maps[:, _REAL] + 1j * maps[:, _IMAGINARY]
+    told = without_spikes(maps)
+    direction = told[:, _REAL] + 1j * told[:, _IMAGINARY]
     channels = {
         "dark_field": pooled_p(around, maps[:, _DARK]),
         "atoms": atom_p(content, sites),
         "patterns": pattern_p(around, residual, varying[:, :k] + 1j * varying[:, k : 2 * k]),
-        "latents": latent_p(around, maps[:, _LATENTS:], direction),
-        "likelihood": pooled_p(around, maps[:, _EVIDENCE], low_only=True),
+        "latents": latent_p(around, told[:, _LATENTS:], direction),
+        "likelihood": pooled_p(around, told[:, _EVIDENCE], low_only=True, freedom=ROUGH),
     }
     p = combined(channels, WEIGHTS)
     q = false_discovery_rate(p)

@@ -14,11 +14,16 @@ __all__ = ["combined", "false_discovery_rate", "peak_discovery_rate", "quadratic
 _Floats = NDArray[np.floating[Any]]
 
 _DEVIATION = 1.4826
+# the variance of a standard normal number within 2.5 standard deviations
+_CLIPPED, _KEPT_VARIANCE, _CLIPPINGS = 2.5, 0.91126, 4
+_BISECTIONS = 80
+# sums beyond these are as likely as these, in numbers that can be held
+_SUMS = (1e-30, 1e30)
 _TINY = 1e-300
 
 
 def robust_scale(values: _Floats, least: float = 0.0) -> NDArray[np.float64]:
-    """Standard deviation of each column from the median absolute deviation about 0, which a few outliers hardly move.
+    """Standard deviation of each column about 0, which a few outliers hardly move.
 
     Parameters
     ----------
@@ -30,14 +35,23 @@ def robust_scale(values: _Floats, least: float = 0.0) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float, shape (n_columns,)
+
+    Notes
+    -----
+    The median absolute deviation is the start; then the standard deviation of what lies within 2.5 of it, times what a
+    normal distribution loses by that, four times over.
     """
     if not len(values):
         return np.full(values.shape[1], max(least, 1.0))
-    scale = _DEVIATION * np.nanmedian(np.abs(values), axis=0)
+    size = np.abs(values)
+    scale = _DEVIATION * np.nanmedian(size, axis=0)
+    for _ in range(_CLIPPINGS):
+        kept = np.where(size <= _CLIPPED * scale, size**2, np.nan)
+        scale = np.where(scale > 0, np.sqrt(np.nanmean(kept, axis=0) / _KEPT_VARIANCE), scale)
     return np.asarray(np.maximum(np.nan_to_num(scale, nan=1.0), max(least, 1e-12)))
 
 
-def quadratic_p(values: _Floats, weights: _Floats) -> NDArray[np.float64]:
+def quadratic_p(values: _Floats, weights: _Floats, freedom: float = np.inf) -> NDArray[np.float64]:
     """p-value of a sum of squares of independent standard normal numbers with weights.
 
     Parameters
@@ -46,31 +60,62 @@ def quadratic_p(values: _Floats, weights: _Floats) -> NDArray[np.float64]:
         The sums.
     weights : ndarray of float, shape (n_terms,)
         Not negative.
+    freedom : float
+        Degrees of freedom of the variance by which the values were divided, where that was estimated, too.
 
     Returns
     -------
     ndarray of float, shape (n,)
-        Probability of a larger sum, by the χ² distribution that has the same first three moments and nearly the same
-        fourth (Liu, Tang and Zhang, Comput. Stat. Data Anal. 53, 853, 2009). For weights as unequal as 1 to 1/39 it is
-        8 % off at 0.05 and 26 % at 0.001.
+        Probability of a larger sum, by saddlepoint approximation (Kuonen, Biometrika 86, 929, 1999): within 5 % for
+        four terms or more, and 13 % for one, far out in the tail, too.
+
+    Notes
+    -----
+    ``Σ λ z² > x`` is ``Σ λ z² - x χ²/ν > 0`` where the variance has ν degrees of freedom: one more term, of negative
+    weight. Weights below a hundredth of the largest are joined to terms of one weight, with the same first two moments.
     """
-    c1, c2, c3, c4 = (float((weights**power).sum()) for power in (1, 2, 3, 4))
-    if c2 <= 0:
+    weights = weights[weights > 0]
+    if not len(weights):
         return np.ones(len(values))
-    s1, s2 = c3 / c2**1.5, c4 / c2**2
-    if s1**2 > s2:
-        a = 1 / (s1 - np.sqrt(s1**2 - s2))
-        shift = s1 * a**3 - a**2
-        freedom = a**2 - 2 * shift
-    else:
-        a, shift, freedom = 1 / s1, 0.0, 1 / s1**2
-    standard = (np.asarray(values) - c1) / np.sqrt(2 * c2)
-    at = standard * np.sqrt(2) * a + freedom + shift
-    found = stats.ncx2.sf(at, freedom, shift) if shift > 1e-9 else stats.chi2.sf(at, freedom)
+    small = weights < 0.01 * weights.max()
+    number = np.ones(int((~small).sum()) + bool(small.any()))
+    terms = weights[~small]
+    if small.any():
+        total, squares = float(weights[small].sum()), float((weights[small] ** 2).sum())
+        terms = np.append(terms, squares / total)
+        number[-1] = total**2 / squares
+    x = np.clip(np.asarray(values, np.float64), *_SUMS)
+    share = 1 / freedom
+
+    def parts(at: _Floats) -> tuple[_Floats, _Floats]:
+        return terms / (1 - 2 * at[:, None] * terms), x / (1 + 2 * at * x * share)
+
+    low = -number.sum() / (2 * x)
+    if share > 0:
+        low = np.maximum(low, -(1 - 1e-12) / (2 * x * share))
+    high = np.full(len(x), (1 - 1e-12) / (2 * terms.max()))
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        ours, other = parts(middle)
+        above = ours @ number > other
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    at = (low + high) / 2
+    ours, other = parts(at)
+    level = -0.5 * np.log1p(-2 * at[:, None] * terms) @ number
+    level -= freedom / 2 * np.log1p(2 * at * x * share) if share > 0 else at * x
+    curvature = 2 * ours**2 @ number + 2 * other**2 * share
+    root = np.sign(at) * np.sqrt(np.maximum(-2 * level, 0.0))
+    scaled = at * np.sqrt(curvature)
+    # at the mean both are 0; the p-value there follows from the third cumulant
+    is_middle = np.abs(root) < 1e-4
+    skewness = (8 * terms**3 @ number - 8 * x**3 * share**2) / np.where(is_middle, curvature, 1.0) ** 1.5
+    safe = np.where(is_middle, 1.0, root)
+    ratio = np.maximum(scaled / safe, _TINY)
+    found = np.where(is_middle, 0.5 - skewness / (6 * np.sqrt(2 * np.pi)), stats.norm.sf(safe + np.log(ratio) / safe))
     return np.asarray(np.clip(np.nan_to_num(found, nan=1.0), _TINY, 1.0))
 
 
-def squares_p(values: _Floats, prior: _Floats) -> NDArray[np.float64]:
+def squares_p(values: _Floats, prior: _Floats, freedom: float = np.inf) -> NDArray[np.float64]:
     """p-value of numbers that are standard normal in the pristine lattice, against a change of known size.
 
     Parameters
@@ -79,6 +124,8 @@ def squares_p(values: _Floats, prior: _Floats) -> NDArray[np.float64]:
         In units of their standard deviation; rows with NaN have no p-value.
     prior : ndarray of float, shape (n_terms,)
         Variance that a change would give to each, besides its noise: terms that a change would hardly move count less.
+    freedom : float
+        Degrees of freedom of the standard deviation, where it was estimated.
 
     Returns
     -------
@@ -100,9 +147,9 @@ def squares_p(values: _Floats, prior: _Floats) -> NDArray[np.float64]:
     low, high = 0.0, float(weights.sum()) * 4 + 1
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if quadratic_p(np.array([middle]), weights)[0] > 0.5 else (low, middle)
+        low, high = (middle, high) if quadratic_p(np.array([middle]), weights, freedom)[0] > 0.5 else (low, middle)
     excess = max(1.0, float(np.median(sums[known])) / middle)
-    return np.where(known, quadratic_p(np.where(known, sums, 0.0) / excess, weights), np.nan)
+    return np.where(known, quadratic_p(np.where(known, sums, 0.0) / excess, weights, freedom), np.nan)
 
 
 def combined(parts: Mapping[str, _Floats], weights: Mapping[str, float]) -> NDArray[np.float64]:
