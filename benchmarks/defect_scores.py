@@ -122,7 +122,7 @@ def condensed(pristine: _Floats) -> dict[str, list[float]]:
     """Scores of pristine places and how many each stands for, the highest as they are and the rest in groups."""
     ordered = np.sort(np.asarray(pristine, float))[::-1]
     kept, rest = ordered[:_KEPT], ordered[_KEPT:]
-    groups = [group for group in np.array_split(rest, min(_GROUPS, len(rest)))] if len(rest) else []
+    groups = np.array_split(rest, min(_GROUPS, len(rest))) if len(rest) else []
     return {
         "pristine": [_short(v) for v in [*kept, *(group.mean() for group in groups)]],
         "weights": [1] * len(kept) + [len(group) for group in groups],

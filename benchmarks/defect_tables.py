@@ -153,7 +153,7 @@ def kind_table(cells: list[dict[str, Any]], step: float) -> str:
 def rivals(
     cells: list[dict[str, Any]], step: float, dose: float | None, kind: str | None = None
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None, str]:
-    """AUC with its standard error of ours and of the best baseline, and its name; over all kinds where none is given."""
+    """AUC with its standard error of ours and of the best baseline, and its name; of all kinds where none is given."""
     found = {row: detection(cells, row, step, dose) for row in [OURS, *BASELINES]}
     means = {}
     for row, about in found.items():

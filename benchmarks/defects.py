@@ -5,11 +5,11 @@ tables between the markers of ``benchmarks/README.md``. Scenes of graphene with 
 simulated without noise once, then recorded at every dose and step. Every method on every recorded scan is a file under
 ``--work``, so that a run that was stopped goes on where it was: cheap methods of all scenes come first, scene by scene.
 
-``--quick`` takes two scenes and a pristine one, one step, two doses, and fewer epochs; its tables are printed and nothing
-is written. ``--scenes`` takes the first so many scenes with defects (and a quarter as many pristine ones), ``--doses``,
-``--steps`` and ``--methods`` some of what there is, ``--jobs`` scans side by side. ``--resume`` takes over the cells of a
-results file, so that a run goes on where another machine was stopped. ``--tables`` only joins what is there.
-``--estimate`` only says how long it would take.
+``--quick`` takes two scenes and a pristine one, one step, two doses, and fewer epochs; its tables are printed and
+nothing is written. ``--scenes`` takes the first so many scenes with defects (and a quarter as many pristine ones),
+``--doses``, ``--steps`` and ``--methods`` some of what there is, ``--jobs`` scans side by side. ``--resume`` takes over
+the cells of a results file, so that a run goes on where another machine was stopped. ``--tables`` only joins what is
+there, ``--estimate`` only says how long it would take.
 """
 
 from __future__ import annotations
