@@ -1,11 +1,14 @@
 """The pure functions that benchmarks are scored by."""
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from stemvane.scan_atoms import ScanDefects
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -15,11 +18,21 @@ def tools():
     sys.path.insert(0, str(BENCHMARKS))
     try:
         import bounds
+        import defect_scores
+        import defect_tables
+        import defects
         import model_scores
         import model_tables
     finally:
         sys.path.remove(str(BENCHMARKS))
-    return SimpleNamespace(bounds=bounds, scores=model_scores, tables=model_tables)
+    return SimpleNamespace(
+        bounds=bounds,
+        scores=model_scores,
+        tables=model_tables,
+        defects=defects,
+        defect_scores=defect_scores,
+        defect_tables=defect_tables,
+    )
 
 
 @pytest.fixture
@@ -132,3 +145,131 @@ def test_tables_show_the_range_over_seeds(tools):
     assert tools.tables.spread([], 2) == ""
     assert tools.tables.spread([1.001, 1.002], 2, "°") == "1.00°"
     assert tools.tables.spread([1.5, 1.25, 2000.0], 1) == "1.2 to 2,000.0"
+
+
+@pytest.fixture
+def lattice():
+    """A square lattice of atoms, 2 Å apart, and two defects in it, one of them of two atoms."""
+    y, x = np.meshgrid(2.0 * np.arange(10), 2.0 * np.arange(10), indexing="ij")
+    positions = np.stack([y.ravel(), x.ravel()], axis=1)
+    truth = ScanDefects(
+        kinds=("N", "divacancy"),
+        positions=np.array([[4.0, 4.0], [14.0, 13.0]]),
+        angles=np.array([0.0, np.pi / 3]),
+        mirrored=np.array([False, False]),
+        sites=np.array([[4.0, 4.0], [14.0, 12.0], [14.0, 14.0]]),
+        owners=np.array([0, 1, 1]),
+    )
+    return positions, truth
+
+
+def test_changed_and_pristine_sites_of_known_defects(tools, lattice):
+    positions, truth = lattice
+    places = tools.defect_scores.Places.of(positions, np.ones(100, bool), truth)
+    np.testing.assert_array_equal(positions[places.changed], truth.sites)
+    away = np.linalg.norm(positions[:, None] - truth.sites, axis=-1).min(axis=1)
+    assert not places.far[away < 3.5].any()
+    assert places.far[away > 4].all()
+    shifted = tools.defect_scores.Places.of(positions + 0.7, np.ones(100, bool), truth)
+    assert (shifted.changed == -1).all()
+
+
+def test_a_site_that_a_method_lacks_is_never_found(tools, lattice):
+    positions, truth = lattice
+    here = np.linalg.norm(positions - truth.sites[0], axis=1) > 0.1
+    places = tools.defect_scores.Places.of(positions[here], np.ones(99, bool), truth)
+    scores = np.where(np.isin(np.arange(99), places.changed), 5.0, 0.0)
+    for level in (tools.defect_scores.site_level, tools.defect_scores.defect_level):
+        found = level(scores, places)
+        shares = tools.defect_scores.auc(found["scores"], found["pristine"], found["weights"])
+        assert shares[0] == 0
+        np.testing.assert_array_equal(shares[1:], 1)
+
+
+def test_scores_of_detection_are_those_of_scikit_learn(tools, rng):
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    positive, negative = rng.normal(1.5, 1, 25), rng.normal(0, 1, 45)
+    label, score = np.repeat([1, 0], [25, 45]), np.concatenate([positive, negative])
+    weights = np.ones(45)
+    assert tools.defect_scores.auc(positive, negative, weights).mean() == pytest.approx(roc_auc_score(label, score))
+    expected = average_precision_score(label, score)
+    assert tools.defect_scores.average_precision(positive, negative, weights) == pytest.approx(expected)
+    threshold = np.sort(positive)[2]
+    expected = 100 * (negative >= threshold).mean()
+    assert tools.defect_scores.false_alarms(positive, negative, weights) == pytest.approx(expected)
+
+
+def test_condensed_pristine_scores_give_the_same_auc(tools, rng):
+    positive, negative = rng.normal(1.0, 1, 40), rng.normal(0, 1, 300)
+    kept = tools.defect_scores.condensed(negative)
+    assert sum(kept["weights"]) == 300
+    exact = tools.defect_scores.auc(positive, negative, np.ones(300)).mean()
+    found = tools.defect_scores.auc(positive, kept["pristine"], kept["weights"]).mean()
+    assert found == pytest.approx(exact, abs=0.003)
+
+
+def test_mahalanobis_distance_does_not_follow_outliers(tools, rng):
+    values = rng.normal(size=(400, 3)) @ np.diag([1.0, 5.0, 0.1])
+    values[:4] += 30 * np.array([1.0, 5.0, 0.1])
+    found = tools.defect_scores.mahalanobis(values, np.repeat([0, 1], 200))
+    assert found[:4].min() > 4 * found[4:].max()
+
+
+def test_defects_found_named_doubled_and_false(tools, lattice):
+    _, truth = lattice
+    positions = np.array([[4.1, 4.0], [14.0, 13.5], [14.0, 15.0], [9.0, 1.0]])
+    groups = SimpleNamespace(group=np.array([0, 1, 2, 1]))
+    found = SimpleNamespace(positions=positions, groups=groups)
+    row = tools.defect_scores.found_defects(found, truth)
+    assert row["errors"] == pytest.approx([0.1, 0.5])
+    assert (row["n_found"], row["n_false"], row["n_double"]) == (4, 1, 1)
+    assert row["named"] == [None, None]
+    assert row["pairs"] == [{"kinds": ["N", "divacancy"], "turn": 60, "mirrored": False, "together": False}]
+    found.names = ("N", "graphene-vacancy", "N", "B")
+    assert tools.defect_scores.found_defects(found, truth)["named"] == [True, False]
+    nothing = SimpleNamespace(positions=np.zeros((0, 2)), groups=SimpleNamespace(group=np.zeros(0, int)))
+    assert tools.defect_scores.found_defects(nothing, truth)["errors"] == [None, None]
+
+
+def made_up_cell(tools, lattice, rng, scene, dose, method, strength):
+    positions, truth = lattice
+    places = tools.defect_scores.Places.of(positions, np.ones(100, bool), truth)
+    scores = rng.normal(size=100)
+    scores[places.changed] += strength
+    found = SimpleNamespace(positions=truth.positions, groups=SimpleNamespace(group=np.array([0, 1])))
+    return {
+        "cell": {"scene": {"name": scene, "seed": 0, "defects": {}}, "step": 0.16, "dose": dose, "n_epochs": None}
+        | {"method": method},
+        "rows": {
+            method: {
+                "site": tools.defect_scores.site_level(scores, places),
+                "defect": tools.defect_scores.defect_level(scores, places),
+            }
+        },
+        "found": tools.defect_scores.found_defects(found, truth) if method == "ours" else None,
+        "failed": None,
+        "seconds": 1.0,
+        "shared_seconds": 1.0,
+    }
+
+
+def test_defect_tables_and_figure_from_made_up_cells(tools, lattice, rng, tmp_path):
+    cells = [
+        made_up_cell(tools, lattice, rng, scene, dose, method, strength)
+        for scene in ("broken-0", "broken-1", "turned-N")
+        for dose in (None, 1e5)
+        for method, strength in (("ours", 9.0), ("pca", 1.0))
+    ]
+    report = {"machine": {"processors": 2, "time": "now"}, "cells": cells}
+    text = tools.defect_tables.tables(report)
+    assert "| stemvane, all channels | 1.000 ± 0.000 | 1.000 ± 0.000 |" in text
+    assert "| 0.16 | 100,000 | 100.0% of 4 | 0.000 |" in text
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{tools.defects.BEGIN}\n{tools.defects.END}\nafter\n", encoding="utf-8")
+    tools.defects.publish(report, text, tmp_path / "defects.json", readme)
+    assert readme.read_text(encoding="utf-8").startswith("before")
+    assert (tmp_path / "defects.png").stat().st_size > 1000
+    tools.defects.restore(json.loads((tmp_path / "defects.json").read_text(encoding="utf-8")), tmp_path)
+    restored = tools.defects.joined(tmp_path)["cells"]
+    assert sorted(map(json.dumps, restored)) == sorted(map(json.dumps, cells))

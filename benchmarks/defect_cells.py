@@ -1,0 +1,89 @@
+"""Methods on one recorded scan: started by ``defects.py``, one process for each scan.
+
+``python defect_cells.py TASK.json`` writes a JSON file for every method that the task names.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from defect_methods import METHODS, Prepared, embedding_of_nothing
+from defect_scenes import Scene, expectation, recorded
+from defect_scores import Places, defect_level, found_defects, site_level
+
+from stemvane import analyse_symmetry, measure
+from stemvane.config import MeasureConfig
+from stemvane.dataset import ScanDefects
+
+# samples along each side of the Cartesian patterns, and half their square in disc radii: all of the detector, or the
+# inside of the disc, which the published model needs
+N_PIXELS, WHOLE, INNER = 16, 2.12, 0.7
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    scene = Scene(**task["scene"])
+    started = time.perf_counter()
+    dataset = recorded(expectation(scene, task["step"], Path(task["data"])), task["dose"], scene.seed)
+    measurements = measure(dataset, config=MeasureConfig(n_pixels=N_PIXELS, pixels_outer=WHOLE))
+    inner = measurements
+    if "coordinate" in task["files"]:
+        inner = measure(dataset, config=MeasureConfig(n_pixels=N_PIXELS, pixels_outer=INNER))
+    del dataset
+    analysis = analyse_symmetry(measurements, embedding_of_nothing(measurements.scan_shape))
+    prepared = Prepared(measurements, inner, analysis, task["n_epochs"])
+    shared = time.perf_counter() - started
+    atoms = measurements.atoms
+    truth = None if atoms is None else atoms.defects
+    assert truth is not None
+    for name, path in task["files"].items():
+        started = time.perf_counter()
+        cell = {key: task[key] for key in ("scene", "step", "dose", "n_epochs")} | {"method": name}
+        found: dict[str, Any] = {"cell": cell, "rows": {}, "found": None, "failed": None}
+        if analysis.lattice is None:
+            found["failed"] = "no lattice was found"
+        else:
+            try:
+                found |= judged(name, prepared, truth)
+            except Exception as error:  # what is worth knowing of one method must not stop the others
+                traceback.print_exc()
+                found["failed"] = f"{type(error).__name__}: {error}"
+        found |= {"seconds": round(time.perf_counter() - started, 2), "shared_seconds": round(shared, 2)}
+        write_json(found, Path(path))
+
+
+def judged(name: str, prepared: Prepared, truth: ScanDefects) -> dict[str, Any]:
+    """Run a method, and score all its rows at both levels."""
+    method = METHODS[name]
+    places = Places.of(prepared.sites.positions, prepared.sites.is_atom, truth)
+    rows = {}
+    for row, given in method.score(prepared, **method.options).items():
+        at = places
+        if given.own is not None:
+            at = Places.of(given.own, np.ones(len(given.own), bool), truth)
+        rows[row] = {"site": site_level(given.scores, at), "defect": defect_level(given.scores, at)}
+    kept = prepared.keep.get(name)
+    found = None if kept is None else found_defects(kept.defects, truth)
+    return {"rows": rows, "found": found}
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Write a file that is complete or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    partial.rename(path)
+
+
+if __name__ == "__main__":
+    main()
