@@ -27,7 +27,9 @@ _KEPT = 3.0
 # how many components a mixture starts from, and with which seeds
 _STARTS = tuple((n, seed) for n in (8, 10, 12, 14) for seed in (0, 1, 2))
 # components are one group where more than this share of one of them is taken for the other
-_CONFUSED = 0.15
+_CONFUSED = 0.2
+# a border between two groups is seen as wide as this, and what is mixed there lies this near to the line between them
+_BORDER, _MOSTLY, _BETWEEN = 3.0, 0.75, 0.1
 _MOST_FITTED = 20_000
 _LEAST_POSITIONS = 200
 
@@ -94,13 +96,15 @@ def find_regions(measurements: Measurements, embedding: Embedding) -> Regions | 
 
     Notes
     -----
-    Every position has the logarithms of total, bright and dark field, the length of the COM's deflection and the
-    latents: none of them changes when a pattern is turned. Maps are averaged over neighbours, the deflection as a
-    vector, since the length of a noisy vector is its noise, and everything is divided by its own noise. In the few
-    principal axes that stand out of the noise a mixture of more normal distributions than needed is fitted; of these
-    the two that are most often taken for each other are joined, until all can be told apart (Hennig, Adv. Data Anal.
-    Classif. 4, 3, 2010: directly estimated misclassification probabilities). This is done from several starts, and
-    the groups are those that agree best with all others.
+    Every position has total, bright and dark field, the length of the COM's deflection and the latents: none of them
+    changes when a pattern is turned. Maps are averaged over neighbours, the deflection as a vector, since the length of
+    a noisy vector is its noise, and everything is divided by its own noise. In the few principal axes that stand out of
+    the noise a mixture of more normal distributions than needed is fitted; of these the two that are most often taken
+    for each other are joined, until all can be told apart (Hennig, Adv. Data Anal. Classif. 4, 3, 2010: directly
+    estimated misclassification probabilities), and then those that one normal distribution describes as well as two
+    (BIC: Schwarz, Ann. Stat. 6, 461, 1978). What is as thin as a border between two groups and lies between them in
+    its features, too, is a mixture of both and no group. This is done from several starts, and the groups are those
+    that agree best with all others.
     """
     known = measurements.recorded & np.isfinite(embedding.latents).all(axis=-1) & np.isfinite(embedding.angle)
     if not measurements.is_scan or known.sum() < _LEAST_POSITIONS:
@@ -109,7 +113,9 @@ def find_regions(measurements: Measurements, embedding: Embedding) -> Regions | 
     features = _features(measurements, embedding, deflection / deflection_noise, known)
     points = _standing_out(features)
     if points.shape[1]:
-        probability, stability = _most_agreed([_told_apart(points, n, seed) for n, seed in _STARTS])
+        probability, stability = _most_agreed(
+            [_without_borders(_told_apart(points, n, seed), points, known) for n, seed in _STARTS]
+        )
     else:
         probability, stability = np.ones((len(points), 1)), 1.0
     return _described(measurements, embedding, deflection, known, probability, stability)
@@ -191,12 +197,10 @@ def _features(
     measurements: Measurements, embedding: Embedding, deflection: NDArray[np.float64], known: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """What a turn leaves as it is, in units of its noise, shape ``(n_known, n_features)``."""
-    columns = []
+    columns: list[_Floats] = []
     for name in ("total", "bright_field", "annular_dark_field"):
         values = measurements.maps[name]
-        least = 1e-3 * max(float(np.nanmean(values)), 1e-30)
-        logarithm = np.log(np.maximum(values, least))
-        columns.append(_smoothed(logarithm, known)[known] / _noise(logarithm, known))
+        columns.append(_smoothed(values, known)[known] / _noise(values, known))
     columns.append(deflection[known])
     for i in range(embedding.n_latent):
         # the model has read the neighbours already
@@ -227,6 +231,8 @@ def _told_apart(points: NDArray[np.float64], n_components: int, seed: int) -> ND
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         probability = np.asarray(mixture.fit(some).predict_proba(points))
+    if _one_normal(points, np.ones(len(points)), np.log(np.maximum(_density(points, probability), 1e-300))):
+        return np.ones((len(points), 1))
     while probability.shape[1] > 1:
         n = probability.shape[1]
         chosen = np.eye(n)[probability.argmax(axis=1)]
@@ -235,10 +241,101 @@ def _told_apart(points: NDArray[np.float64], n_components: int, seed: int) -> ND
         confused = np.maximum(confused, confused.T) - 2 * np.eye(n)
         first, second = np.unravel_index(confused.argmax(), confused.shape)
         if confused[first, second] < _CONFUSED:
-            break
+            pair = _as_one(points, probability)
+            if pair is None:
+                break
+            first, second = pair
         probability[:, first] += probability[:, second]
         probability = np.delete(probability, second, axis=1)
     return probability
+
+
+def _density(points: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Density, at every point, of one normal distribution for each column of shares, together."""
+    total = np.zeros(len(points))
+    for column in share.T:
+        weight = column.sum() / share.sum()
+        mean = np.average(points, axis=0, weights=column)
+        # a group is no narrower than rounding
+        covariance = np.cov(points.T, aweights=column, ddof=0).reshape(2 * points.shape[1:])
+        covariance += 1e-6 * np.eye(len(mean))
+        total += weight * stats.multivariate_normal.pdf(points, mean, covariance)
+    return total
+
+
+def _one_normal(points: NDArray[np.float64], weight: NDArray[np.float64], logarithm: NDArray[np.float64]) -> bool:
+    """Whether a normal distribution describes points as well as what has this logarithm of its density (BIC)."""
+    one = np.log(np.maximum(_density(points, weight[:, None]), 1e-300))
+    # neighbours share what smoothing has mixed, which counts for fewer patterns
+    alike = 2 * np.pi * _SIGMA**2
+    d = points.shape[1]
+    gain = 2 * float(weight @ (logarithm - one)) / alike
+    return bool(gain < (1 + d + d * (d + 1) / 2) * np.log(max(weight.sum() / alike, 2.0)))
+
+
+def _as_one(points: NDArray[np.float64], probability: NDArray[np.float64]) -> tuple[int, int] | None:
+    """The nearest two groups that one normal distribution describes as well as two do; None where there are none."""
+    means = probability.T @ points / probability.sum(axis=0)[:, None]
+    pairs = [(i, j) for j in range(len(means)) for i in range(j)]
+    for i, j in sorted(pairs, key=lambda pair: float(((means[pair[0]] - means[pair[1]]) ** 2).sum())):
+        both = probability[:, [i, j]]
+        some = both.sum(axis=1) > 1e-3
+        two = np.log(np.maximum(_density(points[some], both[some]), 1e-300))
+        if _one_normal(points[some], both[some].sum(axis=1), two):
+            return i, j
+    return None
+
+
+def _without_borders(
+    probability: NDArray[np.float64], points: NDArray[np.float64], known: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Give what is but a border between two groups to them."""
+    while True:
+        label = probability.argmax(axis=1)
+        groups, counts = np.unique(label, return_counts=True)
+        probability, label = probability[:, groups], np.searchsorted(groups, label)
+        if len(groups) < 3:
+            return probability
+        means = np.array([points[label == i].mean(axis=0) for i in range(len(groups))])
+        near = np.array([_near(label == i, known) for i in range(len(groups))])
+        for thin in np.argsort(counts, kind="stable"):
+            pair = _sides(int(thin), label, means, near)
+            if pair is not None:
+                break
+        else:
+            return probability
+        first, second = pair
+        along = (points - means[first]) @ (means[second] - means[first])
+        nearer = along > 0.5 * ((means[second] - means[first]) ** 2).sum()
+        probability[:, first] += np.where(nearer, 0.0, probability[:, thin])
+        probability[:, second] += np.where(nearer, probability[:, thin], 0.0)
+        probability = np.delete(probability, thin, axis=1)
+
+
+def _near(own: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the known positions lie within a border's width of some of them."""
+    there = np.zeros(known.shape, bool)
+    there[known] = own
+    return np.asarray(ndimage.distance_transform_edt(~there)[known] <= _BORDER * _SIGMA)
+
+
+def _sides(
+    thin: int, label: NDArray[np.int64], means: NDArray[np.float64], near: NDArray[np.bool_]
+) -> tuple[int, int] | None:
+    """The two groups that one is the border of, None where it is none."""
+    others = [i for i in range(len(means)) if i != thin]
+    best: tuple[float, tuple[int, int] | None] = (_BETWEEN, None)
+    for first in others:
+        for second in (i for i in others if i > first):
+            if (near[first] & near[second])[label == thin].mean() < _MOSTLY:
+                continue
+            across = means[second] - means[first]
+            length = float(across @ across)
+            part = float((means[thin] - means[first]) @ across) / length
+            off = float(np.linalg.norm(means[thin] - means[first] - part * across)) / np.sqrt(length)
+            if 0 < part < 1 and off < best[0]:
+                best = off, (first, second)
+    return best[1]
 
 
 def _most_agreed(candidates: list[NDArray[np.float64]]) -> tuple[NDArray[np.float64], float]:
