@@ -62,7 +62,7 @@ ALLOWED = {
     "matplotlib_scalebar": {"figures"},
     "cmcrameri": {"figures"},
     "torch": {"models", "training", "model_file", "harmonic_fit", "pixel_model", "vae"},
-    "sklearn": {"models"},
+    "sklearn": {"models", "symmetry"},
     "rsciio": {"sources"},
     "hyperspy": {"signals"},
     "tifffile": {"export"},

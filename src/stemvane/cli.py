@@ -311,7 +311,7 @@ def symmetry(
     ] = None,
     set_: _Set = None,
 ) -> None:
-    """Find where a scan departs from its own lattice, and sort the defects into kinds."""
+    """Find where a scan departs from its own lattice and sort the defects; without a lattice, sort the patterns."""
     from stemvane.figures import save_symmetry_figure
     from stemvane.run import Run
     from stemvane.symmetry.analysis import analyse_symmetry

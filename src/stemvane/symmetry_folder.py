@@ -57,7 +57,7 @@ def summary_of(analysis: SymmetryAnalysis) -> dict[str, Any]:
     """Lattice, numbers of sites and defects, kinds and winding numbers, as plain values; lengths in Å."""
     lattice, sites, defects = analysis.lattice, analysis.sites, analysis.defects
     if lattice is None or sites is None or defects is None:
-        return {"lattice": False, "largest_anomaly": float(np.nanmax(analysis.anomaly))}
+        return {"lattice": False, "largest_anomaly": float(np.nanmax(analysis.anomaly)), **_of_regions(analysis)}
     a, b = lattice.vectors
     lengths = [float(np.linalg.norm(v)) for v in (a, b)]
     groups = defects.groups
@@ -81,14 +81,40 @@ def summary_of(analysis: SymmetryAnalysis) -> dict[str, Any]:
     }
 
 
+def _of_regions(analysis: SymmetryAnalysis) -> dict[str, Any]:
+    """Number of groups, and what each is like."""
+    regions = analysis.regions
+    if regions is None:
+        return {"n_groups": 0, "groups": []}
+    latents = sum(name.startswith("latent_") for name in regions.values)
+    groups = [
+        {
+            "share": float(regions.share[i]),
+            "dark_field_over_median": float(regions.values["dark_field"][i]),
+            "bright_field_over_median": float(regions.values["bright_field"][i]),
+            "total_over_median": float(regions.values["total"][i]),
+            f"deflection_{regions.com_unit}": float(regions.values["deflection"][i]),
+            "latents": [float(regions.values[f"latent_{j + 1}"][i]) for j in range(latents)],
+            "certainty": float(regions.certainty[i]),
+        }
+        for i in range(regions.n_groups)
+    ]
+    return {"n_groups": regions.n_groups, "stability": regions.stability, "groups": groups}
+
+
 def _write_arrays(group: zarr.Group, run: Run, analysis: SymmetryAnalysis) -> None:
-    """The anomaly map, and what each kind of defect adds to a pattern on the detector's pixels."""
+    """The anomaly map, and patterns of kinds or groups on the detector's pixels."""
     measurements = run.measurements
     anomaly = group.create_array("anomaly", data=analysis.anomaly.astype(np.float32))
     anomaly.attrs["unit"] = "s.d."
     if analysis.defects is not None:
         patterns = measurements.grid.to_cartesian(analysis.defects.patterns, measurements.detector_shape)
         group.create_array("patterns", data=patterns.astype(np.float32)).attrs["unit"] = "intensity per pixel"
+    if analysis.regions is not None:
+        group.create_array("groups", data=analysis.regions.label.astype(np.int32)).attrs["unit"] = ""
+        patterns = measurements.grid.to_cartesian(analysis.regions.patterns, measurements.detector_shape)
+        array = group.create_array("group_patterns", data=patterns.astype(np.float32))
+        array.attrs["unit"] = "intensity per pixel"
 
 
 def _sites(analysis: SymmetryAnalysis) -> dict[str, Any]:

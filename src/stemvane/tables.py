@@ -138,11 +138,28 @@ def _with_spread(value: Mapping[str, Any], form: str) -> str:
     return form.format(value["mean"]) + spread
 
 
+def _add_groups(table: Table, summary: Mapping[str, Any]) -> None:
+    """One row for each group of patterns of a scan without a lattice."""
+    if not summary["n_groups"]:
+        table.add_row("groups of patterns", "not looked for: too few positions, or no scan")
+        return
+    table.add_row("groups of patterns", f"{summary['n_groups']}, agreement of other starts {summary['stability']:.2f}")
+    for number, group in enumerate(summary["groups"], 1):
+        (deflection,) = ((key, group[key]) for key in group if key.startswith("deflection_"))
+        unit = deflection[0].removeprefix("deflection_")
+        table.add_row(
+            f"group {number}: {100 * group['share']:.2g} %",
+            f"dark field {group['dark_field_over_median']:.3f}, bright field {group['bright_field_over_median']:.3f} "
+            f"of the median, deflection {deflection[1]:.2g} {unit}",
+        )
+
+
 def symmetry_table(name: str, summary: Mapping[str, Any]) -> Table:
-    """Lattice and kinds of defects that a symmetry analysis has found."""
+    """Lattice and kinds of defects, or groups of patterns, that a symmetry analysis has found."""
     table = Table(title=Text(name), title_justify="left", show_header=False)
     if not summary["lattice"]:
-        table.add_row("lattice", "none: the maps repeat nowhere, so there is the anomaly map alone")
+        table.add_row("lattice", "none: the maps repeat nowhere, so there are no sites and no defects")
+        _add_groups(table, summary)
         return table
     a, b = summary["lattice_constants"]
     table.add_row("lattice constants (Å), angle", f"{a:.3f}, {b:.3f}, {summary['lattice_angle_deg']:.1f}°")

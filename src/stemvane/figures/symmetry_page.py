@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from stemvane.figures.group_panels import draw_groups, groups_height
 from stemvane.figures.layout import FOOT, HEAD, WIDTH, Box, add_axes, label_panel
 from stemvane.figures.panels import (
     add_color_bar,
@@ -35,7 +36,7 @@ _OUTLINED: list[Any] = [withStroke(linewidth=1.4, foreground="k")]
 
 
 def symmetry_page(run: Run, analysis: SymmetryAnalysis) -> Figure:
-    """Draw the dark field with the defects found, the anomaly, rotation and latents, and the kinds of defects.
+    """Draw dark field, anomaly, rotation and latents, and the kinds of defects or, without a lattice, the groups.
 
     Parameters
     ----------
@@ -55,11 +56,16 @@ def symmetry_page(run: Run, analysis: SymmetryAnalysis) -> Figure:
     width = (WIDTH - 2 * _MARGIN - 3 * _GAP) / 4
     height = width * min(max(shape[0] / shape[1], 0.5), 1.25)
     below = HEAD + _PLANE + 0.5 if lattice else 0.0
+    if analysis.regions is not None:
+        below = groups_height(analysis.regions, width, height)
     boxes = [Box(_MARGIN + i * (width + _GAP), HEAD, width, height) for i in range(4)]
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, HEAD + height + FOOT + below + 0.05))
         titles = ["Dark field", "Anomaly", "Rotation", "Latent 1"]
-        remarks = ["defects that were found", "departure from the lattice" if lattice else "departure from the mean"]
+        remarks = [
+            "defects that were found" if lattice else "",
+            "departure from the lattice" if lattice else "departure from the mean",
+        ]
         panels = [add_axes(figure, box, title) for box, title in zip(boxes, titles, strict=True)]
         dark = draw_map(panels[0], measurements.maps["annular_dark_field"], step, IMAGES)
         add_color_bar(figure, _bar(boxes[0]), dark, "intensity", measurements.units["annular_dark_field"])
@@ -82,6 +88,8 @@ def symmetry_page(run: Run, analysis: SymmetryAnalysis) -> Figure:
         if analysis.defects is not None:
             _mark(panels[0], run, analysis.defects)
             _kinds(figure, run, analysis, HEAD + height + FOOT)
+        if analysis.regions is not None:
+            draw_groups(figure, run, analysis.regions, boxes[0].within(0, height + FOOT + HEAD, width, height))
     return figure
 
 

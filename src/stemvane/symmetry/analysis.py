@@ -30,6 +30,7 @@ from stemvane.symmetry.groups import Groups, defect_centres, group_defects, latt
 from stemvane.symmetry.lattice import Lattice, find_lattice
 from stemvane.symmetry.local import kept_symmetry, winding_number
 from stemvane.symmetry.periodic import PeriodicFit, fit_periodic, positions
+from stemvane.symmetry.regions import Regions, find_regions
 from stemvane.symmetry.scores import combined, false_discovery_rate, peak_discovery_rate
 from stemvane.symmetry.sites import Sites, find_sites
 from stemvane.symmetry.windows import Window
@@ -88,7 +89,7 @@ class SymmetryAnalysis:
     Attributes
     ----------
     lattice : Lattice or None
-        None where the scan has no lattice; then everything but the anomaly map is None.
+        None where the scan has no lattice; then there are `anomaly` and `regions` alone.
     anomaly : ndarray of float, shape (scan_y, scan_x)
         How far every pattern, averaged with those around it, departs from the pristine lattice (from the mean pattern
         where there is none), in standard deviations.
@@ -110,6 +111,8 @@ class SymmetryAnalysis:
         Defect that each site belongs to, -1 for none.
     defects : Defects
         What was found at the false discovery rate of the settings.
+    regions : Regions or None
+        Groups of patterns, where there is no lattice.
     """
 
     lattice: Lattice | None
@@ -124,6 +127,7 @@ class SymmetryAnalysis:
     bond_winding: float = np.nan
     owner: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     defects: Defects | None = None
+    regions: Regions | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +173,8 @@ def analyse_symmetry(
     scan = _read(measurements, config)
     lattice = find_lattice(_real(scan.features[..., :_SEARCHED]), measurements.recorded, scan.step, scan.highest)
     if lattice is None:
-        return SymmetryAnalysis(None, _anomaly(scan, scan.features.astype(np.complex128)))
+        anomaly = _anomaly(scan, scan.features.astype(np.complex128))
+        return SymmetryAnalysis(None, anomaly, regions=find_regions(measurements, embedding))
     values = np.concatenate([_real(scan.features), _maps(measurements, embedding)], axis=-1)
     fit = fit_periodic(
         lattice,
