@@ -71,7 +71,9 @@ def judged(name: str, prepared: Prepared, truth: ScanDefects) -> dict[str, Any]:
         at = places
         if given.own is not None:
             at = Places.of(given.own, np.ones(len(given.own), bool), truth)
-        rows[row] = {"site": site_level(given.scores, at), "defect": defect_level(given.scores, at)}
+        rows[row] = {"site": site_level(given.scores, at)}
+        if ":" not in row:  # single channels are for insight only
+            rows[row]["defect"] = defect_level(given.scores, at)
     kept = prepared.keep.get(name)
     found = None if kept is None else found_defects(kept.defects, truth)
     return {"rows": rows, "found": found}

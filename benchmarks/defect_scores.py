@@ -40,7 +40,7 @@ MISSED = -1e9
 """Score of a true site at which a method has no site; JSON holds no infinities."""
 _DEVIATION = 1.4826
 # of the pristine scores so many of the highest are kept as they are, the rest as so many groups' means
-_KEPT, _GROUPS = 30, 20
+_KEPT, _GROUPS = 20, 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,4 +244,4 @@ def pair_groups(
 
 
 def _short(value: float) -> float:
-    return float(f"{float(value):.5g}")
+    return float(f"{float(value):.4g}")

@@ -40,8 +40,9 @@ BEGIN, END = "<!-- defects: begin -->", "<!-- defects: end -->"
 N_LATENT_SCENES, LATENT_DOSE, LATENT_STEP = 3, 100_000.0, 0.16
 N_PUBLISHED_SCENES = 2
 TURNED_DOSES = (100_000.0, 10_000.0)
-# seconds per 10,000 patterns that reading, counts, measuring and finding the sites take, and simulating
-SHARED_SECONDS, SIMULATION_SECONDS = 6.0, 15.0
+# seconds for any scan, and per 10,000 patterns besides, of starting, counts, measuring and finding the sites; of
+# simulating per 10,000 patterns
+SHARED_SECONDS, SIMULATION_SECONDS = (8.0, 4.0), 15.0
 QUICK_DOSES, QUICK_EPOCHS = (100_000.0, 10_000.0), 20
 
 
@@ -69,7 +70,8 @@ class Job:
     def seconds(self) -> float:
         """Rough cost on one core."""
         size = (EXTENT / self.step) ** 2 / 1e4
-        return size * (SHARED_SECONDS + sum(METHODS[method].seconds for method in self.methods))
+        costs = [SHARED_SECONDS, *(METHODS[method].seconds for method in self.methods)]
+        return sum(fixed + growing * size for fixed, growing in costs)
 
 
 def main() -> None:
@@ -90,6 +92,8 @@ def main() -> None:
     work = (chosen.work / ("quick" if chosen.quick else "full")).absolute()
     if chosen.resume:
         restore(json.loads(chosen.resume.read_text(encoding="utf-8")), work)
+    if not chosen.quick:
+        split_at_markers(chosen.readme)
     todo = [left for job in all_jobs(chosen) if (left := job.left(work)).methods]
     print(estimate(todo, chosen.jobs), file=sys.stderr)
     if chosen.estimate:
@@ -216,12 +220,18 @@ def joined(work: Path) -> dict[str, Any]:
     return {"machine": machine, "cells": cells}
 
 
-def publish(report: dict[str, Any], text: str, output: Path, readme: Path) -> None:
-    """Write the JSON file, the figure, and the tables between the markers."""
-    before, begins, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+def split_at_markers(readme: Path) -> tuple[str, str]:
+    """Text before and after the tables; asked for before anything is run, too."""
+    before, begins, rest = readme.read_text(encoding="utf-8").partition(BEGIN) if readme.exists() else ("", "", "")
     _, ends, after = rest.partition(END)
     if not (begins and ends):
         raise SystemExit(f"{readme}: has no lines '{BEGIN}' and '{END}' for the tables; write them where they belong")
+    return before, after
+
+
+def publish(report: dict[str, Any], text: str, output: Path, readme: Path) -> None:
+    """Write the JSON file, the figure, and the tables between the markers."""
+    before, after = split_at_markers(readme)
     output.parent.mkdir(exist_ok=True)
     # one cell a line, so that a change of one is a change of one line
     lines = ",\n".join(json.dumps(cell, separators=(",", ":")) for cell in report["cells"])
