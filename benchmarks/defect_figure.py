@@ -51,7 +51,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
         for axes, kind in zip(grid[:, 0], ("all kinds", *KINDS), strict=True):
             axes.set_ylabel(f"{kind}\nROC AUC")
         handles, labels = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        figure.legend(handles, labels, loc="outside lower center", ncols=1 + len(steps))
         figure.savefig(path, dpi=200)
         plt.close(figure)
 
@@ -81,4 +81,4 @@ def lines(axes: Axes, cells: list[dict[str, Any]], step: float, doses: list[floa
                 label=ROWS[row],
             )
     axes.axhline(0.5, color="0.8", linewidth=0.5, zorder=0)
-    axes.set_ylim(0.35, 1.03)
+    axes.set_ylim(0.2, 1.03)

@@ -198,7 +198,8 @@ def unit_cell(prepared: Prepared) -> dict[str, Scored]:
     variance = missed.var(axis=0)
     power = (missed**2 / np.maximum(variance, 1e-12 * variance.max())).sum(axis=1)
     values = prepared.pooled(power.reshape(*prepared.measurements.scan_shape, 1))[:, 0]
-    return {"unit-cell": Scored(robust_z(values, prepared.sites.sublattices))}
+    # (fewer counts than usual, as where an atom is missing, scatter less)
+    return {"unit-cell": Scored(np.abs(robust_z(values, prepared.sites.sublattices)))}
 
 
 def latents_of(prepared: Prepared, model: str, n_latent: int, visits: int | None = None) -> dict[str, Scored]:
