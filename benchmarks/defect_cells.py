@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cells import write_json
 from defect_methods import METHODS, Prepared, embedding_of_nothing
 from defect_scenes import Scene, expectation, recorded
 from defect_scores import Places, defect_level, found_defects, site_level
@@ -77,14 +78,6 @@ def judged(name: str, prepared: Prepared, truth: ScanDefects) -> dict[str, Any]:
     kept = prepared.keep.get(name)
     found = None if kept is None else found_defects(kept.defects, truth)
     return {"rows": rows, "found": found}
-
-
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Write a file that is complete or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    partial.rename(path)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,13 @@ from stemvane.embedding import Embedding
 from stemvane.field.derivatives import divergence, turned
 from stemvane.measurements import Measurements
 from stemvane.symmetry.analysis import SymmetryAnalysis
-from stemvane.symmetry.evidence import Surroundings
+from stemvane.symmetry.evidence import SITE_WIDTH, WEIGHTS, Surroundings
 from stemvane.symmetry.lattice import find_lattice
-from stemvane.symmetry.periodic import fit_periodic, positions
+from stemvane.symmetry.periodic import fit_periodic, highest_frequency, positions
 from stemvane.symmetry.sites import Sites, find_sites
 
-__all__ = ["CHANNELS", "METHODS", "ROWS", "Method", "Prepared", "Scored", "embedding_of_nothing", "scored"]
+__all__ = ["METHODS", "ROWS", "Method", "Prepared", "Scored", "embedding_of_nothing", "scored"]
 
-# the finest period that the probe resolves, over which the package's own pooling is this wide
-_WIDTH = 0.63
 # bins along each side of the unit cell, 0.25 Å wide
 _BINS = 10
 # patterns that networks on Cartesian pixels see in training, so that both scan steps cost the same
@@ -98,14 +97,18 @@ class Prepared:
         assert self.analysis.sites is not None
         return self.analysis.sites
 
-    @property
+    @cached_property
     def around(self) -> Surroundings:
         """The pooling that all methods share."""
-        calibration = self.measurements.calibration
-        step = calibration.scan_step
+        step = self.measurements.calibration.scan_step
         points = positions(self.measurements.scan_shape, step)
-        highest = min(0.5 / max(step), 2e-3 * calibration.convergence_semiangle / calibration.wavelength)
-        return Surroundings(self.sites, points, step[0] * step[1], _WIDTH / highest)
+        return Surroundings(self.sites, points, step[0] * step[1], SITE_WIDTH / self.highest)
+
+    @property
+    def highest(self) -> float:
+        """Highest spatial frequency of the scan in 1/Å."""
+        calibration = self.measurements.calibration
+        return highest_frequency(calibration.scan_step, calibration)
 
     def pooled(self, maps: NDArray[Any]) -> NDArray[np.float64]:
         """Maps of shape ``(scan_y, scan_x, n)`` around every site, shape ``(n_sites, n)``."""
@@ -132,7 +135,7 @@ def ours(prepared: Prepared, n_latent: int = 2) -> dict[str, Scored]:
     assert analysis.sites is not None
     assert analysis.content is not None
     tie = np.zeros(len(analysis.sites))
-    tie[analysis.sites.is_atom] = ((analysis.content.excess / analysis.content.std)[:, :2] ** 2).sum(axis=1)
+    tie[analysis.sites.is_atom] = analysis.content.strength
     name = "ours" if n_latent == 2 else f"ours-{n_latent}"
     prepared.keep[name] = analysis
     rows = {name: Scored(scored(analysis.p, tie))}
@@ -147,7 +150,7 @@ def dark_field(prepared: Prepared) -> dict[str, Scored]:
     values = prepared.pooled(image[..., None])[:, 0]
     common = np.abs(robust_z(values, prepared.sites.sublattices))
     around = prepared.around
-    found = sites_of(image, prepared.measurements.calibration.scan_step, _WIDTH / around.width)
+    found = sites_of(image, prepared.measurements.calibration.scan_step, prepared.highest)
     if found is None:
         # without a lattice one site is as good as another
         return {"adf": Scored(common), "adf-own": Scored(np.zeros(len(common)))}
@@ -230,11 +233,9 @@ METHODS = {
     "coordinate": Method(2, (180, 1), latents_of, {"model": "coordinate", "n_latent": 2, "visits": _SLOW_VISITS}),
 }
 
-CHANNELS = ("dark_field", "atoms", "patterns", "latents", "likelihood")
-
 ROWS = {
     "ours": "stemvane, all channels",
-    **{f"ours: {channel}": f"channel {channel.replace('_', ' ')} alone" for channel in CHANNELS},
+    **{f"ours: {channel}": f"channel {channel.replace('_', ' ')} alone" for channel in WEIGHTS},
     "adf": "ADF, our sites",
     "adf-own": "ADF, lattice of the ADF alone",
     "com-magnitude": "COM magnitude",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from defect_methods import ROWS
-from defect_scenes import KINDS
+from defect_scenes import KINDS, Scene
 from defect_scores import auc, average_precision, false_alarms
 
 __all__ = ["BASELINES", "OURS", "detection", "doses_of", "steps_of", "tables"]
@@ -34,7 +34,8 @@ def tables(report: dict[str, Any]) -> str:
 
 
 def family(cell: dict[str, Any]) -> str:
-    return str(cell["cell"]["scene"]["name"]).partition("-")[0]
+    """Family of the scene of a cell."""
+    return Scene(**cell["cell"]["scene"]).family
 
 
 def steps_of(cells: list[dict[str, Any]]) -> list[float]:

@@ -18,16 +18,14 @@ import argparse
 import json
 import math
 import os
-import platform
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from defect_cells import write_json
+from cells import Progress, machine, split_at_markers, write_json
 from defect_figure import draw
 from defect_methods import METHODS
 from defect_scenes import DOSES, EXTENT, N_BROKEN, N_PRISTINE, STEPS, Scene, expectation, scenes
@@ -93,7 +91,8 @@ def main() -> None:
     if chosen.resume:
         restore(json.loads(chosen.resume.read_text(encoding="utf-8")), work)
     if not chosen.quick:
-        split_at_markers(chosen.readme)
+        # a page without a place for the tables is told of before anything is run
+        split_at_markers(chosen.readme, BEGIN, END)
     todo = [left for job in all_jobs(chosen) if (left := job.left(work)).methods]
     print(estimate(todo, chosen.jobs), file=sys.stderr)
     if chosen.estimate:
@@ -164,23 +163,18 @@ def estimate(jobs: list[Job], n_jobs: int) -> str:
 
 def run_all(jobs: list[Job], work: Path, data: Path, n_jobs: int) -> int:
     """Run the jobs side by side; returns how many failed."""
-    start, finished, failed = time.perf_counter(), 0, 0
+    progress = Progress(len(jobs))
 
     def work_on(job: Job) -> None:
-        nonlocal finished, failed
-        trouble = run(job, work, data)
-        finished += 1
-        failed += bool(trouble)
-        hours = (time.perf_counter() - start) / 3600
         what = f"{job.scene.name}, {job.step:g} Å, {job.dose or math.inf:,.0f} electrons, {', '.join(job.methods)}"
-        print(f"{finished} of {len(jobs)}, {hours:.2f} h: {what} {trouble}", file=sys.stderr, flush=True)
+        progress.add(what, run(job, work, data))
 
     # (one by one: simulations use all processors)
-    for scene, step in dict.fromkeys((job.scene.name, job.step) for job in jobs):
-        expectation(next(job.scene for job in jobs if job.scene.name == scene), step, data)
+    for job in {(job.scene.name, job.step): job for job in jobs}.values():
+        expectation(job.scene, job.step, data)
     with ThreadPoolExecutor(n_jobs) as pool:
         list(pool.map(work_on, jobs))
-    return failed
+    return progress.failed
 
 
 def run(job: Job, work: Path, data: Path) -> str:
@@ -212,31 +206,16 @@ def restore(report: dict[str, Any], work: Path) -> None:
 def joined(work: Path) -> dict[str, Any]:
     """All results that are there."""
     cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted((work / "cells").glob("*/*.json"))]
-    machine = {
-        "processors": len(os.sched_getaffinity(0)),
-        "platform": platform.platform(),
-        "time": time.strftime("%Y-%m-%d %H:%M"),
-    }
-    return {"machine": machine, "cells": cells}
-
-
-def split_at_markers(readme: Path) -> tuple[str, str]:
-    """Text before and after the tables; asked for before anything is run, too."""
-    before, begins, rest = readme.read_text(encoding="utf-8").partition(BEGIN) if readme.exists() else ("", "", "")
-    _, ends, after = rest.partition(END)
-    if not (begins and ends):
-        raise SystemExit(f"{readme}: has no lines '{BEGIN}' and '{END}' for the tables; write them where they belong")
-    return before, after
+    return {"machine": machine(), "cells": cells}
 
 
 def publish(report: dict[str, Any], text: str, output: Path, readme: Path) -> None:
     """Write the JSON file, the figure, and the tables between the markers."""
-    before, after = split_at_markers(readme)
+    before, after = split_at_markers(readme, BEGIN, END)
     output.parent.mkdir(exist_ok=True)
     # one cell a line, so that a change of one is a change of one line
     lines = ",\n".join(json.dumps(cell, separators=(",", ":")) for cell in report["cells"])
-    machine = json.dumps(report["machine"])
-    output.write_text(f'{{"machine": {machine},\n"cells": [\n{lines}\n]}}\n', encoding="utf-8")
+    output.write_text(f'{{"machine": {json.dumps(report["machine"])},\n"cells": [\n{lines}\n]}}\n', encoding="utf-8")
     draw(report, output.with_suffix(".png"))
     readme.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
 

@@ -32,6 +32,7 @@ import hdf5plugin
 import numba
 import numpy as np
 import zarr
+from cells import machine
 from environments import interpreter
 from peers import peak_mib
 from rsciio.hspy import file_writer
@@ -107,7 +108,7 @@ def compare(folder: Path, environments: Path, peers: list[str], n_rounds: int, o
                 seconds[name].append(run())
                 print(f"round {turn + 1} of {n_rounds}: {name}: {seconds[name][-1]:.3f} s", file=sys.stderr)
     report = {
-        "machine": machine() | {"load_average": load},
+        "machine": machine() | {"python": platform.python_version(), "load_average": load},
         "bytes": data.nbytes,
         "polar_grid": polar_grid().to_dict(),
         "peak_mib": {name: peer.peak for name, peer in others.items()},
@@ -371,15 +372,6 @@ def ratios(rate: dict[str, float]) -> dict[str, float]:
             whole = name.removesuffix(", one thread")
             found[f"{whole.removeprefix('stemvane ')} / one thread"] = rate[whole] / rate[name]
     return found
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "processors": len(os.sched_getaffinity(0)),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "time": time.strftime("%Y-%m-%d %H:%M"),
-    }
 
 
 def show(report: dict[str, Any]) -> None:

@@ -17,16 +17,15 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cells import Progress, machine, split_at_markers, write_json
 from environments import interpreter
 from model_data import DATA_SETS, RECORDED, SPEED_SETS, Known
 from model_figure import draw
@@ -99,13 +98,10 @@ def main() -> None:
 
 def publish(report: dict[str, Any], text: str, output: Path, readme: Path) -> None:
     """Write the JSON file, the figure, and the tables between the markers."""
+    before, after = split_at_markers(readme, BEGIN, END)
     output.parent.mkdir(exist_ok=True)
     output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     draw(report, output.with_suffix(".png"))
-    before, begins, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
-    _, ends, after = rest.partition(END)
-    if not (begins and ends):
-        raise SystemExit(f"{readme}: has no lines '{BEGIN}' and '{END}' for the tables; write them where they belong")
     readme.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
 
 
@@ -155,21 +151,16 @@ def run_all(cells: list[Cell], work: Path, environments: Path, n_jobs: int, *, q
     }
     for data in dict.fromkeys(cell.data for cell in todo):
         prepare(data, work, quick=quick)
-    start, finished, failed = time.perf_counter(), 0, 0
+    progress = Progress(len(todo))
 
     def work_on(cell: Cell) -> None:
-        nonlocal finished, failed
-        trouble = run(cell, work, pythons)
-        finished += 1
-        failed += bool(trouble)
-        hours = (time.perf_counter() - start) / 3600
-        print(f"{finished} of {len(todo)}, {hours:.2f} h: {cell.file} {trouble}", file=sys.stderr, flush=True)
+        progress.add(cell.file, run(cell, work, pythons))
 
     for cell in (c for c in todo if c.speed_only):
         work_on(cell)
     with ThreadPoolExecutor(n_jobs) as pool:
         list(pool.map(work_on, [cell for cell in todo if not cell.speed_only]))
-    return failed
+    return progress.failed
 
 
 def prepare(data: str, work: Path, *, quick: bool) -> None:
@@ -198,14 +189,6 @@ def about_path(work: Path, data: str) -> Path:
 
 def cell_path(work: Path, cell: Cell) -> Path:
     return work / "cells" / f"{cell.file}.json"
-
-
-def write_json(content: dict[str, Any], path: Path) -> None:
-    """Write a file that is complete or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.rename(path)
 
 
 def done(cell: Cell, work: Path) -> bool:
@@ -289,12 +272,7 @@ def joined(work: Path) -> dict[str, Any]:
         if files:
             about = json.loads(about_path(work, name).read_text(encoding="utf-8"))
             data[name] = {"about": about, "rows": [json.loads(file.read_text(encoding="utf-8")) for file in files]}
-    machine = {
-        "processors": len(os.sched_getaffinity(0)),
-        "platform": platform.platform(),
-        "time": time.strftime("%Y-%m-%d %H:%M"),
-    }
-    return {"machine": machine, "data": data}
+    return {"machine": machine(), "data": data}
 
 
 if __name__ == "__main__":

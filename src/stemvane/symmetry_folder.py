@@ -107,14 +107,13 @@ def _write_arrays(group: zarr.Group, run: Run, analysis: SymmetryAnalysis) -> No
     measurements = run.measurements
     anomaly = group.create_array("anomaly", data=analysis.anomaly.astype(np.float32))
     anomaly.attrs["unit"] = "s.d."
-    if analysis.defects is not None:
-        patterns = measurements.grid.to_cartesian(analysis.defects.patterns, measurements.detector_shape)
-        group.create_array("patterns", data=patterns.astype(np.float32)).attrs["unit"] = "intensity per pixel"
     if analysis.regions is not None:
         group.create_array("groups", data=analysis.regions.label.astype(np.int32)).attrs["unit"] = ""
-        patterns = measurements.grid.to_cartesian(analysis.regions.patterns, measurements.detector_shape)
-        array = group.create_array("group_patterns", data=patterns.astype(np.float32))
-        array.attrs["unit"] = "intensity per pixel"
+    for name, found in (("patterns", analysis.defects), ("group_patterns", analysis.regions)):
+        if found is not None:
+            patterns = measurements.grid.to_cartesian(found.patterns, measurements.detector_shape)
+            array = group.create_array(name, data=patterns.astype(np.float32))
+            array.attrs["unit"] = "intensity per pixel"
 
 
 def _sites(analysis: SymmetryAnalysis) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stemvane.errors import RunError
 from stemvane.field import projected_potential
-from stemvane.figures.layout import FOOT, HEAD, WIDTH, Box, add_axes, label_panel
+from stemvane.figures.layout import FOOT, GAP, HEAD, MARGIN, WIDTH, Box, add_axes, label_panel
 from stemvane.figures.panels import (
     add_color_bar,
     add_color_wheel,
@@ -27,7 +27,6 @@ from stemvane.run import Run
 
 __all__ = ["vector_field"]
 
-_MARGIN, _GAP = 0.08, 0.2
 _N_ARROWS = 20
 _ARROW = "#d7301f"
 
@@ -88,13 +87,13 @@ def vector_field(run: Run) -> Figure:
 def _places(aspect: float) -> _Places:
     """One map as high as two rows of smaller ones, and two of these across."""
     aspect = min(max(aspect, 0.5), 1.25)
-    free = WIDTH - 2 * _MARGIN - 2 * _GAP
+    free = WIDTH - 2 * MARGIN - 2 * GAP
     width = (free - (HEAD + FOOT) / aspect) / 4
     height, row = aspect * width, HEAD + aspect * width + FOOT
-    large = Box(_MARGIN, HEAD, free - 2 * width, row + height)
-    first = large.left + large.width + _GAP
-    small = [Box(first + i % 2 * (width + _GAP), HEAD + i // 2 * row, width, height) for i in range(4)]
-    return _Places((WIDTH, 2 * row + _MARGIN), large, small)
+    large = Box(MARGIN, HEAD, free - 2 * width, row + height)
+    first = large.left + large.width + GAP
+    small = [Box(first + i % 2 * (width + GAP), HEAD + i // 2 * row, width, height) for i in range(4)]
+    return _Places((WIDTH, 2 * row + MARGIN), large, small)
 
 
 def _arrow_panel(figure: Figure, box: Box, run: Run, field: NDArray[np.floating[Any]]) -> None:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from stemvane.figures.layout import HEAD, WIDTH, Box, add_axes, label_panel
+from stemvane.figures.layout import GAP, HEAD, MARGIN, WIDTH, Box, add_axes, label_panel
 from stemvane.figures.panels import add_color_bar, draw_map, without_ticks
 from stemvane.figures.style import DIVERGING, MAGNITUDES, MASKED, tidy_number
 from stemvane.run import Run
@@ -20,7 +20,7 @@ __all__ = ["draw_groups", "groups_height"]
 
 # for eyes of every kind: Okabe and Ito (2008); more groups than these take an even scale
 _COLORS = ("#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#4D4D4D", "#E69F00", "#0072B2", "#F0E442")
-_MARGIN, _GAP, _BETWEEN, _FOOT = 0.08, 0.2, 0.12, 0.5
+_BETWEEN, _FOOT = 0.12, 0.5
 _LARGEST = 1.25
 _ACROSS = 6
 _LEGEND = 7
@@ -67,7 +67,7 @@ def draw_groups(figure: Figure, run: Run, regions: Regions, box: Box) -> None:
     )
     label_panel(figure, box, "e", "Groups", "1 scatters least into the dark field")
     _, across, size = _arranged(regions, box.width)
-    first = box.left + box.width + _GAP
+    first = box.left + box.width + GAP
     relative = _relative(run, regions)
     limit = float(np.nanquantile(np.abs(relative), 0.97)) or 1.0
     place, drawn = box, None
@@ -97,7 +97,7 @@ def _arranged(regions: Regions, width: float) -> tuple[int, int, float]:
     """Rows and columns of patterns, and the side of one in inches."""
     rows = -(-regions.n_groups // _ACROSS)
     across = -(-regions.n_groups // rows)
-    free = WIDTH - 2 * _MARGIN - width - _GAP
+    free = WIDTH - 2 * MARGIN - width - GAP
     return rows, across, min((free - (across - 1) * _BETWEEN) / across, _LARGEST)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["FOOT", "HEAD", "WIDTH", "Box", "Overview", "add_axes", "label_panel", "overview_layout"]
+__all__ = ["FOOT", "GAP", "HEAD", "MARGIN", "WIDTH", "Box", "Overview", "add_axes", "label_panel", "overview_layout"]
 
 WIDTH = 7.2
 """Width of two columns of a journal."""
@@ -15,9 +15,11 @@ HEAD = 0.32
 """Room above a panel for its letter, title and remark."""
 FOOT = 0.56
 """Room below a map for its colour bar or colour wheel."""
+MARGIN = 0.08
+"""Room at the sides of a page."""
+GAP = 0.2
+"""Room between maps side by side."""
 
-_GAP = 0.2
-_MARGIN = 0.08
 _SIDE = 0.42
 _AXIS = 0.3
 
@@ -69,41 +71,40 @@ def overview_layout(n_maps: int, map_aspect: float, mosaic: tuple[int, int], pat
     if mosaic[0] == 1:
         return _below_a_strip(n_maps, aspect, pattern_aspect / mosaic[1])
     # side + block + gap + 3 maps and 2 gaps fill the width; the block is square and reaches down two rows
-    free = WIDTH - 2 * _MARGIN - _SIDE - 3 * _GAP
+    free = WIDTH - 2 * MARGIN - _SIDE - 3 * GAP
     spare = FOOT + HEAD - _AXIS
     width = (free - spare) / (3 + 2 * aspect)
-    height, pitch = aspect * width, width + _GAP
+    height, pitch = aspect * width, width + GAP
     side = free - 3 * width
     row = HEAD + height + FOOT
-    manifold = Box(_MARGIN + _SIDE, HEAD, side, side)
-    first = manifold.left + side + _GAP
+    manifold = Box(MARGIN + _SIDE, HEAD, side, side)
+    first = manifold.left + side + GAP
     boxes = [Box(first + i % 3 * pitch, i // 3 * row + HEAD, width, height) for i in range(min(n_maps, 6))]
     n_below = max(n_maps - 6, 0)
-    n_across = int((WIDTH - _MARGIN) / pitch)
+    n_across = int((WIDTH - MARGIN) / pitch)
     left = first + 3 * pitch - n_across * pitch
     for i in range(n_below):
         boxes.append(Box(left + i % n_across * pitch, (2 + i // n_across) * row + HEAD, width, height))
     n_rows = 2 + -(-n_below // n_across)
     bar = Box(manifold.left + 0.15 * side, HEAD + side + _AXIS + 0.08, 0.7 * side, 0.07)
-    return Overview((WIDTH, n_rows * row + _MARGIN), manifold, bar, boxes)
+    return Overview((WIDTH, n_rows * row + MARGIN), manifold, bar, boxes)
 
 
 def _in_one_row(n_maps: int, aspect: float) -> Overview:
     n_across = 5
-    width = (WIDTH - 2 * _MARGIN - (n_across - 1) * _GAP) / n_across
+    width = (WIDTH - 2 * MARGIN - (n_across - 1) * GAP) / n_across
     height = aspect * width
     row = HEAD + height + FOOT
     boxes = [
-        Box(_MARGIN + i % n_across * (width + _GAP), i // n_across * row + HEAD, width, height)
-        for i in range(n_maps + 1)
+        Box(MARGIN + i % n_across * (width + GAP), i // n_across * row + HEAD, width, height) for i in range(n_maps + 1)
     ]
     bar = boxes[0].within(0.1 * width, height + 0.07, 0.8 * width, 0.06)
-    return Overview((WIDTH, -(-len(boxes) // n_across) * row + _MARGIN), boxes[0], bar, boxes[1:])
+    return Overview((WIDTH, -(-len(boxes) // n_across) * row + MARGIN), boxes[0], bar, boxes[1:])
 
 
 def _below_a_strip(n_maps: int, aspect: float, strip_aspect: float) -> Overview:
-    side = WIDTH - 2 * _MARGIN - 0.5
-    strip = Box(_MARGIN, HEAD, side, min(side * strip_aspect, 2.0))
+    side = WIDTH - 2 * MARGIN - 0.5
+    strip = Box(MARGIN, HEAD, side, min(side * strip_aspect, 2.0))
     bar = strip.within(side + 0.06, 0.05 * strip.height, 0.07, 0.9 * strip.height)
     below = _in_one_row(n_maps - 1, aspect)
     drop = HEAD + strip.height + _AXIS + 0.1

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from stemvane.figures.group_panels import draw_groups, groups_height
-from stemvane.figures.layout import FOOT, HEAD, WIDTH, Box, add_axes, label_panel
+from stemvane.figures.layout import FOOT, GAP, HEAD, MARGIN, WIDTH, Box, add_axes, label_panel
 from stemvane.figures.panels import (
     add_color_bar,
     add_color_wheel,
@@ -29,7 +29,6 @@ __all__ = ["symmetry_page"]
 
 _COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#000000")
 _MARKERS = "osD^vPX*"
-_MARGIN, _GAP = 0.08, 0.2
 _MOST_KINDS = 5
 _PLANE = 1.5
 _OUTLINED: list[Any] = [withStroke(linewidth=1.4, foreground="k")]
@@ -53,19 +52,18 @@ def symmetry_page(run: Run, analysis: SymmetryAnalysis) -> Figure:
     measurements, embedding = run.measurements, run.embedding
     step, shape = measurements.calibration.scan_step, measurements.scan_shape
     lattice = analysis.lattice is not None
-    width = (WIDTH - 2 * _MARGIN - 3 * _GAP) / 4
+    width = (WIDTH - 2 * MARGIN - 3 * GAP) / 4
     height = width * min(max(shape[0] / shape[1], 0.5), 1.25)
     below = HEAD + _PLANE + 0.5 if lattice else 0.0
     if analysis.regions is not None:
         below = groups_height(analysis.regions, width, height)
-    boxes = [Box(_MARGIN + i * (width + _GAP), HEAD, width, height) for i in range(4)]
+    boxes = [Box(MARGIN + i * (width + GAP), HEAD, width, height) for i in range(4)]
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, HEAD + height + FOOT + below + 0.05))
         titles = ["Dark field", "Anomaly", "Rotation", "Latent 1"]
-        remarks = [
-            "defects that were found" if lattice else "",
-            "departure from the lattice" if lattice else "departure from the mean",
-        ]
+        remarks = ["", "departure from the mean"]
+        if lattice:
+            remarks = ["defects that were found", "departure from the lattice"]
         panels = [add_axes(figure, box, title) for box, title in zip(boxes, titles, strict=True)]
         dark = draw_map(panels[0], measurements.maps["annular_dark_field"], step, IMAGES)
         add_color_bar(figure, _bar(boxes[0]), dark, "intensity", measurements.units["annular_dark_field"])
@@ -121,7 +119,7 @@ def _kinds(figure: Figure, run: Run, analysis: SymmetryAnalysis, top: float) -> 
     defects, sites, content = analysis.defects, analysis.sites, analysis.content
     if defects is None or sites is None or content is None:
         return
-    box = Box(_MARGIN + 0.4, top + HEAD, _PLANE, _PLANE)
+    box = Box(MARGIN + 0.4, top + HEAD, _PLANE, _PLANE)
     axes = add_axes(figure, box, "excess")
     quiet = analysis.owner[sites.is_atom] < 0
     axes.plot(*content.excess[quiet, 1::-1].T, ".", color="0.75", ms=2, mew=0, label="pristine sites")
@@ -136,7 +134,7 @@ def _kinds(figure: Figure, run: Run, analysis: SymmetryAnalysis, top: float) -> 
     label_panel(figure, box, "e", "Excess", "over the lattice, in its own atoms", indent=0.4)
     n = min(defects.groups.n_groups, _MOST_KINDS)
     first = box.left + box.width + 0.35
-    size = min((WIDTH - _MARGIN - first - 0.1 * max(n - 1, 0)) / max(n, 1), _PLANE - 0.25)
+    size = min((WIDTH - MARGIN - first - 0.1 * max(n - 1, 0)) / max(n, 1), _PLANE - 0.25)
     patterns = run.measurements.grid.to_cartesian(defects.patterns[:n], run.measurements.detector_shape)
     for kind in range(n):
         place = Box(first + kind * (size + 0.1), top + HEAD, size, size)

@@ -18,6 +18,7 @@ from stemvane.measurements import Measurements
 from stemvane.symmetry.atoms import AtomContent, AtomKernel, excess
 from stemvane.symmetry.evidence import (
     ROUGH,
+    SITE_WIDTH,
     WEIGHTS,
     Surroundings,
     atom_p,
@@ -29,7 +30,7 @@ from stemvane.symmetry.evidence import (
 from stemvane.symmetry.groups import Groups, defect_centres, group_defects, lattice_turns
 from stemvane.symmetry.lattice import Lattice, find_lattice
 from stemvane.symmetry.local import kept_symmetry, winding_number
-from stemvane.symmetry.periodic import PeriodicFit, fit_periodic, positions
+from stemvane.symmetry.periodic import PeriodicFit, fit_periodic, highest_frequency, positions
 from stemvane.symmetry.regions import Regions, find_regions
 from stemvane.symmetry.scores import combined, false_discovery_rate, peak_discovery_rate
 from stemvane.symmetry.sites import Sites, find_sites
@@ -46,7 +47,7 @@ _SEARCHED = 24
 # the channels of `_maps`
 _DARK, _DOWN, _ACROSS, _REAL, _IMAGINARY, _EVIDENCE, _LATENTS = range(7)
 # widths of the functions about a site, over the finest period that the probe resolves
-_ATOM_WIDTH, _SITE_WIDTH, _DEFECT_WIDTH, _DEFECT_DEGREE = 0.5, 0.63, 0.63, 3
+_ATOM_WIDTH, _DEFECT_WIDTH, _DEFECT_DEGREE = 0.5, 0.63, 3
 _MARGIN, _JOINED = 1.0, 2.2
 _RING = 0.35
 _FOLDS = (2, 3, 6)
@@ -198,7 +199,7 @@ def _judged(
     residual, maps = rows[:, :k] + 1j * rows[:, k : 2 * k], rows[:, 2 * k :]
     varying = fit.series.varying(scan.points)
     area = scan.step[0] * scan.step[1]
-    around = Surroundings(sites, scan.points, area, _SITE_WIDTH / scan.highest)
+    around = Surroundings(sites, scan.points, area, SITE_WIDTH / scan.highest)
     kernel = AtomKernel.fitted(fit.series, scan.basis.orders, sites, _ATOM_WIDTH / scan.highest)
     content = excess(kernel, residual, scan.points, sites)
     told = without_spikes(maps)
@@ -214,7 +215,7 @@ def _judged(
     q = false_discovery_rate(p)
     # p-values end where numbers do, squares do not
     strength = -np.log10(p)
-    strength[sites.is_atom] += ((content.excess / content.std)[:, :2] ** 2).sum(axis=1)
+    strength[sites.is_atom] += content.strength
     rate = config.false_discovery_rate
     owner, centres = defect_centres(sites, q <= rate, strength, _JOINED)
     near: list[list[int]] = cKDTree(sites.positions).query_ball_point(sites.positions, _JOINED).tolist()
@@ -262,12 +263,8 @@ def _read(measurements: Measurements, config: SymmetryConfig) -> _Scan:
     )
     features = np.zeros((*measurements.scan_shape, basis.n_features), np.complex64)
     features[measurements.recorded] = basis.features(measurements, measurements.recorded) / basis.counting
-    finest = 0.5 / max(step)
-    if calibration.convergence_semiangle is not None and calibration.wavelength is not None:
-        # what is recorded holds no period below half the wavelength over the semi-angle
-        finest = min(finest, 2e-3 * calibration.convergence_semiangle / calibration.wavelength)
     points = positions(measurements.scan_shape, step)
-    return _Scan(measurements, basis, features, step, finest, points)
+    return _Scan(measurements, basis, features, step, highest_frequency(step, calibration), points)
 
 
 def _real(features: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.float64]:
@@ -307,7 +304,7 @@ def _brightness(fit: PeriodicFit, first: int) -> NDArray[np.float64]:
 
 def _anomaly(scan: _Scan, residual: NDArray[np.complex128]) -> NDArray[np.float64]:
     """Power of the residual around every position, in deviations of what is usual in this scan."""
-    sigma = [_SITE_WIDTH / scan.highest / d for d in scan.step]
+    sigma = [SITE_WIDTH / scan.highest / d for d in scan.step]
     recorded = scan.measurements.recorded
     power = np.zeros(recorded.shape)
     for part in (residual.real, residual.imag):

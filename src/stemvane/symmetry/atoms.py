@@ -114,6 +114,11 @@ class AtomContent:
     excess: NDArray[np.float64]
     std: NDArray[np.float64]
 
+    @property
+    def strength(self) -> NDArray[np.float64]:
+        """Squared excess of scattering and deflection in units of its variance, shape ``(n_atoms,)``."""
+        return np.asarray(((self.excess / self.std)[:, :2] ** 2).sum(axis=1))
+
 
 def excess(
     kernel: AtomKernel, features: NDArray[np.complexfloating[Any, Any]], points: _Floats, sites: Sites

@@ -16,12 +16,25 @@ from stemvane.symmetry.scores import robust_scale, squares_p
 from stemvane.symmetry.sites import Sites
 from stemvane.symmetry.windows import Window
 
-__all__ = ["ROUGH", "WEIGHTS", "Surroundings", "atom_p", "latent_p", "pattern_p", "pooled_p", "without_spikes"]
+__all__ = [
+    "ROUGH",
+    "SITE_WIDTH",
+    "WEIGHTS",
+    "Surroundings",
+    "atom_p",
+    "latent_p",
+    "pattern_p",
+    "pooled_p",
+    "without_spikes",
+]
 
 _Floats = NDArray[np.floating[Any]]
 
 WEIGHTS = {"dark_field": 0.4, "atoms": 0.3, "patterns": 0.1, "latents": 0.1, "likelihood": 0.1}
 """Share of each channel in the combined p-value."""
+
+SITE_WIDTH = 0.63
+"""Width of the functions about a site, over the finest period that the probe resolves."""
 
 ROUGH = 3.0
 """Degrees of freedom for what a model says, whose distribution is not known."""

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from stemvane.calibration import Calibration
 from stemvane.symmetry.lattice import Distortion, Lattice
 
-__all__ = ["PeriodicFit", "PeriodicSeries", "fit_periodic", "positions"]
+__all__ = ["PeriodicFit", "PeriodicSeries", "fit_periodic", "highest_frequency", "positions"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -164,6 +165,15 @@ def _usual_power(lattice: Lattice, orders: NDArray[np.int64], points: _Floats, r
     points, rows = points[::stride], rows[::stride]
     series = PeriodicSeries(lattice, orders, _coefficients(lattice, orders, points, rows))
     return float(np.median(((rows - series.at(points)) ** 2).sum(axis=1)))
+
+
+def highest_frequency(step: tuple[float, float], calibration: Calibration) -> float:
+    """Highest spatial frequency in 1/Å that a scan of this step (Å) holds: of the step, or of the probe if known."""
+    highest = 0.5 / max(step)
+    if calibration.convergence_semiangle is not None and calibration.wavelength is not None:
+        # what is recorded holds no period below half the wavelength over the semi-angle
+        highest = min(highest, 2e-3 * calibration.convergence_semiangle / calibration.wavelength)
+    return highest
 
 
 def positions(shape: tuple[int, ...], step: tuple[float, float]) -> NDArray[np.float64]:

@@ -360,16 +360,18 @@ def _patterns(
 ) -> NDArray[np.float64]:
     grid = measurements.grid
     background = np.zeros((grid.n_orders, grid.n_radial), np.complex128)
-    for block in measurements.polar_blocks(known):
-        background += harmonics_of(block).sum(axis=0)
-    background /= len(group)
     summed = np.zeros((len(counts), *background.shape), np.complex128)
+    # what the turns make of a pattern that is 1 in all harmonics: the background's share, without reading twice
+    turns = np.zeros((len(counts), grid.n_orders, 1), np.complex128)
     start = 0
     for block in measurements.polar_blocks(known):
         part = slice(start, start + len(block))
-        straight = turn(harmonics_of(block) - background, -angle[part])
-        chosen = np.eye(len(counts))[group[part]]
-        summed += np.einsum("ng,nmr->gmr", chosen, straight, optimize=True)
+        harmonics, chosen = harmonics_of(block), np.eye(len(counts))[group[part]]
+        unit = np.ones((len(block), grid.n_orders, 1), np.complex128)
+        background += harmonics.sum(axis=0)
+        summed += np.einsum("ng,nmr->gmr", chosen, turn(harmonics, -angle[part]), optimize=True)
+        turns += np.einsum("ng,nmr->gmr", chosen, turn(unit, -angle[part]), optimize=True)
         start += len(block)
-    mean = background + summed / counts[:, None, None]
+    background /= len(group)
+    mean = background + (summed - turns * background) / counts[:, None, None]
     return np.asarray(polar_from(mean, grid.n_azimuthal), np.float64)
