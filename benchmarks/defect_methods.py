@@ -18,10 +18,11 @@ from stemvane.embedding import Embedding
 from stemvane.field.derivatives import divergence, turned
 from stemvane.measurements import Measurements
 from stemvane.symmetry.analysis import SymmetryAnalysis
-from stemvane.symmetry.evidence import SITE_WIDTH, WEIGHTS, Surroundings
+from stemvane.symmetry.evidence import SITE_WIDTH, WEIGHTS
 from stemvane.symmetry.lattice import find_lattice
 from stemvane.symmetry.periodic import fit_periodic, highest_frequency, positions
 from stemvane.symmetry.sites import Sites, find_sites
+from stemvane.symmetry.surroundings import Surroundings
 
 __all__ = ["METHODS", "ROWS", "Method", "Prepared", "Scored", "embedding_of_nothing", "scored"]
 

@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stemvane.symmetry.evidence import ROUGH, Surroundings, pooled_p, without_spikes
+from stemvane.symmetry.descriptions import Descriptions
+from stemvane.symmetry.evidence import ROUGH, pooled_p, without_spikes
 from stemvane.symmetry.groups import defect_centres, group_defects, lattice_turns
 from stemvane.symmetry.lattice import Distortion, Lattice
 from stemvane.symmetry.local import kept_symmetry, winding_number
 from stemvane.symmetry.periodic import positions
 from stemvane.symmetry.scores import combined, false_discovery_rate, quadratic_p, robust_scale, squares_p
 from stemvane.symmetry.sites import Sites
+from stemvane.symmetry.surroundings import Surroundings
 from stemvane.symmetry.windows import Window, gauss_laguerre
 
 
@@ -179,6 +181,17 @@ def test_without_prior_or_known_numbers_there_is_nothing_unlikely():
 WEIGHTS = {"a": 0.4, "b": 0.3, "c": 0.1, "d": 0.1, "e": 0.1}
 
 
+def test_directions_taken_out_have_no_part_in_a_sum_of_squares():
+    rng = np.random.default_rng(3)
+    prior, directions = np.geomspace(30, 0.01, 12), rng.normal(size=(3, 12))
+    values = rng.normal(size=(4000, 12))
+    p = squares_p(values, prior, without=directions)
+    assert stats.kstest(p, "uniform").statistic < 0.03
+    strained = values + rng.normal(size=(4000, 3)) @ directions * 50
+    np.testing.assert_allclose(squares_p(strained, prior, without=directions), p, atol=1e-6)
+    assert (squares_p(np.vstack([values, strained[:50]]), prior)[-50:] < 1e-6).mean() > 0.9
+
+
 @pytest.mark.parametrize("kind", ["independent", "identical", "correlated"])
 def test_combined_p_keeps_its_tail_however_channels_depend(kind):
     rng, n = np.random.default_rng(0), 20_000
@@ -316,6 +329,20 @@ def noise_like(n, seed):
     return rng.normal(size=(n, len(ANGULAR), 20)) + 1j * rng.normal(size=(n, len(ANGULAR), 20))
 
 
+def as_described(values, pristine, noise=1.0, shifts=0.0):
+    n, n_features = len(values), len(CIRCULAR)
+    return Descriptions(
+        values=values,
+        shifts=np.zeros((n, 2, *values.shape[1:]), complex) + shifts,
+        noise=np.ones((n, n_features)) * noise,
+        pristine=pristine,
+        pristine_noise=np.ones(n_features),
+        strain=np.zeros((n, 6, *values.shape[1:]), complex),
+        angular_orders=ANGULAR,
+        circular_orders=CIRCULAR,
+    )
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_defects_are_sorted_into_kinds_with_their_turns(seed):
     rng = np.random.default_rng(seed)
@@ -324,7 +351,7 @@ def test_defects_are_sorted_into_kinds_with_their_turns(seed):
     turns = rng.integers(0, 6, 14)
     described = np.stack([turned_by(kinds[k], t * SIXTH) for k, t in zip(kind, turns, strict=True)])
     described += noise_like(14, seed + 10)
-    groups = group_defects(described, noise_like(200, seed + 20), ANGULAR, CIRCULAR, SIXTH * np.arange(6))
+    groups = group_defects(as_described(described, noise_like(200, seed + 20)), SIXTH * np.arange(6))
     assert groups.n_groups == 2
     # the more frequent kind is number 0
     np.testing.assert_array_equal(groups.group, kind)
@@ -341,32 +368,58 @@ def test_one_kind_is_not_split_and_an_odd_one_stands_alone():
     kinds = kinds_of_defects(5)
     described = np.stack([turned_by(kinds[0], t * SIXTH) for t in (0, 1, 1, 3, 4, 5)]) + noise_like(6, 1)
     pristine, turns = noise_like(100, 2), SIXTH * np.arange(6)
-    assert group_defects(described, pristine, ANGULAR, CIRCULAR, turns).n_groups == 1
+    assert group_defects(as_described(described, pristine), turns).n_groups == 1
     described[3] = turned_by(kinds[1], SIXTH) + noise_like(1, 3)[0]
-    groups = group_defects(described, pristine, ANGULAR, CIRCULAR, turns)
+    groups = group_defects(as_described(described, pristine), turns)
     np.testing.assert_array_equal(groups.group, [0, 0, 0, 1, 0, 0])
     assert np.isnan(groups.spread[1])
+
+
+def test_a_defect_that_is_noisier_or_lies_off_its_place_is_no_other_kind():
+    form, turns = kinds_of_defects(4)[0] / 4, SIXTH * np.arange(6)
+    values = np.stack([form] * 4) + noise_like(4, 5)
+    values[3] += 2 * noise_like(1, 6)[0]
+    pristine, noise = noise_like(300, 7), np.array([1.0, 1, 1, 5])[:, None]
+    assert group_defects(as_described(values, pristine, noise), turns).n_groups == 1
+    moved, direction = np.stack([3 * form] * 4) + noise_like(4, 5), 30 * kinds_of_defects(8)[0]
+    moved[3] += 0.05 * direction
+    assert group_defects(as_described(moved, pristine), turns).n_groups == 2
+    # from here on the direction is what a shift by 1 Å to the right would make
+    shifts = np.stack([np.zeros_like(direction), direction])
+    assert group_defects(as_described(moved, pristine, shifts=shifts), turns).n_groups == 1
+
+
+def test_kinds_that_noise_would_mix_are_less_certain():
+    near, far = (
+        np.stack([kinds_of_defects(1)[0] * size] * 3 + [kinds_of_defects(1)[1] * size] * 3) + noise_like(6, 2)
+        for size in (0.16, 1.0)
+    )
+    sure = group_defects(as_described(far, noise_like(300, 3)), SIXTH * np.arange(6))
+    np.testing.assert_array_equal(sure.certainty, 1)
+    unsure = group_defects(as_described(near, noise_like(300, 3)), SIXTH * np.arange(6))
+    assert unsure.certainty.min() < 0.95
 
 
 def test_turns_that_the_lattice_does_not_have_are_not_tried():
     kinds = kinds_of_defects(5)
     described = np.stack([turned_by(kinds[0], t) for t in (0, SIXTH, 0, SIXTH)]) + noise_like(4, 1)
-    groups = group_defects(described, noise_like(100, 2), ANGULAR, CIRCULAR, np.array([0, np.pi]))
+    groups = group_defects(as_described(described, noise_like(100, 2)), np.array([0, np.pi]))
     np.testing.assert_array_equal(groups.group, [0, 1, 0, 1])
 
 
 def test_no_defect_and_one_defect_have_their_groups():
-    none = group_defects(noise_like(0, 0), noise_like(50, 1), ANGULAR, CIRCULAR, np.zeros(1))
+    none = group_defects(as_described(noise_like(0, 0), noise_like(50, 1)), np.zeros(1))
     assert none.n_groups == 0
-    assert none.turn.shape == none.group.shape == none.spread.shape == (0,)
-    one = group_defects(kinds_of_defects()[:1], noise_like(50, 1), ANGULAR, CIRCULAR, SIXTH * np.arange(6))
+    assert none.turn.shape == none.group.shape == none.spread.shape == none.certainty.shape == (0,)
+    one = group_defects(as_described(kinds_of_defects()[:1], noise_like(50, 1)), SIXTH * np.arange(6))
     np.testing.assert_array_equal(one.group, [0])
     np.testing.assert_array_equal(one.turn, [0])
     assert np.isnan(one.spread).all()
+    assert np.isnan(one.certainty).all()
 
 
 def test_defects_are_sorted_where_no_pristine_place_is_left():
-    unknown = group_defects(kinds_of_defects(), noise_like(0, 1), ANGULAR, CIRCULAR, SIXTH * np.arange(6))
+    unknown = group_defects(as_described(kinds_of_defects(), noise_like(0, 1)), SIXTH * np.arange(6))
     assert unknown.n_groups == 2
 
 

@@ -16,11 +16,12 @@ from stemvane.errors import DataError
 from stemvane.harmonics import HarmonicBasis
 from stemvane.measurements import Measurements
 from stemvane.symmetry.atoms import AtomContent, AtomKernel, excess
+from stemvane.symmetry.descriptions import describe
 from stemvane.symmetry.evidence import (
+    PATTERN_DEGREE,
     ROUGH,
     SITE_WIDTH,
     WEIGHTS,
-    Surroundings,
     atom_p,
     latent_p,
     pattern_p,
@@ -34,6 +35,8 @@ from stemvane.symmetry.periodic import PeriodicFit, fit_periodic, highest_freque
 from stemvane.symmetry.regions import Regions, find_regions
 from stemvane.symmetry.scores import combined, false_discovery_rate, peak_discovery_rate
 from stemvane.symmetry.sites import Sites, find_sites
+from stemvane.symmetry.strain import Strain
+from stemvane.symmetry.surroundings import Surroundings
 from stemvane.symmetry.windows import Window
 
 __all__ = ["Defects", "SymmetryAnalysis", "analyse_symmetry"]
@@ -201,13 +204,15 @@ def _judged(
     area = scan.step[0] * scan.step[1]
     around = Surroundings(sites, scan.points, area, SITE_WIDTH / scan.highest)
     kernel = AtomKernel.fitted(fit.series, scan.basis.orders, sites, _ATOM_WIDTH / scan.highest)
+    strain = Strain(fit.series, kernel.narrowed(fit.series, sites))
     content = excess(kernel, residual, scan.points, sites)
+    strained = strain.of_sublattices(around, Window(around.width, PATTERN_DEGREE))
     told = without_spikes(maps)
     direction = told[:, _REAL] + 1j * told[:, _IMAGINARY]
     channels = {
         "dark_field": pooled_p(around, maps[:, _DARK]),
         "atoms": atom_p(content, sites),
-        "patterns": pattern_p(around, residual, varying[:, :k] + 1j * varying[:, k : 2 * k]),
+        "patterns": pattern_p(around, residual, varying[:, :k] + 1j * varying[:, k : 2 * k], strained),
         "latents": latent_p(around, told[:, _LATENTS:], direction),
         "likelihood": pooled_p(around, told[:, _EVIDENCE], low_only=True, freedom=ROUGH),
     }
@@ -238,7 +243,7 @@ def _judged(
         kept={fold: kept_symmetry(scalars, vectors, window.angular_orders, fold) for fold in _FOLDS},
         bond_winding=float(np.nanmean(at_bonds)),
         owner=owner,
-        defects=_defects(scan, residual, lattice, sites, content, p, owner, centres),
+        defects=_defects(scan, residual, strain, sites, content, p, owner, centres),
     )
 
 
@@ -327,7 +332,7 @@ def _elsewhere(sites: Sites, owner: NDArray[np.int64]) -> Sites:
 def _defects(
     scan: _Scan,
     residual: NDArray[np.complex128],
-    lattice: Lattice,
+    strain: Strain,
     sites: Sites,
     content: AtomContent,
     p: NDArray[np.float64],
@@ -336,19 +341,19 @@ def _defects(
 ) -> Defects:
     n = len(centres)
     window = Window(_DEFECT_WIDTH / scan.highest, _DEFECT_DEGREE)
-    places = Sites(centres, ("defect",) * n, np.zeros(n, np.int64))
-    around = Surroundings(places, scan.points, scan.step[0] * scan.step[1], window.width)
-    described = around.described(residual, window)
     orders = scan.basis.orders
-    quiet = Surroundings(_elsewhere(sites, owner), scan.points, around.area, window.width)
-    pristine = quiet.described(residual, window)
-    groups = group_defects(described, pristine, window.angular_orders, orders, lattice_turns(lattice))
+    quiet = Surroundings(_elsewhere(sites, owner), scan.points, scan.step[0] * scan.step[1], window.width)
+    around = quiet.at(centres)
+    features = scan.features.reshape(len(scan.points), -1)
+    described = describe(residual, features, strain, scan.basis, around, quiet, window.degree)
+    groups = group_defects(described, lattice_turns(strain.series.lattice))
     by_atom = np.full((len(sites), content.excess.shape[1]), 0.0)
     by_atom[sites.is_atom] = content.excess
     strongest = [np.flatnonzero(owner == i)[np.argmin(p[owner == i])] for i in range(n)]
     # the functions of angular order 0 hold the pattern at the centre itself
     middle = [i for i, (_, order) in enumerate(window.modes) if order == 0]
-    at_centre = np.einsum("dmf,m->df", described[:, middle], window.values(np.zeros((1, 2)))[middle, 0].real)
+    whole = around.described(residual, window)
+    at_centre = np.einsum("dmf,m->df", whole[:, middle], window.values(np.zeros((1, 2)))[middle, 0].real)
     at_centre = at_centre * np.sqrt(around.area) * scan.basis.counting
     straight = at_centre * np.exp(1j * orders * groups.turn[:, None])
     patterns = [straight[groups.group == g].mean(axis=0) for g in range(groups.n_groups)]

@@ -8,7 +8,7 @@ of the element, of the probe or of the aberrations.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ _Floats = NDArray[np.floating[Any]]
 _N_RADIAL = 3
 _HIGHEST_ORDER = 6
 _REACH = 4.0
+# 1/Å, for derivatives of transforms
+_WAVE_STEP = 1e-3
 _RIDGE = 1e-3
 
 
@@ -90,6 +92,47 @@ class AtomKernel:
             found[:, :, at] = solved.reshape(len(atoms), _N_RADIAL, len(at))
         return cls(width, orders, found)
 
+    def narrowed(self, series: PeriodicSeries, sites: Sites) -> PeriodicSeries:
+        """Sum over the atoms of ``ρ_i ∂_j K``, ρ being the distance from each.
+
+        A lattice under a strain E is ``-E r · grad`` of the lattice's features where everything is strained. Atoms keep
+        their size, so ``E ρ · grad K`` comes back at each.
+
+        Returns
+        -------
+        PeriodicSeries
+            Channels of shape (i, j, part, feature), y before x, real before imaginary parts.
+        """
+        lattice, k = series.lattice, len(self.orders)
+        wave = np.concatenate([np.zeros((1, 2)), series.orders @ lattice.reciprocal])
+        atoms = lattice.straight(np.array([_first(sites, lattice.origin, s) for s in range(len(self.coefficients))]))
+        both = []
+        for sign in (1, -1):
+            at = sign * wave
+            found = np.zeros((2, 2, len(at), k), np.complex128)
+            for atom, coefficients in zip(atoms, self.coefficients, strict=True):
+                shift = np.exp(-2j * np.pi * at @ atom)[:, None] / lattice.cell_area
+                # the transform of ρ_i ∂_j K is -∂/∂q_i (q_j times that of K)
+                for i, step in enumerate(_WAVE_STEP * np.eye(2)):
+                    ahead, behind = (self._transformed(at + move, coefficients) for move in (step, -step))
+                    for j in range(2):
+                        moved = [((at + move)[:, j, None] * part) for move, part in ((step, ahead), (-step, behind))]
+                        found[i, j] -= shift * (moved[0] - moved[1]) / (2 * _WAVE_STEP)
+            both.append(found)
+        cosine, sine = both[0] + both[1], 1j * (both[0] - both[1])
+        rows = np.concatenate([both[0][:, :, :1], cosine[:, :, 1:], sine[:, :, 1:]], axis=2)
+        channels = np.stack([rows.real, rows.imag], axis=3).transpose(2, 0, 1, 3, 4)
+        return replace(series, coefficients=channels.reshape(len(channels), -1))
+
+    def _transformed(self, wave: _Floats, coefficients: NDArray[np.complex128]) -> NDArray[np.complex128]:
+        """Fourier transform of what an atom adds to every feature, shape ``(n_waves, n_features)``."""
+        found = np.zeros((len(wave), len(self.orders)), np.complex128)
+        for m in np.unique(self.orders[self.orders <= _HIGHEST_ORDER]):
+            at = np.flatnonzero(self.orders == m)
+            radial = np.stack([_transform(wave, self.width, n, -int(m)) for n in range(_N_RADIAL)], axis=-1)
+            found[:, at] = radial @ coefficients[:, at]
+        return found
+
     def values(self, offsets: _Floats, sublattice: int, order: int) -> NDArray[np.complex128]:
         """Features of one order at offsets ``(y, x)`` in Å from an atom, shape ``(n_offsets, n_features_of_order)``."""
         radial = np.stack([gauss_laguerre(offsets, self.width, n, -order) for n in range(_N_RADIAL)], axis=-1)
@@ -121,7 +164,10 @@ class AtomContent:
 
 
 def excess(
-    kernel: AtomKernel, features: NDArray[np.complexfloating[Any, Any]], points: _Floats, sites: Sites
+    kernel: AtomKernel,
+    features: NDArray[np.complexfloating[Any, Any]],
+    points: _Floats,
+    sites: Sites,
 ) -> AtomContent:
     """Least-squares content of all atoms of a scan together, order by order.
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.spatial import cKDTree
 
 from stemvane.symmetry.atoms import AtomContent
 from stemvane.symmetry.scores import robust_scale, squares_p
 from stemvane.symmetry.sites import Sites
+from stemvane.symmetry.surroundings import Surroundings
 from stemvane.symmetry.windows import Window
 
 __all__ = [
+    "PATTERN_DEGREE",
     "ROUGH",
     "SITE_WIDTH",
     "WEIGHTS",
-    "Surroundings",
     "atom_p",
     "latent_p",
     "pattern_p",
@@ -39,60 +37,15 @@ SITE_WIDTH = 0.63
 ROUGH = 3.0
 """Degrees of freedom for what a model says, whose distribution is not known."""
 
+PATTERN_DEGREE = 4
+"""Degree of the functions about a site in which all features are looked at."""
+
 # how much a defect changes what is around an atom, in atoms of the lattice: the prior that scores expect
 _CHANGE = 0.3
-_DEGREE = 4
+# share of an atom that one that strain has moved seems to have less
+_MOVED = 0.1
 _SPIKE = 4.0
 _TINY = 1e-300
-
-
-@dataclass(frozen=True, eq=False)
-class Surroundings:
-    """Probe positions around every site.
-
-    Attributes
-    ----------
-    sites : Sites
-        The sites.
-    points : ndarray of float, shape (n_points, 2)
-        Probe positions ``(y, x)`` in Å.
-    area : float
-        Å² of the scan for each position.
-    width : float
-        Width in Å of the functions that positions are weighted by.
-    """
-
-    sites: Sites
-    points: NDArray[np.float64]
-    area: float
-    width: float
-
-    def pooled(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Sum around every site with Gaussian weights whose squares add to 1, shape ``(n_sites, n_channels)``."""
-        found = np.zeros((len(self.sites), values.shape[1]), values.dtype)
-        for i, (site, near) in enumerate(zip(self.sites.positions, self._near(3.5 * self.width), strict=True)):
-            weight = np.exp(-((self.points[near] - site) ** 2).sum(axis=1) / (2 * self.width**2))
-            found[i] = weight @ values[near] / np.linalg.norm(weight)
-        return found
-
-    def described(self, values: NDArray[np.complexfloating[Any, Any]], window: Window) -> NDArray[np.complex128]:
-        """Coefficients of a window's functions around every site, shape ``(n_sites, n_modes, n_channels)``.
-
-        White noise of standard deviation 1 has coefficients of standard deviation 1.
-        """
-        found = np.zeros((len(self.sites), len(window.modes), values.shape[1]), np.complex128)
-        for i, (site, near) in enumerate(zip(self.sites.positions, self._near(window.reach), strict=True)):
-            functions = window.values(self.points[near] - site).conj()
-            found[i] = np.sqrt(self.area) * functions @ values[near]
-        return found
-
-    def _near(self, reach: float) -> list[list[int]]:
-        found: list[list[int]] = self._tree.query_ball_point(self.sites.positions, reach).tolist()
-        return found
-
-    @cached_property
-    def _tree(self) -> Any:
-        return cKDTree(self.points)
 
 
 def without_spikes(values: _Floats) -> NDArray[np.float64]:
@@ -138,12 +91,21 @@ def pooled_p(
 
 
 def atom_p(content: AtomContent, sites: Sites) -> NDArray[np.float64]:
-    """p-value of the atoms' content, order by order; NaN at hollows."""
+    """p-value of the atoms' content, order by order; NaN at hollows.
+
+    Where the lattice is strained, atoms are off their places and match less of what they hold, all orders alike; what
+    `_MOVED` could make of it counts as noise.
+    """
     found = np.full(len(sites), np.nan)
     z = content.excess / content.std
     scale = robust_scale(z, 1.0)
     deviation = np.median(content.std, axis=0) * scale
-    found[sites.is_atom] = squares_p(z / scale, (_CHANGE / deviation) ** 2, _freedom(sites.is_atom))
+    z, less = z / scale, _MOVED / content.std / scale
+    # with the inverse root of the covariance 1 + less lessᵀ
+    size = (less**2).sum(axis=1, keepdims=True)
+    along = (z * less).sum(axis=1, keepdims=True) / size
+    z = z - along * less * (1 - 1 / np.sqrt(1 + size))
+    found[sites.is_atom] = squares_p(z, (_CHANGE / deviation) ** 2, _freedom(sites.is_atom))
     return found
 
 
@@ -151,16 +113,29 @@ def pattern_p(
     around: Surroundings,
     residual: NDArray[np.complexfloating[Any, Any]],
     pristine: NDArray[np.complexfloating[Any, Any]],
+    strain: NDArray[np.complex128],
 ) -> NDArray[np.float64]:
-    """p-value of all features around every site, each weighted by what the pristine lattice holds of it there."""
-    window = Window(around.width, _DEGREE)
+    """p-value of all features around every site, each weighted by what the pristine lattice holds of it there.
+
+    Parameters
+    ----------
+    around : Surroundings
+        The sites.
+    residual, pristine : ndarray of complex, shape (n_points, n_features)
+        What the pristine lattice leaves, and how it varies, in units of the counting noise.
+    strain : ndarray of complex, shape (n_sublattices, n_directions, n_modes, n_features)
+        What strain makes of each sublattice's surroundings in functions up to `PATTERN_DEGREE`; it does not count.
+    """
+    window = Window(around.width, PATTERN_DEGREE)
     missed, there = around.described(residual, window), around.described(pristine, window)
     found = np.full(len(around.sites), np.nan)
-    for own in _by_sublattice(around.sites):
+    for own, directions in zip(_by_sublattice(around.sites), strain, strict=True):
         power = (np.abs(there[own].mean(axis=0)) ** 2 / 2).ravel()
         flat = missed[own].reshape(len(missed[own]), -1)
         values = np.concatenate([flat.real, flat.imag], axis=1)
-        found[own] = squares_p(values, np.tile(_CHANGE**2 * power, 2), _freedom(own))
+        flat = directions.reshape(len(directions), -1)
+        parts = np.concatenate([flat.real, flat.imag], axis=1)
+        found[own] = squares_p(values, np.tile(_CHANGE**2 * power, 2), _freedom(own), without=parts)
     return found
 
 

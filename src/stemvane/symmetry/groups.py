@@ -7,19 +7,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from scipy.cluster import hierarchy
 from scipy.spatial import cKDTree
 
+from stemvane.symmetry.descriptions import Descriptions
 from stemvane.symmetry.lattice import Lattice
 from stemvane.symmetry.sites import Sites
+from stemvane.symmetry.strain import as_real
 
 __all__ = ["Groups", "defect_centres", "group_defects", "lattice_turns"]
 
 _Floats = NDArray[np.floating[Any]]
 
-# two defects are of one kind where they differ by less than this multiple of what this share of the pristine places
-# differ by at most, or by less than this share of their mean squared strength
-_AS_PRISTINE, _QUANTILE, _SHARE_LIMIT = 2.5, 0.75, 0.02
+# two defects are of one kind where chance would make them differ as much this often, or where they differ by less than
+# this share of their mean squared strength
+_CHANCE, _SHARE_LIMIT = 1e-3, 0.01
+# how far in Å a defect lies from the place in the lattice that it is taken to be at
+_SHIFT = 0.06
+_DRAWS = 20
 # a centre is moved to an atom, a hollow or the middle of a bond that is nearer than this, in bond lengths
 _SNAP = 0.45
 # around a defect the lattice is strained: a peak this much weaker, within twice the reach, is part of the stronger one
@@ -38,11 +44,15 @@ class Groups:
         Angle (rad) by which each is turned from the first of its kind, counter-clockwise on the screen.
     spread : ndarray of float, shape (n_groups,)
         Mean squared difference within a kind over the mean squared strength; NaN for a single defect.
+    certainty : ndarray of float, shape (n_groups,)
+        Share of the pairs with other defects that stay of one kind, or of two, where as much noise as there is is added
+        once more; NaN where there is nothing to compare with.
     """
 
     group: NDArray[np.int64]
     turn: NDArray[np.float64]
     spread: NDArray[np.float64]
+    certainty: NDArray[np.float64]
 
     @property
     def n_groups(self) -> int:
@@ -117,24 +127,13 @@ def defect_centres(
     return owner, centres
 
 
-def group_defects(
-    described: NDArray[np.complex128],
-    pristine: NDArray[np.complex128],
-    angular_orders: NDArray[np.int64],
-    circular_orders: NDArray[np.int64],
-    turns: _Floats,
-) -> Groups:
+def group_defects(described: Descriptions, turns: _Floats) -> Groups:
     """Sort defects into kinds; how many there are is found.
 
     Parameters
     ----------
-    described : ndarray of complex, shape (n_defects, n_modes, n_features)
-        Features around each centre less those of the pristine lattice, in functions of angular order l, in units of
-        their noise.
-    pristine : ndarray of complex, shape (n_places, n_modes, n_features)
-        The same around places where nothing was found: what noise and strain make of no defect.
-    angular_orders, circular_orders : ndarray of int, shape (n_modes,) and (n_features,)
-        l of each function, m of each feature.
+    described : Descriptions
+        Of the defects.
     turns : ndarray of float, shape (n_turns,)
         Turns of the lattice, rad.
 
@@ -146,52 +145,120 @@ def group_defects(
     -----
     A defect turned by θ has its coefficients multiplied by ``exp(-i (l + m) θ)``. All defects at all turns span a space
     of few dimensions that stand out of the noise (by the largest singular value that noise alone would have, Marchenko
-    and Pastur); differences are taken there, at the turn where they are smallest, and joined by average linkage.
+    and Pastur). There two are compared at the turn where they differ least: the squared difference, in units of the
+    covariance of pristine places, of which each has as much as its own counts make, and less what a shift of some
+    hundredths of an ångström explains, is distributed as χ² where both are of one kind. They are joined by average
+    linkage.
     """
     n = len(described)
     if n == 0:
-        return Groups(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
-    phase = np.exp(-1j * (angular_orders[:, None] + circular_orders) * np.asarray(turns)[:, None, None])
-    reduced, usual = _reduced(described[:, None] * phase, pristine)
-    # the first as it is against the second at every turn, shape (n_turns, n, n)
-    squared = ((reduced[None, :, None, 0] - reduced.transpose(1, 0, 2)[:, None]) ** 2).sum(axis=-1)
-    best = squared.argmin(axis=0)
-    squared = squared.min(axis=0)
-    strength = (reduced[:, 0] ** 2).sum(axis=1)
-    share = squared / np.maximum((strength[:, None] + strength) / 2, 1e-12)
-    # 1 is where two are as different as those of one kind may be
-    apart = np.minimum(squared / max(2 * _AS_PRISTINE * usual, 1e-12), share / _SHARE_LIMIT)
-    label = np.zeros(n, int)
-    if n > 1:
-        upper = ((apart + apart.T) / 2)[np.triu_indices(n, 1)]
-        label = hierarchy.fcluster(hierarchy.linkage(upper, "average"), 1.0, "distance") - 1
-    group = _numbered(label)
+        return Groups(np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0))
+    compared = _Compared.of(described, turns)
+    apart, best, share = compared.differences()
+    group = _numbered(_joined(apart))
     turn, spread = np.zeros(n), np.full(int(group.max()) + 1, np.nan)
     for number in range(len(spread)):
         own = np.flatnonzero(group == number)
         turn[own] = [-turns[best[own[0], i]] for i in own]
         if len(own) > 1:
             spread[number] = share[np.ix_(own, own)][~np.eye(len(own), dtype=bool)].mean()
-    return Groups(group, np.angle(np.exp(1j * turn)), spread)
+    return Groups(group, np.angle(np.exp(1j * turn)), spread, _certainty(compared, group))
 
 
-def _reduced(copies: NDArray[np.complex128], pristine: NDArray[np.complex128]) -> tuple[NDArray[np.float64], float]:
-    """Defects at all turns in the few dimensions that stand out, and the squared length of pristine places there."""
-    n, n_turns = copies.shape[:2]
-    whole = _rows(copies.reshape(n * n_turns, -1))
-    left, values, right = np.linalg.svd(whole, full_matrices=False)
-    # copies at other turns hold the same noise, so the edge is that of as many times more rows
-    edge = np.sqrt(whole.shape[1]) + np.sqrt(len(whole) * n_turns)
-    rank = max(1, int((values > edge).sum()))
-    reduced = (left * values)[:, :rank].reshape(n, n_turns, rank)
-    if not len(pristine):
-        return reduced, float(rank)
-    lengths = ((_rows(pristine.reshape(len(pristine), -1)) @ right[:rank].T) ** 2).sum(axis=1)
-    return reduced, float(np.quantile(lengths, _QUANTILE))
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """Defects at all turns in the few dimensions that stand out, where pristine places have unit covariance.
+
+    ``values`` has the shape (n, n_turns, rank), ``shifts`` (n, 2, rank) is of the first turn, ``variance`` (n,) is
+    over that of pristine places, ``pristine`` has the shape (n_places, rank), ``plain`` (rank, rank) brings back the
+    units of the counting noise.
+    """
+
+    values: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    pristine: NDArray[np.float64]
+    plain: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, described: Descriptions, turns: _Floats) -> _Compared:
+        n, n_turns = len(described), len(turns)
+        # features that are noisy at some defect count less at all of them, so that differences keep their meaning
+        usual = np.sqrt(described.noise.mean(axis=0))
+        phases = described.phases(turns) / usual
+        copies = as_real((described.values[:, None] * phases).reshape(n * n_turns, -1))
+        quiet = as_real((described.pristine / usual).reshape(len(described.pristine), usual.size * len(phases[0])))
+        level = np.repeat(described.levels / np.sqrt((described.levels**2).mean()), n_turns)
+        values, right = np.linalg.svd(copies / level[:, None], full_matrices=False)[1:]
+        # copies at other turns hold the same noise, so the edge is that of as many times more rows
+        edge = np.sqrt(copies.shape[1]) + np.sqrt(len(copies) * n_turns)
+        right = right[: max(1, int((values > edge).sum()))]
+        share = (right**2).reshape(-1, len(usual)).sum(axis=0) / usual**2
+        expected = described.noise @ share, float(described.pristine_noise @ share)
+        rank = len(right)
+        noise = quiet @ right.T
+        covariance = np.diag((right**2) @ np.tile(described.pristine_noise / usual**2, 2 * len(phases[0])))
+        if len(noise) > 2 * rank:
+            covariance = np.cov(noise.T, bias=True).reshape(rank, rank) + 1e-6 * covariance
+        root = np.linalg.cholesky(covariance)
+        white = np.linalg.inv(root).T
+        shifts = as_real((described.shifts * phases[0]).reshape(2 * n, -1)) @ right.T @ white
+        return cls(
+            values=(copies @ right.T @ white).reshape(n, n_turns, rank),
+            shifts=shifts.reshape(n, 2, rank),
+            variance=np.maximum(expected[0] / expected[1], 1.0),
+            pristine=noise @ white,
+            plain=root.T,
+        )
+
+    def differences(self, noise: _Floats | float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.int64], Any]:
+        """How far two are apart, 1 being the most for one kind, the turn of the second that fits, and their share."""
+        rank = self.values.shape[2]
+        values = self.values + noise
+        variance = self.variance[:, None, None] + self.variance[:, None]
+        off = values[:, None, None, 0] - values[None]
+        # of a shift with a normal prior (Woodbury)
+        inner = np.einsum("iar,ibr->iab", self.shifts, self.shifts)[:, None, None] + (
+            variance[..., None, None] / _SHIFT**2 * np.eye(2)
+        )
+        along = np.einsum("ijtr,iar->ijta", off, self.shifts)
+        solved = np.linalg.solve(np.broadcast_to(inner, (*off.shape[:3], 2, 2)), along[..., None])[..., 0]
+        squared = ((off**2).sum(axis=-1) - (along * solved).sum(axis=-1)) / variance
+        left = ((off - np.einsum("ijta,iar->ijtr", solved, self.shifts)) @ self.plain) ** 2
+        strength = ((values[:, 0] @ self.plain) ** 2).sum(axis=-1)
+        share = left.sum(axis=-1) / np.maximum((strength[:, None] + strength) / 2, 1e-12)[..., None]
+        best = squared.argmin(axis=-1)
+        squared, share = (np.take_along_axis(v, best[..., None], -1)[..., 0] for v in (squared, share))
+        apart = np.minimum(squared / stats.chi2(rank).isf(_CHANCE), share / _SHARE_LIMIT)
+        return (apart + apart.T) / 2, best, share
 
 
-def _rows(values: NDArray[np.complex128]) -> NDArray[np.float64]:
-    return np.concatenate([values.real, values.imag], axis=1)
+def _joined(apart: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Labels by average linkage of what is less than 1 apart."""
+    n = len(apart)
+    if n == 1:
+        return np.zeros(1, np.int64)
+    return np.asarray(hierarchy.fcluster(hierarchy.linkage(apart[np.triu_indices(n, 1)], "average"), 1.0, "distance"))
+
+
+def _certainty(compared: _Compared, group: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of pairs of each kind's members with any defect that stay together, or apart, under as much noise again."""
+    certainty = np.full(int(group.max()) + 1, np.nan)
+    n = len(group)
+    if n == 1 or not len(compared.pristine):
+        return certainty
+    rng = np.random.default_rng(0)
+    together = group[:, None] == group
+    same = np.zeros((n, n))
+    for _ in range(_DRAWS):
+        chosen = compared.pristine[rng.integers(len(compared.pristine), size=(n, 1))]
+        # (a place's noise at other turns is other noise, which is just as large)
+        label = _joined(compared.differences(chosen * np.sqrt(compared.variance)[:, None, None])[0])
+        same += (label[:, None] == label) == together
+    others = ~np.eye(n, dtype=bool)
+    for number in range(len(certainty)):
+        certainty[number] = same[group == number][others[group == number]].mean() / _DRAWS
+    return certainty
 
 
 def _numbered(label: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -19,6 +19,8 @@ _CLIPPED, _KEPT_VARIANCE, _CLIPPINGS = 2.5, 0.91126, 4
 _BISECTIONS = 80
 # sums beyond these are as likely as these, in numbers that can be held
 _SUMS = (1e-30, 1e30)
+# terms whose dependence is followed after directions were taken out
+_HEAVY = 500
 _TINY = 1e-300
 
 
@@ -115,7 +117,9 @@ def quadratic_p(values: _Floats, weights: _Floats, freedom: float = np.inf) -> N
     return np.asarray(np.clip(np.nan_to_num(found, nan=1.0), _TINY, 1.0))
 
 
-def squares_p(values: _Floats, prior: _Floats, freedom: float = np.inf) -> NDArray[np.float64]:
+def squares_p(
+    values: _Floats, prior: _Floats, freedom: float = np.inf, *, without: _Floats | None = None
+) -> NDArray[np.float64]:
     """p-value of numbers that are standard normal in the pristine lattice, against a change of known size.
 
     Parameters
@@ -126,6 +130,8 @@ def squares_p(values: _Floats, prior: _Floats, freedom: float = np.inf) -> NDArr
         Variance that a change would give to each, besides its noise: terms that a change would hardly move count less.
     freedom : float
         Degrees of freedom of the standard deviation, where it was estimated.
+    without : ndarray of float, shape (n_directions, n_terms), optional
+        Directions of no interest: what the values have of them has no part in it.
 
     Returns
     -------
@@ -139,7 +145,12 @@ def squares_p(values: _Floats, prior: _Floats, freedom: float = np.inf) -> NDArr
     weights = prior / (1 + prior)
     if not weights.any():
         return np.where(np.isfinite(values).all(axis=1), 1.0, np.nan)
+    if without is not None:
+        basis = np.linalg.qr(without.T)[0]
+        values = values - values @ basis @ basis.T
     sums = (values**2 * weights).sum(axis=1)
+    if without is not None:
+        weights = _left_weights(weights, basis)
     known = np.isfinite(sums)
     if not known.any():
         return np.full(len(values), np.nan)
@@ -150,6 +161,16 @@ def squares_p(values: _Floats, prior: _Floats, freedom: float = np.inf) -> NDArr
         low, high = (middle, high) if quadratic_p(np.array([middle]), weights, freedom)[0] > 0.5 else (low, middle)
     excess = max(1.0, float(np.median(sums[known])) / middle)
     return np.where(known, quadratic_p(np.where(known, sums, 0.0) / excess, weights, freedom), np.nan)
+
+
+def _left_weights(weights: _Floats, basis: _Floats) -> NDArray[np.float64]:
+    """Weights of the independent terms of a weighted sum of squares after some directions were taken out of them."""
+    order = np.argsort(-weights)
+    heavy, light = order[:_HEAVY], order[_HEAVY:]
+    root = np.sqrt(weights[heavy])
+    # the matrix P W P of a projection P has the eigenvalues of √W P √W, of which terms of little weight are left alone
+    inner = np.diag(weights[heavy]) - (root[:, None] * basis[heavy]) @ (root[:, None] * basis[heavy]).T
+    return np.concatenate([np.maximum(np.linalg.eigvalsh(inner), 0.0), weights[light]])
 
 
 def combined(parts: Mapping[str, _Floats], weights: Mapping[str, float]) -> NDArray[np.float64]:

@@ -1,0 +1,143 @@
+"""What is recorded around defects more than in the pristine lattice, in coefficients that a turn gives a phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.harmonics import HarmonicBasis
+from stemvane.symmetry.strain import Strain, without_strain
+from stemvane.symmetry.surroundings import Surroundings
+from stemvane.symmetry.windows import Window
+
+__all__ = ["Descriptions", "describe", "displaced"]
+
+_Floats = NDArray[np.floating[Any]]
+
+# Å by which centres are moved for the derivative
+_STEP = 0.05
+# Å around a place in which its patterns are averaged, and the least they hold of what is usual on a ring
+_NEAR, _LEAST = 0.35, 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Descriptions:
+    """Coefficients of the features around some places, less those of the pristine lattice, strained or not.
+
+    Attributes
+    ----------
+    values : ndarray of complex, shape (n, n_modes, n_features)
+        In functions of angular order l, in units of the mean pattern's counting noise.
+    shifts : ndarray of complex, shape (n, 2, n_modes, n_features)
+        Change per Å by which the defect lies further down, and to the right.
+    noise : ndarray of float, shape (n, n_features)
+        Variance of the counting noise there over that of the mean pattern.
+    pristine : ndarray of complex, shape (n_places, n_modes, n_features)
+        The same as `values` around places where nothing was found: what noise makes of no defect.
+    pristine_noise : ndarray of float, shape (n_features,)
+        Mean of the noise there.
+    strain : ndarray of complex, shape (n, 6, n_modes, n_features)
+        Directions that were taken out of the values.
+    angular_orders, circular_orders : ndarray of int, shape (n_modes,) and (n_features,)
+        l of each function, m of each feature.
+    """
+
+    values: NDArray[np.complex128]
+    shifts: NDArray[np.complex128]
+    noise: NDArray[np.float64]
+    pristine: NDArray[np.complex128]
+    pristine_noise: NDArray[np.float64]
+    strain: NDArray[np.complex128]
+    angular_orders: NDArray[np.int64]
+    circular_orders: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def phases(self, turns: _Floats) -> NDArray[np.complex128]:
+        """Factors ``exp(-i (l + m) θ)`` of a turn by each angle (rad), shape ``(n_turns, n_modes, n_features)``."""
+        orders = self.angular_orders[:, None] + self.circular_orders
+        return np.asarray(np.exp(-1j * orders * np.asarray(turns)[:, None, None]))
+
+    @property
+    def levels(self) -> NDArray[np.float64]:
+        """Standard deviation of the noise of each place, over that of the mean pattern, all features together."""
+        coordinates = np.where(self.circular_orders == 0, 1, 2)
+        return np.asarray(np.sqrt(self.noise @ coordinates / coordinates.sum()))
+
+
+def describe(
+    residual: NDArray[np.complex128],
+    features: NDArray[np.complexfloating[Any, Any]],
+    strain: Strain,
+    basis: HarmonicBasis,
+    around: Surroundings,
+    quiet: Surroundings,
+    degree: int,
+) -> Descriptions:
+    """Describe what is around places.
+
+    Parameters
+    ----------
+    residual, features : ndarray of complex, shape (n_points, n_features)
+        Features in units of their counting noise, less those of the pristine lattice, and as they are.
+    strain : Strain
+        What strain makes of the pristine lattice.
+    basis : HarmonicBasis
+        Of the features.
+    around, quiet : Surroundings
+        Centres of defects, and places where nothing was found.
+    degree : int
+        Of the functions, whose width is that of `around`.
+
+    Returns
+    -------
+    Descriptions
+    """
+    window = Window(around.width, degree)
+    directions = strain.directions(around, window)
+    pristine = quiet.described(residual, window)
+    return Descriptions(
+        values=without_strain(around.described(residual, window), directions),
+        shifts=without_strain(displaced(around, residual, window), directions),
+        noise=_noise(around, features, basis),
+        pristine=without_strain(pristine, strain.directions(quiet, window)),
+        pristine_noise=_noise(quiet, features, basis).mean(axis=0) if len(pristine) else np.ones(basis.n_features),
+        strain=directions,
+        angular_orders=window.angular_orders,
+        circular_orders=basis.orders,
+    )
+
+
+def displaced(around: Surroundings, values: NDArray[np.complex128], window: Window) -> NDArray[np.complex128]:
+    """Change of the coefficients per Å by which what is there lies further down, and to the right.
+
+    Returns
+    -------
+    ndarray of complex, shape (n_sites, 2, n_modes, n_channels)
+    """
+    changes = []
+    for step in _STEP * np.eye(2):
+        back, forth = (around.at(around.sites.positions + move).described(values, window) for move in (-step, step))
+        changes.append((back - forth) / (2 * _STEP))
+    return np.stack(changes, axis=1)
+
+
+def _noise(
+    around: Surroundings, features: NDArray[np.complexfloating[Any, Any]], basis: HarmonicBasis
+) -> NDArray[np.float64]:
+    """Variance of the features' counting noise around every site over that of the mean pattern's.
+
+    Counts make their own noise, so it is larger where more is scattered into the rings that a feature holds.
+    """
+    narrow = Surroundings(around.sites, around.points, around.area, _NEAR)
+    mean = narrow.pooled(features) / narrow.pooled(np.ones((len(features), 1)))
+    usual = basis.polar(np.zeros((1, basis.n_features), complex))[0].mean(axis=-1)
+    rings = basis.polar(mean * basis.counting).mean(axis=-1)
+    # a ring's mean is taken over as many pixels as it is long
+    weight = np.abs(basis.analysis) ** 2 / (np.arange(len(usual)) + 0.5)
+    floor = _LEAST * np.maximum(usual, 0.0)
+    return np.asarray(np.maximum(rings, floor) @ weight.T / np.maximum(weight @ np.maximum(usual, 0), 1e-30))

@@ -1,0 +1,73 @@
+"""Probe positions around sites, and what they hold there: sums, and coefficients of functions about each site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from stemvane.symmetry.sites import Sites
+from stemvane.symmetry.windows import Window
+
+__all__ = ["Surroundings"]
+
+_Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """Probe positions around every site.
+
+    Attributes
+    ----------
+    sites : Sites
+        The sites.
+    points : ndarray of float, shape (n_points, 2)
+        Probe positions ``(y, x)`` in Å.
+    area : float
+        Å² of the scan for each position.
+    width : float
+        Width in Å of the functions that positions are weighted by.
+    """
+
+    sites: Sites
+    points: NDArray[np.float64]
+    area: float
+    width: float
+
+    def pooled(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Sum around every site with Gaussian weights whose squares add to 1, shape ``(n_sites, n_channels)``."""
+        found = np.zeros((len(self.sites), values.shape[1]), values.dtype)
+        for i, (site, near) in enumerate(zip(self.sites.positions, self.near(3.5 * self.width), strict=True)):
+            weight = np.exp(-((self.points[near] - site) ** 2).sum(axis=1) / (2 * self.width**2))
+            found[i] = weight @ values[near] / np.linalg.norm(weight)
+        return found
+
+    def described(self, values: NDArray[np.complexfloating[Any, Any]], window: Window) -> NDArray[np.complex128]:
+        """Coefficients of a window's functions around every site, shape ``(n_sites, n_modes, n_channels)``.
+
+        White noise of standard deviation 1 has coefficients of standard deviation 1.
+        """
+        found = np.zeros((len(self.sites), len(window.modes), values.shape[1]), np.complex128)
+        for i, (site, near) in enumerate(zip(self.sites.positions, self.near(window.reach), strict=True)):
+            functions = window.values(self.points[near] - site).conj()
+            found[i] = np.sqrt(self.area) * functions @ values[near]
+        return found
+
+    def near(self, reach: float) -> list[list[int]]:
+        """Probe positions within a distance (Å) of every site."""
+        found: list[list[int]] = self._tree.query_ball_point(self.sites.positions, reach).tolist()
+        return found
+
+    def at(self, centres: _Floats) -> Surroundings:
+        """The same about other centres ``(y, x)`` in Å."""
+        kinds, none = ("centre",) * len(centres), np.zeros(len(centres), np.int64)
+        return replace(self, sites=Sites(np.asarray(centres, np.float64), kinds, none))
+
+    @cached_property
+    def _tree(self) -> Any:
+        return cKDTree(self.points)

@@ -1,0 +1,89 @@
+"""Strain of the lattice on patterns that are known: a sum of round atoms."""
+
+import numpy as np
+import pytest
+
+from stemvane.symmetry.atoms import AtomContent, AtomKernel
+from stemvane.symmetry.evidence import atom_p
+from stemvane.symmetry.lattice import Distortion, Lattice
+from stemvane.symmetry.periodic import fit_periodic, positions
+from stemvane.symmetry.sites import Sites
+from stemvane.symmetry.strain import Strain, without_strain
+from stemvane.symmetry.surroundings import Surroundings
+from stemvane.symmetry.windows import Window, gauss_laguerre
+
+STEP, SHAPE, WIDTH = (0.2, 0.2), (80, 80), 0.35
+VECTORS = np.array([[0.0, 2.46], [-2.1304, -1.23]])
+ORDERS = np.array([0, 1])
+
+
+def patterns(atoms, points):
+    """One feature of order 0 and one of order 1 at every point, shape ``(n_points, 2)``."""
+    found = np.zeros((len(points), 2), complex)
+    for atom in atoms:
+        for column, order in enumerate(ORDERS):
+            found[:, column] += gauss_laguerre(points - atom, WIDTH, 0, -order)
+    return found
+
+
+@pytest.fixture(scope="module")
+def sheet():
+    """A sheet and its strain; the atoms go on beyond the scan."""
+    points = positions(SHAPE, STEP)
+    i, j = np.meshgrid(np.arange(-15, 16), np.arange(-15, 16), indexing="ij")
+    cells = np.stack([i.ravel(), j.ravel()], axis=-1) @ VECTORS + points.mean(axis=0)
+    atoms = np.concatenate([cells, cells + (VECTORS[0] - VECTORS[1]) / 3 + VECTORS[1]])
+    inside = ((atoms > 1) & (atoms < points.max(axis=0) - 1)).all(axis=1)
+    sublattice = np.repeat([0, 1], len(cells))[inside]
+    sites = Sites(atoms[inside], ("atom",) * int(inside.sum()), sublattice)
+    values = patterns(atoms, points)
+    maps = np.concatenate([values.real, values.imag], axis=-1).reshape(*SHAPE, 4)
+    lattice = Lattice(VECTORS, Distortion(points.mean(axis=0), points.mean(axis=0)), origin=points.mean(axis=0))
+    series = fit_periodic(lattice, maps, np.ones(SHAPE, bool), STEP, 1.6, degree=1).series
+    kernel = AtomKernel.fitted(series, ORDERS, sites, WIDTH)
+    return points, atoms, sites, Strain(series, kernel.narrowed(series, sites))
+
+
+def middle_of(sites, points):
+    return int(np.linalg.norm(sites.positions - points.mean(axis=0), axis=1).argmin())
+
+
+def test_a_strained_lattice_is_no_defect_and_an_atom_too_many_is(sheet):
+    points, atoms, sites, strain = sheet
+    centre = sites.positions[middle_of(sites, points)]
+    around = Surroundings(sites, points, STEP[0] * STEP[1], 0.5).at(centre[None])
+    window = Window(0.5, 3)
+    rng = np.random.default_rng(0)
+    gradient, shift = 0.01 * rng.normal(size=(2, 2)), 0.02 * rng.normal(size=2)
+    strained = patterns(atoms + (atoms - centre) @ gradient + shift, points) - patterns(atoms, points)
+    added = 0.3 * patterns(centre[None], points)
+    directions = strain.directions(around, window)
+    for change, least, most in ((strained, 0.0, 0.05), (added, 0.7, 1.0)):
+        before = around.described(change, window)
+        after = without_strain(before, directions)
+        assert least <= np.linalg.norm(after) / np.linalg.norm(before) <= most
+
+
+def test_strain_is_that_of_the_sublattice(sheet):
+    points, _, sites, strain = sheet
+    around, window = Surroundings(sites, points, STEP[0] * STEP[1], 0.5), Window(0.5, 3)
+    shared = strain.of_sublattices(around, window)
+    assert len(shared) == 2
+    at = middle_of(sites, points)
+    own = strain.directions(around.at(sites.positions[[at]]), window)[0]
+    np.testing.assert_allclose(shared[sites.sublattices[at]], own, atol=0.02 * np.abs(own).max())
+
+
+def test_nothing_to_strain_is_left_alone():
+    assert without_strain(np.zeros((0, 3, 2), complex), np.zeros((0, 6, 3, 2), complex)).shape == (0, 3, 2)
+
+
+def test_an_atom_off_its_place_is_less_anomalous_than_one_that_scatters_more():
+    sites = Sites(np.zeros((200, 2)), ("atom",) * 200, np.zeros(200, np.int64))
+    std = np.tile([0.01, 0.01, 0.04, 0.04], (200, 1))
+    z = np.random.default_rng(1).normal(size=std.shape)
+    z[0] += np.array([-0.15, -0.15, -0.15, -0.15]) / std[0]
+    z[1] += np.array([0.15, 0.0, 0.0, 0.0]) / std[0]
+    p = atom_p(AtomContent(np.arange(4), z * std, std), sites)
+    assert p[1] < 1e-6 * p[0]
+    assert (p[2:] < 0.05).mean() < 0.06
