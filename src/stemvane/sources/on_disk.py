@@ -14,12 +14,11 @@ from typing import Any, Literal
 import dask.array as da
 import h5py
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from stemvane.dataset import pattern_chunks
 from stemvane.errors import DataError, FileFormatError, StemvaneError
-from stemvane.sources.chunks import read_hdf5
+from stemvane.sources.chunks import read_hdf5, read_zarr
 
 __all__ = ["READABLE", "OnDisk", "covering", "lazy_scan", "require_real", "told"]
 
@@ -125,7 +124,7 @@ class OnDisk:
             mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.stored_shape)
             return np.array(mapped[part])
         if self.kind == "zarr":
-            return np.asarray(zarr.open_array(os.path.join(self.path, self.key), mode="r")[part])
+            return read_zarr(Path(self.path, self.key), part)
         import hdf5plugin  # noqa: F401  registers the compressors
 
         with h5py.File(self.path, "r") as file:
