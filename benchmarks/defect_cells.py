@@ -20,7 +20,7 @@ from defect_methods import METHODS, Prepared, embedding_of_nothing
 from defect_scenes import Scene, expectation, recorded
 from defect_scores import Places, defect_level, found_defects, site_level
 
-from stemvane import analyse_symmetry, measure
+from stemvane import analyse_symmetry, measure, simulate_library
 from stemvane.config import MeasureConfig
 from stemvane.dataset import ScanDefects
 
@@ -42,7 +42,10 @@ def main() -> None:
         inner = measure(dataset, config=MeasureConfig(n_pixels=N_PIXELS, pixels_outer=INNER))
     del dataset
     analysis = analyse_symmetry(measurements, embedding_of_nothing(measurements.scan_shape))
-    prepared = Prepared(measurements, inner, analysis, task["n_epochs"])
+    library = None
+    if any(name.startswith("ours") for name in task["files"]):
+        library = simulate_library(measurements, folder=Path(task["data"]) / "library")
+    prepared = Prepared(measurements, inner, analysis, task["n_epochs"], library)
     shared = time.perf_counter() - started
     atoms = measurements.atoms
     truth = None if atoms is None else atoms.defects

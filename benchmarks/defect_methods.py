@@ -20,6 +20,7 @@ from stemvane.measurements import Measurements
 from stemvane.symmetry.analysis import SymmetryAnalysis
 from stemvane.symmetry.evidence import SITE_WIDTH, WEIGHTS
 from stemvane.symmetry.lattice import find_lattice
+from stemvane.symmetry.naming import DefectLibrary
 from stemvane.symmetry.periodic import fit_periodic, highest_frequency, positions
 from stemvane.symmetry.sites import Sites, find_sites
 from stemvane.symmetry.surroundings import Surroundings
@@ -84,12 +85,15 @@ class Prepared:
         Whose sites and lattice all methods get; its scores are of no model.
     n_epochs : int or None
         Fewer for a quick look.
+    library : DefectLibrary or None
+        After which defects are named.
     """
 
     measurements: Measurements
     inner: Measurements
     analysis: SymmetryAnalysis
     n_epochs: int | None = None
+    library: DefectLibrary | None = None
     keep: dict[str, SymmetryAnalysis] = field(default_factory=dict)
 
     @property
@@ -132,7 +136,7 @@ def ours(prepared: Prepared, n_latent: int = 2) -> dict[str, Scored]:
     """`analyse_symmetry` on the embedding of `RotationVAE`, as a whole and channel by channel."""
     training = TrainingConfig() if prepared.n_epochs is None else TrainingConfig(n_epochs=prepared.n_epochs)
     model = RotationVAE(n_latent, training=training).fit(prepared.measurements)
-    analysis = analyse_symmetry(prepared.measurements, model.embed(prepared.measurements))
+    analysis = analyse_symmetry(prepared.measurements, model.embed(prepared.measurements), library=prepared.library)
     assert analysis.sites is not None
     assert analysis.content is not None
     tie = np.zeros(len(analysis.sites))

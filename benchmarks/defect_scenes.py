@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 from stemvane import open_dataset
 from stemvane.config import SimulationConfig
 from stemvane.dataset import Dataset4D
+from stemvane.errors import ConfigError
 from stemvane.sources.files import save_dataset
 from stemvane.sources.optics import poisson_counts
+from stemvane.sources.scenes import build_structure
 from stemvane.sources.simulation import simulate
 
 __all__ = ["DOSES", "EXTENT", "KINDS", "N_BROKEN", "N_PRISTINE", "STEPS", "Scene", "expectation", "recorded", "scenes"]
@@ -54,15 +57,27 @@ class Scene:
 def scenes(n_broken: int = N_BROKEN, n_pristine: int = N_PRISTINE) -> list[Scene]:
     """All scenes, a pristine one after every fourth with defects, those of one kind each last."""
     found, pristine = [], [Scene(f"pristine-{i}", 500 + i, {}) for i in range(n_pristine)]
-    for i in range(n_broken):
-        found.append(Scene(f"broken-{i}", i, mixed(i)))
+    for i, seed in enumerate(islice(filter(finds_room, count()), n_broken)):
+        found.append(Scene(f"broken-{seed}", seed, mixed(seed)))
         if i % 4 == 0 and pristine:
             found.append(pristine.pop(0))
     return found + pristine + [Scene(f"turned-{kind}", 700 + i, {kind: N_TURNED}) for i, kind in enumerate(KINDS)]
 
 
+def finds_room(seed: int) -> bool:
+    """Whether the defects of a seed fit into the scan."""
+    try:
+        build_structure(scan_extent=(EXTENT, EXTENT), defects=mixed(seed), seed=seed)
+    except ConfigError:
+        return False
+    return True
+
+
 def mixed(seed: int) -> dict[str, int]:
-    """4 to 6 kinds, one of them twice in every other scene: 4 to 7 defects, which is what finds room."""
+    """4 to 6 kinds, one of them twice in every other scene: 4 to 7 defects.
+
+    Seeds whose defects find no room are left out.
+    """
     kinds = np.random.default_rng([seed, 17]).permutation(KINDS)[: 4 + seed % 3].tolist()
     wanted = dict.fromkeys(kinds, 1)
     if seed % 2:

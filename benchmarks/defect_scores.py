@@ -183,7 +183,7 @@ def found_defects(found: Any, truth: Any) -> dict[str, Any]:
     Parameters
     ----------
     found : Defects
-        Of a symmetry analysis; `names`, where it has them, say the kinds.
+        Of a symmetry analysis; `naming`, where it has one, says the kinds.
     truth : ScanDefects
         The true ones.
 
@@ -205,10 +205,9 @@ def found_defects(found: Any, truth: Any) -> dict[str, Any]:
     false = np.ones(len(positions), bool)
     if len(anchors) and len(positions):
         false = cKDTree(anchors).query(positions)[0] > FAR
-    names = getattr(found, "names", None)
+    names = None if found.naming is None else found.naming.names
     named: list[bool | None] = [
-        None if names is None or j < 0 else str(names[j]).removeprefix("graphene-") == kind
-        for j, kind in zip(match, truth.kinds, strict=True)
+        None if names is None or j < 0 else names[j] == kind for j, kind in zip(match, truth.kinds, strict=True)
     ]
     return {
         "kinds": list(truth.kinds),

@@ -44,7 +44,7 @@ STOREYS = (
         "recommendation",
         "symmetry",
     ),
-    ("training", "model_file"),
+    ("training", "model_file", "defect_library"),
     ("pattern_models", "harmonic_fit"),
     ("pixel_model", "scores"),
     ("vae",),
@@ -110,6 +110,7 @@ PUBLIC = [
     "save_dataset",
     "save_figures",
     "simulate",
+    "simulate_library",
     "survey",
     "synthetic",
 ]

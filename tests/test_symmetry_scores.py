@@ -4,8 +4,8 @@ from scipy import stats
 
 from stemvane.symmetry.descriptions import Descriptions
 from stemvane.symmetry.evidence import ROUGH, pooled_p, without_spikes
-from stemvane.symmetry.groups import defect_centres, group_defects, lattice_turns
-from stemvane.symmetry.lattice import Distortion, Lattice
+from stemvane.symmetry.groups import defect_centres, group_defects
+from stemvane.symmetry.lattice import Distortion, Lattice, lattice_turns
 from stemvane.symmetry.local import kept_symmetry, winding_number
 from stemvane.symmetry.periodic import positions
 from stemvane.symmetry.scores import combined, false_discovery_rate, quadratic_p, robust_scale, squares_p

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stemvane.calibration import Calibration
     from stemvane.config import Config
     from stemvane.dataset import Dataset4D
+    from stemvane.defect_library import simulate_library
     from stemvane.embedding import Embedding
     from stemvane.errors import StemvaneError
     from stemvane.export import export
@@ -83,6 +84,7 @@ _HOMES = {
     "save_dataset": "sources.files",
     "save_figures": "figures",
     "simulate": "sources.simulation",
+    "simulate_library": "defect_library",
     "survey": "survey",
     "synthetic": "sources.synthetic",
 }
@@ -124,6 +126,7 @@ __all__ = [
     "save_dataset",
     "save_figures",
     "simulate",
+    "simulate_library",
     "survey",
     "synthetic",
 ]

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from stemvane.config import Config
@@ -26,7 +23,7 @@ from stemvane.option_values import (
     reading_settings,
     source_settings,
 )
-from stemvane.tables import info_table, run_table, structures_table, sweep_table, symmetry_table
+from stemvane.tables import info_table, progress_bars, run_table, structures_table, sweep_table, symmetry_table
 
 __all__ = ["app", "main"]
 
@@ -155,7 +152,7 @@ def simulate(
     from stemvane.sources.files import save_dataset
     from stemvane.sources.simulation import simulate as run_simulation
 
-    with _progress() as tell:
+    with progress_bars() as tell:
         dataset = run_simulation(config.simulation, progress=lambda done, n: tell("simulate", done, n, ""))
         path = save_dataset(dataset, output, overwrite=overwrite, progress=lambda done, n: tell("write", done, n, ""))
     typer.echo(f"{path}: {' x '.join(map(str, dataset.shape))}, {dataset.data.dtype}")
@@ -272,7 +269,7 @@ def sweep(
     if file:
         config = config.updated(source={"path": str(file)})
     command = shlex.join(["stemvane", *sys.argv[1:]])
-    with _progress() as tell:
+    with progress_bars() as tell:
         finished = run_sweep(
             config, output, n_latent=numbers, n_seeds=seeds, command=command, overwrite=overwrite, progress=tell
         )
@@ -309,17 +306,28 @@ def symmetry(
     rate: Annotated[
         float | None, typer.Option("--rate", help="false discovery rate: share of false ones among the defects")
     ] = None,
+    library: Annotated[
+        str | None, typer.Option("--library", help="graphene: simulate its defects with this probe, and name the found")
+    ] = None,
     set_: _Set = None,
 ) -> None:
     """Find where a scan departs from its own lattice and sort the defects; without a lattice, sort the patterns."""
+    from stemvane.defect_library import simulate_library
     from stemvane.figures import save_symmetry_figure
     from stemvane.run import Run
     from stemvane.symmetry.analysis import analyse_symmetry
     from stemvane.symmetry_folder import summary_of, write_symmetry
 
     run = Run.open(folder)
-    config = _with_settings(run.config, set_).updated(symmetry=given({"false_discovery_rate": rate}))
-    analysis = analyse_symmetry(run.measurements, run.embedding, config.symmetry)
+    config = _with_settings(run.config, set_)
+    config = config.updated(symmetry=given({"false_discovery_rate": rate, "library": library}))
+    known = None
+    if config.symmetry.library:
+        with progress_bars() as tell:
+            known = simulate_library(
+                run.measurements, config.symmetry, progress=lambda done, n: tell("library", done, n, "")
+            )
+    analysis = analyse_symmetry(run.measurements, run.embedding, config.symmetry, library=known)
     place = write_symmetry(run, analysis, output)
     console = Console()
     console.print(symmetry_table(str(run.path), summary_of(analysis)))
@@ -357,7 +365,7 @@ def _run(config: Config, output: Path, overwrite: bool) -> None:
     from stemvane.pipeline import run_pipeline
 
     command = shlex.join(["stemvane", *sys.argv[1:]])
-    with _progress() as tell:
+    with progress_bars() as tell:
         finished = run_pipeline(config, output, command=command, overwrite=overwrite, progress=tell)
     console = Console()
     console.print(run_table(str(finished.path), finished.metrics))
@@ -378,22 +386,3 @@ def _with_choices(
     return config.updated(
         training=given({"seed": seed, "n_epochs": n_epochs, "device": device}), model=given({"n_latent": n_latent})
     )
-
-
-@contextmanager
-def _progress() -> Iterator[Any]:
-    """Show progress bars on stderr, nothing where that is not a terminal but what a run has taken over."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<9}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-
-        def tell(stage: str, done: int, total: int, note: str) -> None:
-            if stage == "resumed":
-                console.print(Text(f"resumed: {note}"), soft_wrap=True)
-                return
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, note=note)
-            bars.update(tasks[stage], completed=done, total=total, note=note)
-
-        yield tell

@@ -283,6 +283,12 @@ class SymmetryConfig(_Section):
     distortion_degree: int = Field(
         3, ge=1, le=6, description="degree of the polynomial that drift and distortion follow; less on small scans"
     )
+    library: Literal["", "graphene"] = Field("", description="sheet whose defects are simulated to name those found")
+    defocus: float = Field(
+        0.0, description="of the probe that the library is simulated with, Å, positive for underfocus"
+    )
+    cs: float = Field(0.0, description="its spherical aberration, Å")
+    source_size: float = Field(0.0, ge=0, description="full width at half maximum of its source, Å")
 
 
 class FiguresConfig(_Section):

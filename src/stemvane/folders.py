@@ -278,15 +278,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def write_table(path: Path, columns: Mapping[str, Sequence[float] | NDArray[np.floating[Any]]]) -> None:
-    """Write columns of numbers, all of the same length, as CSV; NaN leaves a cell empty."""
+def write_table(path: Path, columns: Mapping[str, Sequence[float | str] | NDArray[np.floating[Any]]]) -> None:
+    """Write columns of numbers or single words, all of the same length, as CSV; NaN leaves a cell empty."""
     rows = zip(*columns.values(), strict=True)
     lines = [list(columns), *([_cell(value) for value in row] for row in rows)]
     write_text(path, "".join(",".join(line) + "\n" for line in lines))
 
 
 def read_table(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read what `write_table` wrote: columns by their names, NaN where a cell is empty."""
+    """Read numbers that `write_table` wrote: columns by their names, NaN where a cell is empty."""
     with path.open(encoding="utf-8", newline="") as file:
         names, *rows = list(csv.reader(file))
     values = np.array([[float(cell or "nan") for cell in row] for row in rows]).reshape(len(rows), len(names))
@@ -294,6 +294,8 @@ def read_table(path: Path) -> dict[str, NDArray[np.float64]]:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     number = float(value)
     return "" if math.isnan(number) else str(int(number)) if number.is_integer() else repr(number)
 

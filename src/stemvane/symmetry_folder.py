@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from stemvane import folders
 from stemvane.errors import RunError
@@ -60,7 +61,9 @@ def summary_of(analysis: SymmetryAnalysis) -> dict[str, Any]:
         return {"lattice": False, "largest_anomaly": float(np.nanmax(analysis.anomaly)), **_of_regions(analysis)}
     a, b = lattice.vectors
     lengths = [float(np.linalg.norm(v)) for v in (a, b)]
-    groups = defects.groups
+    groups, naming = defects.groups, defects.naming
+    of_kinds = [groups.group == g for g in range(groups.n_groups)]
+    turns = [np.degrees(groups.turn[own]).round().astype(int) for own in of_kinds]
     return {
         "lattice": True,
         "lattice_constants": lengths,
@@ -74,11 +77,20 @@ def summary_of(analysis: SymmetryAnalysis) -> dict[str, Any]:
         "winding_bonds": analysis.bond_winding,
         "n_defects": len(defects.p),
         "n_kinds": groups.n_groups,
-        "kind_counts": [int((groups.group == g).sum()) for g in range(groups.n_groups)],
-        "kind_excess_order_0": [float(defects.excess[groups.group == g, 0].mean()) for g in range(groups.n_groups)],
-        "kind_excess_order_1": [float(defects.excess[groups.group == g, 1].mean()) for g in range(groups.n_groups)],
+        "kind_counts": [int(own.sum()) for own in of_kinds],
+        "kind_names": None if naming is None else list(naming.kind_names),
+        "kind_excess_order_0": [float(defects.excess[own, 0].mean()) for own in of_kinds],
+        "kind_excess_order_1": [float(defects.excess[own, 1].mean()) for own in of_kinds],
+        "kind_fold": groups.fold.tolist(),
+        "kind_turns_deg": [_histogram(own) for own in turns],
+        "kind_sublattices": [_histogram(defects.sublattice[own]) for own in of_kinds],
         "kind_spread": list(groups.spread),
+        "kind_certainty": list(groups.certainty),
     }
+
+
+def _histogram(values: NDArray[np.int64]) -> dict[str, int]:
+    return {str(value): int(number) for value, number in zip(*np.unique(values, return_counts=True), strict=True)}
 
 
 def _of_regions(analysis: SymmetryAnalysis) -> dict[str, Any]:
@@ -142,7 +154,7 @@ def _sites(analysis: SymmetryAnalysis) -> dict[str, Any]:
 def _defects(analysis: SymmetryAnalysis) -> dict[str, Any]:
     defects = analysis.defects
     assert defects is not None
-    return {
+    columns: dict[str, Any] = {
         "defect": np.arange(len(defects.p), dtype=float),
         "y": defects.positions[:, 0],
         "x": defects.positions[:, 1],
@@ -153,3 +165,6 @@ def _defects(analysis: SymmetryAnalysis) -> dict[str, Any]:
         "excess_order_0": defects.excess[:, 0],
         "excess_order_1": defects.excess[:, 1],
     }
+    if defects.naming is not None:
+        columns |= {"name": defects.naming.names, "left": defects.naming.left}
+    return columns

@@ -1,12 +1,15 @@
-"""Tables that the commands print."""
+"""Tables that the commands print, and the bars that they show meanwhile."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -16,7 +19,7 @@ from stemvane.sources.catalogue import CATALOGUE, TOLERANCE, bond_length
 from stemvane.survey import Survey
 from stemvane.sweep_folder import REFERENCES, Sweep
 
-__all__ = ["info_table", "run_table", "structures_table", "sweep_table", "symmetry_table"]
+__all__ = ["info_table", "progress_bars", "run_table", "structures_table", "sweep_table", "symmetry_table"]
 
 _PAPER = {"pearson_r_first": "-0.9917", "pearson_r_others_max": "about 0", "angle_sign": "-1"}
 _ROWS = (
@@ -170,7 +173,27 @@ def symmetry_table(name: str, summary: Mapping[str, Any]) -> Table:
     table.add_row("defects, kinds", f"{summary['n_defects']}, {summary['n_kinds']}")
     rows = zip(summary["kind_counts"], summary["kind_excess_order_0"], summary["kind_excess_order_1"], strict=True)
     for kind, (count, scattering, deflection) in enumerate(rows, 1):
+        name = f" {summary['kind_names'][kind - 1]}," if summary["kind_names"] else ""
         table.add_row(
-            f"kind {kind}: {count} found", f"{scattering:+.2f} scattering, {deflection:+.2f} deflection (atoms)"
+            f"kind {kind}:{name} {count} found", f"{scattering:+.2f} scattering, {deflection:+.2f} deflection (atoms)"
         )
     return table
+
+
+@contextmanager
+def progress_bars() -> Iterator[Any]:
+    """Show progress bars on stderr, nothing where that is not a terminal but what a run has taken over."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+
+        def tell(stage: str, done: int, total: int, note: str) -> None:
+            if stage == "resumed":
+                console.print(Text(f"resumed: {note}"), soft_wrap=True)
+                return
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, note=note)
+            bars.update(tasks[stage], completed=done, total=total, note=note)
+
+        yield tell

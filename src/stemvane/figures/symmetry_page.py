@@ -143,7 +143,8 @@ def _kinds(figure: Figure, run: Run, analysis: SymmetryAnalysis, top: float) -> 
         panel.imshow(patterns[kind], cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
         without_ticks(panel)
         count = int((defects.groups.group == kind).sum())
-        label_panel(figure, place, string.ascii_lowercase[5 + kind], f"Kind {kind + 1}", f"{count} found")
+        title = f"Kind {kind + 1}" if defects.naming is None else defects.naming.kind_names[kind]
+        label_panel(figure, place, string.ascii_lowercase[5 + kind], title, f"{count} found")
         color, marker = _style(kind)
         panel.plot(0.1, 0.9, marker, transform=panel.transAxes, mfc="none", mec=color, ms=6, mew=1.1, clip_on=False)
     if n:

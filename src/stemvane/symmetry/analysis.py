@@ -28,9 +28,10 @@ from stemvane.symmetry.evidence import (
     pooled_p,
     without_spikes,
 )
-from stemvane.symmetry.groups import Groups, defect_centres, group_defects, lattice_turns
-from stemvane.symmetry.lattice import Lattice, find_lattice
+from stemvane.symmetry.groups import Groups, defect_centres, group_defects
+from stemvane.symmetry.lattice import Lattice, find_lattice, lattice_turns
 from stemvane.symmetry.local import kept_symmetry, winding_number
+from stemvane.symmetry.naming import DefectLibrary, Naming, name_defects
 from stemvane.symmetry.periodic import PeriodicFit, fit_periodic, highest_frequency, positions
 from stemvane.symmetry.regions import Regions, find_regions
 from stemvane.symmetry.scores import combined, false_discovery_rate, peak_discovery_rate
@@ -39,7 +40,7 @@ from stemvane.symmetry.strain import Strain
 from stemvane.symmetry.surroundings import Surroundings
 from stemvane.symmetry.windows import Window
 
-__all__ = ["Defects", "SymmetryAnalysis", "analyse_symmetry"]
+__all__ = ["Defects", "SymmetryAnalysis", "analyse_symmetry", "defect_window"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -76,6 +77,8 @@ class Defects:
     patterns : ndarray of float, shape (n_groups, n_radial, n_azimuthal)
         What each kind adds to the polar pattern recorded at its centre, turned to the first one's orientation and
         averaged over the kind.
+    naming : Naming or None
+        Their names, where a library was given.
     """
 
     positions: NDArray[np.float64]
@@ -84,6 +87,7 @@ class Defects:
     sublattice: NDArray[np.int64]
     groups: Groups
     patterns: NDArray[np.float64]
+    naming: Naming | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +155,11 @@ class _Scan:
 
 
 def analyse_symmetry(
-    measurements: Measurements, embedding: Embedding, config: SymmetryConfig | None = None
+    measurements: Measurements,
+    embedding: Embedding,
+    config: SymmetryConfig | None = None,
+    *,
+    library: DefectLibrary | None = None,
 ) -> SymmetryAnalysis:
     """Compare every pattern and every site with what the pristine lattice says should be there.
 
@@ -162,7 +170,9 @@ def analyse_symmetry(
     embedding : Embedding
         Latents and angles of the same scan.
     config : SymmetryConfig, optional
-        False discovery rate, features, distortion.
+        False discovery rate, features, distortion; what it says of a library is for `simulate_library`.
+    library : DefectLibrary, optional
+        Simulated defects, from `simulate_library`, after which those that are found are named.
 
     Returns
     -------
@@ -171,7 +181,7 @@ def analyse_symmetry(
     Raises
     ------
     DataError
-        If the scan step is unknown, or there are no polar patterns.
+        If the scan step is unknown, there are no polar patterns, or the lattice is not the library's.
     """
     config = config or SymmetryConfig()
     scan = _read(measurements, config)
@@ -191,11 +201,17 @@ def analyse_symmetry(
     )
     lattice, sites = find_sites(fit.series, _brightness(fit, 2 * scan.k), measurements.scan_shape, scan.step, _MARGIN)
     fit = replace(fit, series=replace(fit.series, lattice=lattice))
-    return _judged(scan, fit, lattice, sites, embedding, config)
+    return _judged(scan, fit, lattice, sites, embedding, config, library)
 
 
 def _judged(
-    scan: _Scan, fit: PeriodicFit, lattice: Lattice, sites: Sites, embedding: Embedding, config: SymmetryConfig
+    scan: _Scan,
+    fit: PeriodicFit,
+    lattice: Lattice,
+    sites: Sites,
+    embedding: Embedding,
+    config: SymmetryConfig,
+    library: DefectLibrary | None,
 ) -> SymmetryAnalysis:
     k, n_latent = scan.k, embedding.n_latent
     rows = fit.residual.reshape(len(scan.points), -1)
@@ -243,8 +259,13 @@ def _judged(
         kept={fold: kept_symmetry(scalars, vectors, window.angular_orders, fold) for fold in _FOLDS},
         bond_winding=float(np.nanmean(at_bonds)),
         owner=owner,
-        defects=_defects(scan, residual, strain, sites, content, p, owner, centres),
+        defects=_defects(scan, residual, strain, sites, content, p, owner, centres, library),
     )
+
+
+def defect_window(highest: float) -> Window:
+    """Functions about a defect, for a scan that holds spatial frequencies up to `highest` in 1/Å."""
+    return Window(_DEFECT_WIDTH / highest, _DEFECT_DEGREE)
 
 
 def _without_chance(
@@ -338,15 +359,23 @@ def _defects(
     p: NDArray[np.float64],
     owner: NDArray[np.int64],
     centres: NDArray[np.float64],
+    library: DefectLibrary | None,
 ) -> Defects:
     n = len(centres)
-    window = Window(_DEFECT_WIDTH / scan.highest, _DEFECT_DEGREE)
+    window = defect_window(scan.highest)
     orders = scan.basis.orders
     quiet = Surroundings(_elsewhere(sites, owner), scan.points, scan.step[0] * scan.step[1], window.width)
     around = quiet.at(centres)
     features = scan.features.reshape(len(scan.points), -1)
     described = describe(residual, features, strain, scan.basis, around, quiet, window.degree)
-    groups = group_defects(described, lattice_turns(strain.series.lattice))
+    lattice = strain.series.lattice
+    groups = group_defects(described, lattice_turns(lattice))
+    naming = None
+    if library is not None:
+        rotation = scan.measurements.calibration.scan_rotation or 0.0
+        naming = name_defects(
+            library, described, groups.group, scan.basis, lattice, window, area=around.area, scan_rotation=rotation
+        )
     by_atom = np.full((len(sites), content.excess.shape[1]), 0.0)
     by_atom[sites.is_atom] = content.excess
     strongest = [np.flatnonzero(owner == i)[np.argmin(p[owner == i])] for i in range(n)]
@@ -365,4 +394,5 @@ def _defects(
         sublattice=np.array([sites.sublattices[i] for i in strongest], np.int64),
         groups=groups,
         patterns=scan.basis.polar(np.array(patterns) if patterns else empty, background=False),
+        naming=naming,
     )

@@ -13,9 +13,12 @@ from stemvane.symmetry.strain import Strain, without_strain
 from stemvane.symmetry.surroundings import Surroundings
 from stemvane.symmetry.windows import Window
 
-__all__ = ["Descriptions", "describe", "displaced"]
+__all__ = ["SHIFT", "Descriptions", "describe", "displaced"]
 
 _Floats = NDArray[np.floating[Any]]
+
+SHIFT = 0.06
+"""Å (standard deviation) between a defect and the place in the lattice that it is taken to be at."""
 
 # Å by which centres are moved for the derivative
 _STEP = 0.05

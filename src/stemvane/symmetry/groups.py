@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,20 +11,17 @@ from scipy import stats
 from scipy.cluster import hierarchy
 from scipy.spatial import cKDTree
 
-from stemvane.symmetry.descriptions import Descriptions
-from stemvane.symmetry.lattice import Lattice
+from stemvane.symmetry.descriptions import SHIFT, Descriptions
 from stemvane.symmetry.sites import Sites
 from stemvane.symmetry.strain import as_real
 
-__all__ = ["Groups", "defect_centres", "group_defects", "lattice_turns"]
+__all__ = ["Groups", "defect_centres", "group_defects"]
 
 _Floats = NDArray[np.floating[Any]]
 
 # two defects are of one kind where chance would make them differ as much this often, or where they differ by less than
 # this share of their mean squared strength
-_CHANCE, _SHARE_LIMIT = 1e-3, 0.01
-# how far in Å a defect lies from the place in the lattice that it is taken to be at
-_SHIFT = 0.06
+_CHANCE, _SHARE_LIMIT = 1e-3, 0.02
 _DRAWS = 20
 # a centre is moved to an atom, a hollow or the middle of a bond that is nearer than this, in bond lengths
 _SNAP = 0.45
@@ -41,7 +38,10 @@ class Groups:
     group : ndarray of int, shape (n_defects,)
         Kind of each defect, the most frequent first.
     turn : ndarray of float, shape (n_defects,)
-        Angle (rad) by which each is turned from the first of its kind, counter-clockwise on the screen.
+        Angle (rad) by which each is turned from the first of its kind, counter-clockwise on the screen: the least of
+        those that leave it as it is, not negative.
+    fold : ndarray of int, shape (n_groups,)
+        Into how many equal turns a whole one falls that leave a kind as it is, as far as noise tells.
     spread : ndarray of float, shape (n_groups,)
         Mean squared difference within a kind over the mean squared strength; NaN for a single defect.
     certainty : ndarray of float, shape (n_groups,)
@@ -51,6 +51,7 @@ class Groups:
 
     group: NDArray[np.int64]
     turn: NDArray[np.float64]
+    fold: NDArray[np.int64]
     spread: NDArray[np.float64]
     certainty: NDArray[np.float64]
 
@@ -58,16 +59,6 @@ class Groups:
     def n_groups(self) -> int:
         """Number of kinds."""
         return int(self.group.max(initial=-1)) + 1
-
-
-def lattice_turns(lattice: Lattice) -> NDArray[np.float64]:
-    """Turns (rad) that map a lattice onto itself: 6 of a hexagonal one, 4 of a square one, else 2."""
-    a, b = lattice.vectors
-    lengths = np.linalg.norm(a), np.linalg.norm(b)
-    cosine = a @ b / (lengths[0] * lengths[1])
-    equal = abs(lengths[0] / lengths[1] - 1) < 0.04
-    n = 6 if equal and abs(cosine + 0.5) < 0.04 else 4 if equal and abs(cosine) < 0.04 else 2
-    return np.asarray(2 * np.pi * np.arange(n) / n)
 
 
 def defect_centres(
@@ -152,17 +143,31 @@ def group_defects(described: Descriptions, turns: _Floats) -> Groups:
     """
     n = len(described)
     if n == 0:
-        return Groups(np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros(0))
+        none = np.zeros(0)
+        return Groups(none.astype(np.int64), none, none.astype(np.int64), none, none)
     compared = _Compared.of(described, turns)
-    apart, best, share = compared.differences()
-    group = _numbered(_joined(apart))
-    turn, spread = np.zeros(n), np.full(int(group.max()) + 1, np.nan)
-    for number in range(len(spread)):
+    apart, share = compared.differences()
+    best = apart.argmin(axis=-1)
+    group = _numbered(_joined(apart.min(axis=-1)))
+    share = np.take_along_axis(share, best[..., None], -1)[..., 0]
+    n_groups = int(group.max()) + 1
+    turn, fold, spread = np.zeros(n), np.ones(n_groups, np.int64), np.full(n_groups, np.nan)
+    for number in range(n_groups):
         own = np.flatnonzero(group == number)
-        turn[own] = [-turns[best[own[0], i]] for i in own]
+        fold[number] = _fold(apart[own, own])
+        period = 2 * np.pi / fold[number]
+        turned = -np.asarray(turns)[best[own[0], own]] % period
+        turn[own] = np.where(np.isclose(turned, period), 0.0, turned)
         if len(own) > 1:
             spread[number] = share[np.ix_(own, own)][~np.eye(len(own), dtype=bool)].mean()
-    return Groups(group, np.angle(np.exp(1j * turn)), spread, _certainty(compared, group))
+    return Groups(group, turn, fold, spread, _certainty(compared, group))
+
+
+def _fold(itself: NDArray[np.float64]) -> int:
+    """Largest number of equal turns after each of which a kind's members differ little from themselves."""
+    n_turns = itself.shape[1]
+    folds = [s for s in range(n_turns, 1, -1) if n_turns % s == 0]
+    return next((s for s in folds if itself[:, n_turns // s].mean() < 1), 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,15 +216,15 @@ class _Compared:
             plain=root.T,
         )
 
-    def differences(self, noise: _Floats | float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.int64], Any]:
-        """How far two are apart, 1 being the most for one kind, the turn of the second that fits, and their share."""
+    def differences(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How far each and each other one at every turn are apart, 1 being the most for one kind, and their share."""
         rank = self.values.shape[2]
-        values = self.values + noise
+        values = self.values
         variance = self.variance[:, None, None] + self.variance[:, None]
         off = values[:, None, None, 0] - values[None]
         # of a shift with a normal prior (Woodbury)
         inner = np.einsum("iar,ibr->iab", self.shifts, self.shifts)[:, None, None] + (
-            variance[..., None, None] / _SHIFT**2 * np.eye(2)
+            variance[..., None, None] / SHIFT**2 * np.eye(2)
         )
         along = np.einsum("ijtr,iar->ijta", off, self.shifts)
         solved = np.linalg.solve(np.broadcast_to(inner, (*off.shape[:3], 2, 2)), along[..., None])[..., 0]
@@ -227,18 +232,15 @@ class _Compared:
         left = ((off - np.einsum("ijta,iar->ijtr", solved, self.shifts)) @ self.plain) ** 2
         strength = ((values[:, 0] @ self.plain) ** 2).sum(axis=-1)
         share = left.sum(axis=-1) / np.maximum((strength[:, None] + strength) / 2, 1e-12)[..., None]
-        best = squared.argmin(axis=-1)
-        squared, share = (np.take_along_axis(v, best[..., None], -1)[..., 0] for v in (squared, share))
-        apart = np.minimum(squared / stats.chi2(rank).isf(_CHANCE), share / _SHARE_LIMIT)
-        return (apart + apart.T) / 2, best, share
+        return np.minimum(squared / stats.chi2(rank).isf(_CHANCE), share / _SHARE_LIMIT), share
 
 
 def _joined(apart: NDArray[np.float64]) -> NDArray[np.int64]:
     """Labels by average linkage of what is less than 1 apart."""
-    n = len(apart)
-    if n == 1:
+    if len(apart) == 1:
         return np.zeros(1, np.int64)
-    return np.asarray(hierarchy.fcluster(hierarchy.linkage(apart[np.triu_indices(n, 1)], "average"), 1.0, "distance"))
+    upper = ((apart + apart.T) / 2)[np.triu_indices(len(apart), 1)]
+    return np.asarray(hierarchy.fcluster(hierarchy.linkage(upper, "average"), 1.0, "distance"))
 
 
 def _certainty(compared: _Compared, group: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -253,7 +255,9 @@ def _certainty(compared: _Compared, group: NDArray[np.int64]) -> NDArray[np.floa
     for _ in range(_DRAWS):
         chosen = compared.pristine[rng.integers(len(compared.pristine), size=(n, 1))]
         # (a place's noise at other turns is other noise, which is just as large)
-        label = _joined(compared.differences(chosen * np.sqrt(compared.variance)[:, None, None])[0])
+        noise = chosen * np.sqrt(compared.variance)[:, None, None]
+        noisier = replace(compared, values=compared.values + noise, variance=2 * compared.variance)
+        label = _joined(noisier.differences()[0].min(axis=-1))
         same += (label[:, None] == label) == together
     others = ~np.eye(n, dtype=bool)
     for number in range(len(certainty)):

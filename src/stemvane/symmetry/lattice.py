@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-__all__ = ["Distortion", "Lattice", "find_lattice"]
+__all__ = ["Distortion", "Lattice", "find_lattice", "lattice_turns"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -128,6 +128,16 @@ class Lattice:
         near = np.all((ideal >= low_ideal) & (ideal <= high_ideal), axis=1)
         found = self.distorted(ideal[near])
         return found[np.all((found >= low) & (found <= high), axis=1)]
+
+
+def lattice_turns(lattice: Lattice) -> NDArray[np.float64]:
+    """Turns (rad) that map a lattice onto itself: 6 of a hexagonal one, 4 of a square one, else 2."""
+    a, b = lattice.vectors
+    lengths = np.linalg.norm(a), np.linalg.norm(b)
+    cosine = a @ b / (lengths[0] * lengths[1])
+    equal = abs(lengths[0] / lengths[1] - 1) < 0.04
+    n = 6 if equal and abs(cosine + 0.5) < 0.04 else 4 if equal and abs(cosine) < 0.04 else 2
+    return np.asarray(2 * np.pi * np.arange(n) / n)
 
 
 def find_lattice(

@@ -45,6 +45,11 @@ class Sites:
     kinds: tuple[str, ...]
     sublattices: NDArray[np.int64]
 
+    @classmethod
+    def at(cls, positions: _Floats) -> Sites:
+        """Places of no kind, ``(y, x)`` in Å."""
+        return cls(np.asarray(positions, np.float64), ("place",) * len(positions), np.zeros(len(positions), np.int64))
+
     def __len__(self) -> int:
         return len(self.kinds)
 

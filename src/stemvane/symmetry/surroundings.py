@@ -65,8 +65,7 @@ class Surroundings:
 
     def at(self, centres: _Floats) -> Surroundings:
         """The same about other centres ``(y, x)`` in Å."""
-        kinds, none = ("centre",) * len(centres), np.zeros(len(centres), np.int64)
-        return replace(self, sites=Sites(np.asarray(centres, np.float64), kinds, none))
+        return replace(self, sites=Sites.at(centres))
 
     @cached_property
     def _tree(self) -> Any:

@@ -1,0 +1,231 @@
+"""Names of defects: the simulated one, turned and moved, that leaves least of what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import Voronoi, cKDTree
+
+from stemvane.errors import DataError
+from stemvane.harmonics import HarmonicBasis
+from stemvane.measurements import Measurements
+from stemvane.symmetry.descriptions import SHIFT, Descriptions, displaced
+from stemvane.symmetry.lattice import Lattice, lattice_turns
+from stemvane.symmetry.periodic import positions
+from stemvane.symmetry.sites import Sites
+from stemvane.symmetry.strain import as_real, without_strain
+from stemvane.symmetry.surroundings import Surroundings
+from stemvane.symmetry.windows import Window
+
+__all__ = ["FARTHEST", "UNKNOWN", "DefectLibrary", "Naming", "name_defects"]
+
+_Floats = NDArray[np.floating[Any]]
+
+FARTHEST = 1.6
+"""Å between a defect's centre and the place in the lattice at which the search has put it."""
+
+UNKNOWN = "unknown"
+"""Name of what no defect of the library explains."""
+
+# a name needs that less is left than this share of what the named defect adds, beyond what pristine places leave
+_MOST_LEFT, _QUANTILE = 0.5, 0.95
+_LONGEST_BOND = 1.2
+# by which a lattice constant may be off
+_OTHER_LENGTH = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class DefectLibrary:
+    """Simulated scans of one defect each, and of the same places without it.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Kind of each defect.
+    scans : tuple of Measurements
+        Noiseless scans with one defect each, which ``atoms`` has; on a grid of as many rings and sectors as the scan
+        whose defects are to be named, out to as many disc radii, and without a scan rotation.
+    pristine : Measurements
+        The same positions of the same lattice without a defect.
+    vector : ndarray of float, shape (2,)
+        A lattice vector ``(y, x)`` in Å.
+    """
+
+    names: tuple[str, ...]
+    scans: tuple[Measurements, ...]
+    pristine: Measurements
+    vector: NDArray[np.float64]
+
+    @cached_property
+    def places(self) -> NDArray[np.float64]:
+        """Atoms, hollows and bond centres ``(y, x)`` in Å of the pristine lattice, at which a centre may be."""
+        assert self.pristine.atoms is not None
+        atoms = np.unique(np.round(self.pristine.atoms.positions, 4), axis=0)
+        tree = cKDTree(atoms)
+        bond = float(np.median(tree.query(atoms, k=2)[0][:, 1]))
+        pairs = tree.query_pairs(_LONGEST_BOND * bond, output_type="ndarray")
+        hollows = np.unique(np.round(Voronoi(atoms).vertices, 2), axis=0)
+        return np.concatenate([atoms, (atoms[pairs[:, 0]] + atoms[pairs[:, 1]]) / 2, hollows])
+
+
+@dataclass(frozen=True, eq=False)
+class Naming:
+    """What a library says of the defects that were found.
+
+    Attributes
+    ----------
+    names : tuple of str, shape (n_defects,)
+        Name of each, `UNKNOWN` where none explains it.
+    kind_names : tuple of str, shape (n_groups,)
+        Name that fits the defects of a kind best, all taken together.
+    left : ndarray of float, shape (n_defects,)
+        Share of each defect's squared strength that its best fitting name leaves, beyond the noise.
+    """
+
+    names: tuple[str, ...]
+    kind_names: tuple[str, ...]
+    left: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Templates:
+    """What every defect of a library looks like at every turn of the lattice, from every place near its centre."""
+
+    values: NDArray[np.complex128]
+    shifts: NDArray[np.complex128]
+    numbers: NDArray[np.int64]
+
+
+def name_defects(
+    library: DefectLibrary,
+    described: Descriptions,
+    group: NDArray[np.int64],
+    basis: HarmonicBasis,
+    lattice: Lattice,
+    window: Window,
+    *,
+    area: float,
+    scan_rotation: float,
+) -> Naming:
+    """Compare defects with those of a library.
+
+    Parameters
+    ----------
+    library : DefectLibrary
+        What there may be.
+    described : Descriptions
+        Of the defects that were found.
+    group : ndarray of int, shape (n_defects,)
+        Kind of each.
+    basis : HarmonicBasis
+        Of the features.
+    lattice : Lattice
+        Of the scan.
+    window : Window
+        Of the descriptions.
+    area : float
+        Å² of the scan for each position.
+    scan_rotation : float
+        By how much (rad) a vector on the detector must be turned to be one in the scan.
+
+    Returns
+    -------
+    Naming
+
+    Raises
+    ------
+    DataError
+        If the lattice is another one than the library's.
+
+    Notes
+    -----
+    With noise known and white, the name is that of the smallest squared difference, over all turns of the lattice and
+    all places at which the centre may be, less what strain of the lattice and a shift of some hundredths of an ångström
+    explain.
+    """
+    templates = _templates(library, basis, described, lattice, window, area, scan_rotation)
+    misfits, known, left = [], [], []
+    noise = as_real((described.pristine / np.sqrt(described.pristine_noise)).reshape(len(described.pristine), -1))
+    quiet = (noise**2).sum(axis=1) if len(noise) else np.array([float(described.values[0].size)])
+    for i in range(len(described)):
+        misfit, strength = _misfits(described, i, templates)
+        best = [int(np.argmin(np.where(templates.numbers == n, misfit, np.inf))) for n in range(len(library.names))]
+        misfits.append(misfit[best])
+        first = best[int(np.argmin(misfits[-1]))]
+        known.append(misfit[first] - np.quantile(quiet, _QUANTILE) < _MOST_LEFT * strength[first])
+        whole = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i]))
+        usual = float(np.median(quiet))
+        left.append(max(misfit[first] - usual, 0.0) / max(whole - usual, 1e-12))
+    by_defect = np.array(misfits).reshape(len(described), len(library.names))
+    names = [library.names[n] if k else UNKNOWN for n, k in zip(by_defect.argmin(axis=1), known, strict=True)]
+    kind_names = []
+    for number in range(int(group.max(initial=-1)) + 1):
+        own = group == number
+        best_name = library.names[int(by_defect[own].sum(axis=0).argmin())]
+        kind_names.append(best_name if np.mean(np.array(known)[own]) >= 0.5 else UNKNOWN)
+    return Naming(tuple(names), tuple(kind_names), np.array(left))
+
+
+def _templates(
+    library: DefectLibrary,
+    basis: HarmonicBasis,
+    described: Descriptions,
+    lattice: Lattice,
+    window: Window,
+    area: float,
+    scan_rotation: float,
+) -> _Templates:
+    """All templates in the scan's own orientation, length and noise."""
+    length = float(np.linalg.norm(library.vector))
+    ours = lattice.vectors[0]
+    turns = lattice_turns(lattice)
+    lengths = np.linalg.norm(lattice.vectors, axis=1)
+    if len(turns) != 6 or abs(lengths.mean() / length - 1) > _OTHER_LENGTH:
+        raise DataError(
+            f"the scan's lattice of {lengths[0]:.3g} and {lengths[1]:.3g} Å is not the library's, a hexagonal one of "
+            f"{length:.3g} Å; check the scan step, or leave the library out"
+        )
+    scale = length / lengths.mean()
+    direction = np.arctan2(-ours[0], ours[1]) - np.arctan2(-library.vector[0], library.vector[1])
+    step = library.pristine.calibration.scan_step
+    assert step is not None
+    points = positions(library.pristine.scan_shape, step)
+    # one total for all, so that what a defect scatters off the detector is not made up for
+    total = library.pristine.maps["total"]
+    without = basis.features(library.pristine)
+    phases = described.phases(direction + turns) * np.exp(1j * described.circular_orders * scan_rotation)
+    own_window = Window(window.width * scale, window.degree)
+    own_area = step[0] * step[1]
+    factor = np.sqrt(own_area / area) / scale
+    values, shifts, numbers = [], [], []
+    for number, scan in enumerate(library.scans):
+        assert scan.atoms is not None
+        assert scan.atoms.defects is not None
+        centre = scan.atoms.defects.positions[0]
+        added = (basis.features(replace(scan, maps={**scan.maps, "total": total})) - without) / basis.counting
+        near = library.places[np.linalg.norm(library.places - centre, axis=1) <= FARTHEST]
+        around = Surroundings(Sites.at(near), points, own_area, own_window.width)
+        own = factor * around.described(added.astype(np.complex128), own_window)
+        moved = factor * scale * displaced(around, added.astype(np.complex128), own_window)
+        # a shift turns with what is shifted, but any two of its directions span the same
+        values.append((own[:, None] * phases).reshape(-1, *own.shape[1:]))
+        shifts.append((moved[:, None] * phases[:, None]).reshape(-1, *moved.shape[1:]))
+        numbers.append(np.full(len(values[-1]), number))
+    return _Templates(np.concatenate(values), np.concatenate(shifts), np.concatenate(numbers))
+
+
+def _misfits(described: Descriptions, i: int, templates: _Templates) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Squared difference of one defect from every template, and the templates' squared strength."""
+    sigma, directions = np.sqrt(described.noise[i]), described.strain[[i]]
+    half = described.values[i].size
+    values = as_real((without_strain(templates.values[None], directions)[0] / sigma).reshape(-1, half))
+    shifts = as_real((without_strain(templates.shifts[None], directions)[0] / sigma).reshape(-1, 2, half))
+    off = as_real((described.values[i] / sigma).reshape(half)) - values
+    along = np.einsum("tr,tar->ta", off, shifts)
+    inner = shifts @ np.swapaxes(shifts, 1, 2) + np.eye(2) / SHIFT**2
+    solved = np.linalg.solve(inner, along[..., None])[..., 0]
+    return (off**2).sum(axis=1) - (along * solved).sum(axis=1), (values**2).sum(axis=1)
