@@ -15,7 +15,7 @@ from stemvane.cli import app
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md"])
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md"])
 PACKAGE = Path(stemvane.__file__).parent
 # what every run promises
 PROMISED = {
@@ -198,9 +198,8 @@ def test_links_lead_somewhere(page):
 
 
 def test_the_index_links_every_page():
-    assert {page.name for page in DOCS.glob("*.md")} - {"index.md"} <= set(
-        re.findall(r"\((\w+\.md)\)", text("index.md"))
-    )
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    assert pages - {"index.md"} <= set(re.findall(r"\(([\w/]+\.md)\)", text("index.md")))
 
 
 @pytest.mark.parametrize(
@@ -217,6 +216,19 @@ def test_code_blocks_run(page, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     if page == "errors.md":
         assert said.strip() in text(page)
+
+
+def test_the_tutorial_names_every_defect(capsys):
+    page = text("tutorials/defects.md")
+    code, printed = re.findall(r"```(?:python)?\n(.*?)```", page, re.DOTALL)[:2]
+    assert len(re.sub(r"\n+", "\n", code).strip().splitlines()) <= 10
+    names = {}
+    exec(compile(code, "defects.md", "exec"), names)
+    assert capsys.readouterr().out == printed
+    truth = names["dataset"].atoms.defects
+    apart = np.linalg.norm(names["found"].positions[:, None] - truth.positions, axis=-1)
+    assert apart.min(axis=0).max() < 0.1
+    assert [truth.kinds[i] for i in apart.argmin(axis=1)] == list(names["found"].naming.names)
 
 
 def test_the_picture_shows_what_is_measured():

@@ -1,0 +1,142 @@
+"""Defects named by simulated ones: the library itself, right names, none where none fits, and what stands in files."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from stemvane import Config, RotationVAE, analyse_symmetry, measure, run_pipeline, simulate, simulate_library
+from stemvane.cli import app
+from stemvane.config import SymmetryConfig, TrainingConfig
+from stemvane.errors import CalibrationError, DataError
+from stemvane.symmetry.naming import UNKNOWN
+
+SCAN = {"scan_shape": (48, 48), "scan_extent": (14.4, 14.4), "detector_shape": (48, 48), "dose": 1e5}
+
+
+@pytest.fixture(scope="module")
+def scene():
+    measurements = measure(simulate(**SCAN, defects={"N": 1, "vacancy": 1}, placement_seed=3))
+    embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=4)).fit(measurements).embed(measurements)
+    return measurements, embedding
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("library")
+
+
+@pytest.fixture(scope="module")
+def library(scene, folder):
+    return simulate_library(scene[0], folder=folder)
+
+
+def named(scene, library, config=None):
+    """Name found within 0.5 Å of every true defect, by its true name."""
+    measurements, embedding = scene
+    found = analyse_symmetry(measurements, embedding, config, library=library).defects
+    truth = measurements.atoms.defects
+    nearest = np.linalg.norm(found.positions[:, None] - truth.positions, axis=-1)
+    assert nearest.min(axis=0).max() < 0.5
+    return {kind: found.naming.names[nearest[:, i].argmin()] for i, kind in enumerate(truth.kinds)}, found
+
+
+def without(library, *names):
+    kept = [i for i, name in enumerate(library.names) if name not in names]
+    return replace(library, names=tuple(library.names[i] for i in kept), scans=tuple(library.scans[i] for i in kept))
+
+
+def test_each_scan_of_a_library_holds_its_own_defect(library):
+    for name, scan in zip(library.names, library.scans, strict=True):
+        assert scan.atoms.defects.kinds == (name,)
+        assert scan.scan_shape == library.pristine.scan_shape
+        assert not np.array_equal(scan.com, library.pristine.com)
+    assert library.pristine.atoms.defects is None or not library.pristine.atoms.defects.kinds
+
+
+def test_a_defect_gets_its_name(scene, library):
+    names, found = named(scene, library)
+    assert names == {"N": "N", "vacancy": "vacancy"}
+    assert sorted(found.naming.kind_names) == ["N", "vacancy"]
+    assert found.naming.left.max() < 0.2
+
+
+def test_what_the_library_lacks_stays_without_a_name(scene, library):
+    names, found = named(scene, without(library, "vacancy", "divacancy"))
+    assert names == {"N": "N", "vacancy": UNKNOWN}
+    assert UNKNOWN in found.naming.kind_names
+
+
+def test_naming_changes_nothing_else(scene, library):
+    plain = analyse_symmetry(*scene)
+    _, found = named(scene, library)
+    assert plain.defects.naming is None
+    np.testing.assert_array_equal(plain.defects.positions, found.positions)
+    np.testing.assert_array_equal(plain.defects.groups.group, found.groups.group)
+
+
+def test_another_lattice_is_refused(scene, library):
+    with pytest.raises(DataError, match="not the library's"):
+        analyse_symmetry(*scene, library=replace(library, vector=library.vector * 1.1))
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [("energy", "energy"), ("convergence_semiangle", "semi-angle"), ("scan_step", "scan step")],
+)
+def test_a_probe_that_is_not_known_cannot_be_simulated(scene, missing, said):
+    known = scene[0].calibration
+    with pytest.raises(CalibrationError, match=f"the {said} is unknown"):
+        simulate_library(replace(scene[0], calibration=replace(known, **{missing: None})))
+
+
+def test_a_kept_library_is_not_simulated_again(scene, library, folder, monkeypatch):
+    import stemvane.defect_library
+
+    def refused(*_, **__):
+        raise AssertionError("simulated again")
+
+    monkeypatch.setattr(stemvane.defect_library, "simulate", refused)
+    again = simulate_library(scene[0], folder=folder)
+    assert again.names == library.names
+    for one, other in zip(again.scans, library.scans, strict=True):
+        np.testing.assert_array_equal(one.polar, other.polar)
+    with pytest.raises(AssertionError, match="simulated again"):
+        simulate_library(scene[0], SymmetryConfig(defocus=50.0), folder=folder)
+
+
+def test_the_command_writes_names(library, tmp_path, monkeypatch):
+    import stemvane.defect_library
+
+    asked = []
+
+    def handed_over(measurements, config, *, progress):
+        asked.append(config.library)
+        progress(1, 1)
+        return library
+
+    monkeypatch.setattr(stemvane.defect_library, "simulate_library", handed_over)
+    config = Config().updated(
+        simulation={**SCAN, "scan_shape": (40, 40), "scan_extent": (12.0, 12.0), "defects": {"Si-C3": 1}},
+        training={"n_epochs": 2},
+        model={"n_latent": 1},
+    )
+    run = run_pipeline(config, tmp_path / "run")
+    ended = CliRunner().invoke(app, ["symmetry", str(run.path), "--library", "graphene"])
+    assert ended.exit_code == 0, ended.output
+    assert asked == ["graphene"]
+    assert "Si-C3" in ended.output
+    with (run.path / "symmetry" / "defects.csv").open() as file:
+        (defect,) = csv.DictReader(file)
+    assert defect["name"] == "Si-C3"
+    assert 0 <= float(defect["left"]) < 0.2
+    summary = json.loads((run.path / "symmetry" / "symmetry.json").read_text())
+    assert summary["kind_names"] == ["Si-C3"]
+    # in so small a scan noise does not tell six from three
+    assert summary["kind_fold"][0] in (3, 6)
+    assert sum(summary["kind_turns_deg"][0].values()) == 1
+    assert sum(summary["kind_sublattices"][0].values()) == 1
+    assert summary["kind_certainty"] == [None]
