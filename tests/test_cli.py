@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from typing import get_args
 
 import h5py
@@ -119,6 +120,10 @@ def test_help_of_every_command(call):
         code, text, err = call(command, "--help")
         assert (code, err) == (0, "")
         assert f"stemvane {command} [OPTIONS]" in text
+
+
+def test_version(call):
+    assert call("--version") == (0, f"stemvane {version('stemvane')}\n", "")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from stemvane import __version__
 from stemvane.config import Config
 from stemvane.errors import FileFormatError, StemvaneError
 from stemvane.option_values import (
@@ -70,6 +71,21 @@ _Image = Annotated[Path | None, typer.Option(help="dark-field image of the scan'
 _Vacuum = Annotated[
     Path | None, typer.Option(help="file of the probe in vacuum: its disc gives optical axis and disc radius")
 ]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"stemvane {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and stop")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
