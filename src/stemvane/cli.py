@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,6 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from stemvane import __version__
 from stemvane.config import Config
 from stemvane.errors import FileFormatError, StemvaneError
 from stemvane.option_values import (
@@ -61,8 +61,6 @@ _Rotation = Annotated[
 ]
 _Workers = Annotated[int | None, typer.Option("--workers", help="processes to measure with; threads if left out")]
 _Cluster = Annotated[str | None, typer.Option(help="Dask scheduler to measure on, such as tcp://host:8786")]
-
-
 _Scan = Annotated[str | None, typer.Option(help="probe positions YxX, for a stack of frames that does not say it")]
 _Array = Annotated[str | None, typer.Option(help="which array of an HDF5, Zarr or .npz file: its path in the file")]
 _Shape = Annotated[str | None, typer.Option(help="shape of raw binary, the fastest axis last, such as 64x64x128x128")]
@@ -73,19 +71,11 @@ _Vacuum = Annotated[
 ]
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"stemvane {__version__}")
+@app.callback(invoke_without_command=True)
+def _options(show: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False) -> None:
+    if show:
+        typer.echo(f"stemvane {version('stemvane')}")
         raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and stop")
-    ] = False,
-) -> None:
-    pass
 
 
 @app.command()
