@@ -8,8 +8,8 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)  ## simulate graphene and make Figure 1 in runs/demo
 	$(BIN)/stemvane demo -o runs/demo --overwrite
 
-test: $(STAMP)  ## run the tests, two files at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: $(STAMP)  ## run the tests, two at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(STAMP)  ## style and types
 	$(BIN)/ruff check src tests benchmarks
