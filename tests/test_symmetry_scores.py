@@ -21,6 +21,17 @@ def test_window_functions_are_orthonormal():
     np.testing.assert_allclose(values @ values.conj().T * step**2, np.eye(28), atol=1e-6)
 
 
+def test_coefficients_scatter_as_much_as_what_they_are_summed_over():
+    window, rng = Window(0.6, 2), np.random.default_rng(0)
+    points = positions((40, 40), (0.15, 0.15))
+    around = Surroundings(Sites.at(np.array([[3.0, 3.0], [0.3, 3.2]])), points, 0.15**2, 0.6)
+    # ten times as noisy on the right, and the second site lies at the edge
+    variance = np.where(points[:, 1] > 3.0, 10.0, 1.0)[:, None]
+    draws = rng.normal(size=(len(points), 2000)) * np.sqrt(variance)
+    scatter = (np.abs(around.described(draws + 0j, window)) ** 2).mean(axis=-1)
+    np.testing.assert_allclose(around.spread(variance, window)[..., 0], scatter, rtol=0.12)
+
+
 @pytest.mark.parametrize("turned", [0.3, -2.0])
 def test_a_turn_is_a_phase_of_the_coefficients(turned):
     window, rng = Window(0.8, 5), np.random.default_rng(0)
@@ -330,13 +341,13 @@ def noise_like(n, seed):
 
 
 def as_described(values, pristine, noise=1.0, shifts=0.0):
-    n, n_features = len(values), len(CIRCULAR)
+    n = len(values)
     return Descriptions(
         values=values,
         shifts=np.zeros((n, 2, *values.shape[1:]), complex) + shifts,
-        noise=np.ones((n, n_features)) * noise,
+        noise=np.ones(values.shape) * noise,
         pristine=pristine,
-        pristine_noise=np.ones(n_features),
+        pristine_noise=np.ones(values.shape[1:]),
         strain=np.zeros((n, 6, *values.shape[1:]), complex),
         angular_orders=ANGULAR,
         circular_orders=CIRCULAR,
@@ -379,7 +390,7 @@ def test_a_defect_that_is_noisier_or_lies_off_its_place_is_no_other_kind():
     form, turns = kinds_of_defects(4)[0] / 4, SIXTH * np.arange(6)
     values = np.stack([form] * 4) + noise_like(4, 5)
     values[3] += 2 * noise_like(1, 6)[0]
-    pristine, noise = noise_like(300, 7), np.array([1.0, 1, 1, 5])[:, None]
+    pristine, noise = noise_like(300, 7), np.array([1.0, 1, 1, 5])[:, None, None]
     assert group_defects(as_described(values, pristine, noise), turns).n_groups == 1
     moved, direction = np.stack([3 * form] * 4) + noise_like(4, 5), 30 * kinds_of_defects(8)[0]
     moved[3] += 0.05 * direction
@@ -392,7 +403,7 @@ def test_a_defect_that_is_noisier_or_lies_off_its_place_is_no_other_kind():
 def test_kinds_that_noise_would_mix_are_less_certain():
     near, far = (
         np.stack([kinds_of_defects(1)[0] * size] * 3 + [kinds_of_defects(1)[1] * size] * 3) + noise_like(6, 2)
-        for size in (0.16, 1.0)
+        for size in (0.25, 1.0)
     )
     sure = group_defects(as_described(far, noise_like(300, 3)), SIXTH * np.arange(6))
     np.testing.assert_array_equal(sure.certainty, 1)

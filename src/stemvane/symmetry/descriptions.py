@@ -22,8 +22,8 @@ SHIFT = 0.06
 
 # Å by which centres are moved for the derivative
 _STEP = 0.05
-# Å around a place in which its patterns are averaged, and the least they hold of what is usual on a ring
-_NEAR, _LEAST = 0.35, 0.05
+# the least that the patterns around a place hold of what is usual on a ring
+_LEAST = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +36,11 @@ class Descriptions:
         In functions of angular order l, in units of the mean pattern's counting noise.
     shifts : ndarray of complex, shape (n, 2, n_modes, n_features)
         Change per Å by which the defect lies further down, and to the right.
-    noise : ndarray of float, shape (n, n_features)
-        Variance of the counting noise there over that of the mean pattern.
+    noise : ndarray of float, shape (n, n_modes, n_features)
+        Variance of the values' counting noise over that of the mean pattern's.
     pristine : ndarray of complex, shape (n_places, n_modes, n_features)
         The same as `values` around places where nothing was found: what noise makes of no defect.
-    pristine_noise : ndarray of float, shape (n_features,)
+    pristine_noise : ndarray of float, shape (n_modes, n_features)
         Mean of the noise there.
     strain : ndarray of complex, shape (n, 6, n_modes, n_features)
         Directions that were taken out of the values.
@@ -66,10 +66,26 @@ class Descriptions:
         return np.asarray(np.exp(-1j * orders * np.asarray(turns)[:, None, None]))
 
     @property
+    def n_coordinates(self) -> int:
+        """Real numbers in a description: features of circular order 0 are real in the functions of both signs of l."""
+        return int(np.where(self.circular_orders == 0, 1, 2).sum()) * len(self.angular_orders)
+
+    @property
+    def excess_noise(self) -> float:
+        """Standard deviation of the pristine places over that of counting, at least 1.
+
+        Features are the directions in which a scan varies most, so more noise is in them than counting makes.
+        """
+        if not len(self.pristine):
+            return 1.0
+        power = (np.abs(self.pristine) ** 2 / self.pristine_noise).sum(axis=(1, 2))
+        return float(np.sqrt(max(np.median(power) / self.n_coordinates, 1.0)))
+
+    @property
     def levels(self) -> NDArray[np.float64]:
         """Standard deviation of the noise of each place, over that of the mean pattern, all features together."""
         coordinates = np.where(self.circular_orders == 0, 1, 2)
-        return np.asarray(np.sqrt(self.noise @ coordinates / coordinates.sum()))
+        return np.asarray(np.sqrt(self.noise.mean(axis=1) @ coordinates / coordinates.sum()))
 
 
 def describe(
@@ -102,13 +118,14 @@ def describe(
     """
     window = Window(around.width, degree)
     directions = strain.directions(around, window)
+    shape = (len(window.modes), basis.n_features)
     pristine = quiet.described(residual, window)
     return Descriptions(
         values=without_strain(around.described(residual, window), directions),
         shifts=without_strain(displaced(around, residual, window), directions),
-        noise=_noise(around, features, basis),
+        noise=_noise(around, window, features, basis),
         pristine=without_strain(pristine, strain.directions(quiet, window)),
-        pristine_noise=_noise(quiet, features, basis).mean(axis=0) if len(pristine) else np.ones(basis.n_features),
+        pristine_noise=_noise(quiet, window, features, basis).mean(axis=0) if len(pristine) else np.ones(shape),
         strain=directions,
         angular_orders=window.angular_orders,
         circular_orders=basis.orders,
@@ -130,17 +147,19 @@ def displaced(around: Surroundings, values: NDArray[np.complex128], window: Wind
 
 
 def _noise(
-    around: Surroundings, features: NDArray[np.complexfloating[Any, Any]], basis: HarmonicBasis
+    around: Surroundings, window: Window, features: NDArray[np.complexfloating[Any, Any]], basis: HarmonicBasis
 ) -> NDArray[np.float64]:
-    """Variance of the features' counting noise around every site over that of the mean pattern's.
+    """Variance of the counting noise of every coefficient around every site over that of the mean pattern's.
 
-    Counts make their own noise, so it is larger where more is scattered into the rings that a feature holds.
+    Counts make their own noise, so it is larger where more is scattered into the rings that a feature holds; a
+    coefficient has that of all positions over which it is summed. Near an edge, where some of these were not recorded
+    and coefficients are smaller than a model's for that alone, it is taken as if they had been.
     """
-    narrow = Surroundings(around.sites, around.points, around.area, _NEAR)
-    mean = narrow.pooled(features) / narrow.pooled(np.ones((len(features), 1)))
-    usual = basis.polar(np.zeros((1, basis.n_features), complex))[0].mean(axis=-1)
-    rings = basis.polar(mean * basis.counting).mean(axis=-1)
+    usual = np.maximum(basis.polar(np.zeros((1, basis.n_features), complex))[0].mean(axis=-1), 0.0)
+    spread = around.spread(np.column_stack([np.ones(len(features)), features]), window)
+    total, summed = spread[..., :1].real, spread[..., 1:]
+    beyond = basis.polar(summed.reshape(-1, basis.n_features) * basis.counting, background=False).mean(axis=-1)
+    rings = usual + beyond.reshape(*total.shape[:2], len(usual)) / np.maximum(total, 1e-6)
     # a ring's mean is taken over as many pixels as it is long
     weight = np.abs(basis.analysis) ** 2 / (np.arange(len(usual)) + 0.5)
-    floor = _LEAST * np.maximum(usual, 0.0)
-    return np.asarray(np.maximum(rings, floor) @ weight.T / np.maximum(weight @ np.maximum(usual, 0), 1e-30))
+    return np.asarray(np.maximum(rings, _LEAST * usual) @ weight.T / np.maximum(weight @ usual, 1e-30))

@@ -192,24 +192,26 @@ class _Compared:
         usual = np.sqrt(described.noise.mean(axis=0))
         phases = described.phases(turns) / usual
         copies = as_real((described.values[:, None] * phases).reshape(n * n_turns, -1))
-        quiet = as_real((described.pristine / usual).reshape(len(described.pristine), usual.size * len(phases[0])))
+        quiet = as_real((described.pristine / usual).reshape(len(described.pristine), usual.size))
         level = np.repeat(described.levels / np.sqrt((described.levels**2).mean()), n_turns)
         values, right = np.linalg.svd(copies / level[:, None], full_matrices=False)[1:]
         # copies at other turns hold the same noise, so the edge is that of as many times more rows
-        edge = np.sqrt(copies.shape[1]) + np.sqrt(len(copies) * n_turns)
-        right = right[: max(1, int((values > edge).sum()))]
-        share = (right**2).reshape(-1, len(usual)).sum(axis=0) / usual**2
-        expected = described.noise @ share, float(described.pristine_noise @ share)
+        edge = described.excess_noise * (np.sqrt(copies.shape[1]) + np.sqrt(len(copies) * n_turns))
+        n_clear = int((values > edge).sum())
+        right = right[: max(1, n_clear)]
+        share = (right**2).reshape(-1, *usual.shape).sum(axis=0) / usual**2
+        expected = np.einsum("imf,mf->i", described.noise, share), float((described.pristine_noise * share).sum())
         rank = len(right)
         noise = quiet @ right.T
-        covariance = np.diag((right**2) @ np.tile(described.pristine_noise / usual**2, 2 * len(phases[0])))
+        covariance = np.diag((right**2) @ np.tile((described.pristine_noise / usual**2).ravel(), 2))
         if len(noise) > 2 * rank:
             covariance = np.cov(noise.T, bias=True).reshape(rank, rank) + 1e-6 * covariance
         root = np.linalg.cholesky(covariance)
         white = np.linalg.inv(root).T
         shifts = as_real((described.shifts * phases[0]).reshape(2 * n, -1)) @ right.T @ white
         return cls(
-            values=(copies @ right.T @ white).reshape(n, n_turns, rank),
+            # in a direction that noise has chosen everything would differ
+            values=(copies @ right.T @ white).reshape(n, n_turns, rank) * (n_clear > 0),
             shifts=shifts.reshape(n, 2, rank),
             variance=np.maximum(expected[0] / expected[1], 1.0),
             pristine=noise @ white,
@@ -247,7 +249,7 @@ def _certainty(compared: _Compared, group: NDArray[np.int64]) -> NDArray[np.floa
     """Share of pairs of each kind's members with any defect that stay together, or apart, under as much noise again."""
     certainty = np.full(int(group.max()) + 1, np.nan)
     n = len(group)
-    if n == 1 or not len(compared.pristine):
+    if n == 1 or not len(compared.pristine) or not compared.values.any():
         return certainty
     rng = np.random.default_rng(0)
     together = group[:, None] == group

@@ -1,4 +1,4 @@
-"""Names of defects: the simulated one, turned and moved, that leaves least of what was found."""
+"""Names of defects: the simulated one that is likeliest, at all its turns and places together."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import Voronoi, cKDTree
+from scipy.special import logsumexp
 
 from stemvane.errors import DataError
 from stemvane.harmonics import HarmonicBasis
@@ -31,8 +32,11 @@ FARTHEST = 1.6
 UNKNOWN = "unknown"
 """Name of what no defect of the library explains."""
 
-# a name needs that less is left than this share of what the named defect adds, beyond what pristine places leave
-_MOST_LEFT, _QUANTILE = 0.5, 0.95
+# Å between a defect's atoms or middle and the place at which the search puts it, and how likely it is elsewhere
+_SPREAD, _ELSEWHERE = 0.25, 0.01
+# a name needs that less is left than this share of what there is, and of what the named defect adds, beyond so many
+# times what this share of the pristine places leaves: how noisy a place is, is known to within a tenth
+_MOST_LEFT, _QUANTILE, _NOISIER = 0.4, 0.95, 1.1
 _LONGEST_BOND = 1.2
 # by which a lattice constant may be off
 _OTHER_LENGTH = 0.05
@@ -93,11 +97,15 @@ class Naming:
 
 @dataclass(frozen=True, eq=False)
 class _Templates:
-    """What every defect of a library looks like at every turn of the lattice, from every place near its centre."""
+    """What every defect of a library looks like at every turn of the lattice, from every place near its centre.
+
+    `expected` is the logarithm of how probable turn and place are, given the defect.
+    """
 
     values: NDArray[np.complex128]
     shifts: NDArray[np.complex128]
     numbers: NDArray[np.int64]
+    expected: NDArray[np.float64]
 
 
 def name_defects(
@@ -143,29 +151,31 @@ def name_defects(
 
     Notes
     -----
-    With noise known and white, the name is that of the smallest squared difference, over all turns of the lattice and
-    all places at which the centre may be, less what strain of the lattice and a shift of some hundredths of an ångström
-    explain.
+    The name is that of the highest likelihood, with noise known and white, of what was found, less what strain of the
+    lattice and a shift of some hundredths of an ångström explain. It is the mean over all turns of the lattice and all
+    places at which the search may have put the defect (MacKay, Information Theory, Inference, and Learning Algorithms,
+    2003, chapter 28), which are its atoms and its middle: the smallest difference alone would favour what looks
+    different from every side, such as pairs, of which one always fits noise best.
     """
     templates = _templates(library, basis, described, lattice, window, area, scan_rotation)
-    misfits, known, left = [], [], []
-    noise = as_real((described.pristine / np.sqrt(described.pristine_noise)).reshape(len(described.pristine), -1))
-    quiet = (noise**2).sum(axis=1) if len(noise) else np.array([float(described.values[0].size)])
+    likelihoods, known, left = [], [], []
+    quiet = (np.abs(described.pristine) ** 2 / described.pristine_noise).sum(axis=(1, 2))
+    quiet = quiet if len(quiet) else np.array([float(described.n_coordinates)])
+    usual, most = float(np.median(quiet)), _NOISIER * float(np.quantile(quiet, _QUANTILE))
     for i in range(len(described)):
         misfit, strength = _misfits(described, i, templates)
-        best = [int(np.argmin(np.where(templates.numbers == n, misfit, np.inf))) for n in range(len(library.names))]
-        misfits.append(misfit[best])
-        first = best[int(np.argmin(misfits[-1]))]
-        known.append(misfit[first] - np.quantile(quiet, _QUANTILE) < _MOST_LEFT * strength[first])
-        whole = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i]))
-        usual = float(np.median(quiet))
-        left.append(max(misfit[first] - usual, 0.0) / max(whole - usual, 1e-12))
-    by_defect = np.array(misfits).reshape(len(described), len(library.names))
-    names = [library.names[n] if k else UNKNOWN for n, k in zip(by_defect.argmin(axis=1), known, strict=True)]
+        joint = templates.expected - misfit / (2 * described.excess_noise**2)
+        likelihoods.append([logsumexp(joint[templates.numbers == n]) for n in range(len(library.names))])
+        first = int(np.argmax(np.where(templates.numbers == np.argmax(likelihoods[-1]), joint, -np.inf)))
+        whole = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i])) - usual
+        known.append(misfit[first] - most < _MOST_LEFT * max(min(strength[first], whole), 0.0))
+        left.append(max(misfit[first] - usual, 0.0) / max(whole, 1e-12))
+    by_defect = np.array(likelihoods).reshape(len(described), len(library.names))
+    names = [library.names[n] if k else UNKNOWN for n, k in zip(by_defect.argmax(axis=1), known, strict=True)]
     kind_names = []
     for number in range(int(group.max(initial=-1)) + 1):
         own = group == number
-        best_name = library.names[int(by_defect[own].sum(axis=0).argmin())]
+        best_name = library.names[int(by_defect[own].sum(axis=0).argmax())]
         kind_names.append(best_name if np.mean(np.array(known)[own]) >= 0.5 else UNKNOWN)
     return Naming(tuple(names), tuple(kind_names), np.array(left))
 
@@ -201,7 +211,7 @@ def _templates(
     own_window = Window(window.width * scale, window.degree)
     own_area = step[0] * step[1]
     factor = np.sqrt(own_area / area) / scale
-    values, shifts, numbers = [], [], []
+    values, shifts, numbers, expected = [], [], [], []
     for number, scan in enumerate(library.scans):
         assert scan.atoms is not None
         assert scan.atoms.defects is not None
@@ -215,7 +225,10 @@ def _templates(
         values.append((own[:, None] * phases).reshape(-1, *own.shape[1:]))
         shifts.append((moved[:, None] * phases[:, None]).reshape(-1, *moved.shape[1:]))
         numbers.append(np.full(len(values[-1]), number))
-    return _Templates(np.concatenate(values), np.concatenate(shifts), np.concatenate(numbers))
+        off = cKDTree([centre, *scan.atoms.defects.sites]).query(near)[0]
+        weights = np.repeat(np.exp(-((off / _SPREAD) ** 2) / 2) + _ELSEWHERE, len(turns))
+        expected.append(np.log(weights / weights.sum()))
+    return _Templates(*map(np.concatenate, (values, shifts, numbers, expected)))
 
 
 def _misfits(described: Descriptions, i: int, templates: _Templates) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -58,6 +58,16 @@ class Surroundings:
             found[i] = np.sqrt(self.area) * functions @ values[near]
         return found
 
+    def spread(self, values: NDArray[Any], window: Window) -> NDArray[Any]:
+        """Variances of the coefficients that `described` gives where values are variances, of the same shape.
+
+        It is linear in the values, which may be what variances are linear in.
+        """
+        found = np.zeros((len(self.sites), len(window.modes), values.shape[1]), values.dtype)
+        for i, (site, near) in enumerate(zip(self.sites.positions, self.near(window.reach), strict=True)):
+            found[i] = self.area * np.abs(window.values(self.points[near] - site)) ** 2 @ values[near]
+        return found
+
     def near(self, reach: float) -> list[list[int]]:
         """Probe positions within a distance (Å) of every site."""
         found: list[list[int]] = self._tree.query_ball_point(self.sites.positions, reach).tolist()
