@@ -71,15 +71,19 @@ class Descriptions:
         return int(np.where(self.circular_orders == 0, 1, 2).sum()) * len(self.angular_orders)
 
     @property
+    def pristine_power(self) -> NDArray[np.float64]:
+        """Squared length of the description of every pristine place in units of its noise, or what it should be."""
+        if not len(self.pristine):
+            return np.array([float(self.n_coordinates)])
+        return np.asarray((np.abs(self.pristine) ** 2 / self.pristine_noise).sum(axis=(1, 2)))
+
+    @property
     def excess_noise(self) -> float:
         """Standard deviation of the pristine places over that of counting, at least 1.
 
         Features are the directions in which a scan varies most, so more noise is in them than counting makes.
         """
-        if not len(self.pristine):
-            return 1.0
-        power = (np.abs(self.pristine) ** 2 / self.pristine_noise).sum(axis=(1, 2))
-        return float(np.sqrt(max(np.median(power) / self.n_coordinates, 1.0)))
+        return float(np.sqrt(max(np.median(self.pristine_power) / self.n_coordinates, 1.0)))
 
     @property
     def levels(self) -> NDArray[np.float64]:
@@ -157,8 +161,8 @@ def _noise(
     """
     usual = np.maximum(basis.polar(np.zeros((1, basis.n_features), complex))[0].mean(axis=-1), 0.0)
     spread = around.spread(np.column_stack([np.ones(len(features)), features]), window)
-    total, summed = spread[..., :1].real, spread[..., 1:]
-    beyond = basis.polar(summed.reshape(-1, basis.n_features) * basis.counting, background=False).mean(axis=-1)
+    total, summed = spread[..., :1].real, spread[..., 1:].reshape(-1, basis.n_features).astype(np.complex128)
+    beyond = basis.polar(summed * basis.counting, background=False).mean(axis=-1)
     rings = usual + beyond.reshape(*total.shape[:2], len(usual)) / np.maximum(total, 1e-6)
     # a ring's mean is taken over as many pixels as it is long
     weight = np.abs(basis.analysis) ** 2 / (np.arange(len(usual)) + 0.5)

@@ -159,12 +159,12 @@ def name_defects(
     """
     templates = _templates(library, basis, described, lattice, window, area, scan_rotation)
     likelihoods, known, left = [], [], []
-    quiet = (np.abs(described.pristine) ** 2 / described.pristine_noise).sum(axis=(1, 2))
-    quiet = quiet if len(quiet) else np.array([float(described.n_coordinates)])
+    quiet = described.pristine_power
     usual, most = float(np.median(quiet)), _NOISIER * float(np.quantile(quiet, _QUANTILE))
+    level = described.excess_noise
     for i in range(len(described)):
         misfit, strength = _misfits(described, i, templates)
-        joint = templates.expected - misfit / (2 * described.excess_noise**2)
+        joint = templates.expected - misfit / (2 * level**2)
         likelihoods.append([logsumexp(joint[templates.numbers == n]) for n in range(len(library.names))])
         first = int(np.argmax(np.where(templates.numbers == np.argmax(likelihoods[-1]), joint, -np.inf)))
         whole = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i])) - usual
