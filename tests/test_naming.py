@@ -12,7 +12,7 @@ from stemvane import Config, RotationVAE, analyse_symmetry, measure, run_pipelin
 from stemvane.cli import app
 from stemvane.config import SymmetryConfig, TrainingConfig
 from stemvane.errors import CalibrationError, DataError
-from stemvane.symmetry.naming import UNKNOWN
+from stemvane.symmetry.naming import UNKNOWN, _farthest, _Templates
 
 SCAN = {"scan_shape": (48, 48), "scan_extent": (14.4, 14.4), "detector_shape": (48, 48), "dose": 1e5}
 
@@ -77,6 +77,26 @@ def test_a_name_stands_at_low_dose(library, kind, dose):
     found = analyse_symmetry(measurements, embedding, library=library).defects
     assert found.naming.names == (kind,) * 2
     assert found.naming.kind_names == (kind,)
+
+
+def test_a_pair_is_named_where_both_its_atoms_are_found(library):
+    measurements = measure(simulate(**SCAN, defects={"N-N-para": 1}, placement_seed=2))
+    embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=4)).fit(measurements).embed(measurements)
+    found = analyse_symmetry(measurements, embedding, library=library).defects
+    atoms = measurements.atoms.defects.sites
+    assert np.linalg.norm(found.positions[:, None] - atoms, axis=-1).min(axis=0).max() < 0.2
+    assert found.naming.names == ("N-N-para",) * 2
+
+
+def test_a_pair_is_improbable_where_one_atom_was_found():
+    nothing = np.zeros((3, 1, 1), complex)
+    other = np.array([[0.0, 2.8], [-2.8, 0.0], [np.nan, np.nan]])
+    templates = _Templates(nothing, nothing[:, None], np.arange(3), np.zeros(3), other)
+    found = np.array([[5.0, 5.0], [5.1, 7.7], [9.0, 9.0]])
+    np.testing.assert_allclose(templates.expected_among(found, 0), [0, np.log(0.1), 0])
+    np.testing.assert_allclose(templates.expected_among(found[:1], 0), [np.log(0.1), np.log(0.1), 0])
+    turned = _farthest(np.array([[[0.0, 2.8], [0.0, 0.1]]]), np.radians([0, 90]))
+    np.testing.assert_allclose(turned, other[:2], atol=1e-12)
 
 
 def test_naming_changes_nothing_else(scene, library):

@@ -343,6 +343,7 @@ def noise_like(n, seed):
 def as_described(values, pristine, noise=1.0, shifts=0.0):
     n = len(values)
     return Descriptions(
+        positions=np.zeros((n, 2)),
         values=values,
         shifts=np.zeros((n, 2, *values.shape[1:]), complex) + shifts,
         noise=np.ones(values.shape) * noise,

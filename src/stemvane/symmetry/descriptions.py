@@ -32,6 +32,8 @@ class Descriptions:
 
     Attributes
     ----------
+    positions : ndarray of float, shape (n, 2)
+        Of the places, ``(y, x)`` in Å.
     values : ndarray of complex, shape (n, n_modes, n_features)
         In functions of angular order l, in units of the mean pattern's counting noise.
     shifts : ndarray of complex, shape (n, 2, n_modes, n_features)
@@ -48,6 +50,7 @@ class Descriptions:
         l of each function, m of each feature.
     """
 
+    positions: NDArray[np.float64]
     values: NDArray[np.complex128]
     shifts: NDArray[np.complex128]
     noise: NDArray[np.float64]
@@ -125,6 +128,7 @@ def describe(
     shape = (len(window.modes), basis.n_features)
     pristine = quiet.described(residual, window)
     return Descriptions(
+        positions=around.sites.positions,
         values=without_strain(around.described(residual, window), directions),
         shifts=without_strain(displaced(around, residual, window), directions),
         noise=_noise(around, window, features, basis),

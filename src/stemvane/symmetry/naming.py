@@ -34,6 +34,8 @@ UNKNOWN = "unknown"
 
 # Å between a defect's atoms or middle and the place at which the search puts it, and how likely it is elsewhere
 _SPREAD, _ELSEWHERE = 0.25, 0.01
+# Å beyond which an atom of a defect is found by itself, how near to it, and how likely it is missed all the same
+_BESIDE, _NEAR, _MISSED = 2.0, 1.0, 0.1
 # a name needs that less is left than this share of what there is, and of what the named defect adds, beyond so many
 # times what this share of the pristine places leaves: how noisy a place is, is known to within a tenth
 _MOST_LEFT, _QUANTILE, _NOISIER = 0.4, 0.95, 1.1
@@ -99,13 +101,22 @@ class Naming:
 class _Templates:
     """What every defect of a library looks like at every turn of the lattice, from every place near its centre.
 
-    `expected` is the logarithm of how probable turn and place are, given the defect.
+    `expected` is the logarithm of how probable turn and place are, given the defect; `other` is where, ``(y, x)`` in Å
+    from the place, its farthest atom must have been found, NaN where it has none beyond `_BESIDE`.
     """
 
     values: NDArray[np.complex128]
     shifts: NDArray[np.complex128]
     numbers: NDArray[np.int64]
     expected: NDArray[np.float64]
+    other: NDArray[np.float64]
+
+    def expected_among(self, positions: _Floats, i: int) -> NDArray[np.float64]:
+        """The same given where all defects ``(y, x)`` in Å were found, of which one is asked for."""
+        has, beside = np.isfinite(self.other[:, 0]), np.delete(positions, i, axis=0)
+        missing = np.zeros(len(has), bool)
+        missing[has] = not len(beside) or cKDTree(beside).query(positions[i] + self.other[has])[0] > _NEAR
+        return self.expected + np.where(missing, np.log(_MISSED), 0.0)
 
 
 def name_defects(
@@ -155,7 +166,8 @@ def name_defects(
     lattice and a shift of some hundredths of an ångström explain. It is the mean over all turns of the lattice and all
     places at which the search may have put the defect (MacKay, Information Theory, Inference, and Learning Algorithms,
     2003, chapter 28), which are its atoms and its middle: the smallest difference alone would favour what looks
-    different from every side, such as pairs, of which one always fits noise best.
+    different from every side, such as pairs, of which one always fits noise best. A pair whose other atom would lie
+    outside of what is described, where nothing was found, is taken to be improbable.
     """
     templates = _templates(library, basis, described, lattice, window, area, scan_rotation)
     likelihoods, known, left = [], [], []
@@ -164,7 +176,7 @@ def name_defects(
     level = described.excess_noise
     for i in range(len(described)):
         misfit, strength = _misfits(described, i, templates)
-        joint = templates.expected - misfit / (2 * level**2)
+        joint = templates.expected_among(described.positions, i) - misfit / (2 * level**2)
         likelihoods.append([logsumexp(joint[templates.numbers == n]) for n in range(len(library.names))])
         first = int(np.argmax(np.where(templates.numbers == np.argmax(likelihoods[-1]), joint, -np.inf)))
         whole = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i])) - usual
@@ -211,7 +223,7 @@ def _templates(
     own_window = Window(window.width * scale, window.degree)
     own_area = step[0] * step[1]
     factor = np.sqrt(own_area / area) / scale
-    values, shifts, numbers, expected = [], [], [], []
+    values, shifts, numbers, expected, other = [], [], [], [], []
     for number, scan in enumerate(library.scans):
         assert scan.atoms is not None
         assert scan.atoms.defects is not None
@@ -228,7 +240,16 @@ def _templates(
         off = cKDTree([centre, *scan.atoms.defects.sites]).query(near)[0]
         weights = np.repeat(np.exp(-((off / _SPREAD) ** 2) / 2) + _ELSEWHERE, len(turns))
         expected.append(np.log(weights / weights.sum()))
-    return _Templates(*map(np.concatenate, (values, shifts, numbers, expected)))
+        other.append(_farthest(scan.atoms.defects.sites - near[:, None], direction + turns) / scale)
+    return _Templates(*map(np.concatenate, (values, shifts, numbers, expected, other)))
+
+
+def _farthest(offsets: _Floats, turns: _Floats) -> NDArray[np.float64]:
+    """Farthest atom ``(y, x)`` from every place, at every turn, shape ``(n_places · n_turns, 2)``; NaN if near."""
+    away = np.linalg.norm(offsets, axis=-1)
+    y, x = np.take_along_axis(offsets, away.argmax(axis=1)[:, None, None], 1)[:, 0].T[..., None]
+    turned = np.stack([y * np.cos(turns) - x * np.sin(turns), x * np.cos(turns) + y * np.sin(turns)], axis=-1)
+    return np.where((away.max(axis=1) > _BESIDE)[:, None, None], turned, np.nan).reshape(-1, 2)
 
 
 def _misfits(described: Descriptions, i: int, templates: _Templates) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
