@@ -6,7 +6,7 @@ import fuzzing
 import pytest
 import reader_files as made
 
-N_VARIANTS = 25
+N_VARIANTS = 50
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of memory and forks are those of POSIX systems")

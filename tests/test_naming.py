@@ -79,6 +79,11 @@ def test_a_name_stands_at_low_dose(library, kind, dose):
     assert found.naming.kind_names == (kind,)
 
 
+def test_what_is_weak_and_lacks_its_kind_has_no_name(scene, library):
+    names, _ = named(scene, without(library, "N", "N-N-ortho", "N-N-para"))
+    assert names == {"N": UNKNOWN, "vacancy": "vacancy"}
+
+
 def test_a_pair_is_named_where_both_its_atoms_are_found(library):
     measurements = measure(simulate(**SCAN, defects={"N-N-para": 1}, placement_seed=2))
     embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=4)).fit(measurements).embed(measurements)

@@ -37,8 +37,9 @@ _SPREAD, _ELSEWHERE = 0.25, 0.01
 # Å beyond which an atom of a defect is found by itself, how near to it, and how likely it is missed all the same
 _BESIDE, _NEAR, _MISSED = 2.0, 1.0, 0.1
 # a name needs that less is left than this share of what there is, and of what the named defect adds, beyond so many
-# times what this share of the pristine places leaves: how noisy a place is, is known to within a tenth
-_MOST_LEFT, _QUANTILE, _NOISIER = 0.4, 0.95, 1.1
+# times what this share of the pristine places leaves (how noisy a place is, is known to within a tenth); and that this
+# share of what it adds is explained, or nothing in the noise would have any name
+_MOST_LEFT, _QUANTILE, _NOISIER, _LEAST_EXPLAINED = 0.4, 0.95, 1.1, 0.25
 _LONGEST_BOND = 1.2
 # by which a lattice constant may be off
 _OTHER_LENGTH = 0.05
@@ -179,9 +180,10 @@ def name_defects(
         joint = templates.expected_among(described.positions, i) - misfit / (2 * level**2)
         likelihoods.append([logsumexp(joint[templates.numbers == n]) for n in range(len(library.names))])
         first = int(np.argmax(np.where(templates.numbers == np.argmax(likelihoods[-1]), joint, -np.inf)))
-        whole = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i])) - usual
-        known.append(misfit[first] - most < _MOST_LEFT * max(min(strength[first], whole), 0.0))
-        left.append(max(misfit[first] - usual, 0.0) / max(whole, 1e-12))
+        whole = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i]))
+        fits = misfit[first] - most < _MOST_LEFT * max(min(strength[first], whole - usual), 0.0)
+        known.append(fits and whole - misfit[first] > _LEAST_EXPLAINED * strength[first])
+        left.append(max(misfit[first] - usual, 0.0) / max(whole - usual, 1e-12))
     by_defect = np.array(likelihoods).reshape(len(described), len(library.names))
     names = [library.names[n] if k else UNKNOWN for n, k in zip(by_defect.argmax(axis=1), known, strict=True)]
     kind_names = []
