@@ -17,11 +17,15 @@ from stemvane.symmetry.naming import UNKNOWN, _farthest, _Templates
 SCAN = {"scan_shape": (48, 48), "scan_extent": (14.4, 14.4), "detector_shape": (48, 48), "dose": 1e5}
 
 
-@pytest.fixture(scope="module")
-def scene():
-    measurements = measure(simulate(**SCAN, defects={"N": 1, "vacancy": 1}, placement_seed=3))
+def learned(**choices):
+    measurements = measure(simulate(**SCAN | choices))
     embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=4)).fit(measurements).embed(measurements)
     return measurements, embedding
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return learned(defects={"N": 1, "vacancy": 1}, placement_seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +76,7 @@ def test_what_the_library_lacks_stays_without_a_name(scene, library):
 
 @pytest.mark.parametrize(("kind", "dose"), [("N", 3e4), ("vacancy", 3e3)])
 def test_a_name_stands_at_low_dose(library, kind, dose):
-    measurements = measure(simulate(**SCAN | {"dose": dose}, defects={kind: 2}, placement_seed=1))
-    embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=4)).fit(measurements).embed(measurements)
-    found = analyse_symmetry(measurements, embedding, library=library).defects
+    found = analyse_symmetry(*learned(dose=dose, defects={kind: 2}, placement_seed=1), library=library).defects
     assert found.naming.names == (kind,) * 2
     assert found.naming.kind_names == (kind,)
 
@@ -85,8 +87,7 @@ def test_what_is_weak_and_lacks_its_kind_has_no_name(scene, library):
 
 
 def test_a_pair_is_named_where_both_its_atoms_are_found(library):
-    measurements = measure(simulate(**SCAN, defects={"N-N-para": 1}, placement_seed=2))
-    embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=4)).fit(measurements).embed(measurements)
+    measurements, embedding = learned(defects={"N-N-para": 1}, placement_seed=2)
     found = analyse_symmetry(measurements, embedding, library=library).defects
     atoms = measurements.atoms.defects.sites
     assert np.linalg.norm(found.positions[:, None] - atoms, axis=-1).min(axis=0).max() < 0.2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,9 @@ class Descriptions:
     @property
     def n_coordinates(self) -> int:
         """Real numbers in a description: features of circular order 0 are real in the functions of both signs of l."""
-        return int(np.where(self.circular_orders == 0, 1, 2).sum()) * len(self.angular_orders)
+        return int(self._coordinates.sum()) * len(self.angular_orders)
 
-    @property
+    @cached_property
     def pristine_power(self) -> NDArray[np.float64]:
         """Squared length of the description of every pristine place in units of its noise, or what it should be."""
         if not len(self.pristine):
@@ -91,8 +92,11 @@ class Descriptions:
     @property
     def levels(self) -> NDArray[np.float64]:
         """Standard deviation of the noise of each place, over that of the mean pattern, all features together."""
-        coordinates = np.where(self.circular_orders == 0, 1, 2)
-        return np.asarray(np.sqrt(self.noise.mean(axis=1) @ coordinates / coordinates.sum()))
+        return np.asarray(np.sqrt(self.noise.mean(axis=1) @ self._coordinates / self._coordinates.sum()))
+
+    @property
+    def _coordinates(self) -> NDArray[np.int64]:
+        return np.where(self.circular_orders == 0, 1, 2)
 
 
 def describe(
