@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -337,7 +339,9 @@ def turned_by(form, angle):
 
 def noise_like(n, seed):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, len(ANGULAR), 20)) + 1j * rng.normal(size=(n, len(ANGULAR), 20))
+    noise = rng.normal(size=(n, len(ANGULAR), 20)) + 1j * rng.normal(size=(n, len(ANGULAR), 20))
+    # features of circular order 0 are real
+    return noise * np.where(CIRCULAR == 0, np.sqrt(0.5), 1)
 
 
 def as_described(values, pristine, noise=1.0, shifts=0.0):
@@ -349,7 +353,7 @@ def as_described(values, pristine, noise=1.0, shifts=0.0):
         noise=np.ones(values.shape) * noise,
         pristine=pristine,
         pristine_noise=np.ones(values.shape[1:]),
-        strain=np.zeros((n, 6, *values.shape[1:]), complex),
+        strain=np.full((n, 6, *values.shape[1:]), 20.0 + 0j),
         angular_orders=ANGULAR,
         circular_orders=CIRCULAR,
     )
@@ -410,6 +414,25 @@ def test_kinds_that_noise_would_mix_are_less_certain():
     np.testing.assert_array_equal(sure.certainty, 1)
     unsure = group_defects(as_described(near, noise_like(300, 3)), SIXTH * np.arange(6))
     assert unsure.certainty.min() < 0.95
+
+
+@pytest.mark.parametrize("size", [0.15, 0.3])
+def test_weak_defects_of_one_kind_are_not_split_by_their_noise(size):
+    form = size * kinds_of_defects(3)[0]
+    for seed in range(10):
+        values = np.stack([turned_by(form, t * SIXTH) for t in range(6)]) + noise_like(6, seed)
+        assert group_defects(as_described(values, noise_like(150, 50 + seed)), SIXTH * np.arange(6)).n_groups == 1
+
+
+def test_features_in_which_the_lattice_is_even_do_not_hide_a_difference():
+    one, other = (0.3 * form for form in kinds_of_defects(6))
+    is_even = np.arange(20) % 4 != 0
+    one[:, is_even] = other[:, is_even] = 0
+    values = np.stack([one] * 3 + [other] * 3) + noise_like(6, 2)
+    described, turns = as_described(values, noise_like(200, 3)), SIXTH * np.arange(6)
+    assert group_defects(described, turns).n_groups == 1
+    even = replace(described, strain=described.strain * ~is_even)
+    np.testing.assert_array_equal(group_defects(even, turns).group, [0, 0, 0, 1, 1, 1])
 
 
 def test_turns_that_the_lattice_does_not_have_are_not_tried():

@@ -72,7 +72,7 @@ class Descriptions:
     @property
     def n_coordinates(self) -> int:
         """Real numbers in a description: features of circular order 0 are real in the functions of both signs of l."""
-        return int(self._coordinates.sum()) * len(self.angular_orders)
+        return int(self.parts.sum()) * len(self.angular_orders)
 
     @cached_property
     def pristine_power(self) -> NDArray[np.float64]:
@@ -90,12 +90,8 @@ class Descriptions:
         return float(np.sqrt(max(np.median(self.pristine_power) / self.n_coordinates, 1.0)))
 
     @property
-    def levels(self) -> NDArray[np.float64]:
-        """Standard deviation of the noise of each place, over that of the mean pattern, all features together."""
-        return np.asarray(np.sqrt(self.noise.mean(axis=1) @ self._coordinates / self._coordinates.sum()))
-
-    @property
-    def _coordinates(self) -> NDArray[np.int64]:
+    def parts(self) -> NDArray[np.int64]:
+        """Real numbers that each feature has in a function, the functions of both signs of l taken together."""
         return np.where(self.circular_orders == 0, 1, 2)
 
 

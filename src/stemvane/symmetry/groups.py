@@ -21,7 +21,10 @@ _Floats = NDArray[np.floating[Any]]
 
 # two defects are of one kind where chance would make them differ as much this often, or where they differ by less than
 # this share of their mean squared strength
-_CHANCE, _SHARE_LIMIT = 1e-3, 0.02
+_CHANCE, _SHARE_LIMIT = 1e-3, 0.01
+# Å by which the lattice would be shifted to change its features as much as defects are expected to differ; features
+# with less than this share of the largest weight are left out
+_EXPECTED, _LEAST_WEIGHT = 0.05, 0.01
 _DRAWS = 20
 # a centre is moved to an atom, a hollow or the middle of a bond that is nearer than this, in bond lengths
 _SNAP = 0.45
@@ -43,7 +46,7 @@ class Groups:
     fold : ndarray of int, shape (n_groups,)
         Into how many equal turns a whole one falls that leave a kind as it is, as far as noise tells.
     spread : ndarray of float, shape (n_groups,)
-        Mean squared difference within a kind over the mean squared strength; NaN for a single defect.
+        Mean squared difference within a kind beyond the noise over the mean squared strength; NaN for a single defect.
     certainty : ndarray of float, shape (n_groups,)
         Share of the pairs with other defects that stay of one kind, or of two, where as much noise as there is is added
         once more; NaN where there is nothing to compare with.
@@ -134,12 +137,12 @@ def group_defects(described: Descriptions, turns: _Floats) -> Groups:
 
     Notes
     -----
-    A defect turned by θ has its coefficients multiplied by ``exp(-i (l + m) θ)``. All defects at all turns span a space
-    of few dimensions that stand out of the noise (by the largest singular value that noise alone would have, Marchenko
-    and Pastur). There two are compared at the turn where they differ least: the squared difference, in units of the
-    covariance of pristine places, of which each has as much as its own counts make, and less what a shift of some
-    hundredths of an ångström explains, is distributed as χ² where both are of one kind. They are joined by average
-    linkage.
+    A defect turned by θ has its coefficients multiplied by ``exp(-i (l + m) θ)``. Two are compared at the turn where
+    they differ least, by their squared difference in units of its noise, less what a shift of some hundredths of an
+    ångström explains. Every coefficient has the weight ``S / (S + N)`` of a Wiener filter: N is half of the
+    difference's noise, S what a small shift of the pristine lattice would change in its feature, since defects are made
+    of atoms, too. Such weights owe nothing to the defects' own noise, unlike the directions in which these differ most,
+    so that what chance makes of a sum of weighted squares is known. Defects are joined by average linkage.
     """
     n = len(described)
     if n == 0:
@@ -172,69 +175,70 @@ def _fold(itself: NDArray[np.float64]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Compared:
-    """Defects at all turns in the few dimensions that stand out, where pristine places have unit covariance.
+    """Defects in the features in which they may be expected to differ.
 
-    ``values`` has the shape (n, n_turns, rank), ``shifts`` (n, 2, rank) is of the first turn, ``variance`` (n,) is
-    over that of pristine places, ``pristine`` has the shape (n_places, rank), ``plain`` (rank, rank) brings back the
-    units of the counting noise.
+    ``values`` and ``noise`` have the shape (n, n_modes, n_features), ``shifts`` (n, 2, n_modes, n_features), ``phases``
+    (n_turns, n_modes, n_features), ``pristine`` (n_places, n_modes, n_features), scaled to a noise of 1; ``expected``
+    (n_features,) is the variance that defects should have in each real number, of which a value is made of ``parts``.
     """
 
-    values: NDArray[np.float64]
-    shifts: NDArray[np.float64]
-    variance: NDArray[np.float64]
-    pristine: NDArray[np.float64]
-    plain: NDArray[np.float64]
+    values: NDArray[np.complex128]
+    noise: NDArray[np.float64]
+    shifts: NDArray[np.complex128]
+    phases: NDArray[np.complex128]
+    pristine: NDArray[np.complex128]
+    expected: NDArray[np.float64]
+    parts: NDArray[np.int64]
 
     @classmethod
     def of(cls, described: Descriptions, turns: _Floats) -> _Compared:
-        n, n_turns = len(described), len(turns)
-        # features that are noisy at some defect count less at all of them, so that differences keep their meaning
-        usual = np.sqrt(described.noise.mean(axis=0))
-        phases = described.phases(turns) / usual
-        copies = as_real((described.values[:, None] * phases).reshape(n * n_turns, -1))
-        quiet = as_real((described.pristine / usual).reshape(len(described.pristine), usual.size))
-        level = np.repeat(described.levels / np.sqrt((described.levels**2).mean()), n_turns)
-        values, right = np.linalg.svd(copies / level[:, None], full_matrices=False)[1:]
-        # copies at other turns hold the same noise, so the edge is that of as many times more rows
-        edge = described.excess_noise * (np.sqrt(copies.shape[1]) + np.sqrt(len(copies) * n_turns))
-        n_clear = int((values > edge).sum())
-        right = right[: max(1, n_clear)]
-        share = (right**2).reshape(-1, *usual.shape).sum(axis=0) / usual**2
-        expected = np.einsum("imf,mf->i", described.noise, share), float((described.pristine_noise * share).sum())
-        rank = len(right)
-        noise = quiet @ right.T
-        covariance = np.diag((right**2) @ np.tile((described.pristine_noise / usual**2).ravel(), 2))
-        if len(noise) > 2 * rank:
-            covariance = np.cov(noise.T, bias=True).reshape(rank, rank) + 1e-6 * covariance
-        root = np.linalg.cholesky(covariance)
-        white = np.linalg.inv(root).T
-        shifts = as_real((described.shifts * phases[0]).reshape(2 * n, -1)) @ right.T @ white
+        parts = described.parts
+        shifts = (np.abs(described.strain[:, :2]) ** 2).sum(axis=1).mean(axis=(0, 1))
+        expected = _EXPECTED**2 * shifts / parts
+        weight = expected / (expected + described.noise.mean(axis=(0, 1)))
+        kept = weight >= _LEAST_WEIGHT * weight.max()
+        power = np.abs(described.pristine) ** 2 / described.pristine_noise
+        excess = 1.0
+        if len(power):
+            usual = len(described.angular_orders) * (weight @ parts)
+            excess = max(float(np.median((power @ weight).sum(axis=1))) / usual, 1.0)
         return cls(
-            # in a direction that noise has chosen everything would differ
-            values=(copies @ right.T @ white).reshape(n, n_turns, rank) * (n_clear > 0),
-            shifts=shifts.reshape(n, 2, rank),
-            variance=np.maximum(expected[0] / expected[1], 1.0),
-            pristine=noise @ white,
-            plain=root.T,
+            values=described.values[..., kept],
+            noise=excess * described.noise[..., kept],
+            shifts=described.shifts[..., kept],
+            phases=described.phases(turns)[..., kept],
+            pristine=(described.pristine / np.sqrt(excess * described.pristine_noise))[..., kept],
+            expected=expected[kept],
+            parts=parts[kept],
         )
 
     def differences(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """How far each and each other one at every turn are apart, 1 being the most for one kind, and their share."""
-        rank = self.values.shape[2]
-        values = self.values
-        variance = self.variance[:, None, None] + self.variance[:, None]
-        off = values[:, None, None, 0] - values[None]
+        rows = [self._from(i) for i in range(len(self.values))]
+        return np.stack([apart for apart, _ in rows]), np.stack([share for _, share in rows])
+
+    def _from(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`differences` of one defect from all others, of shape (n, n_turns)."""
+        noise = self.noise[i] + self.noise
+        weight = self.expected / (self.expected + noise / 2)
+        mean, variance = ((weight**power * self.parts).sum(axis=(1, 2)) for power in (1, 2))
+        # a sum of weighted squares is nearly a multiple of one of χ² with as much mean and variance
+        most = variance / mean * stats.chi2(mean**2 / variance).isf(_CHANCE)
+        scale = np.sqrt(weight / noise)
+        off = (self.values[i] - self.values[:, None] * self.phases) * scale[:, None]
+        off = as_real(off.reshape(*off.shape[:2], -1))
+        shifts = self.shifts[i] * scale[:, None]
+        shifts = as_real(shifts.reshape(*shifts.shape[:2], -1))
         # of a shift with a normal prior (Woodbury)
-        inner = np.einsum("iar,ibr->iab", self.shifts, self.shifts)[:, None, None] + (
-            variance[..., None, None] / SHIFT**2 * np.eye(2)
-        )
-        along = np.einsum("ijtr,iar->ijta", off, self.shifts)
-        solved = np.linalg.solve(np.broadcast_to(inner, (*off.shape[:3], 2, 2)), along[..., None])[..., 0]
-        squared = ((off**2).sum(axis=-1) - (along * solved).sum(axis=-1)) / variance
-        left = ((off - np.einsum("ijta,iar->ijtr", solved, self.shifts)) @ self.plain) ** 2
-        strength = ((values[:, 0] @ self.plain) ** 2).sum(axis=-1)
-        share = left.sum(axis=-1) / np.maximum((strength[:, None] + strength) / 2, 1e-12)[..., None]
-        return np.minimum(squared / stats.chi2(rank).isf(_CHANCE), share / _SHARE_LIMIT), share
+        along = np.einsum("jtr,jar->jta", off, shifts)
+        inner = shifts @ np.swapaxes(shifts, 1, 2) + np.eye(2) / SHIFT**2
+        solved = np.linalg.solve(inner[:, None], along[..., None])[..., 0]
+        squared = (off**2).sum(axis=-1) - (along * solved).sum(axis=-1)
+        left = ((off - solved @ shifts) ** 2).sum(axis=-1) - mean[:, None]
+        both = np.abs(self.values[i]) ** 2 + np.abs(self.values) ** 2
+        strength = ((scale**2 * both).sum(axis=(1, 2)) - mean) / 2
+        share = np.maximum(left, 0.0) / np.maximum(strength, 1e-12)[:, None]
+        return np.minimum(squared / most[:, None], share / _SHARE_LIMIT), share
 
 
 def _joined(apart: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -249,16 +253,15 @@ def _certainty(compared: _Compared, group: NDArray[np.int64]) -> NDArray[np.floa
     """Share of pairs of each kind's members with any defect that stay together, or apart, under as much noise again."""
     certainty = np.full(int(group.max()) + 1, np.nan)
     n = len(group)
-    if n == 1 or not len(compared.pristine) or not compared.values.any():
+    if n == 1 or not len(compared.pristine):
         return certainty
     rng = np.random.default_rng(0)
     together = group[:, None] == group
     same = np.zeros((n, n))
     for _ in range(_DRAWS):
-        chosen = compared.pristine[rng.integers(len(compared.pristine), size=(n, 1))]
-        # (a place's noise at other turns is other noise, which is just as large)
-        noise = chosen * np.sqrt(compared.variance)[:, None, None]
-        noisier = replace(compared, values=compared.values + noise, variance=2 * compared.variance)
+        chosen = compared.pristine[rng.integers(len(compared.pristine), size=n)]
+        noise = chosen * np.sqrt(compared.noise)
+        noisier = replace(compared, values=compared.values + noise, noise=2 * compared.noise)
         label = _joined(noisier.differences()[0].min(axis=-1))
         same += (label[:, None] == label) == together
     others = ~np.eye(n, dtype=bool)
