@@ -28,7 +28,7 @@ __all__ = [
 
 _Floats = NDArray[np.floating[Any]]
 
-WEIGHTS = {"dark_field": 0.4, "atoms": 0.3, "patterns": 0.1, "latents": 0.1, "likelihood": 0.1}
+WEIGHTS = {"dark_field": 0.6, "atoms": 0.2, "patterns": 0.1, "latents": 0.05, "likelihood": 0.05}
 """Share of each channel in the combined p-value."""
 
 SITE_WIDTH = 0.63
