@@ -177,9 +177,9 @@ def combined(parts: Mapping[str, _Floats], weights: Mapping[str, float]) -> NDAr
     """One p-value from those of several channels, which may depend on each other.
 
     The Cauchy combination (Liu and Xie, J. Am. Stat. Assoc. 115, 393, 2020): ``Σ w tan(π (1/2 - p))`` with weights that
-    add to 1 is nearly a Cauchy number in its tail, however the p-values depend on each other. p-values above 0.95 count as 0.95,
-    which makes it cautious there: a channel that has seen nothing is no evidence against what others have seen. Channels
-    without a p-value at a site have no part in it.
+    add to 1 is nearly a Cauchy number in its tail, however the p-values depend on each other. p-values above 0.95 count
+    as 0.95, which makes it cautious there: a channel that has seen nothing is no evidence against what others have
+    seen. Channels without a p-value at a site have no part in it.
     """
     names = [name for name in parts if weights.get(name, 0) > 0]
     p = np.stack([np.clip(parts[name], _TINY, _HIGHEST) for name in names], axis=-1)
