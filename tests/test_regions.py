@@ -160,7 +160,7 @@ def test_the_analysis_has_groups_only_without_a_lattice_and_writes_them(made, tm
     assert all(len(group["latents"]) == 2 for group in summary["groups"])
     assert summary["groups"][2]["deflection_mrad"] > 0.4
     stored = zarr.open_group(folder / "symmetry.zarr", mode="r")
-    np.testing.assert_array_equal(stored["groups"][:], analysis.regions.label)
+    np.testing.assert_array_equal(stored["groups"][:], analysis.regions.label + 1)
     assert stored["group_patterns"].shape == (4, PIXELS, PIXELS)
     assert symmetry_table("made", summary).row_count == 6
     figure = symmetry_page(Finished, analysis)

@@ -158,6 +158,7 @@ def test_the_command_writes_sites_defects_and_a_figure(tmp_path):
     (truth,) = run.measurements.atoms.defects.positions
     assert float(defect["y"]) == pytest.approx(truth[0], abs=0.3)
     assert float(defect["x"]) == pytest.approx(truth[1], abs=0.3)
+    assert float(defect["kind"]) == 1
     summary = json.loads((folder / "symmetry.json").read_text())
     assert summary["n_defects"] == 1
     assert summary["kind_counts"] == [1]

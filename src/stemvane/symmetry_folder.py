@@ -120,7 +120,8 @@ def _write_arrays(group: zarr.Group, run: Run, analysis: SymmetryAnalysis) -> No
     anomaly = group.create_array("anomaly", data=analysis.anomaly.astype(np.float32))
     anomaly.attrs["unit"] = "s.d."
     if analysis.regions is not None:
-        group.create_array("groups", data=analysis.regions.label.astype(np.int32)).attrs["unit"] = ""
+        numbers = (analysis.regions.label + 1).astype(np.int32)
+        group.create_array("groups", data=numbers).attrs["unit"] = ""
     for name, found in (("patterns", analysis.defects), ("group_patterns", analysis.regions)):
         if found is not None:
             patterns = measurements.grid.to_cartesian(found.patterns, measurements.detector_shape)
@@ -159,7 +160,8 @@ def _defects(analysis: SymmetryAnalysis) -> dict[str, Any]:
         "y": defects.positions[:, 0],
         "x": defects.positions[:, 1],
         "p": defects.p,
-        "kind": defects.groups.group.astype(float),
+        # as the figure numbers them
+        "kind": defects.groups.group + 1.0,
         "turn_deg": np.degrees(defects.groups.turn),
         "sublattice": defects.sublattice.astype(float),
         "excess_order_0": defects.excess[:, 0],
