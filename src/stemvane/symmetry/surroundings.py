@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -52,20 +53,23 @@ class Surroundings:
 
         White noise of standard deviation 1 has coefficients of standard deviation 1.
         """
-        found = np.zeros((len(self.sites), len(window.modes), values.shape[1]), np.complex128)
-        for i, (site, near) in enumerate(zip(self.sites.positions, self.near(window.reach), strict=True)):
-            functions = window.values(self.points[near] - site).conj()
-            found[i] = np.sqrt(self.area) * functions @ values[near]
-        return found
+        root = np.sqrt(self.area)
+        return self._summed(values.astype(np.complex128, copy=False), window, lambda functions: root * functions.conj())
 
     def spread(self, values: NDArray[Any], window: Window) -> NDArray[Any]:
         """Variances of the coefficients that `described` gives where values are variances, of the same shape.
 
         It is linear in the values, which may be what variances are linear in.
         """
+        return self._summed(values, window, lambda functions: self.area * np.abs(functions) ** 2)
+
+    def _summed(
+        self, values: NDArray[Any], window: Window, weights: Callable[[NDArray[np.complex128]], NDArray[Any]]
+    ) -> NDArray[Any]:
+        """Sums around every site, weighted by what a window's functions give: ``(n_sites, n_modes, n_channels)``."""
         found = np.zeros((len(self.sites), len(window.modes), values.shape[1]), values.dtype)
         for i, (site, near) in enumerate(zip(self.sites.positions, self.near(window.reach), strict=True)):
-            found[i] = self.area * np.abs(window.values(self.points[near] - site)) ** 2 @ values[near]
+            found[i] = weights(window.values(self.points[near] - site)) @ values[near]
         return found
 
     def near(self, reach: float) -> list[list[int]]:
