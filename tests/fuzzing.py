@@ -1,17 +1,19 @@
 """Damaged variants of a file, opened in another process with a limit on memory and time.
 
-``python tests/fuzzing.py FOLDER FORMAT FIRST LAST`` is that process: it names each variant before it opens it.
+That process names each variant before it opens it. It is forked from one that has imported everything.
 """
 
+import multiprocessing
 import os
 import resource
-import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
 import types
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ import reader_files as made
 
 MEMORY = 4 * 2**30
 PATIENCE = 20.0
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["stemvane.sources.files", "h5py", "hdf5plugin", "rsciio", "zarr", "dask.array"])
 _MOST_BYTES = 2**26
 _NUMBERS = (b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7, b"\xff" * 3 + b"\x7f", b"\xff\xff\0\0", b"\0\0\xff\xff")
 
@@ -95,15 +99,12 @@ def forked(command: list[str], timeout: float, **_: object) -> subprocess.Comple
         time.sleep(0.001)
 
 
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def work(folder: Path, name: str, first: int, last: int) -> None:
+def work(lines: Connection, folder: Path, name: str, first: int, last: int) -> None:
     """Open variants and report each on a line of its own."""
     from stemvane.sources import hdf5_guard
 
+    with (folder / "errors.txt").open("w") as errors:
+        os.dup2(errors.fileno(), sys.stderr.fileno())
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     hdf5_guard.PATIENCE = PATIENCE / 4
     hdf5_guard.subprocess = types.SimpleNamespace(
@@ -117,9 +118,9 @@ def work(folder: Path, name: str, first: int, last: int) -> None:
         shutil.rmtree(place, ignore_errors=True)
         shutil.copytree(good, place)
         path = place / written.path.relative_to(good)
-        say(f"variant {i}")
+        lines.send(f"variant {i}")
         changed = spoil(path, i)
-        say(f"done {i} {changed} {look(path, written.options)}")
+        lines.send(f"done {i} {changed} {look(path, written.options)}")
 
 
 def faults(folder: Path, name: str, n: int, first: int = 0) -> tuple[list[str], dict[str, int]]:
@@ -129,11 +130,12 @@ def faults(folder: Path, name: str, n: int, first: int = 0) -> tuple[list[str], 
     following = first
     while following < first + n:
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, __file__, folder, name, following, first + n]
-        with (folder / "errors.txt").open("w") as errors:
-            worker = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=errors, text=True)
+        lines, ours = _FORKS.Pipe(duplex=False)
+        worker = _FORKS.Process(target=work, args=(ours, folder, name, following, first + n))
+        worker.start()
+        ours.close()
         current = following
-        for line in _lines(worker):
+        for line in _told(lines, worker):
             word, number, *rest = line.split(" ", 3)
             current = int(number)
             if word == "done":
@@ -143,31 +145,22 @@ def faults(folder: Path, name: str, n: int, first: int = 0) -> tuple[list[str], 
                     ends[end] += 1
                 else:
                     found.append(f"{name} {current} ({rest[0]}): {end}")
-        worker.wait()
+        worker.join()
         if following < first + n:
-            how = "hangs" if worker.returncode == -9 else f"dies with {worker.returncode}"
+            how = "hangs" if worker.exitcode == -9 else f"dies with {worker.exitcode}"
             found.append(f"{name} {current}: {how}")
             following = current + 1
     return found, ends
 
 
-def _lines(worker: subprocess.Popen):
+def _told(lines: Connection, worker: multiprocessing.process.BaseProcess) -> Iterator[str]:
     """Lines of a process; it is killed when none comes in time."""
-    rest, end = "", time.monotonic() + 3 * PATIENCE  # the first one waits for imports
-    stream = worker.stdout.fileno()
-    with worker.stdout:
-        while True:
-            ready, _, _ = select.select([stream], [], [], max(0.0, end - time.monotonic()))
-            if not ready:
-                worker.kill()
+    patience = 3 * PATIENCE  # the first one waits for imports
+    with lines:
+        while lines.poll(patience):
+            try:
+                yield lines.recv()
+            except EOFError:
                 return
-            text = os.read(stream, 65536).decode()
-            if not text:
-                return
-            *lines, rest = (rest + text).split("\n")
-            yield from lines
-            end = time.monotonic() + PATIENCE
-
-
-if __name__ == "__main__":
-    work(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+            patience = PATIENCE
+        worker.kill()
