@@ -107,10 +107,11 @@ def assert_same(run, other):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def nothing_drawn():
-    """Figures take half of a small run's time and have tests of their own."""
+def slow_parts_left_out():
+    """Figures and the search for the likeliest noise take most of a small run's time and have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stemvane.pipeline.save_figures", lambda run: run.figures_path.mkdir())
+        patch.setattr("stemvane.vae.best_noise_variance", lambda model, features: 0.01)
         yield
 
 
