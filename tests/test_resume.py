@@ -43,29 +43,47 @@ SIMULATING, MEASURING, TRAINING, EMBEDDING, DRAWING = (
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system knows no SIGKILL")
 
-KILLED = """
-import os, signal, sys
-from stemvane import Config, run_pipeline, synthetic
+# forks a process for each run, so that torch is imported once
+FORKING = """
+import json, os, signal, sys
+from stemvane import Config, run_pipeline
 
-def kill(stage, done, *_):
-    if stage == sys.argv[3] and done >= int(sys.argv[4]):
-        os.kill(os.getpid(), signal.SIGKILL)
+def run(path, settings, stage, least):
+    def kill(at, done, *_):
+        if at == stage and done >= least:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-run_pipeline(Config.from_toml(sys.argv[2]), sys.argv[1], progress=kill)
+    signal.alarm(120)
+    run_pipeline(Config.from_toml(settings), path, progress=kill)
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        run(*json.loads(line))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
-def killed(path, config, moment):
+@pytest.fixture(scope="module")
+def killed():
     """Begin a run in a process of its own and kill it; what its manifest says then."""
-    settings = path.parent / "settings.toml"
-    settings.write_text(config.to_toml(), encoding="utf-8")
-    command = [sys.executable, "-c", KILLED, str(path), str(settings), *map(str, moment)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    settings.unlink()
-    assert result.returncode == -signal.SIGKILL, result.stderr
-    assert not path.exists()
-    return manifest(path)
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen([sys.executable, "-c", FORKING], **streams) as forking:
+
+        def kill(path, config, moment):
+            settings = path.parent / "settings.toml"
+            settings.write_text(config.to_toml(), encoding="utf-8")
+            forking.stdin.write(json.dumps([str(path), str(settings), *moment]) + "\n")
+            forking.stdin.flush()
+            ended = int(forking.stdout.readline())
+            settings.unlink()
+            assert ended == -signal.SIGKILL
+            assert not path.exists()
+            return manifest(path)
+
+        yield kill
 
 
 class Interrupted(BaseException):
@@ -137,7 +155,7 @@ def whole(shelf, recorded):
 
 
 @pytest.fixture(scope="module")
-def left(shelf, recorded):
+def left(shelf, recorded, killed):
     """What a run of a file leaves when it is killed while its figures are drawn."""
     killed(shelf / "killed", recorded, DRAWING)
     return shelf / ".killed.partial"
@@ -187,7 +205,7 @@ def finish(path, config, before, expected, reference, monkeypatch):
         assert run.metrics["train_patterns_per_second"] == shown / seconds
 
 
-def test_a_run_killed_again_and_again(tmp_path, whole, recorded, monkeypatch):
+def test_a_run_killed_again_and_again(tmp_path, whole, recorded, killed, monkeypatch):
     first = killed(tmp_path / "run", recorded, TRAINING)
     second = killed(tmp_path / "run", recorded, EMBEDDING)
     assert (first["resumed"], second["resumed"]) == ([], ["measure"])
@@ -195,7 +213,7 @@ def test_a_run_killed_again_and_again(tmp_path, whole, recorded, monkeypatch):
     finish(tmp_path / "run", recorded, second, ["measure", "learn"], whole["file"], monkeypatch)
 
 
-def test_a_killed_simulation_goes_on_and_is_not_simulated_again(tmp_path, whole, monkeypatch):
+def test_a_killed_simulation_goes_on_and_is_not_simulated_again(tmp_path, whole, killed, monkeypatch):
     before = killed(tmp_path / "run", SIMULATED, EMBEDDING)
     finish(tmp_path / "run", SIMULATED, before, ["measure", "learn"], whole["simulation"], monkeypatch)
 
