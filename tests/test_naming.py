@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,17 +11,19 @@ from typer.testing import CliRunner
 
 from stemvane import Config, RotationVAE, analyse_symmetry, measure, run_pipeline, simulate, simulate_library
 from stemvane.cli import app
-from stemvane.config import SymmetryConfig, TrainingConfig
+from stemvane.config import AlignConfig, BasisConfig, SymmetryConfig, TrainingConfig
 from stemvane.errors import CalibrationError, DataError
 from stemvane.symmetry.naming import UNKNOWN, _farthest, _Templates
 
-SCAN = {"scan_shape": (48, 48), "scan_extent": (14.4, 14.4), "detector_shape": (48, 48), "dose": 1e5}
+SCAN = {"scan_shape": (48, 48), "scan_extent": (14.4, 14.4), "dose": 1e5}
+# what is found hardly depends on latents and angles, names not at all
+ALIGN, ALONE = AlignConfig(max_order=3, n_iterations=10), BasisConfig(neighbours=False)
 
 
 def learned(**choices):
     measurements = measure(simulate(**SCAN | choices))
-    embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=4)).fit(measurements).embed(measurements)
-    return measurements, embedding
+    vae = RotationVAE(n_latent=1, basis=ALONE, align=ALIGN, training=TrainingConfig(n_epochs=4))
+    return measurements, vae.fit(measurements).embed(measurements)
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +32,8 @@ def scene():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("library")
-
-
-@pytest.fixture(scope="module")
-def library(scene, folder):
-    return simulate_library(scene[0], folder=folder)
+def library(scene, kept_library):
+    return kept_library(scene[0])
 
 
 def named(scene, library, config=None):
@@ -46,6 +44,11 @@ def named(scene, library, config=None):
     nearest = np.linalg.norm(found.positions[:, None] - truth.positions, axis=-1)
     assert nearest.min(axis=0).max() < 0.5
     return {kind: found.naming.names[nearest[:, i].argmin()] for i, kind in enumerate(truth.kinds)}, found
+
+
+@pytest.fixture(scope="module")
+def found_by_all(scene, library):
+    return named(scene, library)
 
 
 def without(library, *names):
@@ -61,8 +64,8 @@ def test_each_scan_of_a_library_holds_its_own_defect(library):
     assert library.pristine.atoms.defects is None or not library.pristine.atoms.defects.kinds
 
 
-def test_a_defect_gets_its_name(scene, library):
-    names, found = named(scene, library)
+def test_a_defect_gets_its_name(found_by_all):
+    names, found = found_by_all
     assert names == {"N": "N", "vacancy": "vacancy"}
     assert sorted(found.naming.kind_names) == ["N", "vacancy"]
     assert found.naming.left[found.naming.names.index("vacancy")] < 0.1
@@ -105,9 +108,9 @@ def test_a_pair_is_improbable_where_one_atom_was_found():
     np.testing.assert_allclose(turned, other[:2], atol=1e-12)
 
 
-def test_naming_changes_nothing_else(scene, library):
+def test_naming_changes_nothing_else(scene, found_by_all):
     plain = analyse_symmetry(*scene)
-    _, found = named(scene, library)
+    _, found = found_by_all
     assert plain.defects.naming is None
     np.testing.assert_array_equal(plain.defects.positions, found.positions)
     np.testing.assert_array_equal(plain.defects.groups.group, found.groups.group)
@@ -128,35 +131,40 @@ def test_a_probe_that_is_not_known_cannot_be_simulated(scene, missing, said):
         simulate_library(replace(scene[0], calibration=replace(known, **{missing: None})))
 
 
-def test_a_kept_library_is_not_simulated_again(scene, library, folder, monkeypatch):
+def test_a_kept_library_is_not_simulated_again(scene, library, kept_library, monkeypatch):
     import stemvane.defect_library
 
     def refused(*_, **__):
         raise AssertionError("simulated again")
 
     monkeypatch.setattr(stemvane.defect_library, "simulate", refused)
-    again = simulate_library(scene[0], folder=folder)
+    again = kept_library(scene[0])
     assert again.names == library.names
     for one, other in zip(again.scans, library.scans, strict=True):
         np.testing.assert_array_equal(one.polar, other.polar)
     with pytest.raises(AssertionError, match="simulated again"):
-        simulate_library(scene[0], SymmetryConfig(defocus=50.0), folder=folder)
+        kept_library(scene[0], SymmetryConfig(defocus=50.0))
 
 
-def test_the_command_writes_names(library, tmp_path, monkeypatch):
+def test_the_command_writes_names(tmp_path, monkeypatch):
     import stemvane.defect_library
 
     asked = []
 
-    def handed_over(measurements, config, *, progress):
+    def told(measurements, config, *, progress):
         asked.append(config.library)
-        progress(1, 1)
-        return library
+        return simulate_library(measurements, config, progress=progress)
 
-    monkeypatch.setattr(stemvane.defect_library, "simulate_library", handed_over)
+    monkeypatch.setattr(stemvane.defect_library, "simulate_library", told)
+    monkeypatch.setattr(stemvane.defect_library, "DefectKind", Literal["N", "Si-C3", "Si-C4"])
+    monkeypatch.setattr("stemvane.pipeline.save_figures", lambda run: run.figures_path.mkdir())
     config = Config().updated(
-        simulation={**SCAN, "scan_shape": (40, 40), "scan_extent": (12.0, 12.0), "defects": {"Si-C3": 1}},
-        training={"n_epochs": 2},
+        simulation={**SCAN, "scan_shape": (40, 40), "scan_extent": (12.0, 12.0), "defects": {"Si-C3": 1}}
+        | {"detector_shape": (48, 48)},
+        basis=ALONE.model_dump(),
+        align=ALIGN.model_dump(),
+        training={"n_epochs": 2, "holdout": 0.0},
+        compare={"n_turned": 0},
         model={"n_latent": 1},
     )
     run = run_pipeline(config, tmp_path / "run")

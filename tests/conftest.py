@@ -1,0 +1,21 @@
+"""What several modules need, made once for all the processes that run tests."""
+
+import os
+
+import pytest
+from filelock import FileLock
+
+from stemvane import simulate_library
+
+
+@pytest.fixture(scope="session")
+def kept_library(tmp_path_factory):
+    """`simulate_library` with a folder that all processes share, so that no library is simulated twice."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "library"
+
+    def simulated(measurements, config=None):
+        with FileLock(folder.with_suffix(".lock")):
+            return simulate_library(measurements, config, folder=folder)
+
+    return simulated
