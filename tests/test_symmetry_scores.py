@@ -6,7 +6,7 @@ from scipy import stats
 
 from stemvane.symmetry.descriptions import Descriptions
 from stemvane.symmetry.evidence import ROUGH, pooled_p, without_spikes
-from stemvane.symmetry.groups import defect_centres, group_defects
+from stemvane.symmetry.groups import _Compared, defect_centres, group_defects
 from stemvane.symmetry.lattice import Distortion, Lattice, lattice_turns
 from stemvane.symmetry.local import kept_symmetry, winding_number
 from stemvane.symmetry.periodic import positions
@@ -427,8 +427,27 @@ def test_weak_defects_of_one_kind_are_not_split_by_their_noise(size):
         assert group_defects(as_described(values, noise_like(150, 50 + seed)), SIXTH * np.arange(6)).n_groups == 1
 
 
+def test_what_is_alike_but_weaker_is_another_kind():
+    form = kinds_of_defects(3)[0]
+    values = np.stack([form] * 3 + [0.75 * form] * 3) + 2 * noise_like(6, 2)
+    described = as_described(values, 2 * noise_like(150, 3), noise=4.0)
+    described = replace(described, pristine_noise=4 * described.pristine_noise)
+    np.testing.assert_array_equal(group_defects(described, SIXTH * np.arange(6)).group, [0, 0, 0, 1, 1, 1])
+
+
+@pytest.mark.parametrize("size", [0.0, 0.3, 3.0])
+def test_chance_makes_two_kinds_of_one_one_time_in_a_thousand(size):
+    level = np.linspace(1, 3, 60)
+    values = size * kinds_of_defects(3)[0] + np.sqrt(level)[:, None, None] * noise_like(60, 4)
+    described = as_described(values, noise_like(300, 5), noise=level[:, None, None])
+    apart = _Compared.of(described, np.zeros(1)).differences()[0][..., 0][np.triu_indices(60, 1)]
+    assert (apart > 1).mean() < 0.004
+    # few are too far apart, but many nearly, unless they are strong and differ by a small share of it
+    assert size == 3 or (apart > 0.75).mean() > 0.2
+
+
 def test_features_in_which_the_lattice_is_even_do_not_hide_a_difference():
-    one, other = (0.3 * form for form in kinds_of_defects(6))
+    one, other = (0.35 * form for form in kinds_of_defects(6))
     is_even = np.arange(20) % 4 != 0
     one[:, is_even] = other[:, is_even] = 0
     values = np.stack([one] * 3 + [other] * 3) + noise_like(6, 2)

@@ -142,7 +142,9 @@ def group_defects(described: Descriptions, turns: _Floats) -> Groups:
     ångström explains. Every coefficient has the weight ``S / (S + N)`` of a Wiener filter: N is half of the
     difference's noise, S what a small shift of the pristine lattice would change in its feature, since defects are made
     of atoms, too. Such weights owe nothing to the defects' own noise, unlike the directions in which these differ most,
-    so that what chance makes of a sum of weighted squares is known. Defects are joined by average linkage.
+    so that what chance makes of a sum of weighted squares is known. Two that look alike can still be of different
+    strength: their difference is also judged along their weighted mean, whose noise is independent of the difference's.
+    Defects are joined by average linkage.
     """
     n = len(described)
     if n == 0:
@@ -223,22 +225,31 @@ class _Compared:
         weight = self.expected / (self.expected + noise / 2)
         mean, variance = ((weight**power * self.parts).sum(axis=(1, 2)) for power in (1, 2))
         # a sum of weighted squares is nearly a multiple of one of χ² with as much mean and variance
-        most = variance / mean * stats.chi2(mean**2 / variance).isf(_CHANCE)
-        scale = np.sqrt(weight / noise)
-        off = (self.values[i] - self.values[:, None] * self.phases) * scale[:, None]
-        off = as_real(off.reshape(*off.shape[:2], -1))
-        shifts = self.shifts[i] * scale[:, None]
-        shifts = as_real(shifts.reshape(*shifts.shape[:2], -1))
+        most = variance / mean * stats.chi2(mean**2 / variance).isf(_CHANCE / 2)
+        scale = np.sqrt(weight / noise)[:, None]
+        turned = self.values[:, None] * self.phases
+        off = _rows((self.values[i] - turned) * scale)
+        shifts = _rows(self.shifts[i] * scale)
         # of a shift with a normal prior (Woodbury)
         along = np.einsum("jtr,jar->jta", off, shifts)
         inner = shifts @ np.swapaxes(shifts, 1, 2) + np.eye(2) / SHIFT**2
         solved = np.linalg.solve(inner[:, None], along[..., None])[..., 0]
         squared = (off**2).sum(axis=-1) - (along * solved).sum(axis=-1)
-        left = ((off - solved @ shifts) ** 2).sum(axis=-1) - mean[:, None]
+        off -= solved @ shifts
+        # of their weighted mean the noise is independent of that of the difference
+        common = (self.noise[:, None] * self.values[i] + self.noise[i] * turned) / noise[:, None]
+        spread = (_rows(common * scale * np.sqrt(weight)[:, None]) ** 2).sum(axis=-1)
+        stronger = (off * _rows(common * scale)).sum(axis=-1) ** 2 / np.maximum(spread, 1e-12)
+        apart = np.maximum(squared / most[:, None], stronger / stats.chi2(1).isf(_CHANCE / 2))
         both = np.abs(self.values[i]) ** 2 + np.abs(self.values) ** 2
-        strength = ((scale**2 * both).sum(axis=(1, 2)) - mean) / 2
-        share = np.maximum(left, 0.0) / np.maximum(strength, 1e-12)[:, None]
-        return np.minimum(squared / most[:, None], share / _SHARE_LIMIT), share
+        strength = ((scale[:, 0] ** 2 * both).sum(axis=(1, 2)) - mean) / 2
+        share = np.maximum((off**2).sum(axis=-1) - mean[:, None], 0.0) / np.maximum(strength, 1e-12)[:, None]
+        return np.minimum(apart, share / _SHARE_LIMIT), share
+
+
+def _rows(values: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """All real numbers of the coefficients in the last two axes."""
+    return as_real(values.reshape(*values.shape[:-2], -1))
 
 
 def _joined(apart: NDArray[np.float64]) -> NDArray[np.int64]:
