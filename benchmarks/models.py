@@ -41,7 +41,7 @@ REQUIREMENTS = {"atomai": ("atomai==0.8.1", ["six"]), "pyroved": ("pyroved==0.3.
 # a plain torch would come with gigabytes of CUDA
 CONSTRAINTS = ["torch==2.13.0"]
 BUDGET, QUICK_BUDGET, SPEED_BUDGET = 600.0, 6.0, 30.0
-# of every kind of data set one
+# one of every kind, and of graphene one with counts, too
 QUICK_SETS = ("graphene", "graphene-20k", "analytic", "threefold", "rotavirus")
 # r above which it means something when it was reached
 LEARNED = 0.2
