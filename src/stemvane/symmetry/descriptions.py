@@ -81,13 +81,21 @@ class Descriptions:
             return np.array([float(self.n_coordinates)])
         return np.asarray((np.abs(self.pristine) ** 2 / self.pristine_noise).sum(axis=(1, 2)))
 
-    @property
-    def excess_noise(self) -> float:
-        """Standard deviation of the pristine places over that of counting, at least 1.
+    def excess(self, weight: _Floats) -> float:
+        """Variance of the pristine places over that of counting, at least 1, with a weight for each feature.
 
         Features are the directions in which a scan varies most, so more noise is in them than counting makes.
         """
-        return float(np.sqrt(max(np.median(self.pristine_power) / self.n_coordinates, 1.0)))
+        if not len(self.pristine):
+            return 1.0
+        power = np.abs(self.pristine) ** 2 / self.pristine_noise
+        usual = len(self.angular_orders) * float(weight @ self.parts)
+        return max(float(np.median((power @ weight).sum(axis=1))) / usual, 1.0)
+
+    @property
+    def excess_noise(self) -> float:
+        """Standard deviation of the pristine places over that of counting, all features alike."""
+        return float(np.sqrt(self.excess(np.ones(len(self.circular_orders)))))
 
     @property
     def parts(self) -> NDArray[np.int64]:

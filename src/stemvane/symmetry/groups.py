@@ -199,11 +199,7 @@ class _Compared:
         expected = _EXPECTED**2 * shifts / parts
         weight = expected / (expected + described.noise.mean(axis=(0, 1)))
         kept = weight >= _LEAST_WEIGHT * weight.max()
-        power = np.abs(described.pristine) ** 2 / described.pristine_noise
-        excess = 1.0
-        if len(power):
-            usual = len(described.angular_orders) * (weight @ parts)
-            excess = max(float(np.median((power @ weight).sum(axis=1))) / usual, 1.0)
+        excess = described.excess(weight)
         return cls(
             values=described.values[..., kept],
             noise=excess * described.noise[..., kept],
