@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.config import SimulationConfig
-from stemvane.pipeline import demo_config
-from stemvane.sources.simulation import simulate
-from stemvane.sources.synthetic import synthetic_patterns
+from stemvane.simulation.simulate import simulate
+from stemvane.simulation.synthetic import synthetic_patterns
+from stemvane.workflow.pipeline import demo_config
 
 __all__ = ["MEDIAN_OF_DEVIATION", "analytic_bound", "fisher", "graphene_bound", "propagated"]
 

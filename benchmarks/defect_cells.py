@@ -22,7 +22,7 @@ from defect_scores import Places, defect_level, found_defects, site_level
 
 from stemvane import analyse_symmetry, measure, simulate_library
 from stemvane.config import MeasureConfig
-from stemvane.dataset import ScanDefects
+from stemvane.data.dataset import ScanDefects
 
 # samples along each side of the Cartesian patterns, and half their square in disc radii: all of the detector, or the
 # inside of the disc, which the published model needs

@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 
 from stemvane import RotationVAE, analyse_symmetry, pattern_model
 from stemvane.config import Config, TrainingConfig
-from stemvane.embedding import Embedding
+from stemvane.data.embedding import Embedding
+from stemvane.data.measurements import Measurements
+from stemvane.data.scan_geometry import highest_frequency, probe_positions
+from stemvane.defects.analyse import SymmetryAnalysis
+from stemvane.defects.channels import SITE_WIDTH, WEIGHTS
+from stemvane.defects.lattice import find_lattice
+from stemvane.defects.naming import DefectLibrary
+from stemvane.defects.periodic_fit import fit_periodic
+from stemvane.defects.sites import Sites, find_sites
+from stemvane.defects.surroundings import Surroundings
 from stemvane.field.derivatives import divergence, turned
-from stemvane.measurements import Measurements
-from stemvane.symmetry.analysis import SymmetryAnalysis
-from stemvane.symmetry.evidence import SITE_WIDTH, WEIGHTS
-from stemvane.symmetry.lattice import find_lattice
-from stemvane.symmetry.naming import DefectLibrary
-from stemvane.symmetry.periodic import fit_periodic, highest_frequency, positions
-from stemvane.symmetry.sites import Sites, find_sites
-from stemvane.symmetry.surroundings import Surroundings
 
 __all__ = ["METHODS", "ROWS", "Method", "Prepared", "Scored", "embedding_of_nothing", "scored"]
 
@@ -106,7 +107,7 @@ class Prepared:
     def around(self) -> Surroundings:
         """The pooling that all methods share."""
         step = self.measurements.calibration.scan_step
-        points = positions(self.measurements.scan_shape, step)
+        points = probe_positions(self.measurements.scan_shape, step)
         return Surroundings(self.sites, points, step[0] * step[1], SITE_WIDTH / self.highest)
 
     @property

@@ -11,12 +11,12 @@ import numpy as np
 
 from stemvane import open_dataset
 from stemvane.config import SimulationConfig
-from stemvane.dataset import Dataset4D
+from stemvane.data.dataset import Dataset4D
 from stemvane.errors import ConfigError
-from stemvane.sources.files import save_dataset
-from stemvane.sources.optics import poisson_counts
-from stemvane.sources.scenes import build_structure
-from stemvane.sources.simulation import simulate
+from stemvane.io.files import save_dataset
+from stemvane.simulation.optics import poisson_counts
+from stemvane.simulation.scenes import build_structure
+from stemvane.simulation.simulate import simulate
 
 __all__ = ["DOSES", "EXTENT", "KINDS", "N_BROKEN", "N_PRISTINE", "STEPS", "Scene", "expectation", "recorded", "scenes"]
 

@@ -49,7 +49,7 @@ from stemvane import (
     run_pipeline,
     save_dataset,
 )
-from stemvane.dataset import pattern_chunks
+from stemvane.data.dataset import pattern_chunks
 
 RESULTS = Path(__file__).parent / "results" / "measure.json"
 SIZE = 128

@@ -20,11 +20,12 @@ from bounds import MEDIAN_OF_DEVIATION, analytic_bound, graphene_bound
 from scipy import ndimage
 
 from stemvane import Config, Dataset4D, Measurements, measure, open_dataset
-from stemvane.agreement import neighbour_mean
 from stemvane.config import MeasureConfig
-from stemvane.pipeline import demo_config, ready
-from stemvane.sources.simulation import simulate
-from stemvane.sources.synthetic import synthetic
+from stemvane.evaluation.com_agreement import neighbour_mean
+from stemvane.reduction.prepare import prepare_scan
+from stemvane.simulation.simulate import simulate
+from stemvane.simulation.synthetic import synthetic
+from stemvane.workflow.pipeline import demo_config
 
 __all__ = ["DATA_SETS", "RECORDED", "SPEED_SETS", "DataSet", "Known", "prepare"]
 
@@ -224,7 +225,7 @@ def _recorded(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, Callabl
     config = Config().updated(source={"path": str(RECORDED)})
     if quick:
         config = config.updated(preparation={"scan_region": (60, 60 + QUICK[0], 50, 51 + 2 * QUICK[1])})
-    whole, _ = ready(open_dataset(RECORDED), config)
+    whole, _ = prepare_scan(open_dataset(RECORDED), config.preparation)
     step_y, step_x = whole.calibration.scan_step
     dataset = replace(whole, data=whole.data[:, :-1:2], image=None).recalibrated(scan_step=(step_y, 2 * step_x))
 

@@ -21,14 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from stemvane.agreement import compare, explained_variance
 from stemvane.config import BasisConfig, Config, ModelConfig, TrainingConfig
-from stemvane.embedding import Embedding
-from stemvane.measure import measure
-from stemvane.measurements import Measurements
-from stemvane.pipeline import demo_config
-from stemvane.sources.simulation import simulate
-from stemvane.vae import RotationVAE
+from stemvane.data.embedding import Embedding
+from stemvane.data.measurements import Measurements
+from stemvane.evaluation.com_agreement import compare, explained_variance
+from stemvane.models.rotation_vae import RotationVAE
+from stemvane.reduction.measure import measure
+from stemvane.simulation.simulate import simulate
+from stemvane.workflow.pipeline import demo_config
 
 RESULTS = Path(__file__).parent / "results" / "seeds.json"
 FLOORS = (0.2, 0.1, 0.05, 0.03, 0.02, 0.01)

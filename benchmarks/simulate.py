@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stemvane.dataset import Dataset4D
-from stemvane.sources.simulation import simulate
-from stemvane.sources.structures import graphene
+from stemvane.data.dataset import Dataset4D
+from stemvane.simulation.simulate import simulate
+from stemvane.simulation.structures import graphene
 
 SETTINGS = {"scan_extent": (2.46 * 3**0.5, 2.46), "detector_shape": (64, 64), "detector_outer": 66.0}
 REPEATS = 3

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from simulate import com
 
-from stemvane.sources.simulation import simulate
+from stemvane.simulation.simulate import simulate
 
 DETECTOR = {"detector_shape": (64, 64), "detector_outer": 66.0}
 # one cell of the lattice, or the surroundings of a defect

@@ -15,9 +15,9 @@ import torch
 from stemvane import RotationVAE, measure
 from stemvane.config import TrainingConfig
 from stemvane.models.harmonic import HarmonicModel, LossParts
-from stemvane.pipeline import demo_config
-from stemvane.sources.simulation import simulate
-from stemvane.training import ANNEALED, device_named, one_thread
+from stemvane.models.training import ANNEALED, device_named, one_thread
+from stemvane.simulation.simulate import simulate
+from stemvane.workflow.pipeline import demo_config
 
 SIZE, N_ROUNDS = 460, 300
 

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from stemvane.embedding import Embedding
-from stemvane.measure import measure
-from stemvane.pipeline import demo_config
-from stemvane.sources.simulation import simulate
-from stemvane.vae import RotationVAE
+from stemvane.data.embedding import Embedding
+from stemvane.models.rotation_vae import RotationVAE
+from stemvane.reduction.measure import measure
+from stemvane.simulation.simulate import simulate
+from stemvane.workflow.pipeline import demo_config
 
 RESULTS = Path(__file__).parent / "results" / "uncertainty.json"
 LEVELS = (0.68, 0.95)

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Arc
 
 from stemvane import Calibration, Dataset4D, Measurements, find_rotation, measure
-from stemvane.field import ScanRotation, turned
+from stemvane.field.derivatives import turned
+from stemvane.field.scan_rotation import ScanRotation
 
 PICTURE = Path(__file__).parent / "images" / "conventions.png"
 ROTATION_PICTURE = PICTURE.with_name("scan_rotation.png")

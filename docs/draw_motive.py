@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from stemvane import Calibration, Config, Dataset4D, Measurements, measure, pattern_model
 from stemvane.figures.layout import WIDTH, Box, add_axes, label_panel
 from stemvane.figures.style import DIVERGING, MAGNITUDES, STYLE
-from stemvane.pattern_models import PatternModel
+from stemvane.models.base import PatternModel
 
 PICTURE = Path(__file__).parent / "images" / "motive.png"
 SIDE, RADIUS = 64, 26.0

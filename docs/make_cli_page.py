@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from stemvane.cli import app
+from stemvane.cli.app import app
 from stemvane.config import Config
 
 PAGE = Path(__file__).parent / "cli.md"

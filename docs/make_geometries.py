@@ -1,4 +1,4 @@
-"""Relax the defects of graphene by GFN1-xTB and write them into src/stemvane/sources/geometries.
+"""Relax the defects of graphene by GFN1-xTB and write them into src/stemvane/simulation/geometries.
 
 Run as ``python docs/make_geometries.py [NAME ...]``, with ``pip install 'stemvane[structures]'``; some minutes a
 defect on one core. ``--unrelaxed`` writes the starting geometries, ``--cells 12x6`` uses a larger supercell, and
@@ -22,9 +22,9 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 
-from stemvane.sources.structures import graphene
+from stemvane.simulation.structures import graphene
 
-FOLDER = Path(__file__).parent.parent / "src" / "stemvane" / "sources" / "geometries"
+FOLDER = Path(__file__).parent.parent / "src" / "stemvane" / "simulation" / "geometries"
 A = 2.46
 BOND = A / math.sqrt(3)
 HEIGHT = 10.0

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from stemvane.sources.catalogue import CATALOGUE, TOLERANCE, bond_length
+from stemvane.simulation.catalogue import CATALOGUE, TOLERANCE, bond_length
 
 PAGE = Path(__file__).parent / "structures.md"
 PICTURE = PAGE.parent / "images" / "structures.png"
@@ -40,7 +40,7 @@ BONDS = """
 The defects are relaxed by GFN1-xTB (Grimme, Bannwarth and Shushkov, J. Chem. Theory Comput. 13, 1989 (2017)) through
 `tblite`, in periodic supercells of 9 by 5 cells of a × √3 a (180 atoms), to a largest force of 0.03 eV/Å, the vacancy
 as a spin triplet. GFN1-xTB's own lattice constant in that supercell, 2.457 Å, is stretched to the 2.46 Å of graphite.
-The geometries are in `src/stemvane/sources/geometries`; `python docs/make_geometries.py` makes them
+The geometries are in `src/stemvane/simulation/geometries`; `python docs/make_geometries.py` makes them
 (`pip install 'stemvane[structures]'`). With `--cells 6x4` (96 atoms), 9x5 and 12x6 (288 atoms) N-C is 1.400, 1.398 and
 1.398 Å. Strained bonds need more room: those of the divacancy's pentagons are 1.715 Å in 6x4 cells and 1.671 Å in 9x5.
 
@@ -133,7 +133,7 @@ def _slices() -> str:
 
 
 if __name__ == "__main__":
-    from stemvane.figures import save_structures_figure
+    from stemvane.figures.saving import save_structures_figure
 
     PAGE.write_text(page(), encoding="utf-8")
     save_structures_figure(PICTURE)

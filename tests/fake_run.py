@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from stemvane.calibration import Calibration
 from stemvane.config import Config
-from stemvane.dataset import ScanAtoms
-from stemvane.embedding import Embedding
-from stemvane.field import rotation_metrics, with_field
-from stemvane.measurements import Measurements
-from stemvane.polar import PolarGrid
-from stemvane.run import Run
+from stemvane.data.calibration import Calibration
+from stemvane.data.dataset import ScanAtoms
+from stemvane.data.embedding import Embedding
+from stemvane.data.measurements import Measurements
+from stemvane.field.maps import rotation_metrics, with_field
+from stemvane.geometry.polar import PolarGrid
+from stemvane.runs.run import Run
 
 BOND = 1.42
 
@@ -99,7 +99,7 @@ def make_run(
         calibration=Calibration(scan_step=step if known_step else None, disc_radius=0.47 * grid.outer, **known),
         mean_pattern=np.ones(detector),
         atoms=specimen if atoms else None,
-        metadata={"noiseless": True},
+        noiseless=True,
     )
     if field:
         measurements = with_field(measurements)

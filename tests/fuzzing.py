@@ -22,7 +22,7 @@ import reader_files as made
 MEMORY = 4 * 2**30
 PATIENCE = 20.0
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["stemvane.sources.files", "h5py", "hdf5plugin", "rsciio", "zarr", "dask.array"])
+_FORKS.set_forkserver_preload(["stemvane.io.files", "h5py", "hdf5plugin", "rsciio", "zarr", "dask.array"])
 _MOST_BYTES = 2**26
 _NUMBERS = (b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7, b"\xff" * 3 + b"\x7f", b"\xff\xff\0\0", b"\0\0\xff\xff")
 
@@ -64,7 +64,7 @@ def spoil(path: Path, seed: int) -> str:
 def look(path: Path, options: dict) -> str:
     """Open a file and read it; anything but a data set or a `StemvaneError` is a fault."""
     from stemvane.errors import StemvaneError
-    from stemvane.sources.files import open_dataset
+    from stemvane.io.files import open_dataset
 
     try:
         dataset = open_dataset(path, **options)
@@ -101,7 +101,7 @@ def forked(command: list[str], timeout: float, **_: object) -> subprocess.Comple
 
 def work(lines: Connection, folder: Path, name: str, first: int, last: int) -> None:
     """Open variants and report each on a line of its own."""
-    from stemvane.sources import hdf5_guard
+    from stemvane.io import hdf5_guard
 
     with (folder / "errors.txt").open("w") as errors:
         os.dup2(errors.fileno(), sys.stderr.fileno())

@@ -5,19 +5,18 @@ import json
 import numpy as np
 import pytest
 
-from stemvane.agreement import (
+from stemvane.data.calibration import Calibration
+from stemvane.data.embedding import Embedding
+from stemvane.data.measurements import Measurements
+from stemvane.evaluation.com_agreement import (
     compare,
     compare_angles,
     explained_variance,
-    invariance,
     neighbour_mean,
-    turned_patterns,
 )
-from stemvane.calibration import Calibration
-from stemvane.embedding import Embedding
-from stemvane.folders import plain
-from stemvane.measurements import Measurements
-from stemvane.polar import PolarGrid
+from stemvane.evaluation.invariance import invariance, rotated_patterns
+from stemvane.geometry.polar import PolarGrid
+from stemvane.io.atomic import plain
 
 
 def vectors(length, direction):
@@ -137,10 +136,10 @@ def test_a_turn_by_90_degrees_is_rot90():
     patterns = rng.uniform(1, 2, (3, 17, 17))
     mean = rng.uniform(5, 6, (17, 17))
     for quarters in (1, 2, 3):
-        turned = turned_patterns(patterns, np.full(3, quarters * np.pi / 2), mean, around((8, 8)))
+        turned = rotated_patterns(patterns, np.full(3, quarters * np.pi / 2), mean, around((8, 8)))
         for pattern, found in zip(patterns, turned, strict=True):
             np.testing.assert_allclose(found, np.rot90(pattern - mean, quarters) + mean, rtol=1e-5)
-    np.testing.assert_allclose(turned_patterns(patterns, np.zeros(3), mean, around((8, 8))), patterns, rtol=1e-5)
+    np.testing.assert_allclose(rotated_patterns(patterns, np.zeros(3), mean, around((8, 8))), patterns, rtol=1e-5)
 
 
 @pytest.mark.parametrize("aspect", [1.0, 1.5])
@@ -151,7 +150,7 @@ def test_content_moves_counter_clockwise_on_the_screen(degrees, aspect):
     up, right = -(rows - axis[0]) * aspect, columns - axis[1]
     blob = np.exp(-((right - 12) ** 2 + up**2) / 8)
     mean = np.full(blob.shape, 0.5)
-    turned = turned_patterns((mean + blob)[None], np.radians([degrees]), mean, around(axis, aspect))[0]
+    turned = rotated_patterns((mean + blob)[None], np.radians([degrees]), mean, around(axis, aspect))[0]
     content = turned - mean
     centre = np.array([np.sum(content * right), np.sum(content * up)]) / content.sum()
     np.testing.assert_allclose(
@@ -163,7 +162,7 @@ def test_content_moves_counter_clockwise_on_the_screen(degrees, aspect):
 def test_turned_intensities_are_never_negative():
     pattern = np.zeros((15, 15))
     pattern[5, 9] = 1
-    turned = turned_patterns(pattern[None], np.array([0.4]), np.zeros((15, 15)), around((7, 7)))
+    turned = rotated_patterns(pattern[None], np.array([0.4]), np.zeros((15, 15)), around((7, 7)))
     assert turned.min() == 0
 
 
@@ -179,7 +178,7 @@ def scan(patterns, axis, shape):
         grid=PolarGrid(axis=axis, outer=20, n_radial=4, n_azimuthal=8),
         mean_pattern=patterns.mean(axis=0),
         calibration=Calibration(optical_axis=axis, disc_radius=10),
-        metadata={"noiseless": True},
+        noiseless=True,
     )
 
 
@@ -265,7 +264,7 @@ def test_the_noiseless_com_is_the_truth_where_it_is_known(blobs):
     clean = scan(patterns, axis, (6, 6))
     noise = np.random.default_rng(0).normal(0, 0.05, (2, 6, 6))
     maps = {**clean.maps, "com_y": clean.maps["com_y"] + noise[0], "com_x": clean.maps["com_x"] + noise[1]}
-    noisy = Measurements(**{**clean.__dict__, "maps": maps, "metadata": {}, "expectation": clean})
+    noisy = Measurements(**{**clean.__dict__, "maps": maps, "noiseless": False, "expectation": clean})
     found = compare(embedding_of(np.zeros((6, 6, 1)), direction.reshape(6, 6)), noisy)
     assert found["angle_error_median_deg_truth"] < 1
     assert found["angle_error_median_deg"] > 3

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from stemvane import Dataset4D, align_rotation, measure, synthetic
-from stemvane.alignment import best_angles, gauge_angle
 from stemvane.config import AlignConfig, BasisConfig
-from stemvane.harmonics import HarmonicBasis, turned
+from stemvane.features.alignment import best_angles, gauge_angle
+from stemvane.features.harmonics import HarmonicBasis, turned
 
 SHORT = AlignConfig(n_iterations=12, n_angles=72, max_order=4)
 

@@ -21,11 +21,11 @@ from stemvane import (
     run_pipeline,
     synthetic,
 )
-from stemvane.baselines import AlignedPCA
 from stemvane.config import MeasureConfig
 from stemvane.errors import ConfigError, DataError, ModelError
-from stemvane.pattern_models import checked_mask
-from stemvane.training import TrainingHistory, training_positions
+from stemvane.models.base import checked_mask
+from stemvane.models.registry import AlignedPCA
+from stemvane.models.training import TrainingHistory, training_positions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 
@@ -356,14 +356,15 @@ def test_a_whole_run_of_another_model(tmp_path, name):
 
 
 def test_a_killed_run_of_a_baseline_goes_on(tmp_path, monkeypatch):
-    from stemvane import pipeline, save_dataset
+    from stemvane import save_dataset
+    from stemvane.workflow import pipeline
 
     path = save_dataset(synthetic((8, 8), DETECTOR, dose=1e5)[0], tmp_path / "scan.zarr")
     config = Config().updated(
         source={"path": str(path)}, model={"model": "nmf"}, compare={"n_turned": 2}, figures={"dpi": 50, "manifold": 2}
     )
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_read", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(pipeline, "evaluate_stage", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run_pipeline(config, tmp_path / "run")
     run = run_pipeline(config, tmp_path / "run")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stemvane.scan_atoms import ScanDefects
+from stemvane.data.specimen import ScanDefects
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -131,7 +131,7 @@ def test_fisher_information_of_a_gaussian_spot(tools):
 
 
 def test_unknown_amplitudes_cannot_sharpen_the_angle(tools):
-    from stemvane.sources.synthetic import synthetic
+    from stemvane.simulation.synthetic import synthetic
 
     shape, detector = (4, 4), (24, 24)
     _, truth = synthetic(shape, detector)

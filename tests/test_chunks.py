@@ -8,8 +8,8 @@ import zarr
 from numcodecs import Blosc
 from zarr.codecs import BloscCodec
 
-from stemvane.sources import chunks
-from stemvane.sources.chunks import read_hdf5, read_zarr
+from stemvane.io import chunks
+from stemvane.io.chunks import read_hdf5, read_zarr
 
 COMPRESSIONS = {
     "gzip": {"compression": "gzip"},

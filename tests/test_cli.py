@@ -14,13 +14,14 @@ import pytest
 import typer
 import zarr
 
-from stemvane import cli, option_values
+from stemvane.cli import app as cli
+from stemvane.cli import options as option_values
 from stemvane.config import Config, StructureName
-from stemvane.dataset import Dataset4D
+from stemvane.data.dataset import Dataset4D
 from stemvane.errors import ConfigError
-from stemvane.run import Run
-from stemvane.sources.files import open_dataset, save_dataset
-from stemvane.sources.synthetic import synthetic
+from stemvane.io.files import open_dataset, save_dataset
+from stemvane.runs.run import Run
+from stemvane.simulation.synthetic import synthetic
 
 COMMANDS = ("demo", "simulate", "structures", "info", "run", "sweep", "figures", "export")
 QUICK = Config().updated(
@@ -305,7 +306,7 @@ def no_simulation(*_, **__):
 
 
 def test_where_a_simulation_goes_is_checked_before_it_starts(call, tmp_path, monkeypatch):
-    monkeypatch.setattr("stemvane.sources.simulation.simulate", no_simulation)
+    monkeypatch.setattr("stemvane.simulation.simulate.simulate", no_simulation)
     assert_refused(call("simulate", "graphene", "-o", "a.h5"), "a.h5", ".zarr")
     (tmp_path / "a.zarr").mkdir()
     (tmp_path / "a.zarr" / "thesis.tex").touch()
@@ -330,7 +331,7 @@ def test_an_output_that_exists_is_left_alone(call, tmp_path, shelf, kind, overwr
 def test_an_output_below_a_file(call, tmp_path, shelf, monkeypatch):
     (tmp_path / "file").write_text("years of work")
     assert_refused(call("run", shelf / "good.zarr", "-o", "file/run"), "cannot be written")
-    monkeypatch.setattr("stemvane.sources.simulation.simulate", lambda *_, **__: synthetic((2, 2), (16, 16))[0])
+    monkeypatch.setattr("stemvane.simulation.simulate.simulate", lambda *_, **__: synthetic((2, 2), (16, 16))[0])
     assert_refused(call("simulate", "graphene", "-o", "file/a.zarr"), "cannot be written")
     assert (tmp_path / "file").read_text() == "years of work"
 
@@ -385,7 +386,7 @@ def test_from_a_simulation_to_figures(call, tmp_path, shelf):
     assert out.startswith("g.zarr: 8 x 10 x 16 x 16, uint")
     dataset = open_dataset(tmp_path / "g.zarr")
     assert dataset.calibration.scan_step == pytest.approx((0.5, 0.4))
-    assert (dataset.calibration.energy, dataset.metadata["electrons_per_pattern"]) == (80e3, 1e5)
+    assert (dataset.calibration.energy, dataset.electrons_per_pattern) == (80e3, 1e5)
     assert_refused(call("simulate", "graphene", "-o", "g.zarr", "--scan", "2x2"), "exists already")
 
     code, out, err = call("info", "g.zarr")
@@ -469,7 +470,7 @@ def cells(table):
 def test_a_run_says_what_it_has_taken_over(call, tmp_path, shelf, monkeypatch):
     command = ("run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml")
     with monkeypatch.context() as patch:
-        patch.setattr("stemvane.pipeline.save_figures", no_simulation)
+        patch.setattr("stemvane.workflow.stages.save_figures", no_simulation)
         with pytest.raises(AssertionError, match="hours"):
             call(*command)
     code, out, err = call(*command)
@@ -481,7 +482,7 @@ def test_a_run_says_what_it_has_taken_over(call, tmp_path, shelf, monkeypatch):
 
 def test_in_a_process_of_its_own(tmp_path, shelf):
     """Exit codes and streams as a shell sees them; stderr is no terminal here, so it stays silent."""
-    stemvane = [sys.executable, "-c", "from stemvane.cli import main; main()"]
+    stemvane = [sys.executable, "-c", "from stemvane.cli.app import main; main()"]
 
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
@@ -499,7 +500,7 @@ def test_in_a_process_of_its_own(tmp_path, shelf):
 
 
 def test_other_errors_are_not_hidden(call, monkeypatch, shelf):
-    monkeypatch.setattr("stemvane.sources.files.open_dataset", no_simulation)
+    monkeypatch.setattr("stemvane.io.files.open_dataset", no_simulation)
     with pytest.raises(AssertionError, match="hours"):
         call("info", shelf / "good.zarr")
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from stemvane.calibration import Calibration
-from stemvane.cluster import connected
 from stemvane.config import MeasureConfig
-from stemvane.dataset import Dataset4D
+from stemvane.data.calibration import Calibration
+from stemvane.data.dataset import Dataset4D
 from stemvane.errors import ConfigError, DataError
-from stemvane.measure import measure
-from stemvane.sources.files import open_dataset, save_dataset
+from stemvane.io.files import open_dataset, save_dataset
+from stemvane.reduction.cluster import connected
+from stemvane.reduction.measure import measure
 
 KNOWN = Calibration(optical_axis=(7.3, 8.1), disc_radius=4.0, pixel_size=(1.2, 1.5))
 PIXELS = MeasureConfig(n_pixels=6)
@@ -92,7 +92,7 @@ def test_settings_choose_the_cluster(client):
 
 
 def test_settings_that_lead_nowhere(monkeypatch):
-    monkeypatch.setattr("stemvane.cluster._PATIENCE", "0.2s")
+    monkeypatch.setattr("stemvane.reduction.cluster._PATIENCE", "0.2s")
     with (
         pytest.raises(ConfigError, match=r"nobody answers at tcp://127.0.0.1:9") as info,
         connected(MeasureConfig(cluster="tcp://127.0.0.1:9")),

@@ -4,8 +4,8 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from stemvane.calibration import Calibration, wavelength
-from stemvane.dataset import Dataset4D, ScanAtoms, calibration_from_axes
+from stemvane.data.calibration import Calibration, wavelength
+from stemvane.data.dataset import Dataset4D, ScanAtoms, calibration_from_axes
 from stemvane.errors import CalibrationError, DataError, StemvaneError
 
 SHAPE = (3, 4, 5, 6)

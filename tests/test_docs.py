@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import stemvane
 from stemvane import Config, StemvaneError, run_pipeline, synthetic
-from stemvane.cli import app
+from stemvane.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -63,8 +63,10 @@ def script(name):
 
 def leave_out_evidence(patch):
     """Likelihood estimates take most of a small run's time and have tests of their own."""
-    patch.setattr("stemvane.vae.log_evidence", lambda model, features, *_, **__: features.new_zeros(len(features)))
-    patch.setattr("stemvane.vae.best_noise_variance", lambda model, features: 0.01)
+    patch.setattr(
+        "stemvane.models.rotation_vae.log_evidence", lambda model, features, *_, **__: features.new_zeros(len(features))
+    )
+    patch.setattr("stemvane.models.rotation_vae.best_noise_variance", lambda model, features: 0.01)
 
 
 @pytest.fixture(scope="module")

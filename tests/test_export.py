@@ -11,11 +11,11 @@ import pytest
 import zarr
 from fake_run import make_run
 
-from stemvane import cli
+from stemvane.cli import app as cli
+from stemvane.data.signals import maps_of, patterns_of, stacks_of
 from stemvane.errors import ConfigError, FileFormatError, RunError
-from stemvane.export import export
-from stemvane.run import Run
-from stemvane.signals import maps_of, patterns_of, stacks_of
+from stemvane.export.writers import export_run
+from stemvane.runs.run import Run
 
 FORMATS = {"hspy": "run.hspy", "emd": "run.h5", "zarr": "run.zarr", "tiff": "run_tiff", "csv": "run.csv"}
 FULL = {
@@ -40,7 +40,7 @@ def run(request, tmp_path_factory):
     shape = {"shape": (12, 9), "detector": (20, 24), "masked": True, "known_step": request.param == "full"}
     make_run(path, known=KNOWN[request.param], **shape)
     run = Run.open(path)
-    export(run, "csv")
+    export_run(run, "csv")
     return run
 
 
@@ -79,27 +79,27 @@ def table_of(run):
 
 def test_hyperspy_reads_it_back(run, tmp_path):
     pytest.importorskip("hyperspy")
-    assert check_exports.check_hyperspy(export(run, "hspy", tmp_path / "a.hspy"), table_of(run)) == 14
+    assert check_exports.check_hyperspy(export_run(run, "hspy", tmp_path / "a.hspy"), table_of(run)) == 14
 
 
 def test_emdfile_reads_it_back(run, tmp_path):
     pytest.importorskip("emdfile")
-    assert check_exports.check_emdfile(export(run, "emd", tmp_path / "a.h5"), table_of(run)) == 14
+    assert check_exports.check_emdfile(export_run(run, "emd", tmp_path / "a.h5"), table_of(run)) == 14
 
 
 def test_xarray_reads_it_back(run, tmp_path):
     pytest.importorskip("xarray")
-    assert check_exports.check_xarray(export(run, "zarr", tmp_path / "a.zarr"), table_of(run)) == 14
+    assert check_exports.check_xarray(export_run(run, "zarr", tmp_path / "a.zarr"), table_of(run)) == 14
 
 
 def test_tifffile_reads_it_back(run, tmp_path):
     pytest.importorskip("tifffile")
-    assert check_exports.check_tifffile(export(run, "tiff", tmp_path / "a"), table_of(run)) == 14
+    assert check_exports.check_tifffile(export_run(run, "tiff", tmp_path / "a"), table_of(run)) == 14
 
 
 def test_the_comparison_would_notice(run, tmp_path):
     pytest.importorskip("hyperspy")
-    path = export(run, "hspy", tmp_path / "a.hspy")
+    path = export_run(run, "hspy", tmp_path / "a.hspy")
     for part, name in (("com_y/data", None), ("angle/axis-0", "scale"), ("latent_1/axis-1", "units")):
         with h5py.File(path, "r+") as file:
             item = file[f"Experiments/{part}"]
@@ -122,7 +122,7 @@ def test_the_comparison_would_notice(run, tmp_path):
 def test_rosettasciio_reads_it_back(run, tmp_path):
     from rsciio.hspy import file_reader
 
-    found = {s["metadata"]["General"]["title"]: s for s in file_reader(export(run, "hspy", tmp_path / "a.hspy"))}
+    found = {s["metadata"]["General"]["title"]: s for s in file_reader(export_run(run, "hspy", tmp_path / "a.hspy"))}
     assert set(found) == {signal.name for signal in [*maps_of(run), *patterns_of(run)]}
     origin = found["angle"]["original_metadata"]["stemvane"]
     assert origin["metrics"]["pearson_r"] == pytest.approx(run.metrics["pearson_r"])
@@ -168,7 +168,7 @@ def test_patterns_and_stacks_have_their_axes(run):
 
 
 def test_emd_has_what_emdfile_asks_for(run, tmp_path):
-    with h5py.File(export(run, "emd", tmp_path / "a.h5")) as file:
+    with h5py.File(export_run(run, "emd", tmp_path / "a.h5")) as file:
         head = dict(file.attrs)
         assert (head["emd_group_type"], head["version_major"], head["version_minor"]) == ("file", 1, 0)
         (root,) = file.values()
@@ -195,7 +195,7 @@ def test_emd_has_what_emdfile_asks_for(run, tmp_path):
 
 
 def test_zarr_streams_what_is_large(run, tmp_path):
-    group = zarr.open_group(export(run, "zarr", tmp_path / "a.zarr"), mode="r")
+    group = zarr.open_group(export_run(run, "zarr", tmp_path / "a.zarr"), mode="r")
     np.testing.assert_array_equal(group["polar"][...], run.measurements.polar[...])
     assert group["polar"].metadata.dimension_names == ("scan_y", "scan_x", "radius", "azimuth")
     assert group.attrs["calibration"] == run.measurements.calibration.to_dict()
@@ -217,7 +217,7 @@ def test_a_model_with_few_latents(tmp_path, to, n_latent):
     needs_tifffile(to)
     make_run(tmp_path / "run", n_latent=n_latent, shape=(3, 4), n_manifold=3, atoms=False)
     run = Run.open(tmp_path / "run")
-    assert export(run, to) == tmp_path / FORMATS[to]
+    assert export_run(run, to) == tmp_path / FORMATS[to]
     assert patterns_of(run)[1].axes[0].name == "manifold_row"
 
 
@@ -228,8 +228,8 @@ def test_metrics_that_are_missing_or_words(tmp_path):
     run = make_run(tmp_path / "run", shape=(4, 4), finish=False)
     run.write_metrics({"a": None, "b": [0.5, None], "c": [], "d": ["x", "y"], "e": True, "f": "word", "g": 3})
     run.finish()
-    export(run, "emd")
-    found = hs.load(str(export(run, "hspy")))[0].original_metadata.stemvane.metrics.as_dictionary()
+    export_run(run, "emd")
+    found = hs.load(str(export_run(run, "hspy")))[0].original_metadata.stemvane.metrics.as_dictionary()
     np.testing.assert_array_equal(found.pop("b"), [0.5, np.nan])
     assert [str(word, "utf-8") if isinstance(word, bytes) else word for word in found.pop("d")] == ["x", "y"]
     assert found == {"a": None, "c": [], "e": True, "f": "word", "g": 3}
@@ -239,12 +239,12 @@ def test_metrics_that_are_missing_or_words(tmp_path):
 def test_beside_the_run_and_replaced_only_when_asked(small, to):
     needs_tifffile(to)
     before = sorted(small.path.rglob("*"))
-    path = export(small, to)
+    path = export_run(small, to)
     assert path == small.path.with_name(FORMATS[to])
     with pytest.raises(FileFormatError, match=r"exists already.*--overwrite"):
-        export(small, to)
+        export_run(small, to)
     stamp = path.stat().st_ino
-    assert export(small, to, overwrite=True) == path
+    assert export_run(small, to, overwrite=True) == path
     assert path.stat().st_ino != stamp
     assert sorted(entry.name for entry in small.path.parent.iterdir()) == ["run", FORMATS[to]]
     assert sorted(small.path.rglob("*")) == before
@@ -254,7 +254,7 @@ def test_beside_the_run_and_replaced_only_when_asked(small, to):
 def test_the_field_goes_with_the_maps(to, tmp_path):
     needs_tifffile(to)
     run = make_run(tmp_path / "run", shape=(8, 8), field=True, known={"scan_rotation": 0.0, "energy": 60e3})
-    path = export(run, to)
+    path = export_run(run, to)
     if to == "csv":
         heading = path.read_text(encoding="utf-8").splitlines()[0].split(",")
         assert {"field_y_V", "divergence_mrad_per_angstrom", "integrated_com_mrad_angstrom"} < set(heading)
@@ -268,10 +268,10 @@ def test_a_folder_that_is_not_ours_is_left_alone(small, tmp_path, to):
     target.mkdir()
     (target / "thesis.tex").write_text("years of work")
     with pytest.raises(FileFormatError, match="left alone"):
-        export(small, to, target, overwrite=True)
+        export_run(small, to, target, overwrite=True)
     for part in (small.path / "measurements.zarr", small.path):
         with pytest.raises(FileFormatError, match="left alone" if part.suffix or to == "tiff" else "ends in"):
-            export(small, to, part, overwrite=True)
+            export_run(small, to, part, overwrite=True)
     assert (target / "thesis.tex").exists()
     Run.open(small.path)
 
@@ -283,28 +283,28 @@ def test_a_file_that_is_not_ours_is_left_alone(small, tmp_path, to, name):
         file["Experiments/scan/data"] = np.ones((2, 2, 4, 4))
     scan = target.read_bytes()
     with pytest.raises(FileFormatError, match="left alone"):
-        export(small, to, target, overwrite=True)
+        export_run(small, to, target, overwrite=True)
     assert target.read_bytes() == scan
     target.write_text("words")
     with pytest.raises(FileFormatError, match="left alone"):
-        export(small, to, target, overwrite=True)
+        export_run(small, to, target, overwrite=True)
 
 
 def test_a_file_does_not_replace_a_folder(small, tmp_path):
     (tmp_path / "a.hspy").mkdir()
     with pytest.raises(FileFormatError, match="left alone"):
-        export(small, "hspy", tmp_path / "a.hspy", overwrite=True)
+        export_run(small, "hspy", tmp_path / "a.hspy", overwrite=True)
 
 
 @pytest.mark.parametrize(("to", "name"), [("hspy", "a.h5"), ("emd", "a.hspy"), ("zarr", "a"), ("csv", "a.txt")])
 def test_a_wrong_ending_is_told(small, tmp_path, to, name):
     with pytest.raises(FileFormatError, match="ends in"):
-        export(small, to, tmp_path / name)
+        export_run(small, to, tmp_path / name)
 
 
 def test_an_unknown_format_is_told(small):
     with pytest.raises(ConfigError, match=r"'png'.*hspy, emd, zarr, tiff, csv"):
-        export(small, "png")
+        export_run(small, "png")
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -312,17 +312,17 @@ def test_a_full_disk_is_told_and_leaves_nothing(small, mounted, to):
     needs_tifffile(to)
     disk = mounted("size=4k" if to == "csv" else "size=32k")
     with pytest.raises(FileFormatError, match=r"No space left on device.*free space") as error:
-        export(small, to, disk / FORMATS[to])
+        export_run(small, to, disk / FORMATS[to])
     assert "\n" not in str(error.value)
     assert list(disk.iterdir()) == []
 
 
 def test_an_old_export_outlives_a_full_disk(small, mounted):
     disk = mounted("size=16k")
-    old = export(small, "csv", disk / "run.csv").read_bytes()
+    old = export_run(small, "csv", disk / "run.csv").read_bytes()
     (disk / "filler").write_bytes(bytes(16384 - 4096 * -(-len(old) // 4096)))
     with pytest.raises(FileFormatError, match="No space"):
-        export(small, "csv", disk / "run.csv", overwrite=True)
+        export_run(small, "csv", disk / "run.csv", overwrite=True)
     assert {entry.name for entry in disk.iterdir()} == {"run.csv", "filler"}
     assert (disk / "run.csv").read_bytes() == old
 
@@ -336,9 +336,9 @@ def test_a_place_that_cannot_be_written_is_told(small, tmp_path, request, to):
         place = tmp_path / "locked"
         place.mkdir(mode=0o500)
     with pytest.raises(FileFormatError, match=r"cannot be written \((Read-only|Permission).*permissions"):
-        export(small, to, place / FORMATS[to])
+        export_run(small, to, place / FORMATS[to])
     with pytest.raises(FileFormatError, match="cannot be written"):
-        export(small, to, small.path / "manifest.json" / FORMATS[to])
+        export_run(small, to, small.path / "manifest.json" / FORMATS[to])
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -348,17 +348,17 @@ def test_what_is_interrupted_leaves_nothing(small, to, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stemvane.folders.put_in_place", stopped)
+    monkeypatch.setattr("stemvane.io.atomic.put_in_place", stopped)
     with pytest.raises(KeyboardInterrupt):
-        export(small, to)
+        export_run(small, to)
     assert [entry.name for entry in small.path.parent.iterdir()] == ["run"]
 
 
 def test_a_killed_export_is_in_nobodys_way(small):
     small.path.with_name(".run.zarr.partial").mkdir()
     small.path.with_name(".run.csv.partial").write_text("half")
-    export(small, "zarr")
-    export(small, "csv")
+    export_run(small, "zarr")
+    export_run(small, "csv")
     assert {entry.name for entry in small.path.parent.iterdir()} == {"run", "run.zarr", "run.csv"}
 
 
@@ -367,7 +367,7 @@ def test_a_damaged_run_is_told_as_such(small):
         if chunk.is_file():
             chunk.write_bytes(b"\xff" * chunk.stat().st_size)
     with pytest.raises(RunError, match="polar is damaged") as error:
-        export(small, "zarr")
+        export_run(small, "zarr")
     assert "\n" not in str(error.value)
     assert [entry.name for entry in small.path.parent.iterdir()] == ["run"]
 

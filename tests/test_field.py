@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from stemvane.calibration import Calibration
-from stemvane.dataset import Dataset4D
+from stemvane.data.calibration import Calibration
+from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError
-from stemvane.field import curl, divergence, gradient, integrate, turned
-from stemvane.measure import measure
+from stemvane.field.derivatives import curl, divergence, gradient, turned
+from stemvane.field.integration import integrate
+from stemvane.reduction.measure import measure
 
 
 @pytest.fixture

@@ -6,20 +6,13 @@ import numpy as np
 import pytest
 
 from stemvane import Calibration, Measurements, PolarGrid, measure, simulate
-from stemvane.calibration import wavelength
+from stemvane.data.calibration import wavelength
 from stemvane.errors import CalibrationError
-from stemvane.field import (
-    field_maps,
-    find_rotation,
-    gradient,
-    integrate,
-    momentum_velocity,
-    projected_field,
-    projected_potential,
-    rotation_metrics,
-    turned,
-    with_field,
-)
+from stemvane.field.derivatives import gradient, turned
+from stemvane.field.integration import integrate
+from stemvane.field.maps import field_maps, rotation_metrics, with_field
+from stemvane.field.physical import momentum_velocity, projected_field, projected_potential
+from stemvane.field.scan_rotation import find_rotation
 
 REST, PLANCK_TIMES_LIGHT = 510998.95, 12398.419843  # eV, eV Å
 SHAPE = (25, 28)

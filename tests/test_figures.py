@@ -9,11 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib_scalebar.scalebar import ScaleBar
 
 from stemvane.errors import RunError
-from stemvane.figures import agreement, learning_curves, overview, save_figures, vector_field
+from stemvane.figures.field_page import vector_field
 from stemvane.figures.layout import overview_layout
+from stemvane.figures.overview_page import overview
 from stemvane.figures.panels import angle_certainty, angle_colors, scan_extent
+from stemvane.figures.plots import agreement, learning_curves
+from stemvane.figures.saving import save_figures
 from stemvane.figures.style import nice_number, tidy_number
-from stemvane.run import Run
+from stemvane.runs.run import Run
 
 FIELD = {"scan_rotation": 0.0, "energy": 60e3}
 

@@ -13,10 +13,10 @@ import pytest
 import zarr
 from rsciio.hspy import file_writer
 
-from stemvane.calibration import Calibration
-from stemvane.dataset import Dataset4D, ScanAtoms
+from stemvane.data.calibration import Calibration
+from stemvane.data.dataset import Dataset4D, ScanAtoms
 from stemvane.errors import DataError, FileFormatError, StemvaneError
-from stemvane.sources.files import open_dataset, save_dataset
+from stemvane.io.files import open_dataset, save_dataset
 
 ROTAVIRUS = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
 CALIBRATION = Calibration(

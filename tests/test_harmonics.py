@@ -8,7 +8,7 @@ import pytest
 from stemvane import Dataset4D, measure, synthetic
 from stemvane.config import BasisConfig, MeasureConfig
 from stemvane.errors import DataError, ModelError
-from stemvane.harmonics import HarmonicBasis, turned
+from stemvane.features.harmonics import HarmonicBasis, turned
 
 
 def changed(dataset, change):

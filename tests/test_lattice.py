@@ -5,10 +5,11 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from stemvane.data.scan_geometry import probe_positions
+from stemvane.defects.lattice import Distortion, Lattice, _reduced, find_lattice
+from stemvane.defects.periodic_fit import PeriodicSeries, fit_periodic
+from stemvane.defects.sites import find_sites
 from stemvane.errors import DataError
-from stemvane.symmetry.lattice import Distortion, Lattice, _reduced, find_lattice
-from stemvane.symmetry.periodic import PeriodicSeries, fit_periodic, positions
-from stemvane.symmetry.sites import find_sites
 
 HIGHEST = 1.1  # 1/Å
 GRAPHENE = (2.46, 2.46, 120)
@@ -37,7 +38,7 @@ def made_up(lattice, n_channels=16, seed=0):
 
 
 def recorded_maps(series, shape, step, noise=1.0, seed=1):
-    clean = series.at(positions(shape, step)).reshape(*shape, -1)
+    clean = series.at(probe_positions(shape, step)).reshape(*shape, -1)
     return clean + noise * np.random.default_rng(seed).normal(size=clean.shape)
 
 
@@ -103,7 +104,7 @@ def test_smooth_maps_have_no_lattice(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_a_few_blobs_have_no_lattice(seed):
     rng = np.random.default_rng(seed)
-    at = positions((60, 60), (0.25, 0.25))
+    at = probe_positions((60, 60), (0.25, 0.25))
     centres = rng.uniform(2, 13, (7, 2))
     blobs = np.exp(-((at[:, None] - centres) ** 2).sum(-1) / (2 * 0.7**2)) @ rng.normal(size=(7, 16))
     maps = 10 * blobs.reshape(60, 60, 16) + rng.normal(size=(60, 60, 16))
@@ -247,7 +248,7 @@ def drifting():
     """Graphene-like maps with noise under `quadratic`, with a disc of something else; and the same without noise."""
     half = (np.array(SHAPE) - 1) * STEP / 2
     lattice = undistorted(cell(*GRAPHENE, 21), SHAPE, STEP)
-    at = positions(SHAPE, STEP)
+    at = probe_positions(SHAPE, STEP)
     clean = made_up(lattice, 6, seed=3).at(at - quadratic(at)).reshape(*SHAPE, 6)
     noisy = clean + np.random.default_rng(5).normal(size=clean.shape)
     disc = (np.linalg.norm(at - [9.0, 20.0], axis=1) < 1.2).reshape(SHAPE)

@@ -8,15 +8,15 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemvane.blocks import partition
-from stemvane.calibration import Calibration
 from stemvane.config import MeasureConfig
-from stemvane.dataset import Dataset4D
+from stemvane.data.calibration import Calibration
+from stemvane.data.dataset import Dataset4D
+from stemvane.data.measurements import Measurements
 from stemvane.errors import CalibrationError, DataError
-from stemvane.measure import measure, standard_detectors
-from stemvane.measurements import Measurements
-from stemvane.polar import harmonics_of, turn
-from stemvane.virtual_detectors import VirtualDetector
+from stemvane.geometry.polar import harmonics_of, turn
+from stemvane.reduction.blocks import partition
+from stemvane.reduction.measure import measure, standard_detectors
+from stemvane.reduction.virtual_detectors import VirtualDetector
 
 KNOWN = Calibration(optical_axis=(7.3, 8.1), disc_radius=4.0, pixel_size=(1.2, 1.5))
 DTYPES = ["bool", "uint8", "<u2", ">u2", "int32", "<i8", ">u4", "float16", "<f4", ">f4", ">f8"]

@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from stemvane import Config, RotationVAE, analyse_symmetry, measure, run_pipeline, simulate, simulate_library
-from stemvane.cli import app
+from stemvane.cli.app import app
 from stemvane.config import AlignConfig, BasisConfig, SymmetryConfig, TrainingConfig
+from stemvane.defects.naming import UNKNOWN, _farthest, _Templates
 from stemvane.errors import CalibrationError, DataError
-from stemvane.symmetry.naming import UNKNOWN, _farthest, _Templates
 
 SCAN = {"scan_shape": (48, 48), "scan_extent": (14.4, 14.4), "dose": 1e5}
 # what is found hardly depends on latents and angles, names not at all
@@ -132,12 +132,12 @@ def test_a_probe_that_is_not_known_cannot_be_simulated(scene, missing, said):
 
 
 def test_a_kept_library_is_not_simulated_again(scene, library, kept_library, monkeypatch):
-    import stemvane.defect_library
+    import stemvane.defects.library
 
     def refused(*_, **__):
         raise AssertionError("simulated again")
 
-    monkeypatch.setattr(stemvane.defect_library, "simulate", refused)
+    monkeypatch.setattr(stemvane.defects.library, "simulate", refused)
     again = kept_library(scene[0])
     assert again.names == library.names
     for one, other in zip(again.scans, library.scans, strict=True):
@@ -147,7 +147,7 @@ def test_a_kept_library_is_not_simulated_again(scene, library, kept_library, mon
 
 
 def test_the_command_writes_names(tmp_path, monkeypatch):
-    import stemvane.defect_library
+    import stemvane.defects.library
 
     asked = []
 
@@ -155,9 +155,9 @@ def test_the_command_writes_names(tmp_path, monkeypatch):
         asked.append(config.library)
         return simulate_library(measurements, config, progress=progress)
 
-    monkeypatch.setattr(stemvane.defect_library, "simulate_library", told)
-    monkeypatch.setattr(stemvane.defect_library, "DefectKind", Literal["N", "Si-C3", "Si-C4"])
-    monkeypatch.setattr("stemvane.pipeline.save_figures", lambda run: run.figures_path.mkdir())
+    monkeypatch.setattr(stemvane.defects.library, "simulate_library", told)
+    monkeypatch.setattr(stemvane.defects.library, "DefectKind", Literal["N", "Si-C3", "Si-C4"])
+    monkeypatch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
     config = Config().updated(
         simulation={**SCAN, "scan_shape": (40, 40), "scan_extent": (12.0, 12.0), "defects": {"Si-C3": 1}}
         | {"detector_shape": (48, 48)},

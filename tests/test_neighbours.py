@@ -3,8 +3,8 @@ import pytest
 
 from stemvane import RotationVAE, measure, synthetic
 from stemvane.config import BasisConfig, TrainingConfig
-from stemvane.feature_reader import FeatureReader
-from stemvane.neighbours import ScanFilter
+from stemvane.features.feature_reader import FeatureReader
+from stemvane.features.scan_filter import ScanFilter
 
 SCAN = (24, 20)
 

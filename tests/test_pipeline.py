@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from stemvane.config import Config
-from stemvane.dataset import Dataset4D
+from stemvane.data.dataset import Dataset4D
 from stemvane.errors import CalibrationError, DataError, ModelError, RunError, StemvaneError
-from stemvane.pipeline import demo_config, ready, run_pipeline
-from stemvane.run import Run
-from stemvane.sources.files import save_dataset
-from stemvane.sources.synthetic import synthetic
+from stemvane.io.files import save_dataset
+from stemvane.reduction.prepare import prepare_scan
+from stemvane.runs.run import Run
+from stemvane.simulation.synthetic import synthetic
+from stemvane.workflow.pipeline import demo_config, run_pipeline
 
 ROTAVIRUS = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
 SETTINGS = Config().updated(training={"n_epochs": 15}, compare={"n_turned": 48}, figures={"manifold": 3, "dpi": 60})
@@ -212,7 +213,7 @@ def test_a_run_that_fails_does_not_look_complete(tmp_path, small, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("stemvane.vae.RotationVAE.fit", fail)
+    monkeypatch.setattr("stemvane.models.rotation_vae.RotationVAE.fit", fail)
     with pytest.raises(RuntimeError, match="boom"):
         run_pipeline(QUICK, tmp_path / "run", dataset=small)
     assert not (tmp_path / "run").exists()
@@ -278,7 +279,7 @@ def test_an_old_run_stays_until_the_new_one_is_complete(tmp_path, small, monkeyp
     assert content(path) == before
 
     with monkeypatch.context() as patch:
-        patch.setattr("stemvane.pipeline.save_figures", lambda run: 1 / 0)
+        patch.setattr("stemvane.workflow.stages.save_figures", lambda run: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_pipeline(QUICK, path, dataset=small, overwrite=True)
     assert content(path) == before
@@ -315,7 +316,7 @@ def test_refused_data_leave_nothing(tmp_path, small, value, words):
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused_before_anything_is_done(tmp_path, monkeypatch, device):
-    monkeypatch.setattr("stemvane.pipeline.open_source", lambda config: pytest.fail("the file was opened"))
+    monkeypatch.setattr("stemvane.workflow.stages.open_source", lambda config: pytest.fail("the file was opened"))
     config = QUICK.updated(training={"device": device}, source={"path": "a.zarr"})
     with pytest.raises(ModelError, match=f"device '{device}' is not available"):
         run_pipeline(config, tmp_path / "run")
@@ -341,7 +342,7 @@ def test_a_full_disk_is_told(tmp_path, small, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for place in ("stemvane.pipeline.Measurements.write", "stemvane.pipeline.Run.write_embedding"):
+    for place in ("stemvane.workflow.stages.Measurements.write", "stemvane.workflow.stages.Run.write_embedding"):
         with monkeypatch.context() as patch:
             patch.setattr(place, full)
             with pytest.raises(RunError) as error:
@@ -352,7 +353,7 @@ def test_a_full_disk_is_told(tmp_path, small, monkeypatch):
 
 def test_the_users_numbers_go_before_the_file_s(small):
     config = QUICK.updated(source={"scan_step": (0.5, 0.6), "energy": 80e3})
-    found = ready(small, config)[0].calibration
+    found = prepare_scan(small.recalibrated(**config.source.calibration()))[0].calibration
     assert (found.scan_step, found.energy) == ((0.5, 0.6), 80e3)
     assert found.pixel_size == small.calibration.pixel_size
 
@@ -361,7 +362,7 @@ def test_the_disc_is_looked_for_where_it_is_unknown(scan):
     dataset = scan[0]
     known = dataset.calibration
     bare = dataset.recalibrated(optical_axis=None, disc_radius=None, pixel_size=None)
-    found = ready(bare, Config())[0].calibration
+    found = prepare_scan(bare)[0].calibration
     np.testing.assert_allclose(found.optical_axis, known.optical_axis, atol=0.2)
     assert found.disc_radius == pytest.approx(known.disc_radius, abs=0.3)
     np.testing.assert_allclose(found.pixel_size, known.pixel_size, rtol=0.05)

@@ -9,14 +9,14 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemvane.calibration import Calibration
 from stemvane.config import MeasureConfig
-from stemvane.dataset import Dataset4D
+from stemvane.data.calibration import Calibration
+from stemvane.data.dataset import Dataset4D
+from stemvane.data.measurements import Measurements
 from stemvane.errors import CalibrationError, DataError
-from stemvane.measure import measure
-from stemvane.measurements import Measurements
-from stemvane.pixels import PixelGrid
-from stemvane.polar import PolarGrid, plane_of_pixels
+from stemvane.geometry.pixels import PixelGrid
+from stemvane.geometry.polar import PolarGrid, plane_of_pixels
+from stemvane.reduction.measure import measure
 
 KNOWN = Calibration(optical_axis=(7.3, 8.1), disc_radius=4.0, pixel_size=(1.2, 1.5))
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from stemvane.errors import CalibrationError
-from stemvane.polar import PolarGrid, harmonics_of, polar_from, turn
-from stemvane.virtual_detectors import VirtualDetector
+from stemvane.geometry.polar import PolarGrid, harmonics_of, polar_from, turn
+from stemvane.reduction.virtual_detectors import VirtualDetector
 
 few = settings(max_examples=25, deadline=None)
 reals = st.floats(-1e3, 1e3, allow_subnormal=False)

@@ -7,9 +7,9 @@ import pytest
 
 from stemvane import Calibration, Dataset4D, measure, survey
 from stemvane.config import Config
-from stemvane.dataset import ScanAtoms, ScanDefects
+from stemvane.data.dataset import ScanAtoms, ScanDefects
 from stemvane.errors import ConfigError, DataError
-from stemvane.preparation import corrected, prepared
+from stemvane.reduction.preparation import corrected, prepared
 
 AT = np.array([[4.0, 9.0]])
 
@@ -31,7 +31,7 @@ def dataset():
         expectation=counts.astype(np.float32),
         image=np.arange(30.0).reshape(5, 6),
         atoms=ScanAtoms(np.array([7]), AT, np.zeros(1), defects=ScanDefects(("N",), AT, *np.zeros((2, 1)), AT, [0])),
-        metadata={"electrons_per_pattern": 100.0},
+        electrons_per_pattern=100.0,
     )
 
 
@@ -72,7 +72,7 @@ def test_region_and_scan_binning(dataset):
     raw = dataset.data.compute()[1:5, 0:4].astype(int)
     np.testing.assert_array_equal(found.data.compute(), raw.reshape(2, 2, 2, 2, 10, 12).sum(axis=(1, 3)))
     assert found.calibration.scan_step == (4.0, 6.0)
-    assert found.metadata["electrons_per_pattern"] == 400
+    assert found.electrons_per_pattern == 400
     np.testing.assert_array_equal(found.image, dataset.image[1:5, 0:4].reshape(2, 2, 2, 2).mean(axis=(1, 3)))
     # the first position is now in the middle of rows 1 and 2, columns 0 and 1
     np.testing.assert_allclose(found.atoms.positions, [[4.0 - 1.5 * 2.0, 9.0 - 0.5 * 3.0]])

@@ -14,10 +14,10 @@ from PIL import Image
 
 from stemvane.config import SourceConfig
 from stemvane.errors import CalibrationError, DataError, FileFormatError, StemvaneError
-from stemvane.sources import hdf5_guard
-from stemvane.sources.files import open_dataset, open_source, save_dataset, size_on_disk
-from stemvane.sources.images import read_image
-from stemvane.sources.on_disk import covering
+from stemvane.io import hdf5_guard
+from stemvane.io.files import open_dataset, open_source, save_dataset, size_on_disk
+from stemvane.io.images import read_image
+from stemvane.io.on_disk import covering
 
 MERLIN = Path(__file__).parents[2] / "shared" / "data" / "merlin_navigation4x2.mib"
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemvane.recommendation import SHARE, recommended
+from stemvane.evaluation.recommendation import SHARE, recommended
 
 
 def scores(means, *, n_seeds=3, n_patterns=400, patterns=0.0, own=0.0, seeds=0.0, chance=0):

@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from stemvane import Calibration, Dataset4D, RotationVAE, analyse_symmetry, measure
 from stemvane.config import Config, TrainingConfig
-from stemvane.symmetry.regions import _noise, _told_apart, find_regions
+from stemvane.segmentation import _noise, _told_apart, find_regions
 
 SIDE, PIXELS, RADIUS, DOSE = 48, 24, 5.0, 4000
 STEP = 10.0
@@ -128,7 +128,7 @@ def test_positions_without_a_pattern_are_in_no_group(made):
 
 def test_what_is_no_scan_has_no_groups(made):
     _, measurements, embedding = made
-    assert find_regions(replace(measurements, metadata={"is_scan": False}), embedding) is None
+    assert find_regions(replace(measurements, is_scan=False), embedding) is None
 
 
 def test_noise_that_a_row_shares_is_noise():
@@ -143,9 +143,9 @@ def test_noise_that_a_row_shares_is_noise():
 def test_the_analysis_has_groups_only_without_a_lattice_and_writes_them(made, tmp_path):
     import zarr
 
+    from stemvane.cli.tables import symmetry_table
     from stemvane.figures.symmetry_page import symmetry_page
-    from stemvane.symmetry_folder import write_symmetry
-    from stemvane.tables import symmetry_table
+    from stemvane.runs.defects_folder import write_symmetry
 
     class Finished:
         measurements, embedding, path, config = *made[1:], tmp_path, Config()

@@ -12,12 +12,12 @@ import pytest
 import zarr
 
 from stemvane.config import Config
-from stemvane.dataset import Dataset4D
+from stemvane.data.dataset import Dataset4D
 from stemvane.errors import RunError
-from stemvane.pipeline import run_pipeline
-from stemvane.run import Run
-from stemvane.sources.files import save_dataset
-from stemvane.sources.synthetic import synthetic
+from stemvane.io.files import save_dataset
+from stemvane.runs.run import Run
+from stemvane.simulation.synthetic import synthetic
+from stemvane.workflow.pipeline import run_pipeline
 
 QUICK = Config().updated(
     training={"n_epochs": 2, "holdout": 0.2},
@@ -128,8 +128,8 @@ def assert_same(run, other):
 def slow_parts_left_out():
     """Figures and the search for the likeliest noise take most of a small run's time and have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stemvane.pipeline.save_figures", lambda run: run.figures_path.mkdir())
-        patch.setattr("stemvane.vae.best_noise_variance", lambda model, features: 0.01)
+        patch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
+        patch.setattr("stemvane.models.rotation_vae.best_noise_variance", lambda model, features: 0.01)
         yield
 
 
@@ -177,10 +177,10 @@ def finish(path, config, before, expected, reference, monkeypatch):
     told = []
     with monkeypatch.context() as patch:
         if "measure" in expected:
-            for name in ("simulate", "ready", "Measurements.write"):
-                patch.setattr(f"stemvane.pipeline.{name}", forbidden)
+            for name in ("simulate", "prepare_scan", "Measurements.write"):
+                patch.setattr(f"stemvane.workflow.stages.{name}", forbidden)
         if "learn" in expected:
-            patch.setattr("stemvane.vae.RotationVAE.fit", forbidden)
+            patch.setattr("stemvane.models.rotation_vae.RotationVAE.fit", forbidden)
         run_pipeline(config, path, progress=lambda *call: told.append(call))
     run = Run.open(path)
     assert run.manifest["resumed"] == expected
@@ -289,7 +289,7 @@ def test_a_file_that_has_changed_is_measured_again(tmp_path, recorded):
 
 
 def test_another_version_starts_afresh(place, recorded, monkeypatch):
-    monkeypatch.setattr("stemvane.manifest._version", lambda package: "0.0.1")
+    monkeypatch.setattr("stemvane.runs.manifest._version", lambda package: "0.0.1")
     assert run_pipeline(recorded, place).manifest["resumed"] == []
 
 
@@ -358,7 +358,7 @@ def test_a_manifest_that_is_not_as_we_write_it_starts_afresh(place, recorded, wh
 
 def test_a_stage_that_failed_is_not_taken_over(tmp_path, recorded, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("stemvane.pipeline.Run.write_trained_on", forbidden)
+        patch.setattr("stemvane.workflow.stages.Run.write_trained_on", forbidden)
         with pytest.raises(AssertionError, match="before"):
             run_pipeline(recorded, tmp_path / "run")
     left = manifest(tmp_path / "run")["stages"]

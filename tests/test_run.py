@@ -7,8 +7,8 @@ from fake_run import make_run
 
 from stemvane.config import Config
 from stemvane.errors import RunError
-from stemvane.folders import fingerprint, is_intact, keep_only
-from stemvane.run import Run
+from stemvane.io.atomic import fingerprint, is_intact, keep_only
+from stemvane.runs.run import Run
 
 
 def one_line(error: pytest.ExceptionInfo[RunError]) -> str:

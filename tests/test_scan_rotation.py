@@ -7,7 +7,8 @@ import pytest
 
 from stemvane import Calibration, Dataset4D, Measurements, measure, open_dataset
 from stemvane.errors import DataError
-from stemvane.field import find_rotation, turned
+from stemvane.field.derivatives import turned
+from stemvane.field.scan_rotation import find_rotation
 
 ROTAVIRUS = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
 

@@ -3,9 +3,9 @@ import pytest
 from scipy import fft, ndimage
 
 from stemvane.errors import ConfigError
-from stemvane.sources.simulation import simulate
-from stemvane.sources.structures import graphene
-from stemvane.sources.synthetic import synthetic
+from stemvane.simulation.simulate import simulate
+from stemvane.simulation.structures import graphene
+from stemvane.simulation.synthetic import synthetic
 
 # one orthogonal cell of graphene: a scan over it is periodic
 CELL = {"scan_extent": (2.46 * 3**0.5, 2.46), "detector_shape": (32, 32)}
@@ -78,8 +78,8 @@ def test_potential_is_abtems_where_atoms_lie_on_its_grid():
     from abtem.core.energy import energy2sigma
 
     from stemvane.config import SimulationConfig
-    from stemvane.sources.optics import Optics
-    from stemvane.sources.simulation import _transmission
+    from stemvane.simulation.optics import Optics
+    from stemvane.simulation.simulate import _transmission
 
     sheet = graphene((12.0, 12.0))
     potential = abtem.Potential(sheet, gpts=(5 * 80, 3 * 144), slice_thickness=12.0, projection="infinite")
@@ -116,7 +116,7 @@ def test_a_coarse_detector_is_the_binned_fine_one(plain):
 def test_intensity_is_a_fraction_of_the_incident_electrons(plain):
     total = plain.data.sum(axis=(2, 3)).compute()
     assert plain.expectation is None
-    assert plain.metadata["noiseless"]
+    assert plain.noiseless
     assert plain.data.dtype == np.float32
     assert 0.99 < total.min() < total.max() < 1
     wide = simulate(**{**CELL, "scan_shape": (2, 2)}, detector_outer=200.0)
@@ -128,7 +128,7 @@ def test_counts_are_poisson_and_follow_the_seed(plain):
     noisy, again, other = (simulate(**settings, seed=seed) for seed in (1, 1, 2))
     counts, expected = np.asarray(noisy.data), np.asarray(noisy.expectation)
     assert counts.dtype == np.uint16
-    assert noisy.metadata["electrons_per_pattern"] == 2000
+    assert noisy.electrons_per_pattern == 2000
     np.testing.assert_allclose(expected, 2000 * np.asarray(plain.data), rtol=1e-5)
     np.testing.assert_array_equal(counts, again.data)
     assert np.any(counts != np.asarray(other.data))

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 
-from stemvane.symmetry.atoms import AtomContent, AtomKernel
-from stemvane.symmetry.evidence import atom_p
-from stemvane.symmetry.lattice import Distortion, Lattice
-from stemvane.symmetry.periodic import fit_periodic, positions
-from stemvane.symmetry.sites import Sites
-from stemvane.symmetry.strain import Strain, without_strain
-from stemvane.symmetry.surroundings import Surroundings
-from stemvane.symmetry.windows import Window, gauss_laguerre
+from stemvane.data.scan_geometry import probe_positions
+from stemvane.defects.atoms import AtomContent, AtomKernel
+from stemvane.defects.channels import atom_p
+from stemvane.defects.gauss_laguerre import Window, gauss_laguerre
+from stemvane.defects.lattice import Distortion, Lattice
+from stemvane.defects.periodic_fit import fit_periodic
+from stemvane.defects.sites import Sites
+from stemvane.defects.strain import Strain, without_strain
+from stemvane.defects.surroundings import Surroundings
 
 STEP, SHAPE, WIDTH = (0.2, 0.2), (80, 80), 0.35
 VECTORS = np.array([[0.0, 2.46], [-2.1304, -1.23]])
@@ -29,7 +30,7 @@ def patterns(atoms, points):
 @pytest.fixture(scope="module")
 def sheet():
     """A sheet and its strain; the atoms go on beyond the scan."""
-    points = positions(SHAPE, STEP)
+    points = probe_positions(SHAPE, STEP)
     i, j = np.meshgrid(np.arange(-15, 16), np.arange(-15, 16), indexing="ij")
     cells = np.stack([i.ravel(), j.ravel()], axis=-1) @ VECTORS + points.mean(axis=0)
     atoms = np.concatenate([cells, cells + (VECTORS[0] - VECTORS[1]) / 3 + VECTORS[1]])

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from stemvane.config import DefectKind, StructureName
+from stemvane.data.measurements import read_atoms, write_atoms
+from stemvane.data.specimen import ScanDefects
 from stemvane.errors import ConfigError, DataError
-from stemvane.measurements import read_atoms, write_atoms
-from stemvane.scan_atoms import ScanDefects
-from stemvane.sources.catalogue import CATALOGUE, bond_length
-from stemvane.sources.defects import KINDS, load_patch, placements, read_geometry
-from stemvane.sources.scenes import build_structure
-from stemvane.sources.simulation import simulate
-from stemvane.sources.structures import graphene
+from stemvane.simulation.catalogue import CATALOGUE, bond_length
+from stemvane.simulation.relaxed_defects import KINDS, load_patch, placements, read_geometry
+from stemvane.simulation.scenes import build_structure
+from stemvane.simulation.simulate import simulate
+from stemvane.simulation.structures import graphene
 
 EXTENT = (46.0, 46.0)
 # bonds that GFN1-xTB gives otherwise than the literature: Å

@@ -7,15 +7,15 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from stemvane.calibration import Calibration
 from stemvane.config import SurveyConfig
-from stemvane.dataset import Dataset4D
-from stemvane.disc import find_disc
+from stemvane.data.calibration import Calibration
+from stemvane.data.dataset import Dataset4D
 from stemvane.errors import CalibrationError
-from stemvane.sources.files import open_dataset
-from stemvane.sources.simulation import simulate
-from stemvane.survey import bad_pixels, survey
-from stemvane.virtual_detectors import VirtualDetector
+from stemvane.geometry.disc import find_disc
+from stemvane.io.files import open_dataset
+from stemvane.reduction.survey import bad_pixels, survey
+from stemvane.reduction.virtual_detectors import VirtualDetector
+from stemvane.simulation.simulate import simulate
 
 ROTAVIRUS = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
 

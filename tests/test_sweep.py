@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from stemvane import cli
+from stemvane.cli import app as cli
+from stemvane.cli.options import read_range
+from stemvane.cli.tables import sweep_table
 from stemvane.config import Config
 from stemvane.errors import ConfigError, DataError, RunError
-from stemvane.option_values import read_range
-from stemvane.pipeline import run_pipeline
-from stemvane.run import Run
-from stemvane.sources.files import save_dataset
-from stemvane.sources.synthetic import synthetic
-from stemvane.sweep import run_sweep
-from stemvane.sweep_folder import Sweep
-from stemvane.tables import sweep_table
-from stemvane.vae import RotationVAE
+from stemvane.io.files import save_dataset
+from stemvane.models.rotation_vae import RotationVAE
+from stemvane.runs.run import Run
+from stemvane.runs.sweep_folder import Sweep
+from stemvane.simulation.synthetic import synthetic
+from stemvane.workflow.pipeline import run_pipeline
+from stemvane.workflow.sweep import run_sweep
 
 SETTINGS = Config().updated(
     training={"n_epochs": 30, "holdout": 0.2},
@@ -105,8 +105,8 @@ def interrupted(config, path, after, **choices):
 @pytest.fixture
 def nothing_drawn(monkeypatch):
     """Figures take most of a quick sweep's time."""
-    monkeypatch.setattr("stemvane.sweep.save_sweep_figure", lambda sweep, **_: sweep.figures_path.mkdir())
-    monkeypatch.setattr("stemvane.pipeline.save_figures", lambda run: run.figures_path.mkdir())
+    monkeypatch.setattr("stemvane.workflow.sweep.save_sweep_figure", lambda sweep, **_: sweep.figures_path.mkdir())
+    monkeypatch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
 
 
 @pytest.fixture
@@ -224,8 +224,8 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path, recorded, trainings, noth
 import os, signal, sys
 import numpy as np
 from stemvane.config import Config
-from stemvane.sweep import run_sweep
-from stemvane.vae import RotationVAE
+from stemvane.workflow.sweep import run_sweep
+from stemvane.models.rotation_vae import RotationVAE
 
 def quick(self, measurements, mask=None, **_):
     return np.linspace(0, self.n_latent, int(mask.sum())), 0.01
@@ -382,7 +382,7 @@ def test_the_command(tmp_path, shelf, monkeypatch, capsys):
 def test_without_a_file_the_demo_is_simulated(tmp_path, monkeypatch, capsys):
     asked = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("stemvane.pipeline.simulate", lambda config, **_: asked.append(config) or 1 / 0)
+    monkeypatch.setattr("stemvane.workflow.stages.simulate", lambda config, **_: asked.append(config) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         command(monkeypatch, capsys, "--set", "simulation.dose=20000")
     assert (asked[0].scan_shape, asked[0].dose) == ((64, 64), 20000)

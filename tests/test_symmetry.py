@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stemvane import RotationVAE, analyse_symmetry, measure, simulate, synthetic
-from stemvane.cli import app
+from stemvane.cli.app import app
 from stemvane.config import SymmetryConfig, TrainingConfig
 from stemvane.errors import DataError
 
@@ -138,7 +138,7 @@ def test_the_command_writes_sites_defects_and_a_figure(tmp_path):
     from typer.testing import CliRunner
 
     from stemvane.config import Config
-    from stemvane.pipeline import run_pipeline
+    from stemvane.workflow.pipeline import run_pipeline
 
     config = Config().updated(
         simulation={"scan_shape": (40, 40), "scan_extent": (12.0, 12.0), "detector_shape": (32, 32), "dose": 1e5}

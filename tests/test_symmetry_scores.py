@@ -4,28 +4,28 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stemvane.symmetry.descriptions import Descriptions
-from stemvane.symmetry.evidence import ROUGH, pooled_p, without_spikes
-from stemvane.symmetry.groups import _Compared, defect_centres, group_defects
-from stemvane.symmetry.lattice import Distortion, Lattice, lattice_turns
-from stemvane.symmetry.local import kept_symmetry, winding_number
-from stemvane.symmetry.periodic import positions
-from stemvane.symmetry.scores import combined, false_discovery_rate, quadratic_p, robust_scale, squares_p
-from stemvane.symmetry.sites import Sites
-from stemvane.symmetry.surroundings import Surroundings
-from stemvane.symmetry.windows import Window, gauss_laguerre
+from stemvane.data.scan_geometry import probe_positions
+from stemvane.defects.channels import ROUGH, pooled_p, without_spikes
+from stemvane.defects.descriptions import Descriptions
+from stemvane.defects.gauss_laguerre import Window, gauss_laguerre
+from stemvane.defects.kinds import _Compared, defect_centres, group_defects
+from stemvane.defects.lattice import Distortion, Lattice, lattice_turns
+from stemvane.defects.local_symmetry import kept_symmetry, winding_number
+from stemvane.defects.p_values import combined, false_discovery_rate, quadratic_p, robust_scale, squares_p
+from stemvane.defects.sites import Sites
+from stemvane.defects.surroundings import Surroundings
 
 
 def test_window_functions_are_orthonormal():
     window, step = Window(0.8, 6), 0.1
-    values = window.values(positions((121, 121), (step, step)) - 6.0)
+    values = window.values(probe_positions((121, 121), (step, step)) - 6.0)
     assert len(values) == len(window.modes) == 28
     np.testing.assert_allclose(values @ values.conj().T * step**2, np.eye(28), atol=1e-6)
 
 
 def test_coefficients_scatter_as_much_as_what_they_are_summed_over():
     window, rng = Window(0.6, 2), np.random.default_rng(0)
-    points = positions((40, 40), (0.15, 0.15))
+    points = probe_positions((40, 40), (0.15, 0.15))
     around = Surroundings(Sites.at(np.array([[3.0, 3.0], [0.3, 3.2]])), points, 0.15**2, 0.6)
     # ten times as noisy on the right, and the second site lies at the edge
     variance = np.where(points[:, 1] > 3.0, 10.0, 1.0)[:, None]
@@ -67,7 +67,7 @@ def noise():
     shape, step = (60, 80), (0.25, 0.2)
     centres = np.stack(np.meshgrid([5.0, 7.4, 9.8], [5.0, 7.9, 10.7], indexing="ij"), axis=-1).reshape(-1, 2)
     sites = Sites(centres, ("atom",) * 9, np.zeros(9, int))
-    around = Surroundings(sites, positions(shape, step), step[0] * step[1], 0.6)
+    around = Surroundings(sites, probe_positions(shape, step), step[0] * step[1], 0.6)
     return around, np.random.default_rng(1).normal(size=(60 * 80, 40))
 
 
@@ -265,7 +265,7 @@ def test_robust_scale_is_hardly_moved_by_outliers():
 @pytest.mark.parametrize("turns", [-2, -1, 0, 1, 3])
 def test_winding_number_of_a_made_up_field(turns):
     shape, step, centre = (40, 50), (0.2, 0.15), np.array([4.1, 3.3])
-    at = positions(shape, step) - centre
+    at = probe_positions(shape, step) - centre
     angle = (turns * np.arctan2(-at[:, 0], at[:, 1]) + 1.2).reshape(shape)
     angle = np.angle(np.exp(1j * angle))
     assert winding_number(angle, centre[None], step, 0.7)[0] == turns
@@ -287,7 +287,7 @@ def coefficients(window, points, area, values):
 @pytest.mark.parametrize("fold", [2, 3, 4, 6])
 def test_a_map_of_some_symmetry_keeps_it_and_no_other(fold):
     window, step = Window(0.7, 7), 0.1
-    points = positions((101, 101), (step, step)) - 5.0
+    points = probe_positions((101, 101), (step, step)) - 5.0
     r, azimuth = np.hypot(*points.T), np.arctan2(-points[:, 0], points[:, 1])
     fall = np.exp(-((r / 1.2) ** 2))
     scalar = fall * (0.2 + r**fold * np.cos(fold * (azimuth - 0.3)))

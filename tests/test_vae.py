@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from stemvane import Dataset4D, RotationVAE, measure, synthetic
-from stemvane.agreement import explained_variance
 from stemvane.config import BasisConfig, ModelConfig, TrainingConfig
 from stemvane.errors import ConfigError, DataError, ModelError
+from stemvane.evaluation.com_agreement import explained_variance
 
 # forward-mode derivatives make torch import what it has deprecated itself
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")

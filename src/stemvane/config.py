@@ -59,6 +59,20 @@ _ABOUT_THE_FILE = {"path", "scan_shape", "dataset", "shape", "dtype", "image", "
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], origin: str = "settings") -> Self:
+        """Check nested settings.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or a value out of range; the message names the first one.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{origin}: {_first_trouble(error, cls)}") from None
+
 
 class SourceConfig(_Section):
     """Where the data come from and what the user knows of them; an empty path means: simulate."""
@@ -313,20 +327,6 @@ class Config(_Section):
     compare: CompareConfig = CompareConfig()
     symmetry: SymmetryConfig = SymmetryConfig()
     figures: FiguresConfig = FiguresConfig()
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any], origin: str = "settings") -> Config:
-        """Check nested settings.
-
-        Raises
-        ------
-        ConfigError
-            If a key is unknown or a value out of range; the message names the first one.
-        """
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise ConfigError(f"{origin}: {_first_trouble(error, cls)}") from None
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Config:

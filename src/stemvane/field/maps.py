@@ -10,12 +10,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.data.measurements import Measurements
 from stemvane.errors import DataError
 from stemvane.field.derivatives import curl, divergence, levelled, turned
 from stemvane.field.integration import integrate
 from stemvane.field.physical import projected_field
 from stemvane.field.scan_rotation import ScanRotation, find_rotation
-from stemvane.measurements import Measurements
 
 __all__ = ["FieldMaps", "field_maps", "rotation_metrics", "with_field"]
 

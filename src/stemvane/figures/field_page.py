@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from stemvane.data.measurements import Measurements
 from stemvane.errors import RunError
-from stemvane.field import projected_potential
+from stemvane.field.physical import projected_potential
 from stemvane.figures.layout import FOOT, GAP, HEAD, MARGIN, WIDTH, Box, add_axes, label_panel
 from stemvane.figures.panels import (
     add_color_bar,
@@ -22,8 +23,7 @@ from stemvane.figures.panels import (
     scan_extent,
 )
 from stemvane.figures.style import DIVERGING, IMAGES, MAGNITUDES, STYLE, nice_number, tidy_number
-from stemvane.measurements import Measurements
-from stemvane.run import Run
+from stemvane.runs.run import Run
 
 __all__ = ["vector_field"]
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from stemvane.figures.layout import GAP, HEAD, MARGIN, WIDTH, Box, add_axes, label_panel
 from stemvane.figures.panels import add_color_bar, draw_map, without_ticks
 from stemvane.figures.style import DIVERGING, MAGNITUDES, MASKED, tidy_number
-from stemvane.run import Run
-from stemvane.symmetry.regions import Regions
+from stemvane.runs.run import Run
+from stemvane.segmentation import Regions
 
 __all__ = ["draw_groups", "groups_height"]
 

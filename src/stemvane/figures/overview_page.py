@@ -11,7 +11,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stemvane.figures.atoms import draw_structure
+from stemvane.data.measurements import Measurements
+from stemvane.figures.atom_overlay import draw_structure
 from stemvane.figures.layout import WIDTH, Box, Overview, add_axes, label_panel, overview_layout
 from stemvane.figures.panels import (
     add_color_bar,
@@ -24,8 +25,7 @@ from stemvane.figures.panels import (
     write_pearson,
 )
 from stemvane.figures.style import ANGLES, IMAGES, MAGNITUDES, STYLE
-from stemvane.measurements import Measurements
-from stemvane.run import Run
+from stemvane.runs.run import Run
 
 __all__ = ["overview"]
 
@@ -87,7 +87,7 @@ def _manifold_panel(
     remarks = ["decoded at angle 0"] if _has_angle(run) else []
     remarks += ["other latents 0"] if n_latent > 2 else []
     label_panel(figure, layout.manifold, letter, title, ", ".join(remarks), indent=0.42 if n_latent > 1 else 0.0)
-    noiseless = measured.metadata.get("noiseless", False)
+    noiseless = measured.noiseless
     unit = "dose / pixel" if noiseless else f"{measured.units['total']} / pixel"
     add_color_bar(figure, layout.manifold_bar, image, "intensity", unit, upright=n_latent == 1)
 

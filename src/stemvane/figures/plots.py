@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from stemvane.data.measurements import Measurements
 from stemvane.figures.layout import Box, add_axes, label_panel
 from stemvane.figures.panels import pearson_words, write_absent
 from stemvane.figures.style import MAGNITUDES, STYLE
-from stemvane.measurements import Measurements
-from stemvane.run import Run
+from stemvane.runs.run import Run
 
 __all__ = ["agreement", "learning_curves"]
 
@@ -80,7 +80,7 @@ def agreement(run: Run) -> Figure:
 
 def _threshold(measured: Measurements, magnitude: NDArray[np.floating[Any]]) -> float:
     """Smallest COM magnitude whose direction counts."""
-    noiseless = measured.metadata.get("noiseless", False)
+    noiseless = measured.noiseless
     return _COM_SHARE * float(np.nanmax(magnitude) if noiseless else np.nanpercentile(magnitude, 99))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from stemvane.defects.analyse import SymmetryAnalysis
 from stemvane.errors import ConfigError, RunError
 from stemvane.figures.field_page import vector_field
 from stemvane.figures.overview_page import overview
@@ -16,9 +17,8 @@ from stemvane.figures.structures_page import structures_page
 from stemvane.figures.style import STYLE
 from stemvane.figures.sweep_page import sweep_page
 from stemvane.figures.symmetry_page import symmetry_page
-from stemvane.run import Run
-from stemvane.sweep_folder import Sweep
-from stemvane.symmetry.analysis import SymmetryAnalysis
+from stemvane.runs.run import Run
+from stemvane.runs.sweep_folder import Sweep
 
 __all__ = ["save_figures", "save_structures_figure", "save_sweep_figure", "save_symmetry_figure"]
 

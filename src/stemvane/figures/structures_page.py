@@ -13,13 +13,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
-from stemvane.dataset import ScanAtoms
-from stemvane.figures.atoms import draw_atoms
+from stemvane.data.dataset import ScanAtoms
+from stemvane.figures.atom_overlay import draw_atoms
 from stemvane.figures.layout import WIDTH, Box, add_axes
 from stemvane.figures.panels import without_ticks
 from stemvane.figures.style import STYLE
-from stemvane.sources.catalogue import CATALOGUE
-from stemvane.sources.scenes import build_structure
+from stemvane.simulation.catalogue import CATALOGUE
+from stemvane.simulation.scenes import build_structure
 
 __all__ = ["structures_page"]
 

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stemvane.figures.layout import WIDTH, Box, add_axes, label_panel
 from stemvane.figures.style import MAGNITUDES, STYLE
-from stemvane.sweep_folder import REFERENCES, Sweep
+from stemvane.runs.sweep_folder import REFERENCES, Sweep
 
 __all__ = ["sweep_page"]
 

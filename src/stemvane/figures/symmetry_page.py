@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from stemvane.defects.analyse import Defects, SymmetryAnalysis
 from stemvane.figures.group_panels import draw_groups, groups_height
 from stemvane.figures.layout import FOOT, GAP, HEAD, MARGIN, WIDTH, Box, add_axes, label_panel
 from stemvane.figures.panels import (
@@ -22,8 +23,7 @@ from stemvane.figures.panels import (
     write_absent,
 )
 from stemvane.figures.style import ANGLES, DIVERGING, IMAGES, MAGNITUDES, STYLE
-from stemvane.run import Run
-from stemvane.symmetry.analysis import Defects, SymmetryAnalysis
+from stemvane.runs.run import Run
 
 __all__ = ["symmetry_page"]
 

@@ -1,0 +1,41 @@
+from .config import Config as Config
+from .data.calibration import Calibration as Calibration
+from .data.dataset import Dataset4D as Dataset4D
+from .data.embedding import Embedding as Embedding
+from .data.measurements import Measurements as Measurements
+from .defects.analyse import SymmetryAnalysis as SymmetryAnalysis
+from .defects.analyse import analyse_symmetry as analyse_symmetry
+from .defects.library import simulate_library as simulate_library
+from .errors import StemvaneError as StemvaneError
+from .evaluation.com_agreement import compare as compare
+from .export.writers import export_run as export_run
+from .features.alignment import align_rotation as align_rotation
+from .field.integration import integrate as integrate
+from .field.maps import FieldMaps as FieldMaps
+from .field.maps import field_maps as field_maps
+from .field.physical import projected_field as projected_field
+from .field.physical import projected_potential as projected_potential
+from .field.scan_rotation import ScanRotation as ScanRotation
+from .field.scan_rotation import find_rotation as find_rotation
+from .figures.saving import save_figures as save_figures
+from .geometry.pixels import PixelGrid as PixelGrid
+from .geometry.polar import PolarGrid as PolarGrid
+from .io.files import open_dataset as open_dataset
+from .io.files import save_dataset as save_dataset
+from .models.registry import load_model as load_model
+from .models.registry import pattern_model as pattern_model
+from .models.rotation_vae import RotationVAE as RotationVAE
+from .reduction.measure import measure as measure
+from .reduction.survey import survey as survey
+from .reduction.virtual_detectors import VirtualDetector as VirtualDetector
+from .runs.run import Run as Run
+from .runs.sweep_folder import Sweep as Sweep
+from .simulation.scenes import build_structure as build_structure
+from .simulation.simulate import simulate as simulate
+from .simulation.structures import graphene as graphene
+from .simulation.synthetic import synthetic as synthetic
+from .workflow.pipeline import run_pipeline as run_pipeline
+from .workflow.sweep import run_sweep as run_sweep
+
+__version__: str
+__all__: list[str]

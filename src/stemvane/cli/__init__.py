@@ -1,0 +1,1 @@
+"""The command line: commands, values of options, and the tables that they print."""

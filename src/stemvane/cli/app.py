@@ -1,0 +1,394 @@
+"""The command ``stemvane``: parse, call, print."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from stemvane.cli.options import (
+    given,
+    read_energy,
+    read_numbers,
+    read_pair,
+    read_range,
+    read_setting,
+    reading_settings,
+    source_settings,
+)
+from stemvane.cli.tables import info_table, progress_bars, run_table, structures_table, sweep_table, symmetry_table
+from stemvane.config import Config
+from stemvane.errors import FileFormatError, StemvaneError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="stemvane",
+    help="Rotation-aware analysis of 4D-STEM diffraction patterns: from a file to a figure in one command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+_Output = Annotated[Path, typer.Option("-o", "--output", help="run folder to write")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
+_Seed = Annotated[int | None, typer.Option(help="random seed")]
+_Latents = Annotated[int | None, typer.Option("--n-latent", help="latent variables besides the angle")]
+_Epochs = Annotated[int | None, typer.Option("--n-epochs", help="passes over the training patterns")]
+_Device = Annotated[str | None, typer.Option(help="'auto', 'cpu' or 'cuda'")]
+_Settings = Annotated[Path | None, typer.Option("--config", help="TOML file of settings, such as a run's config.toml")]
+_Set = Annotated[
+    list[str] | None, typer.Option("--set", help="any setting, such as preparation.descan=true; may be repeated")
+]
+_Energy = Annotated[str | None, typer.Option(help="beam energy, such as 60keV")]
+_Semiangle = Annotated[float | None, typer.Option(help="convergence semi-angle, mrad")]
+_Step = Annotated[str | None, typer.Option(help="Å, one number or YxX")]
+_Pixel = Annotated[str | None, typer.Option(help="mrad per detector pixel, one number or YxX")]
+_Axis = Annotated[
+    str | None, typer.Option(help="optical axis on the detector YxX, px; the centre of the first pixel is 0x0")
+]
+_Radius = Annotated[float | None, typer.Option(help="radius of the bright-field disc, px")]
+_Rotation = Annotated[
+    float | None,
+    typer.Option(help="degrees to turn a vector on the detector into the scan, counter-clockwise on the screen"),
+]
+_Workers = Annotated[int | None, typer.Option("--workers", help="processes to measure with; threads if left out")]
+_Cluster = Annotated[str | None, typer.Option(help="Dask scheduler to measure on, such as tcp://host:8786")]
+_Scan = Annotated[str | None, typer.Option(help="probe positions YxX, for a stack of frames that does not say it")]
+_Array = Annotated[str | None, typer.Option(help="which array of an HDF5, Zarr or .npz file: its path in the file")]
+_Shape = Annotated[str | None, typer.Option(help="shape of raw binary, the fastest axis last, such as 64x64x128x128")]
+_Dtype = Annotated[str | None, typer.Option(help="number type of raw binary, such as uint16 or '>u2'")]
+_Image = Annotated[Path | None, typer.Option(help="dark-field image of the scan's shape: .npy, .tif, .png, .dm3")]
+_Vacuum = Annotated[
+    Path | None, typer.Option(help="file of the probe in vacuum: its disc gives optical axis and disc radius")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _options(show: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False) -> None:
+    if show:
+        typer.echo(f"stemvane {version('stemvane')}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    output: _Output = Path("runs/demo"),
+    seed: _Seed = None,
+    n_latent: _Latents = None,
+    n_epochs: _Epochs = None,
+    device: _Device = None,
+    set_: _Set = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Simulate graphene and make Figure 1 of the paper by Oxley and others, 2021."""
+    from stemvane.workflow.pipeline import demo_config
+
+    config = _with_settings(demo_config(), set_)
+    _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
+
+
+@app.command()
+def simulate(
+    structure: Annotated[str, typer.Argument(help="specimen, such as graphene-Si-C3; stemvane structures lists them")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="data set to write, NAME.zarr")],
+    energy: _Energy = None,
+    semiangle: _Semiangle = None,
+    defocus: Annotated[float | None, typer.Option(help="Å, positive for underfocus")] = None,
+    cs: Annotated[float | None, typer.Option(help="spherical aberration, Å")] = None,
+    scan: Annotated[str | None, typer.Option(help="probe positions YxX, such as 64x64")] = None,
+    scan_step: _Step = None,
+    detector: Annotated[str | None, typer.Option(help="detector pixels YxX, such as 64x64")] = None,
+    outer: Annotated[float | None, typer.Option(help="mrad from the axis to the detector's edge")] = None,
+    source_size: Annotated[float | None, typer.Option(help="full width at half maximum of the source, Å")] = None,
+    dose: Annotated[float | None, typer.Option(help="electrons per pattern; noiseless if left out")] = None,
+    phonons: Annotated[float | None, typer.Option(help="rms thermal displacement along each axis, Å")] = None,
+    n_phonons: Annotated[int | None, typer.Option(help="frozen-phonon configurations")] = None,
+    method: Annotated[str | None, typer.Option(help="single-slice or multislice")] = None,
+    defects: Annotated[
+        str | None, typer.Option(help="defects at random places, kind=number, such as N=2,Si-C3=1")
+    ] = None,
+    concentration: Annotated[
+        str | None, typer.Option(help="the same as shares of the lattice sites, such as N=0.01,vacancy=0.002")
+    ] = None,
+    placement_seed: Annotated[int | None, typer.Option(help="seed of their places; --seed if left out")] = None,
+    seed: _Seed = None,
+    settings: _Settings = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Simulate a 4D-STEM scan and write it as a Zarr data set that carries its atoms and defects."""
+    if output.suffix != ".zarr":
+        raise FileFormatError(f"{output}: data sets are saved as Zarr folders; give a name that ends in .zarr")
+    if output.exists() and not overwrite:
+        raise FileFormatError(f"{output}: exists already; give another name, or --overwrite to replace it")
+    config = Config.from_toml(settings) if settings else Config()
+    shape = read_pair(scan, int, "--scan") if scan else config.simulation.scan_shape
+    step = read_pair(scan_step, float, "--scan-step") if scan_step else None
+    before = config.simulation
+    if step is None and scan:
+        step = tuple(e / n for e, n in zip(before.scan_extent, before.scan_shape, strict=True))  # type: ignore[assignment]
+    choices = {
+        "structure": structure,
+        "energy": read_energy(energy),
+        "convergence_semiangle": semiangle,
+        "defocus": defocus,
+        "cs": cs,
+        "scan_shape": shape,
+        "scan_extent": None if step is None else (shape[0] * step[0], shape[1] * step[1]),
+        "detector_shape": read_pair(detector, int, "--detector") if detector else None,
+        "detector_outer": outer,
+        "source_size": source_size,
+        "dose": dose,
+        "phonon_sigma": phonons,
+        "n_phonons": n_phonons,
+        "method": method,
+        "defects": read_numbers(defects, int, "--defects"),
+        "concentrations": read_numbers(concentration, float, "--concentration"),
+        "placement_seed": placement_seed,
+        "seed": seed,
+    }
+    config = config.updated(simulation=given(choices))
+    from stemvane.io.files import save_dataset
+    from stemvane.simulation.simulate import simulate as run_simulation
+
+    with progress_bars() as tell:
+        dataset = run_simulation(config.simulation, progress=lambda done, n: tell("simulate", done, n, ""))
+        path = save_dataset(dataset, output, overwrite=overwrite, progress=lambda done, n: tell("write", done, n, ""))
+    typer.echo(f"{path}: {' x '.join(map(str, dataset.shape))}, {dataset.data.dtype}")
+
+
+@app.command()
+def structures(
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="picture of all of them to write, .png or .svg")
+    ] = None,
+) -> None:
+    """List the specimens that can be simulated, with their bond lengths beside published ones."""
+    if output is not None:
+        from stemvane.figures.saving import save_structures_figure
+
+        save_structures_figure(output)
+    Console().print(structures_table())
+    if output is not None:
+        typer.echo(output)
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(help="4D-STEM scan")],
+    energy: _Energy = None,
+    semiangle: _Semiangle = None,
+    scan_step: _Step = None,
+    pixel: _Pixel = None,
+    axis: _Axis = None,
+    disc_radius: _Radius = None,
+    scan_rotation: _Rotation = None,
+    scan: _Scan = None,
+    dataset: _Array = None,
+    shape: _Shape = None,
+    dtype: _Dtype = None,
+    image: _Image = None,
+    vacuum: _Vacuum = None,
+) -> None:
+    """Print what a file says of itself, and what a look at some of its patterns finds.
+
+    Numbers given as options go before the file's.
+    """
+    from stemvane.io.files import open_source, size_on_disk
+    from stemvane.reduction.survey import survey
+
+    source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
+    source |= reading_settings(file, scan, dataset, shape, dtype, image, vacuum)
+    opened = open_source(Config().updated(source=source).source)
+    found = survey(opened)
+    shape_from = "given" if scan or shape else "file"
+    table = info_table(str(file), opened, found, shape_from, size_on_disk(opened))
+    console = Console()
+    console.print(table)
+    for note in found.notes:
+        console.print(Text(f"note: {note}"), soft_wrap=True)
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="4D-STEM scan: a file of any of the formats in docs/formats.md")],
+    output: _Output,
+    n_latent: _Latents = None,
+    n_epochs: _Epochs = None,
+    seed: _Seed = None,
+    energy: _Energy = None,
+    semiangle: _Semiangle = None,
+    scan_step: _Step = None,
+    pixel: _Pixel = None,
+    axis: _Axis = None,
+    disc_radius: _Radius = None,
+    scan_rotation: _Rotation = None,
+    scan: _Scan = None,
+    dataset: _Array = None,
+    shape: _Shape = None,
+    dtype: _Dtype = None,
+    image: _Image = None,
+    vacuum: _Vacuum = None,
+    device: _Device = None,
+    workers: _Workers = None,
+    cluster: _Cluster = None,
+    settings: _Settings = None,
+    set_: _Set = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Measure, align, learn, compare and draw: from a recorded or simulated scan to Figure 2 or 1."""
+    config = _with_settings(Config.from_toml(settings) if settings else Config(), set_)
+    source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
+    source |= reading_settings(file, scan, dataset, shape, dtype, image, vacuum)
+    config = config.updated(source=source, measure=given({"n_workers": workers, "cluster": cluster}))
+    _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
+
+
+@app.command()
+def sweep(
+    file: Annotated[
+        Path | None, typer.Argument(help="4D-STEM scan; simulated as for the demo, or as --config says, if left out")
+    ] = None,
+    output: _Output = Path("runs/sweep"),
+    n_latent: Annotated[str, typer.Option(help="numbers of latents: a range such as 0..6, or 0,2,4")] = "0..6",
+    seeds: Annotated[int, typer.Option(help="trainings for each number of latents")] = 3,
+    n_epochs: _Epochs = None,
+    device: _Device = None,
+    settings: _Settings = None,
+    set_: _Set = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Train with several numbers of latents and several seeds, and recommend a number with its reason."""
+    numbers = read_range(n_latent, "--n-latent")
+    from stemvane.workflow.pipeline import demo_config
+    from stemvane.workflow.sweep import run_sweep
+
+    config = Config.from_toml(settings) if settings else Config() if file else demo_config()
+    config = _with_choices(_with_settings(config, set_), None, None, n_epochs, device)
+    if file:
+        config = config.updated(source={"path": str(file)})
+    command = shlex.join(["stemvane", *sys.argv[1:]])
+    with progress_bars() as tell:
+        finished = run_sweep(
+            config, output, n_latent=numbers, n_seeds=seeds, command=command, overwrite=overwrite, progress=tell
+        )
+    console = Console()
+    console.print(sweep_table(finished))
+    console.print(Text(f"recommended: {finished.reason}"), soft_wrap=True)
+    console.print(Text(str(finished.figures_path / "sweep.png")), soft_wrap=True)
+
+
+@app.command()
+def figures(
+    folder: Annotated[Path, typer.Argument(help="a finished run")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder for the figures; the run's own if left out")
+    ] = None,
+    dpi: Annotated[int | None, typer.Option(help="resolution of the PNG files")] = None,
+) -> None:
+    """Draw the figures of a run again."""
+    from stemvane.figures.saving import save_figures
+    from stemvane.runs.run import Run
+
+    if dpi is not None:
+        Config().updated(figures={"dpi": dpi})  # the settings know which resolutions make sense
+    for path in save_figures(Run.open(folder), output, dpi):
+        typer.echo(path)
+
+
+@app.command()
+def symmetry(
+    folder: Annotated[Path, typer.Argument(help="a finished run")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder for what is found; symmetry in the run if left out")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="false discovery rate: share of false ones among the defects")
+    ] = None,
+    library: Annotated[
+        str | None, typer.Option("--library", help="graphene: simulate its defects with this probe, and name the found")
+    ] = None,
+    set_: _Set = None,
+) -> None:
+    """Find where a scan departs from its own lattice and sort the defects; without a lattice, sort the patterns."""
+    from stemvane.defects.analyse import analyse_symmetry
+    from stemvane.defects.library import simulate_library
+    from stemvane.figures.saving import save_symmetry_figure
+    from stemvane.runs.defects_folder import summary_of, write_symmetry
+    from stemvane.runs.run import Run
+
+    run = Run.open(folder)
+    config = _with_settings(run.config, set_)
+    config = config.updated(symmetry=given({"false_discovery_rate": rate, "library": library}))
+    known = None
+    if config.symmetry.library:
+        with progress_bars() as tell:
+            known = simulate_library(
+                run.measurements, config.symmetry, progress=lambda done, n: tell("library", done, n, "")
+            )
+    analysis = analyse_symmetry(run.measurements, run.embedding, config.symmetry, library=known)
+    place = write_symmetry(run, analysis, output)
+    console = Console()
+    console.print(symmetry_table(str(run.path), summary_of(analysis)))
+    for path in [*sorted(place.glob("*.csv")), *save_symmetry_figure(run, analysis, place)]:
+        console.print(Text(str(path)), soft_wrap=True)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="a finished run")],
+    to: Annotated[str, typer.Option("--to", help="hspy, emd, zarr, tiff or csv")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="what to write; the run's name, beside the run, if left out")
+    ] = None,
+    overwrite: _Overwrite = False,
+) -> None:
+    """Write the maps and patterns of a run for other programs, with units on every axis."""
+    from stemvane.export.writers import export_run as write
+    from stemvane.runs.run import Run
+
+    typer.echo(write(Run.open(folder), to, output, overwrite))
+
+
+def main() -> None:
+    """Entry point of the command; a `StemvaneError` becomes one line on stderr and exit code 1."""
+    try:
+        app()
+    except StemvaneError as error:
+        line = Text(f"error: {' '.join(str(error).split())}", style="red")
+        Console(stderr=True).print(line, soft_wrap=True)
+        sys.exit(1)
+
+
+def _run(config: Config, output: Path, overwrite: bool) -> None:
+    from stemvane.workflow.pipeline import run_pipeline
+
+    command = shlex.join(["stemvane", *sys.argv[1:]])
+    with progress_bars() as tell:
+        finished = run_pipeline(config, output, command=command, overwrite=overwrite, progress=tell)
+    console = Console()
+    console.print(run_table(str(finished.path), finished.metrics))
+    for path in sorted(finished.figures_path.glob("*.png")):
+        console.print(Text(str(path)), soft_wrap=True)
+
+
+def _with_settings(config: Config, texts: list[str] | None) -> Config:
+    for text in texts or []:
+        section, name, value = read_setting(text)
+        config = config.updated(**{section: {name: value}})
+    return config
+
+
+def _with_choices(
+    config: Config, seed: int | None, n_latent: int | None, n_epochs: int | None, device: str | None
+) -> Config:
+    return config.updated(
+        training=given({"seed": seed, "n_epochs": n_epochs, "device": device}), model=given({"n_latent": n_latent})
+    )

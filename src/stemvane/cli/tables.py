@@ -1,0 +1,199 @@
+"""Tables that the commands print, and the bars that they show meanwhile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from stemvane.cli.options import show_bytes, show_number
+from stemvane.data.dataset import Dataset4D
+from stemvane.reduction.survey import Survey
+from stemvane.runs.sweep_folder import REFERENCES, Sweep
+from stemvane.simulation.catalogue import CATALOGUE, TOLERANCE, bond_length
+
+__all__ = ["info_table", "progress_bars", "run_table", "structures_table", "sweep_table", "symmetry_table"]
+
+_PAPER = {"pearson_r_first": "-0.9917", "pearson_r_others_max": "about 0", "angle_sign": "-1"}
+_ROWS = (
+    ("pearson_r_first", "r of the first latent against |COM|", "{:.4f}"),
+    ("pearson_r_others_max", "largest |r| of the others", "{:.4f}"),
+    ("angle_error_median_deg", "median error of the angle (deg)", "{:.2f}"),
+    ("angle_sign", "sense of the angle", "{:+d}"),
+    ("explained_variance", "explained variance", "{:.4f}"),
+    ("evidence_heldout", "evidence, held out (nat per pattern)", "{:.1f}"),
+    ("pearson_r_first_neighbours", "r against the neighbours' |COM|", "{:.4f}"),
+    ("angle_error_median_deg_neighbours", "median error against the neighbours' COM (deg)", "{:.2f}"),
+    ("angle_error_median_deg_truth", "median error against the noiseless COM (deg)", "{:.2f}"),
+    ("com_angle_error_median_deg_truth", "the same of the measured COM itself (deg)", "{:.2f}"),
+    ("scan_rotation_deg", "scan rotation (deg)", "{:.1f}"),
+    ("train_seconds", "training (s)", "{:.1f}"),
+    ("train_patterns_per_second", "training patterns per second", "{:,.0f}"),
+    ("total_seconds", "all stages (s)", "{:.1f}"),
+)
+_CALIBRATION = (
+    ("scan_step", "Å"),
+    ("pixel_size", "mrad"),
+    ("convergence_semiangle", "mrad"),
+    ("energy", "eV"),
+)
+
+
+def info_table(name: str, opened: Dataset4D, found: Survey, shape_from: str, n_bytes: int) -> Table:
+    """What is known of a data set, where each number came from, and what the survey has found."""
+    table = Table(title=Text(name), title_justify="left", show_header=True)
+    for column in ("", "known", "from", "found"):
+        table.add_column(column)
+    known = opened.calibration
+    completed = known
+    if found.disc_found or (known.optical_axis is not None and known.disc_radius is not None):
+        completed = found.completed(known)
+    table.add_row("shape (scan y, x; detector y, x)", " x ".join(map(str, opened.shape)), shape_from)
+    table.add_row("type", str(opened.data.dtype), "file")
+    table.add_row("size on disk", show_bytes(n_bytes), "file")
+    for key, unit in _CALIBRATION:
+        table.add_row(f"{key.replace('_', ' ')} ({unit})", show_number(getattr(known, key)), opened.origin(key))
+    rotation = None if known.scan_rotation is None else math.degrees(known.scan_rotation)
+    table.add_row("scan rotation (deg)", show_number(rotation), opened.origin("scan_rotation"))
+    centre = show_number(found.disc_centre) if found.disc_found else "no disc found"
+    table.add_row("disc centre y, x (px)", show_number(known.optical_axis), opened.origin("optical_axis"), centre)
+    radius = show_number(known.disc_radius)
+    table.add_row("disc radius (px)", radius, opened.origin("disc_radius"), show_number(found.disc_radius))
+    if known.pixel_size is None and completed.pixel_size is not None:
+        table.add_row("pixel size from the disc (mrad)", "", "", show_number(completed.pixel_size))
+    if opened.missing is not None:
+        table.add_row("patterns missing", "", "", f"{int(opened.missing.sum())} of {opened.n_patterns}")
+    counts = f"{found.counts_mean:.6g} ({found.counts_min:.6g} to {found.counts_max:.6g})"
+    table.add_row("counts per pattern: mean (range)", "", "", counts)
+    table.add_row("largest pixel value", "", "", f"{found.pixel_max:.6g}")
+    table.add_row("hot, dead pixels", "", "", f"{len(found.hot_pixels)}, {len(found.dead_pixels)}")
+    if found.disc_ellipse is not None:
+        ratio, direction = found.disc_ellipse[0], math.degrees(found.disc_ellipse[1])
+        table.add_row("disc's long over short axis; direction (deg)", "", "", f"{ratio:.4f}; {direction:.0f}")
+    if found.disc_found:
+        shift = f"{show_number(found.beam_shift_along_y)}; {show_number(found.beam_shift_along_x)}"
+        table.add_row("beam shift over the scan along y; x (px)", "", "", shift)
+    table.add_row("patterns looked at", "", "", str(found.n_frames))
+    return table
+
+
+def run_table(name: str, metrics: Mapping[str, Any]) -> Table:
+    """Metrics of a run beside the paper's."""
+    table = Table(title=Text(name), title_justify="left")
+    for column in ("", "here", "paper, Fig. 1"):
+        table.add_column(column, justify="left" if not column else "right")
+    for key, label, form in _ROWS:
+        if metrics.get(key) is not None:
+            table.add_row(label, form.format(metrics[key]), _PAPER.get(key, ""))
+    return table
+
+
+def structures_table() -> Table:
+    """Every specimen that can be simulated, with a bond as relaxed and as published."""
+    caption = f"* differs from the published lengths by more than {TOLERANCE} Å; see docs/structures.md"
+    table = Table(title="Structures", title_justify="left", caption=caption, caption_justify="left")
+    for label in ("name", "atoms changed", "what it is", "bond", "here (Å)", "published (Å)", "published in"):
+        table.add_column(label, justify="right" if "Å" in label else "left")
+    for entry in CATALOGUE:
+        here = f"{bond_length(entry):.3f}{'' if entry.agrees else ' *'}"
+        table.add_row(entry.name, entry.changed, entry.words, entry.bond, here, entry.published_words, entry.source)
+    return table
+
+
+def sweep_table(sweep: Sweep) -> Table:
+    """Means over the seeds for each number of latents, the spread behind them, and which one is recommended."""
+    suffix = sweep.reference
+    columns = (
+        ("evidence_heldout", "evidence (nat)", "{:.1f}"),
+        ("explained_variance", "explained variance", "{:.4f}"),
+        ("explained_variance_heldout", "held out", "{:.4f}"),
+        (f"pearson_r_1{suffix}", "r of the first", "{:.4f}"),
+        (f"pearson_r_others_max{suffix}", "largest other |r|", "{:.3f}"),
+        (f"angle_error_median_deg{suffix}", "angle error (deg)", "{:.2f}"),
+        ("seconds", "seconds", "{:.1f}"),
+    )
+    known = [column for column in columns if np.isfinite(sweep.table.get(column[0], np.array(np.nan))).any()]
+    caption = (
+        f"mean ± standard deviation over the seeds; evidence of held-out patterns; r and angle: {REFERENCES[suffix]}"
+    )
+    table = Table(title=Text(str(sweep.path)), title_justify="left", caption=caption, caption_justify="left")
+    for label in ("latents", *(label for _, label, _ in known)):
+        table.add_column(label, justify="right")
+    for entry in sweep.summary["by_n_latent"]:
+        chosen = entry["n_latent"] == sweep.n_latent
+        cells = [_with_spread(entry[name], form) for name, _, form in known]
+        table.add_row(f"{'> ' if chosen else ''}{entry['n_latent']}", *cells, style="bold" if chosen else None)
+    return table
+
+
+def _with_spread(value: Mapping[str, Any], form: str) -> str:
+    """Mean and standard deviation over the seeds; nothing where it is not known."""
+    if value["mean"] is None:
+        return ""
+    spread = "" if value["spread"] is None else f" ± {form.format(value['spread'])}"
+    return form.format(value["mean"]) + spread
+
+
+def _add_groups(table: Table, summary: Mapping[str, Any]) -> None:
+    """One row for each group of patterns of a scan without a lattice."""
+    if not summary["n_groups"]:
+        table.add_row("groups of patterns", "not looked for: too few positions, or no scan")
+        return
+    table.add_row("groups of patterns", f"{summary['n_groups']}, agreement of other starts {summary['stability']:.2f}")
+    for number, group in enumerate(summary["groups"], 1):
+        (deflection,) = ((key, group[key]) for key in group if key.startswith("deflection_"))
+        unit = deflection[0].removeprefix("deflection_")
+        table.add_row(
+            f"group {number}: {100 * group['share']:.2g} %",
+            f"dark field {group['dark_field_over_median']:.3f}, bright field {group['bright_field_over_median']:.3f} "
+            f"of the median, deflection {deflection[1]:.2g} {unit}",
+        )
+
+
+def symmetry_table(name: str, summary: Mapping[str, Any]) -> Table:
+    """Lattice and kinds of defects, or groups of patterns, that a symmetry analysis has found."""
+    table = Table(title=Text(name), title_justify="left", show_header=False)
+    if not summary["lattice"]:
+        table.add_row("lattice", "none: the maps repeat nowhere, so there are no sites and no defects")
+        _add_groups(table, summary)
+        return table
+    a, b = summary["lattice_constants"]
+    table.add_row("lattice constants (Å), angle", f"{a:.3f}, {b:.3f}, {summary['lattice_angle_deg']:.1f}°")
+    table.add_row("atoms, hollows in the scan", f"{summary['n_atoms']}, {summary['n_hollows']}")
+    winding = [summary[f"winding_{name}"] for name in ("atoms", "hollows", "bonds")]
+    words = ", ".join("none" if value is None else f"{value:+.2f}" for value in winding)
+    table.add_row("winding at atoms, hollows, bonds", words)
+    table.add_row("defects, kinds", f"{summary['n_defects']}, {summary['n_kinds']}")
+    rows = zip(summary["kind_counts"], summary["kind_excess_order_0"], summary["kind_excess_order_1"], strict=True)
+    for kind, (count, scattering, deflection) in enumerate(rows, 1):
+        name = f" {summary['kind_names'][kind - 1]}," if summary["kind_names"] else ""
+        table.add_row(
+            f"kind {kind}:{name} {count} found", f"{scattering:+.2f} scattering, {deflection:+.2f} deflection (atoms)"
+        )
+    return table
+
+
+@contextmanager
+def progress_bars() -> Iterator[Any]:
+    """Show progress bars on stderr, nothing where that is not a terminal but what a run has taken over."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<9}"), BarColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+
+        def tell(stage: str, done: int, total: int, note: str) -> None:
+            if stage == "resumed":
+                console.print(Text(f"resumed: {note}"), soft_wrap=True)
+                return
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, note=note)
+            bars.update(tasks[stage], completed=done, total=total, note=note)
+
+        yield tell

@@ -1,0 +1,1 @@
+"""What flows through the analysis: data sets, calibrations, measurements, embeddings."""

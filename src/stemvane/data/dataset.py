@@ -1,0 +1,373 @@
+"""Dataset4D: a lazy 4D-STEM scan with its calibration."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.array.core import slices_from_chunks
+from numpy.typing import ArrayLike, NDArray
+
+from stemvane.data.calibration import Calibration
+from stemvane.data.specimen import ScanAtoms, ScanDefects
+from stemvane.errors import DataError
+
+__all__ = ["Dataset4D", "ScanAtoms", "ScanDefects"]
+
+_BLOCK_BYTES = 8 * 2**20
+_LENGTHS = {"Å": 1.0, "nm": 10.0, "µm": 1e4, "um": 1e4, "pm": 0.01, "m": 1e10}
+_ANGLES = {"mrad": 1.0, "rad": 1e3}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset4D:
+    """A 4D-STEM scan: a lazy array in the order ``(scan_y, scan_x, k_y, k_x)`` and a `Calibration`.
+
+    Build one with `open_dataset`, `simulate`, `Dataset4D.from_array` or `Dataset4D.from_hyperspy`.
+
+    Attributes
+    ----------
+    data : dask.array.Array, shape (scan_y, scan_x, k_y, k_x)
+        Intensities; integers are counts.
+    calibration : Calibration
+        What is known of steps, axis and beam.
+    name : str
+        A short name for tables and figures.
+    expectation : dask.array.Array, optional
+        The noiseless patterns in the same units and shape, where the source knows them.
+    atoms : ScanAtoms, optional
+        The specimen, where the source knows it.
+    image : ndarray of float, shape (scan_y, scan_x), optional
+        A simultaneously recorded image, for example from an annular dark-field detector.
+    metadata : mapping
+        Plain numbers and words about the origin, for people to read.
+    path : Path, optional
+        Where the data were read from.
+    bad_pixels : ndarray of bool, shape (k_y, k_x), optional
+        True where a detector pixel is left out of everything that is measured.
+    missing : ndarray of bool, shape (scan_y, scan_x), optional
+        True where no pattern was recorded, for example after an aborted scan: the data are zero there, maps NaN.
+    beam_shift : tuple of two pairs of float, optional
+        How far the optical axis moves, ``(y, x)`` in pixels, from the first scan row to the last, and from the first
+        column to the last. The calibration's axis is that of the scan's centre.
+    signed : bool
+        Whether negative intensities are in order, as after subtracting a dark pattern.
+    origins : mapping
+        Where numbers of the calibration came from that did not come from the file: ``"given"`` or ``"found"``.
+    reciprocal_pixel : tuple of float, optional
+        Detector step ``(y, x)`` in 1/Å where the file gives that; the beam energy makes it a pixel size.
+    electrons_per_pattern : float, optional
+        Incident electrons per pattern, where the source knows them.
+    noiseless : bool
+        Whether the source says that the patterns are free of noise.
+    is_scan : bool
+        Whether positions next to each other were next to each other on the specimen.
+    files : tuple of Path
+        The files that the data lie in, where these are more than `path` alone.
+    """
+
+    data: da.Array
+    calibration: Calibration = field(default_factory=Calibration)
+    name: str = "dataset"
+    expectation: da.Array | None = None
+    atoms: ScanAtoms | None = None
+    image: NDArray[np.floating[Any]] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+    bad_pixels: NDArray[np.bool_] | None = None
+    missing: NDArray[np.bool_] | None = None
+    beam_shift: tuple[tuple[float, float], tuple[float, float]] | None = None
+    signed: bool = False
+    origins: Mapping[str, str] = field(default_factory=dict)
+    reciprocal_pixel: tuple[float, float] | None = None
+    electrons_per_pattern: float | None = None
+    noiseless: bool = False
+    is_scan: bool = True
+    files: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_4d(self.data, self.name)
+        if self.expectation is not None and self.expectation.shape != self.data.shape:
+            raise DataError(
+                f"{self.name}: the noiseless patterns have shape {self.expectation.shape}, "
+                f"the data {self.data.shape}; give both in the same shape"
+            )
+        for name, shape in (("bad_pixels", self.detector_shape), ("missing", self.scan_shape)):
+            mask = getattr(self, name)
+            if mask is not None and np.shape(mask) != shape:
+                raise DataError(f"{self.name}: {name} has shape {np.shape(mask)}; give one of shape {shape}")
+        if self.image is not None and np.shape(self.image) != self.scan_shape:
+            raise DataError(
+                f"{self.name}: the image has shape {np.shape(self.image)}, the scan {self.scan_shape}; "
+                "crop it to the scan"
+            )
+
+    @classmethod
+    def from_array(
+        cls,
+        array: ArrayLike | da.Array,
+        *,
+        calibration: Calibration | None = None,
+        name: str = "array",
+        expectation: ArrayLike | da.Array | None = None,
+        atoms: ScanAtoms | None = None,
+        image: ArrayLike | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        electrons_per_pattern: float | None = None,
+        noiseless: bool = False,
+    ) -> Dataset4D:
+        """Wrap an array in the order ``(scan_y, scan_x, k_y, k_x)``.
+
+        Parameters
+        ----------
+        array : array_like or dask.array.Array, shape (scan_y, scan_x, k_y, k_x)
+            Intensities, real.
+        calibration : Calibration, optional
+            What is known; nothing where it is left out.
+        name : str
+            A short name for tables and figures.
+        expectation : array_like or dask.array.Array, optional
+            Noiseless patterns of the same shape.
+        atoms : ScanAtoms, optional
+            The specimen.
+        image : array_like, shape (scan_y, scan_x), optional
+            A simultaneously recorded image.
+        metadata : mapping, optional
+            Plain numbers and words about the origin.
+        electrons_per_pattern : float, optional
+            Incident electrons per pattern.
+        noiseless : bool
+            Whether the patterns are free of noise.
+
+        Returns
+        -------
+        Dataset4D
+
+        Raises
+        ------
+        DataError
+            If the array does not have four axes, has an empty axis, or is not real.
+        """
+        return cls(
+            data=as_lazy(array, name),
+            calibration=calibration or Calibration(),
+            name=name,
+            expectation=None if expectation is None else as_lazy(expectation, name),
+            atoms=atoms,
+            image=None if image is None else np.asarray(image, dtype=np.float32),
+            metadata=dict(metadata or {}),
+            electrons_per_pattern=electrons_per_pattern,
+            noiseless=noiseless,
+        )
+
+    @classmethod
+    def from_hyperspy(cls, signal: Any) -> Dataset4D:
+        """Wrap a HyperSpy or pyxem signal with two navigation and two signal axes.
+
+        Parameters
+        ----------
+        signal : hyperspy.signals.Signal2D
+            Lazy or in memory. Scan axes in Å or nm; detector axes in mrad or 1/Å (then the beam energy must be
+            in the metadata, as HyperSpy stores it, in keV). Steps in other units are left unknown.
+
+        Returns
+        -------
+        Dataset4D
+
+        Raises
+        ------
+        DataError
+            If the signal does not have two navigation and two signal axes, or is not real.
+        """
+        manager = signal.axes_manager
+        if manager.navigation_dimension != 2 or manager.signal_dimension != 2:
+            raise DataError(
+                f"the signal has {manager.navigation_dimension} navigation and {manager.signal_dimension} signal axes; "
+                "give one with two of each, for example after signal.transpose(signal_axes=2)"
+            )
+        # HyperSpy names axes x first, and they may lie in the array in any order
+        axes = [*manager.navigation_axes[::-1], *manager.signal_axes[::-1]]
+        steps = [{"scale": getattr(a, "scale", None), "units": getattr(a, "units", None)} for a in axes]
+        beam: dict[str, Any] = {}
+        for node in ("Acquisition_instrument.SEM", "Acquisition_instrument.TEM"):
+            if signal.metadata.has_item(node):
+                beam = signal.metadata.get_item(node).as_dictionary()
+        title = str(signal.metadata.General.title) if signal.metadata.has_item("General.title") else ""
+        return cls.from_array(
+            signal.data.transpose([a.index_in_array for a in axes]),
+            calibration=calibration_from_axes(steps, beam),
+            name=title or "hyperspy",
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Numbers of probe positions and detector pixels ``(scan_y, scan_x, k_y, k_x)``."""
+        a, b, c, d = self.data.shape
+        return int(a), int(b), int(c), int(d)
+
+    @property
+    def scan_shape(self) -> tuple[int, int]:
+        """Numbers of probe positions ``(scan_y, scan_x)``."""
+        return self.shape[0], self.shape[1]
+
+    @property
+    def detector_shape(self) -> tuple[int, int]:
+        """Numbers of detector pixels ``(k_y, k_x)``."""
+        return self.shape[2], self.shape[3]
+
+    @property
+    def n_patterns(self) -> int:
+        """Number of recorded patterns."""
+        return self.shape[0] * self.shape[1]
+
+    def pattern(self, y: int, x: int) -> NDArray[Any]:
+        """Return one recorded pattern, shape ``(k_y, k_x)``."""
+        return np.asarray(self.data[y, x].compute())
+
+    def recalibrated(self, *, origin: str = "given", **changes: Any) -> Dataset4D:
+        """Return the same data with some calibration values replaced.
+
+        Parameters
+        ----------
+        origin : str
+            Where the new values come from, for `origins`.
+        **changes
+            Values as `Calibration` takes them. A new energy also turns a detector step in 1/Å into a pixel size.
+
+        Returns
+        -------
+        Dataset4D
+        """
+        known = self.calibration.updated(**changes)
+        renewed = changes.get("energy") not in (None, self.calibration.energy)
+        if renewed and changes.get("pixel_size") in (None, self.calibration.pixel_size):
+            known = known.updated(pixel_size=self._pixel_size(known) or known.pixel_size)
+        changed = {name for name, value in vars(known).items() if value != getattr(self.calibration, name)}
+        return replace(self, calibration=known, origins={**self.origins, **dict.fromkeys(changed, origin)})
+
+    def _pixel_size(self, known: Calibration) -> tuple[float, float] | None:
+        if self.reciprocal_pixel is None or known.wavelength is None or self.origin("pixel_size") == "given":
+            return None
+        step_y, step_x = self.reciprocal_pixel
+        return 1e3 * known.wavelength * step_y, 1e3 * known.wavelength * step_x
+
+    def origin(self, name: str) -> str:
+        """Say where a number of the calibration came from: ``"file"``, ``"given"``, ``"found"`` or ``"unknown"``."""
+        if getattr(self.calibration, name) is None:
+            return "unknown"
+        return self.origins.get(name, "given" if self.path is None else "file")
+
+
+def calibration_from_axes(axes: Sequence[Mapping[str, Any]], beam: Mapping[str, Any]) -> Calibration:
+    """Read steps, energy and semi-angle from what HyperSpy knows.
+
+    Parameters
+    ----------
+    axes : sequence of mapping
+        ``scale`` and ``units`` of the axes ``(scan_y, scan_x, k_y, k_x)``.
+    beam : mapping
+        ``beam_energy`` in keV and ``convergence_angle`` in mrad, where they are known.
+
+    Returns
+    -------
+    Calibration
+        Units that are not lengths or angles, and numbers that are not positive, leave a value unknown. Detector axes in
+        1/Å or 1/nm need the beam energy and are turned into mrad through the wavelength.
+    """
+    energy, semiangle = _positive(beam.get("beam_energy")), _positive(beam.get("convergence_angle"))
+    known = Calibration(energy=None if energy is None else 1e3 * energy, convergence_semiangle=semiangle)
+    angles = dict(_ANGLES)
+    if known.wavelength is not None:
+        angles |= {f"1/{unit}": 1e3 * known.wavelength / size for unit, size in _LENGTHS.items()}
+    for name, pair, table in (("scan_step", axes[:2], _LENGTHS), ("pixel_size", axes[2:], angles)):
+        step_y, step_x = (_step(axis, table) for axis in pair)
+        if step_y is not None and step_x is not None:
+            known = known.updated(**{name: (step_y, step_x)})
+    return known
+
+
+def reciprocal_step(axes: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
+    """Detector step ``(y, x)`` in 1/Å of axes ``(scan_y, scan_x, k_y, k_x)``, None where they are in other units."""
+    table = {f"1/{unit}": 1.0 / size for unit, size in _LENGTHS.items()}
+    step_y, step_x = (_step(axis, table) for axis in axes[2:])
+    return None if step_y is None or step_x is None else (step_y, step_x)
+
+
+def _step(axis: Mapping[str, Any], table: Mapping[str, float]) -> float | None:
+    scale, factor = axis.get("scale"), table.get(_unit(axis.get("units")))
+    size = _positive(abs(scale)) if isinstance(scale, int | float | np.number) else None
+    return None if size is None or factor is None else factor * size
+
+
+def _unit(text: Any) -> str:
+    """One spelling for each unit: ``Å``, ``nm``, ``1/nm`` and so on."""
+    unit = re.sub(r"[\s${}\[\]]", "", str(text)).replace("⁻¹", "^-1")
+    # the two Å and the two µ of Unicode look the same
+    unit = unit.replace("\N{ANGSTROM SIGN}", "Å").replace("\N{GREEK SMALL LETTER MU}", "µ")
+    unit = re.sub(r"[Aa]ngstroms?|\bA\b", "Å", unit)
+    return re.sub(r"^(.+)\^-1$", r"1/\1", unit)
+
+
+def _positive(value: Any) -> float | None:
+    """A number, None where it is absent or impossible."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def as_lazy(array: ArrayLike | da.Array, name: str) -> da.Array:
+    """Turn an array into a dask array whose blocks hold whole patterns and some megabytes each.
+
+    Raises
+    ------
+    DataError
+        If the array is not a real, non-empty array with four axes.
+    """
+    if not isinstance(array, da.Array):
+        try:
+            plain: NDArray[Any] = np.asanyarray(array)
+        except ValueError:
+            raise DataError(f"{name}: the patterns differ in shape; stack them to one array of four axes") from None
+        _require_4d(plain, name)
+        return _in_views(plain)
+    _require_4d(array, name)
+    return array if array.chunksize[2:] == array.shape[2:] else array.rechunk(pattern_chunks(array.shape, array.dtype))
+
+
+def _in_views(array: NDArray[Any]) -> da.Array:
+    """A dask array whose blocks are views; `dask.array.from_array` copies, and so reads the whole file of a memmap."""
+    plain = array.view(np.ndarray)
+    chunks = da.core.normalize_chunks(pattern_chunks(array.shape, array.dtype), array.shape)
+    name = f"patterns-{uuid.uuid4().hex}"
+    keys = itertools.product([name], *(range(len(sizes)) for sizes in chunks))
+    blocks = {key: plain[part] for key, part in zip(keys, slices_from_chunks(chunks), strict=True)}
+    return da.Array(blocks, name, chunks, dtype=plain.dtype)
+
+
+def pattern_chunks(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int, int]:
+    """Block of whole patterns, some megabytes large, for data of this shape ``(scan_y, scan_x, k_y, k_x)`` and type."""
+    n = max(1, _BLOCK_BYTES // (shape[2] * shape[3] * dtype.itemsize))
+    columns = min(shape[1], n)
+    return min(shape[0], max(1, n // columns)), columns, shape[2], shape[3]
+
+
+def _require_4d(array: Any, name: str) -> None:
+    if array.ndim != 4:
+        raise DataError(
+            f"{name}: the data have {array.ndim} axes {tuple(array.shape)}; "
+            "stemvane needs four, (scan_y, scan_x, k_y, k_x): reshape a stack of frames to its scan first"
+        )
+    if 0 in array.shape:
+        raise DataError(f"{name}: the data have shape {tuple(array.shape)}, so no pattern is there; check the file")
+    if array.dtype.kind not in "uifb":
+        raise DataError(f"{name}: the data are {array.dtype}; give real intensities (the squared modulus of waves)")

@@ -1,0 +1,1 @@
+"""Where a specimen departs from its own pristine lattice."""

@@ -1,0 +1,181 @@
+"""What is recorded around defects more than in the pristine lattice, in coefficients that a turn gives a phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.defects.gauss_laguerre import Window
+from stemvane.defects.strain import Strain, without_strain
+from stemvane.defects.surroundings import Surroundings
+from stemvane.features.harmonics import HarmonicBasis
+
+__all__ = ["SHIFT", "Descriptions", "describe", "displaced"]
+
+_Floats = NDArray[np.floating[Any]]
+
+SHIFT = 0.06
+"""Å (standard deviation) between a defect and the place in the lattice that it is taken to be at."""
+
+# Å by which centres are moved for the derivative
+_STEP = 0.05
+# the least that the patterns around a place hold of what is usual on a ring
+_LEAST = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Descriptions:
+    """Coefficients of the features around some places, less those of the pristine lattice, strained or not.
+
+    Attributes
+    ----------
+    positions : ndarray of float, shape (n, 2)
+        Of the places, ``(y, x)`` in Å.
+    values : ndarray of complex, shape (n, n_modes, n_features)
+        In functions of angular order l, in units of the mean pattern's counting noise.
+    shifts : ndarray of complex, shape (n, 2, n_modes, n_features)
+        Change per Å by which the defect lies further down, and to the right.
+    noise : ndarray of float, shape (n, n_modes, n_features)
+        Variance of the values' counting noise over that of the mean pattern's.
+    pristine : ndarray of complex, shape (n_places, n_modes, n_features)
+        The same as `values` around places where nothing was found: what noise makes of no defect.
+    pristine_noise : ndarray of float, shape (n_modes, n_features)
+        Mean of the noise there.
+    strain : ndarray of complex, shape (n, 6, n_modes, n_features)
+        Directions that were taken out of the values.
+    angular_orders, circular_orders : ndarray of int, shape (n_modes,) and (n_features,)
+        l of each function, m of each feature.
+    """
+
+    positions: NDArray[np.float64]
+    values: NDArray[np.complex128]
+    shifts: NDArray[np.complex128]
+    noise: NDArray[np.float64]
+    pristine: NDArray[np.complex128]
+    pristine_noise: NDArray[np.float64]
+    strain: NDArray[np.complex128]
+    angular_orders: NDArray[np.int64]
+    circular_orders: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def phases(self, turns: _Floats) -> NDArray[np.complex128]:
+        """Factors ``exp(-i (l + m) θ)`` of a turn by each angle (rad), shape ``(n_turns, n_modes, n_features)``."""
+        orders = self.angular_orders[:, None] + self.circular_orders
+        return np.asarray(np.exp(-1j * orders * np.asarray(turns)[:, None, None]))
+
+    @property
+    def n_coordinates(self) -> int:
+        """Real numbers in a description: features of circular order 0 are real in the functions of both signs of l."""
+        return int(self.parts.sum()) * len(self.angular_orders)
+
+    @cached_property
+    def pristine_power(self) -> NDArray[np.float64]:
+        """Squared length of the description of every pristine place in units of its noise, or what it should be."""
+        if not len(self.pristine):
+            return np.array([float(self.n_coordinates)])
+        return np.asarray((np.abs(self.pristine) ** 2 / self.pristine_noise).sum(axis=(1, 2)))
+
+    def excess(self, weight: _Floats) -> float:
+        """Variance of the pristine places over that of counting, at least 1, with a weight for each feature.
+
+        Features are the directions in which a scan varies most, so more noise is in them than counting makes.
+        """
+        if not len(self.pristine):
+            return 1.0
+        power = np.abs(self.pristine) ** 2 / self.pristine_noise
+        usual = len(self.angular_orders) * float(weight @ self.parts)
+        return max(float(np.median((power @ weight).sum(axis=1))) / usual, 1.0)
+
+    @property
+    def excess_noise(self) -> float:
+        """Standard deviation of the pristine places over that of counting, all features alike."""
+        return float(np.sqrt(self.excess(np.ones(len(self.circular_orders)))))
+
+    @property
+    def parts(self) -> NDArray[np.int64]:
+        """Real numbers that each feature has in a function, the functions of both signs of l taken together."""
+        return np.where(self.circular_orders == 0, 1, 2)
+
+
+def describe(
+    residual: NDArray[np.complex128],
+    features: NDArray[np.complexfloating[Any, Any]],
+    strain: Strain,
+    basis: HarmonicBasis,
+    around: Surroundings,
+    quiet: Surroundings,
+    degree: int,
+) -> Descriptions:
+    """Describe what is around places.
+
+    Parameters
+    ----------
+    residual, features : ndarray of complex, shape (n_points, n_features)
+        Features in units of their counting noise, less those of the pristine lattice, and as they are.
+    strain : Strain
+        What strain makes of the pristine lattice.
+    basis : HarmonicBasis
+        Of the features.
+    around, quiet : Surroundings
+        Centres of defects, and places where nothing was found.
+    degree : int
+        Of the functions, whose width is that of `around`.
+
+    Returns
+    -------
+    Descriptions
+    """
+    window = Window(around.width, degree)
+    directions = strain.directions(around, window)
+    shape = (len(window.modes), basis.n_features)
+    pristine = quiet.described(residual, window)
+    return Descriptions(
+        positions=around.sites.positions,
+        values=without_strain(around.described(residual, window), directions),
+        shifts=without_strain(displaced(around, residual, window), directions),
+        noise=_noise(around, window, features, basis),
+        pristine=without_strain(pristine, strain.directions(quiet, window)),
+        pristine_noise=_noise(quiet, window, features, basis).mean(axis=0) if len(pristine) else np.ones(shape),
+        strain=directions,
+        angular_orders=window.angular_orders,
+        circular_orders=basis.orders,
+    )
+
+
+def displaced(around: Surroundings, values: NDArray[np.complex128], window: Window) -> NDArray[np.complex128]:
+    """Change of the coefficients per Å by which what is there lies further down, and to the right.
+
+    Returns
+    -------
+    ndarray of complex, shape (n_sites, 2, n_modes, n_channels)
+    """
+    changes = []
+    for step in _STEP * np.eye(2):
+        back, forth = (around.at(around.sites.positions + move).described(values, window) for move in (-step, step))
+        changes.append((back - forth) / (2 * _STEP))
+    return np.stack(changes, axis=1)
+
+
+def _noise(
+    around: Surroundings, window: Window, features: NDArray[np.complexfloating[Any, Any]], basis: HarmonicBasis
+) -> NDArray[np.float64]:
+    """Variance of the counting noise of every coefficient around every site over that of the mean pattern's.
+
+    Counts make their own noise, so it is larger where more is scattered into the rings that a feature holds; a
+    coefficient has that of all positions over which it is summed. Near an edge, where some of these were not recorded
+    and coefficients are smaller than a model's for that alone, it is taken as if they had been.
+    """
+    usual = np.maximum(basis.polar(np.zeros((1, basis.n_features), complex))[0].mean(axis=-1), 0.0)
+    spread = around.spread(np.column_stack([np.ones(len(features)), features]), window)
+    total, summed = spread[..., :1].real, spread[..., 1:].reshape(-1, basis.n_features).astype(np.complex128)
+    beyond = basis.polar(summed * basis.counting, background=False).mean(axis=-1)
+    rings = usual + beyond.reshape(*total.shape[:2], len(usual)) / np.maximum(total, 1e-6)
+    # a ring's mean is taken over as many pixels as it is long
+    weight = np.abs(basis.analysis) ** 2 / (np.arange(len(usual)) + 0.5)
+    return np.asarray(np.maximum(rings, _LEAST * usual) @ weight.T / np.maximum(weight @ usual, 1e-30))

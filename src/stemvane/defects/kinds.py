@@ -1,0 +1,286 @@
+"""From anomalous sites to defects, and from defects to kinds: the same but for a turn of the lattice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.cluster import hierarchy
+from scipy.spatial import cKDTree
+
+from stemvane.defects.descriptions import SHIFT, Descriptions
+from stemvane.defects.sites import Sites
+from stemvane.defects.strain import as_real
+
+__all__ = ["Groups", "defect_centres", "group_defects"]
+
+_Floats = NDArray[np.floating[Any]]
+
+# two defects are of one kind where chance would make them differ as much this often, or where they differ by less than
+# this share of their mean squared strength
+_CHANCE, _SHARE_LIMIT = 1e-3, 0.01
+# Å by which the lattice would be shifted to change its features as much as defects are expected to differ; features
+# with less than this share of the largest weight are left out
+_EXPECTED, _LEAST_WEIGHT = 0.05, 0.01
+_DRAWS = 20
+# a centre is moved to an atom, a hollow or the middle of a bond that is nearer than this, in bond lengths
+_SNAP = 0.45
+# around a defect the lattice is strained: a peak this much weaker, within twice the reach, is part of the stronger one
+_STRAIN = 0.03
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Kinds of defects.
+
+    Attributes
+    ----------
+    group : ndarray of int, shape (n_defects,)
+        Kind of each defect, the most frequent first.
+    turn : ndarray of float, shape (n_defects,)
+        Angle (rad) by which each is turned from the first of its kind, counter-clockwise on the screen: the least of
+        those that leave it as it is, not negative.
+    fold : ndarray of int, shape (n_groups,)
+        Into how many equal turns a whole one falls that leave a kind as it is, as far as noise tells.
+    spread : ndarray of float, shape (n_groups,)
+        Mean squared difference within a kind beyond the noise over the mean squared strength; NaN for a single defect.
+    certainty : ndarray of float, shape (n_groups,)
+        Share of the pairs with other defects that stay of one kind, or of two, where as much noise as there is is added
+        once more; NaN where there is nothing to compare with.
+    """
+
+    group: NDArray[np.int64]
+    turn: NDArray[np.float64]
+    fold: NDArray[np.int64]
+    spread: NDArray[np.float64]
+    certainty: NDArray[np.float64]
+
+    @property
+    def n_groups(self) -> int:
+        """Number of kinds."""
+        return int(self.group.max(initial=-1)) + 1
+
+
+def defect_centres(
+    sites: Sites, found: NDArray[np.bool_], strength: _Floats, reach: float
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Join anomalous sites that belong together, and say where each defect is.
+
+    Parameters
+    ----------
+    sites : Sites
+        All sites.
+    found : ndarray of bool, shape (n_sites,)
+        True where a site is anomalous.
+    strength : ndarray of float, shape (n_sites,)
+        How anomalous each is, as a square; a site belongs to its strongest neighbour, and so to the peak of a defect.
+    reach : float
+        Distance in Å up to which sites are neighbours.
+
+    Returns
+    -------
+    owner : ndarray of int, shape (n_sites,)
+        Defect of each site, -1 for none; the strongest defect is 0.
+    centres : ndarray of float, shape (n_defects, 2)
+        ``(y, x)`` in Å: the mean position of a defect's sites, weighted by their strength, moved to the atom, hollow or
+        bond centre nearest to it.
+    """
+    owner = np.full(len(sites), -1)
+    at = np.flatnonzero(found)
+    if not len(at):
+        return owner, np.zeros((0, 2))
+    tree = cKDTree(sites.positions[at])
+    parent = {}
+    for i, near in zip(at, tree.query_ball_point(sites.positions[at], reach), strict=True):
+        parent[i] = at[max(near, key=lambda j: strength[at[j]])]
+    peaks: list[int] = []
+    for i in sorted((i for i in at if parent[i] == i), key=lambda i: -strength[i]):
+        away = np.linalg.norm(sites.positions[peaks] - sites.positions[i], axis=1)
+        covers = (away <= 2 * reach) & (strength[i] < _STRAIN * strength[peaks])
+        if covers.any():
+            parent[i] = peaks[int(np.argmin(np.where(covers, away, np.inf)))]
+        else:
+            peaks.append(int(i))
+    number = {peak: n for n, peak in enumerate(peaks)}
+    for i in at:
+        top = i
+        while parent[top] != top:
+            top = parent[top]
+        owner[i] = number[int(top)]
+    places = np.concatenate([sites.positions, sites.bond_centres])
+    centres = np.zeros((len(peaks), 2))
+    for n, peak in enumerate(peaks):
+        own = (owner == n) & (np.linalg.norm(sites.positions - sites.positions[peak], axis=1) <= reach)
+        centres[n] = np.average(sites.positions[own], axis=0, weights=np.maximum(strength[own], 1e-12))
+        near = np.linalg.norm(places - centres[n], axis=1)
+        if near.min() <= _SNAP * sites.bond:
+            centres[n] = places[np.argmin(near)]
+    return owner, centres
+
+
+def group_defects(described: Descriptions, turns: _Floats) -> Groups:
+    """Sort defects into kinds; how many there are is found.
+
+    Parameters
+    ----------
+    described : Descriptions
+        Of the defects.
+    turns : ndarray of float, shape (n_turns,)
+        Turns of the lattice, rad.
+
+    Returns
+    -------
+    Groups
+
+    Notes
+    -----
+    A defect turned by θ has its coefficients multiplied by ``exp(-i (l + m) θ)``. Two are compared at the turn where
+    they differ least, by their squared difference in units of its noise, less what a shift of some hundredths of an
+    ångström explains. Every coefficient has the weight ``S / (S + N)`` of a Wiener filter: N is half of the
+    difference's noise, S what a small shift of the pristine lattice would change in its feature, since defects are made
+    of atoms, too. Such weights owe nothing to the defects' own noise, unlike the directions in which these differ most,
+    so that what chance makes of a sum of weighted squares is known. Two that look alike can still be of different
+    strength: their difference is also judged along their weighted mean, whose noise is independent of the difference's.
+    Defects are joined by average linkage.
+    """
+    n = len(described)
+    if n == 0:
+        none = np.zeros(0)
+        return Groups(none.astype(np.int64), none, none.astype(np.int64), none, none)
+    compared = _Compared.of(described, turns)
+    apart, share = compared.differences()
+    best = apart.argmin(axis=-1)
+    group = _numbered(_joined(apart.min(axis=-1)))
+    share = np.take_along_axis(share, best[..., None], -1)[..., 0]
+    n_groups = int(group.max()) + 1
+    turn, fold, spread = np.zeros(n), np.ones(n_groups, np.int64), np.full(n_groups, np.nan)
+    for number in range(n_groups):
+        own = np.flatnonzero(group == number)
+        fold[number] = _fold(apart[own, own])
+        period = 2 * np.pi / fold[number]
+        turned = -np.asarray(turns)[best[own[0], own]] % period
+        turn[own] = np.where(np.isclose(turned, period), 0.0, turned)
+        if len(own) > 1:
+            spread[number] = share[np.ix_(own, own)][~np.eye(len(own), dtype=bool)].mean()
+    return Groups(group, turn, fold, spread, _certainty(compared, group))
+
+
+def _fold(itself: NDArray[np.float64]) -> int:
+    """Largest number of equal turns after each of which a kind's members differ little from themselves."""
+    n_turns = itself.shape[1]
+    folds = [s for s in range(n_turns, 1, -1) if n_turns % s == 0]
+    return next((s for s in folds if itself[:, n_turns // s].mean() < 1), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """Defects in the features in which they may be expected to differ.
+
+    ``values`` and ``noise`` have the shape (n, n_modes, n_features), ``shifts`` (n, 2, n_modes, n_features), ``phases``
+    (n_turns, n_modes, n_features), ``pristine`` (n_places, n_modes, n_features), scaled to a noise of 1; ``expected``
+    (n_features,) is the variance that defects should have in each real number, of which a value is made of ``parts``.
+    """
+
+    values: NDArray[np.complex128]
+    noise: NDArray[np.float64]
+    shifts: NDArray[np.complex128]
+    phases: NDArray[np.complex128]
+    pristine: NDArray[np.complex128]
+    expected: NDArray[np.float64]
+    parts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, described: Descriptions, turns: _Floats) -> _Compared:
+        parts = described.parts
+        shifts = (np.abs(described.strain[:, :2]) ** 2).sum(axis=1).mean(axis=(0, 1))
+        expected = _EXPECTED**2 * shifts / parts
+        weight = expected / (expected + described.noise.mean(axis=(0, 1)))
+        kept = weight >= _LEAST_WEIGHT * weight.max()
+        excess = described.excess(weight)
+        return cls(
+            values=described.values[..., kept],
+            noise=excess * described.noise[..., kept],
+            shifts=described.shifts[..., kept],
+            phases=described.phases(turns)[..., kept],
+            pristine=(described.pristine / np.sqrt(excess * described.pristine_noise))[..., kept],
+            expected=expected[kept],
+            parts=parts[kept],
+        )
+
+    def differences(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How far each and each other one at every turn are apart, 1 being the most for one kind, and their share."""
+        rows = [self._from(i) for i in range(len(self.values))]
+        return np.stack([apart for apart, _ in rows]), np.stack([share for _, share in rows])
+
+    def _from(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """`differences` of one defect from all others, of shape (n, n_turns)."""
+        noise = self.noise[i] + self.noise
+        weight = self.expected / (self.expected + noise / 2)
+        mean, variance = ((weight**power * self.parts).sum(axis=(1, 2)) for power in (1, 2))
+        # a sum of weighted squares is nearly a multiple of one of χ² with as much mean and variance
+        most = variance / mean * stats.chi2(mean**2 / variance).isf(_CHANCE / 2)
+        scale = np.sqrt(weight / noise)[:, None]
+        turned = self.values[:, None] * self.phases
+        off = _rows((self.values[i] - turned) * scale)
+        shifts = _rows(self.shifts[i] * scale)
+        # of a shift with a normal prior (Woodbury)
+        along = np.einsum("jtr,jar->jta", off, shifts)
+        inner = shifts @ np.swapaxes(shifts, 1, 2) + np.eye(2) / SHIFT**2
+        solved = np.linalg.solve(inner[:, None], along[..., None])[..., 0]
+        squared = (off**2).sum(axis=-1) - (along * solved).sum(axis=-1)
+        off -= solved @ shifts
+        # of their weighted mean the noise is independent of that of the difference
+        common = (self.noise[:, None] * self.values[i] + self.noise[i] * turned) / noise[:, None]
+        spread = (_rows(common * scale * np.sqrt(weight)[:, None]) ** 2).sum(axis=-1)
+        stronger = (off * _rows(common * scale)).sum(axis=-1) ** 2 / np.maximum(spread, 1e-12)
+        apart = np.maximum(squared / most[:, None], stronger / stats.chi2(1).isf(_CHANCE / 2))
+        both = np.abs(self.values[i]) ** 2 + np.abs(self.values) ** 2
+        strength = ((scale[:, 0] ** 2 * both).sum(axis=(1, 2)) - mean) / 2
+        share = np.maximum((off**2).sum(axis=-1) - mean[:, None], 0.0) / np.maximum(strength, 1e-12)[:, None]
+        return np.minimum(apart, share / _SHARE_LIMIT), share
+
+
+def _rows(values: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """All real numbers of the coefficients in the last two axes."""
+    return as_real(values.reshape(*values.shape[:-2], -1))
+
+
+def _joined(apart: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Labels by average linkage of what is less than 1 apart."""
+    if len(apart) == 1:
+        return np.zeros(1, np.int64)
+    upper = ((apart + apart.T) / 2)[np.triu_indices(len(apart), 1)]
+    return np.asarray(hierarchy.fcluster(hierarchy.linkage(upper, "average"), 1.0, "distance"))
+
+
+def _certainty(compared: _Compared, group: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of pairs of each kind's members with any defect that stay together, or apart, under as much noise again."""
+    certainty = np.full(int(group.max()) + 1, np.nan)
+    n = len(group)
+    if n == 1 or not len(compared.pristine):
+        return certainty
+    rng = np.random.default_rng(0)
+    together = group[:, None] == group
+    same = np.zeros((n, n))
+    for _ in range(_DRAWS):
+        chosen = compared.pristine[rng.integers(len(compared.pristine), size=n)]
+        noise = chosen * np.sqrt(compared.noise)
+        noisier = replace(compared, values=compared.values + noise, noise=2 * compared.noise)
+        label = _joined(noisier.differences()[0].min(axis=-1))
+        same += (label[:, None] == label) == together
+    others = ~np.eye(n, dtype=bool)
+    for number in range(len(certainty)):
+        certainty[number] = same[group == number][others[group == number]].mean() / _DRAWS
+    return certainty
+
+
+def _numbered(label: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers from 0, the most frequent label first."""
+    names, first, counts = np.unique(label, return_index=True, return_counts=True)
+    order = sorted(range(len(names)), key=lambda i: (-counts[i], first[i]))
+    number = np.empty(len(names), np.int64)
+    number[order] = np.arange(len(names))
+    return number[np.searchsorted(names, label)]

@@ -1,0 +1,119 @@
+"""simulate_library: every known defect as the microscope of a scan would record it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from stemvane.config import DefectKind, MeasureConfig, SimulationConfig, SymmetryConfig
+from stemvane.data.dataset import Dataset4D
+from stemvane.data.measurements import Measurements
+from stemvane.data.scan_geometry import highest_frequency
+from stemvane.defects.analyse import defect_window
+from stemvane.defects.naming import FARTHEST, DefectLibrary
+from stemvane.errors import CalibrationError
+from stemvane.io.files import open_dataset, save_dataset
+from stemvane.reduction.measure import measure
+from stemvane.simulation.simulate import simulate
+from stemvane.simulation.structures import LATTICE_CONSTANT
+
+__all__ = ["simulate_library"]
+
+# scan step over the finest period that the probe resolves, half of which would do for the patterns by themselves
+_STEP = 0.38
+# Å by which the middle of a lattice's defect may miss the middle of the scan
+_OFF_MIDDLE = 1.3
+_LEAST_RADIUS, _MOST_PIXELS = 8.0, 128
+
+
+def simulate_library(
+    measurements: Measurements,
+    config: SymmetryConfig | None = None,
+    *,
+    folder: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DefectLibrary:
+    """Simulate each defect of a host, noiseless, in the middle of a small scan.
+
+    Parameters
+    ----------
+    measurements : Measurements
+        Of the scan whose defects are to be named: energy, semi-angle and polar grid are taken from it.
+    config : SymmetryConfig, optional
+        The sheet, graphene where none is named, and what the calibration does not say of the probe: defocus, spherical
+        aberration, size of the source.
+    folder : Path, optional
+        Where the simulated scans are kept as Zarr folders, and taken from where they are there already.
+    progress : callable, optional
+        Called with the numbers of patterns done and in all.
+
+    Returns
+    -------
+    DefectLibrary
+
+    Raises
+    ------
+    CalibrationError
+        If energy, semi-angle or scan step are unknown.
+    """
+    config = config or SymmetryConfig()
+    host = config.library or "graphene"
+    known = measurements.calibration
+    if known.energy is None or known.convergence_semiangle is None or known.scan_step is None:
+        missing = "energy" if known.energy is None else "semi-angle" if known.scan_step is not None else "scan step"
+        raise CalibrationError(
+            f"{measurements.name}: the {missing} is unknown, so no defect can be simulated; give it when you run, "
+            "or leave the library out"
+        )
+    assert known.disc_radius is not None
+    semiangle, grid = known.convergence_semiangle, measurements.grid
+    outer = grid.outer / known.disc_radius
+    detector_outer = max(outer, 1.05) * semiangle
+    radius = max(known.disc_radius, _LEAST_RADIUS)
+    n_pixels = min(2 * math.ceil(radius * detector_outer / semiangle), _MOST_PIXELS)
+    window = defect_window(highest_frequency(known.scan_step, known))
+    extent = 2 * (1.05 * window.reach + FARTHEST + _OFF_MIDDLE)
+    step = _STEP / highest_frequency((1e-3, 1e-3), known)
+    n = math.ceil(extent / step)
+    base: dict[str, Any] = {
+        "energy": known.energy,
+        "convergence_semiangle": semiangle,
+        "defocus": config.defocus,
+        "cs": config.cs,
+        "source_size": config.source_size,
+        "scan_shape": (n, n),
+        "scan_extent": (n * step, n * step),
+        "detector_shape": (n_pixels, n_pixels),
+        "detector_outer": detector_outer,
+    }
+    measured_as = MeasureConfig(n_radial=grid.n_radial, n_azimuthal=grid.n_azimuthal, outer=outer)
+    kinds = get_args(DefectKind)
+    structures: list[Any] = [host, *(f"{host}-{kind}" for kind in kinds)]
+    scans = []
+    for number, structure in enumerate(structures):
+
+        def report(done: int, of: int, number: int = number) -> None:
+            if progress is not None:
+                progress(number * of + done, len(structures) * of)
+
+        # positions are of the sheet's own corner, so the lattice is the same in all
+        settings = SimulationConfig(structure=structure, **base)
+        scans.append(measure(_scan(settings, folder, report), config=measured_as))
+    return DefectLibrary(tuple(kinds), tuple(scans[1:]), scans[0], np.array([0.0, LATTICE_CONSTANT]))
+
+
+def _scan(settings: SimulationConfig, folder: Path | None, progress: Callable[[int, int], None]) -> Dataset4D:
+    if folder is None:
+        return simulate(settings, progress=progress)
+    # scans of other settings have other names
+    digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
+    path = folder / f"{settings.structure}-{digest}.zarr"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_dataset(simulate(settings, progress=progress), path)
+    return open_dataset(path)

@@ -1,0 +1,267 @@
+"""Names of defects: the simulated one that is likeliest, at all its turns and places together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import Voronoi, cKDTree
+from scipy.special import logsumexp
+
+from stemvane.data.measurements import Measurements
+from stemvane.data.scan_geometry import probe_positions
+from stemvane.defects.descriptions import SHIFT, Descriptions, displaced
+from stemvane.defects.gauss_laguerre import Window
+from stemvane.defects.lattice import Lattice, lattice_turns
+from stemvane.defects.sites import Sites
+from stemvane.defects.strain import as_real, without_strain
+from stemvane.defects.surroundings import Surroundings
+from stemvane.errors import DataError
+from stemvane.features.harmonics import HarmonicBasis
+
+__all__ = ["FARTHEST", "UNKNOWN", "DefectLibrary", "Naming", "name_defects"]
+
+_Floats = NDArray[np.floating[Any]]
+
+FARTHEST = 1.6
+"""Å between a defect's centre and the place in the lattice at which the search has put it."""
+
+UNKNOWN = "unknown"
+"""Name of what no defect of the library explains."""
+
+# Å between a defect's atoms or middle and the place at which the search puts it, and how likely it is elsewhere
+_SPREAD, _ELSEWHERE = 0.25, 0.01
+# Å beyond which an atom of a defect is found by itself, how near to it, and how likely it is missed all the same
+_BESIDE, _NEAR, _MISSED = 2.0, 1.0, 0.1
+# a name needs that less is left than this share of what there is, and of what the named defect adds, beyond so many
+# times what this share of the pristine places leaves (how noisy a place is, is known to within a tenth); and that this
+# share of what it adds is explained, or nothing in the noise would have any name
+_MOST_LEFT, _QUANTILE, _NOISIER, _LEAST_EXPLAINED = 0.4, 0.95, 1.1, 0.25
+_LONGEST_BOND = 1.2
+# by which a lattice constant may be off
+_OTHER_LENGTH = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class DefectLibrary:
+    """Simulated scans of one defect each, and of the same places without it.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Kind of each defect.
+    scans : tuple of Measurements
+        Noiseless scans with one defect each, which ``atoms`` has; on a grid of as many rings and sectors as the scan
+        whose defects are to be named, out to as many disc radii, and without a scan rotation.
+    pristine : Measurements
+        The same positions of the same lattice without a defect.
+    vector : ndarray of float, shape (2,)
+        A lattice vector ``(y, x)`` in Å.
+    """
+
+    names: tuple[str, ...]
+    scans: tuple[Measurements, ...]
+    pristine: Measurements
+    vector: NDArray[np.float64]
+
+    @cached_property
+    def places(self) -> NDArray[np.float64]:
+        """Atoms, hollows and bond centres ``(y, x)`` in Å of the pristine lattice, at which a centre may be."""
+        assert self.pristine.atoms is not None
+        atoms = np.unique(np.round(self.pristine.atoms.positions, 4), axis=0)
+        tree = cKDTree(atoms)
+        bond = float(np.median(tree.query(atoms, k=2)[0][:, 1]))
+        pairs = tree.query_pairs(_LONGEST_BOND * bond, output_type="ndarray")
+        hollows = np.unique(np.round(Voronoi(atoms).vertices, 2), axis=0)
+        return np.concatenate([atoms, (atoms[pairs[:, 0]] + atoms[pairs[:, 1]]) / 2, hollows])
+
+
+@dataclass(frozen=True, eq=False)
+class Naming:
+    """What a library says of the defects that were found.
+
+    Attributes
+    ----------
+    names : tuple of str, shape (n_defects,)
+        Name of each, `UNKNOWN` where none explains it.
+    kind_names : tuple of str, shape (n_groups,)
+        Name that fits the defects of a kind best, all taken together.
+    left : ndarray of float, shape (n_defects,)
+        Share of each defect's squared strength that its best fitting name leaves, beyond the noise.
+    """
+
+    names: tuple[str, ...]
+    kind_names: tuple[str, ...]
+    left: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Templates:
+    """What every defect of a library looks like at every turn of the lattice, from every place near its centre.
+
+    `expected` is the logarithm of how probable turn and place are, given the defect; `other` is where, ``(y, x)`` in Å
+    from the place, its farthest atom must have been found, NaN where it has none beyond `_BESIDE`.
+    """
+
+    values: NDArray[np.complex128]
+    shifts: NDArray[np.complex128]
+    numbers: NDArray[np.int64]
+    expected: NDArray[np.float64]
+    other: NDArray[np.float64]
+
+    def expected_among(self, positions: _Floats, i: int) -> NDArray[np.float64]:
+        """The same given where all defects ``(y, x)`` in Å were found, of which one is asked for."""
+        has, beside = np.isfinite(self.other[:, 0]), np.delete(positions, i, axis=0)
+        missing = np.zeros(len(has), bool)
+        missing[has] = not len(beside) or cKDTree(beside).query(positions[i] + self.other[has])[0] > _NEAR
+        return self.expected + np.where(missing, np.log(_MISSED), 0.0)
+
+
+def name_defects(
+    library: DefectLibrary,
+    described: Descriptions,
+    group: NDArray[np.int64],
+    basis: HarmonicBasis,
+    lattice: Lattice,
+    window: Window,
+    *,
+    area: float,
+    scan_rotation: float,
+) -> Naming:
+    """Compare defects with those of a library.
+
+    Parameters
+    ----------
+    library : DefectLibrary
+        What there may be.
+    described : Descriptions
+        Of the defects that were found.
+    group : ndarray of int, shape (n_defects,)
+        Kind of each.
+    basis : HarmonicBasis
+        Of the features.
+    lattice : Lattice
+        Of the scan.
+    window : Window
+        Of the descriptions.
+    area : float
+        Å² of the scan for each position.
+    scan_rotation : float
+        By how much (rad) a vector on the detector must be turned to be one in the scan.
+
+    Returns
+    -------
+    Naming
+
+    Raises
+    ------
+    DataError
+        If the lattice is another one than the library's.
+
+    Notes
+    -----
+    The name is that of the highest likelihood, with noise known and white, of what was found, less what strain of the
+    lattice and a shift of some hundredths of an ångström explain. It is the mean over all turns of the lattice and all
+    places at which the search may have put the defect (MacKay, Information Theory, Inference, and Learning Algorithms,
+    2003, chapter 28), which are its atoms and its middle: the smallest difference alone would favour what looks
+    different from every side, such as pairs, of which one always fits noise best. A pair whose other atom would lie
+    outside of what is described, where nothing was found, is taken to be improbable.
+    """
+    templates = _templates(library, basis, described, lattice, window, area, scan_rotation)
+    likelihoods, known, left = [], [], []
+    quiet = described.pristine_power
+    usual, most = float(np.median(quiet)), _NOISIER * float(np.quantile(quiet, _QUANTILE))
+    level = described.excess_noise
+    for i in range(len(described)):
+        misfit, strength = _misfits(described, i, templates)
+        joint = templates.expected_among(described.positions, i) - misfit / (2 * level**2)
+        likelihoods.append([logsumexp(joint[templates.numbers == n]) for n in range(len(library.names))])
+        first = int(np.argmax(np.where(templates.numbers == np.argmax(likelihoods[-1]), joint, -np.inf)))
+        whole = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i]))
+        fits = misfit[first] - most < _MOST_LEFT * max(min(strength[first], whole - usual), 0.0)
+        known.append(fits and whole - misfit[first] > _LEAST_EXPLAINED * strength[first])
+        left.append(max(misfit[first] - usual, 0.0) / max(whole - usual, 1e-12))
+    by_defect = np.array(likelihoods).reshape(len(described), len(library.names))
+    names = [library.names[n] if k else UNKNOWN for n, k in zip(by_defect.argmax(axis=1), known, strict=True)]
+    kind_names = []
+    for number in range(int(group.max(initial=-1)) + 1):
+        own = group == number
+        best_name = library.names[int(by_defect[own].sum(axis=0).argmax())]
+        kind_names.append(best_name if np.mean(np.array(known)[own]) >= 0.5 else UNKNOWN)
+    return Naming(tuple(names), tuple(kind_names), np.array(left))
+
+
+def _templates(
+    library: DefectLibrary,
+    basis: HarmonicBasis,
+    described: Descriptions,
+    lattice: Lattice,
+    window: Window,
+    area: float,
+    scan_rotation: float,
+) -> _Templates:
+    """All templates in the scan's own orientation, length and noise."""
+    length = float(np.linalg.norm(library.vector))
+    ours = lattice.vectors[0]
+    turns = lattice_turns(lattice)
+    lengths = np.linalg.norm(lattice.vectors, axis=1)
+    if len(turns) != 6 or abs(lengths.mean() / length - 1) > _OTHER_LENGTH:
+        raise DataError(
+            f"the scan's lattice of {lengths[0]:.3g} and {lengths[1]:.3g} Å is not the library's, a hexagonal one of "
+            f"{length:.3g} Å; check the scan step, or leave the library out"
+        )
+    scale = length / lengths.mean()
+    direction = np.arctan2(-ours[0], ours[1]) - np.arctan2(-library.vector[0], library.vector[1])
+    step = library.pristine.calibration.scan_step
+    assert step is not None
+    points = probe_positions(library.pristine.scan_shape, step)
+    # one total for all, so that what a defect scatters off the detector is not made up for
+    total = library.pristine.maps["total"]
+    without = basis.features(library.pristine)
+    phases = described.phases(direction + turns) * np.exp(1j * described.circular_orders * scan_rotation)
+    own_window = Window(window.width * scale, window.degree)
+    own_area = step[0] * step[1]
+    factor = np.sqrt(own_area / area) / scale
+    values, shifts, numbers, expected, other = [], [], [], [], []
+    for number, scan in enumerate(library.scans):
+        assert scan.atoms is not None
+        assert scan.atoms.defects is not None
+        centre = scan.atoms.defects.positions[0]
+        added = (basis.features(replace(scan, maps={**scan.maps, "total": total})) - without) / basis.counting
+        near = library.places[np.linalg.norm(library.places - centre, axis=1) <= FARTHEST]
+        around = Surroundings(Sites.at(near), points, own_area, own_window.width)
+        own = factor * around.described(added.astype(np.complex128), own_window)
+        moved = factor * scale * displaced(around, added.astype(np.complex128), own_window)
+        # a shift turns with what is shifted, but any two of its directions span the same
+        values.append((own[:, None] * phases).reshape(-1, *own.shape[1:]))
+        shifts.append((moved[:, None] * phases[:, None]).reshape(-1, *moved.shape[1:]))
+        numbers.append(np.full(len(values[-1]), number))
+        off = cKDTree([centre, *scan.atoms.defects.sites]).query(near)[0]
+        weights = np.repeat(np.exp(-((off / _SPREAD) ** 2) / 2) + _ELSEWHERE, len(turns))
+        expected.append(np.log(weights / weights.sum()))
+        other.append(_farthest(scan.atoms.defects.sites - near[:, None], direction + turns) / scale)
+    return _Templates(*map(np.concatenate, (values, shifts, numbers, expected, other)))
+
+
+def _farthest(offsets: _Floats, turns: _Floats) -> NDArray[np.float64]:
+    """Farthest atom ``(y, x)`` from every place, at every turn, shape ``(n_places · n_turns, 2)``; NaN if near."""
+    away = np.linalg.norm(offsets, axis=-1)
+    y, x = np.take_along_axis(offsets, away.argmax(axis=1)[:, None, None], 1)[:, 0].T[..., None]
+    turned = np.stack([y * np.cos(turns) - x * np.sin(turns), x * np.cos(turns) + y * np.sin(turns)], axis=-1)
+    return np.where((away.max(axis=1) > _BESIDE)[:, None, None], turned, np.nan).reshape(-1, 2)
+
+
+def _misfits(described: Descriptions, i: int, templates: _Templates) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Squared difference of one defect from every template, and the templates' squared strength."""
+    sigma, directions = np.sqrt(described.noise[i]), described.strain[[i]]
+    half = described.values[i].size
+    values = as_real((without_strain(templates.values[None], directions)[0] / sigma).reshape(-1, half))
+    shifts = as_real((without_strain(templates.shifts[None], directions)[0] / sigma).reshape(-1, 2, half))
+    off = as_real((described.values[i] / sigma).reshape(half)) - values
+    along = np.einsum("tr,tar->ta", off, shifts)
+    inner = shifts @ np.swapaxes(shifts, 1, 2) + np.eye(2) / SHIFT**2
+    solved = np.linalg.solve(inner, along[..., None])[..., 0]
+    return (off**2).sum(axis=1) - (along * solved).sum(axis=1), (values**2).sum(axis=1)

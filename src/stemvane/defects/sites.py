@@ -1,0 +1,158 @@
+"""Sites of a lattice: its atoms and the hollows between them, found from the maps averaged over the cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from stemvane.defects.lattice import Lattice
+from stemvane.defects.periodic_fit import PeriodicSeries
+from stemvane.errors import DataError
+
+__all__ = ["Sites", "find_sites"]
+
+_Floats = NDArray[np.floating[Any]]
+
+_GRID = 48
+# an atom's peak in the averaged map, over the highest one's, both from the lowest value
+_LEAST_PEAK = 0.3
+# a hollow's distance from the nearest atom, over the largest there is
+_LEAST_HOLLOW = 0.9
+_LONGEST_BOND = 1.2
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """Atoms and hollows of a lattice inside a scan.
+
+    Attributes
+    ----------
+    positions : ndarray of float, shape (n, 2)
+        ``(y, x)`` in Å.
+    kinds : tuple of str, shape (n,)
+        ``"atom"`` or ``"hollow"``.
+    sublattices : ndarray of int, shape (n,)
+        Which of the cell's sites each is, atoms first.
+    """
+
+    positions: NDArray[np.float64]
+    kinds: tuple[str, ...]
+    sublattices: NDArray[np.int64]
+
+    @classmethod
+    def at(cls, positions: _Floats) -> Sites:
+        """Places of no kind, ``(y, x)`` in Å."""
+        return cls(np.asarray(positions, np.float64), ("place",) * len(positions), np.zeros(len(positions), np.int64))
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    @cached_property
+    def is_atom(self) -> NDArray[np.bool_]:
+        """True at atoms, shape ``(n,)``."""
+        return np.array([kind == "atom" for kind in self.kinds], bool)
+
+    @cached_property
+    def bond(self) -> float:
+        """Median distance in Å of an atom from its nearest neighbour."""
+        atoms = self.positions[self.is_atom]
+        return float(np.median(cKDTree(atoms).query(atoms, k=2)[0][:, 1]))
+
+    @cached_property
+    def bond_centres(self) -> NDArray[np.float64]:
+        """Middles ``(y, x)`` in Å between atoms that are about a bond apart, shape ``(n_bonds, 2)``."""
+        atoms = self.positions[self.is_atom]
+        pairs = cKDTree(atoms).query_pairs(_LONGEST_BOND * self.bond, output_type="ndarray")
+        return np.asarray((atoms[pairs[:, 0]] + atoms[pairs[:, 1]]) / 2)
+
+
+def find_sites(
+    series: PeriodicSeries, brightness: _Floats, scan_shape: tuple[int, int], step: tuple[float, float], margin: float
+) -> tuple[Lattice, Sites]:
+    """Locate atoms and hollows in the cell, and list all of them in the scan.
+
+    Parameters
+    ----------
+    series : PeriodicSeries
+        Of channels from which the brightness of atoms follows.
+    brightness : ndarray of float, shape (n_series, n_channels)
+        Coefficients of a map that is high at atoms, in the order of ``series.coefficients`` without the mean, one
+        column for each map to add.
+    scan_shape : tuple of int
+        Probe positions ``(y, x)``.
+    step : tuple of float
+        Scan step ``(y, x)`` in Å.
+    margin : float
+        Distance in Å that sites keep from the edge of the scan.
+
+    Returns
+    -------
+    Lattice
+        With its origin at the most symmetric hollow, or the first atom where there is no hollow.
+    Sites
+
+    Raises
+    ------
+    DataError
+        If the map has no peaks.
+    """
+    lattice = series.lattice
+    grid = np.stack(np.meshgrid(*[np.arange(_GRID) / _GRID] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
+    ideal = grid @ lattice.vectors
+    wave = 2 * np.pi * ideal @ (series.orders @ lattice.reciprocal).T
+    values = (np.concatenate([np.cos(wave), np.sin(wave)], axis=1) @ brightness).sum(axis=1).reshape(_GRID, _GRID)
+    low, high = values.min(), values.max()
+    if not high > low:
+        raise DataError("the maps averaged over the cell have no peaks, so there are no sites to look at")
+    peaks = [peak for peak in _maxima(values) if _value(values, peak) - low >= _LEAST_PEAK * (high - low)]
+    atoms = np.array(sorted(peaks, key=lambda peak: -_value(values, peak))) / _GRID
+    distance = _distance(grid, atoms, lattice).reshape(_GRID, _GRID)
+    hollows = (
+        np.array([p for p in _maxima(distance) if _value(distance, p) >= _LEAST_HOLLOW * distance.max()]).reshape(-1, 2)
+        / _GRID
+    )
+    shifts = np.concatenate([atoms, hollows]) @ lattice.vectors
+    kinds = ["atom"] * len(atoms) + ["hollow"] * len(hollows)
+    lattice = replace(lattice, origin=shifts[len(atoms) if len(hollows) else 0])
+    extent = (np.array(scan_shape) - 1) * step
+    found = [lattice.points_within(np.full(2, margin), extent - margin, shift - lattice.origin) for shift in shifts]
+    return lattice, Sites(
+        positions=np.concatenate(found),
+        kinds=tuple(kind for kind, points in zip(kinds, found, strict=True) for _ in points),
+        sublattices=np.repeat(np.arange(len(found)), [len(points) for points in found]),
+    )
+
+
+def _maxima(values: _Floats) -> list[tuple[float, float]]:
+    """Maxima of a periodic map in grid units, between grid points, but those that lie within two of a higher one."""
+    top = (values == ndimage.maximum_filter(values, size=5, mode="wrap")).nonzero()
+    found: list[tuple[float, float]] = []
+    for row, column in sorted(zip(*top, strict=True), key=lambda at: -values[at]):
+        if any(np.hypot(*((np.array([row, column]) - f + _GRID / 2) % _GRID - _GRID / 2)) < 2 for f in found):
+            continue
+        offset = []
+        for axis, at in enumerate((row, column)):
+            index = [((row + d) % _GRID, column) if axis == 0 else (row, (column + d) % _GRID) for d in (-1, 0, 1)]
+            before, here, after = (values[i] for i in index)
+            bend = before - 2 * here + after
+            offset.append(at + (0.5 * (before - after) / bend if bend < 0 else 0.0))
+        found.append((offset[0], offset[1]))
+    return found
+
+
+def _value(values: _Floats, at: tuple[float, float]) -> float:
+    return float(values[round(at[0]) % _GRID, round(at[1]) % _GRID])
+
+
+def _distance(points: _Floats, atoms: _Floats, lattice: Lattice) -> NDArray[np.float64]:
+    """Distance in Å of points to the nearest atom, both in fractional coordinates."""
+    shifts = np.array([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    all_atoms = (atoms[:, None] + shifts).reshape(-1, 2)
+    apart = (points[:, None] - all_atoms) @ lattice.vectors
+    return np.asarray(np.linalg.norm(apart, axis=-1).min(axis=1))

@@ -1,0 +1,1 @@
+"""What an embedding is worth: agreement with the centre of mass, invariance, metrics."""

@@ -1,0 +1,163 @@
+"""How an embedding agrees with the centre of mass."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from stemvane.data.embedding import Embedding
+from stemvane.data.measurements import Measurements
+
+__all__ = ["AngleAgreement", "compare", "compare_angles", "explained_variance", "neighbour_mean"]
+
+_Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class AngleAgreement:
+    """Agreement of a map of angles with the directions of a vector field.
+
+    Attributes
+    ----------
+    sign : int or None
+        +1 where the angle turns the same way as the field, -1 where it turns the other way; None where there is
+        nothing to compare: no position with both an angle and a vector, or no vector longer than 0.
+    offset_deg : float
+        Constant angle between the two, degrees; NaN where there is nothing to compare.
+    error_median_deg : float
+        Median error after sign and offset, over the vectors above the threshold, degrees.
+    error_mean_deg : float
+        Mean error after sign and offset over all vectors, weighted by their length, degrees.
+    """
+
+    sign: int | None
+    offset_deg: float
+    error_median_deg: float
+    error_mean_deg: float
+
+
+def compare_angles(angle: _Floats, field: _Floats, *, noiseless: bool) -> AngleAgreement:
+    """Compare angles with the directions of a field.
+
+    Parameters
+    ----------
+    angle : ndarray of float, shape (...)
+        Angles in rad, counter-clockwise on the screen.
+    field : ndarray of float, shape (..., 2)
+        Vectors ``(y, x)``, y growing downwards.
+    noiseless : bool
+        The median is taken over vectors longer than 20 % of the longest, or, for noisy fields, of the 99th percentile.
+
+    Returns
+    -------
+    AngleAgreement
+
+    Notes
+    -----
+    The offset is ``arg Σ |v| exp(i (angle - sign · direction))``, the sign whichever makes the sum longer.
+    """
+    length = np.hypot(field[..., 0], field[..., 1])
+    direction = np.arctan2(-field[..., 0], field[..., 1])
+    use = np.isfinite(angle) & np.isfinite(length)
+    angle, length, direction = angle[use].astype(float), length[use].astype(float), direction[use].astype(float)
+    if not length.any():
+        return AngleAgreement(sign=None, offset_deg=math.nan, error_median_deg=math.nan, error_mean_deg=math.nan)
+    sums = {sign: np.sum(length * np.exp(1j * (angle - sign * direction))) for sign in (1, -1)}
+    sign = max(sums, key=lambda s: abs(sums[s]))
+    offset = float(np.angle(sums[sign]))
+    error = np.abs(np.angle(np.exp(1j * (angle - sign * direction - offset))))
+    far = length > 0.2 * (length.max() if noiseless else np.quantile(length, 0.99))
+    return AngleAgreement(
+        sign=sign,
+        offset_deg=float(np.degrees(offset)),
+        error_median_deg=float(np.degrees(np.median(error[far]))) if far.any() else float("nan"),
+        error_mean_deg=float(np.degrees(np.average(error, weights=length))),
+    )
+
+
+def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
+    """Compare latents and angle with the centre of mass.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        Of the same scan.
+    measurements : Measurements
+        With the COM; with the noiseless COM in ``expectation`` where the source knows it.
+
+    Returns
+    -------
+    dict
+        ``pearson_r`` of each latent with the deflection's length and the angle's agreement, as in ``metrics.json``:
+        against the pattern's own deflection; with the suffix ``_neighbours`` against the mean over its eight
+        neighbours, whose noise is independent of the pattern's; and with ``_truth`` against the noiseless one, None
+        where that is unknown. Also the measured COM itself against the last two.
+    """
+    references: list[tuple[str, _Floats, bool]] = [
+        ("", measurements.deflection, measurements.noiseless),
+        ("_neighbours", neighbour_mean(measurements.deflection), measurements.noiseless),
+    ]
+    if measurements.expectation is not None:
+        references.append(("_truth", measurements.expectation.deflection, True))
+    elif measurements.noiseless:
+        references.append(("_truth", measurements.deflection, True))
+    result: dict[str, Any] = {}
+    for suffix, field, noiseless in references:
+        length = np.hypot(field[..., 0], field[..., 1])
+        r = [_pearson(embedding.latents[..., k], length) for k in range(embedding.n_latent)]
+        angles = compare_angles(embedding.angle, field, noiseless=noiseless)
+        result |= {
+            f"pearson_r{suffix}": r,
+            f"pearson_r_first{suffix}": r[0] if r else None,
+            f"pearson_r_others_max{suffix}": max((abs(v) for v in r[1:] if np.isfinite(v)), default=None),
+            f"angle_sign{suffix}": angles.sign,
+            f"angle_offset_deg{suffix}": angles.offset_deg,
+            f"angle_error_median_deg{suffix}": angles.error_median_deg,
+            f"angle_error_mean_deg{suffix}": angles.error_mean_deg,
+        }
+        if suffix:
+            own = compare_angles(measurements.com_angle, field, noiseless=noiseless)
+            result[f"com_angle_error_median_deg{suffix}"] = own.error_median_deg
+            result[f"com_angle_error_mean_deg{suffix}"] = own.error_mean_deg
+            result[f"com_pearson_r{suffix}"] = _pearson(measurements.com_magnitude, length)
+    if references[-1][0] != "_truth":
+        keys = [key for key in result if key.endswith("_neighbours")]
+        result |= dict.fromkeys(key.replace("_neighbours", "_truth") for key in keys)
+    return result
+
+
+def neighbour_mean(field: _Floats) -> _Floats:
+    """Mean of the eight neighbours of every position, the position itself left out; shape kept, axes ``(y, x, ...)``.
+
+    The mean is over the neighbours that exist and are finite.
+    """
+    kernel = np.ones((3, 3) + (1,) * (field.ndim - 2))
+    kernel[1, 1] = 0
+    known = np.isfinite(field)
+    count = ndimage.convolve(known.astype(float), kernel, mode="constant")
+    total = ndimage.convolve(np.where(known, field, 0.0), kernel, mode="constant")
+    return np.asarray(total / np.maximum(count, 1))
+
+
+def explained_variance(left: _Floats, whole: _Floats) -> float:
+    """Share of the residuals' variance that a model explains, ``1 - Σ left / Σ whole``.
+
+    Parameters
+    ----------
+    left, whole : ndarray of float, shape (...)
+        Squared length of what a model leaves of every residual, and of the residual itself (`RotationVAE.misfit`); NaN
+        where there is no pattern.
+    """
+    return float(1 - np.nansum(left) / np.nansum(whole))
+
+
+def _pearson(a: _Floats, b: _Floats) -> float:
+    use = np.isfinite(a) & np.isfinite(b)
+    if use.sum() < 2 or np.ptp(a[use]) == 0 or np.ptp(b[use]) == 0:
+        return float("nan")
+    return float(np.corrcoef(a[use].astype(float), b[use].astype(float))[0, 1])

@@ -1,0 +1,145 @@
+"""How little an embedding changes when patterns are rotated by known angles, measured and embedded again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from stemvane.config import MeasureConfig
+from stemvane.data.dataset import Dataset4D
+from stemvane.data.embedding import Embedding
+from stemvane.data.measurements import Measurements
+from stemvane.geometry.polar import PolarGrid
+from stemvane.models.base import PatternModel
+from stemvane.reduction.measure import measure
+
+__all__ = ["invariance", "model_invariance", "rotated_patterns"]
+
+_Floats = NDArray[np.floating[Any]]
+
+
+def model_invariance(
+    model: PatternModel,
+    embedding: Embedding,
+    measurements: Measurements,
+    patterns: NDArray[Any],
+    config: MeasureConfig,
+) -> dict[str, float | None]:
+    """Rotate recorded patterns by random known angles, and see how latents and angle follow.
+
+    Parameters
+    ----------
+    model : PatternModel
+        Trained on these measurements.
+    embedding : Embedding
+        Of the scan; the change of the latents is given in their standard deviations over it.
+    measurements : Measurements
+        Of the scan.
+    patterns : ndarray, shape (n, k_y, k_x)
+        Some patterns of the scan, as recorded.
+    config : MeasureConfig
+        How the scan was measured; the rotated patterns are measured alike.
+
+    Returns
+    -------
+    dict
+        ``invariance_error``, the root mean square change of the latents, and ``equivariance_error_deg``, the median
+        error of the angle's change in degrees; None without patterns.
+    """
+    result: dict[str, float | None] = {"invariance_error": None, "equivariance_error_deg": None}
+    if not len(patterns):
+        return result
+
+    def encode(rotated: _Floats) -> tuple[_Floats, _Floats]:
+        # the same pass as over recorded data
+        dataset = Dataset4D.from_array(rotated[None], calibration=measurements.calibration, name="rotated patterns")
+        dataset = replace(dataset, bad_pixels=measurements.bad_pixels, signed=True, is_scan=False)
+        # a few patterns do not have the scan's mean total, to which a whole scan would be scaled
+        embedded = model.embed(measure(dataset, (), config=config), rescale=False)
+        return embedded.latents[0], embedded.angle[0]
+
+    spread = np.nanstd(embedding.latents, axis=(0, 1))
+    spread[spread == 0] = 1
+    change, error = invariance(encode, patterns.astype(np.float64), measurements, spread=spread)
+    return {"invariance_error": change, "equivariance_error_deg": error}
+
+
+def rotated_patterns(patterns: _Floats, angles: _Floats, mean_pattern: _Floats, grid: PolarGrid) -> NDArray[np.float32]:
+    """Rotate the content of patterns about the optical axis, in pixels; the mean pattern, the background, stays.
+
+    Parameters
+    ----------
+    patterns : ndarray of float, shape (n, k_y, k_x)
+        Patterns as recorded.
+    angles : ndarray of float, shape (n,)
+        Angles in rad, counter-clockwise on the screen.
+    mean_pattern : ndarray of float, shape (k_y, k_x)
+        The background.
+    grid : PolarGrid
+        Optical axis, and how pixels lie in the plane.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, k_y, k_x)
+        Interpolated with cubic splines; negative values, which the splines can leave beside sharp edges, become 0.
+    """
+    out = np.empty(patterns.shape, np.float32)
+    right, up = grid.places((mean_pattern.shape[0], mean_pattern.shape[1]))
+    back = np.linalg.inv(grid.plane)
+    for i, (pattern, angle) in enumerate(zip(patterns, angles, strict=True)):
+        cosine, sine = np.cos(angle), np.sin(angle)
+        from_right, from_up = right * cosine + up * sine, up * cosine - right * sine
+        columns, rows_up = np.tensordot(back, np.stack([from_right, from_up]), axes=1)
+        where = np.stack([grid.axis[0] - rows_up, grid.axis[1] + columns])
+        # "constant" would cut off border pixels whose place is beyond the border by rounding alone
+        content = ndimage.map_coordinates(pattern - mean_pattern, where, order=3, mode="grid-constant")
+        out[i] = np.maximum(mean_pattern + content, 0)
+    return out
+
+
+def invariance(
+    encode: Callable[[_Floats], tuple[_Floats, _Floats]],
+    patterns: _Floats,
+    measurements: Measurements,
+    *,
+    spread: _Floats | float = 1.0,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Rotate patterns by random known angles before they are measured, and see what the encoder says.
+
+    Parameters
+    ----------
+    encode : callable
+        From patterns of shape ``(n, k_y, k_x)`` to latents ``(n, n_latent)`` and angles ``(n,)`` in rad, with
+        everything that happens to recorded data in between.
+    patterns : ndarray of float, shape (n, k_y, k_x)
+        Patterns of the scan, as recorded.
+    measurements : Measurements
+        Of the scan; its mean pattern is the background, which stays.
+    spread : ndarray of float, shape (n_latent,), or float
+        Standard deviation of each latent over the data set.
+    seed : int
+        Of the random angles.
+
+    Returns
+    -------
+    float
+        Root mean square change of the latents, in their standard deviations over the data set; NaN without latents.
+    float
+        Median error of the angle's change, degrees.
+    """
+    angles = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(patterns))
+    grid = measurements.grid
+    # both sides go through the same splines, at angle 0 on one of them
+    still = rotated_patterns(patterns, np.zeros(len(patterns)), measurements.mean_pattern, grid)
+    moved = rotated_patterns(patterns, angles, measurements.mean_pattern, grid)
+    latents, angle = encode(still)
+    moved_latents, moved_angle = encode(moved)
+    error = np.abs(np.angle(np.exp(1j * (moved_angle - angle - angles))))
+    change = float(np.sqrt(np.mean(((moved_latents - latents) / spread) ** 2))) if latents.shape[1] else float("nan")
+    return change, float(np.degrees(np.median(error)))

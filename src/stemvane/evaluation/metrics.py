@@ -1,0 +1,103 @@
+"""What a trained model is worth: agreement with the COM, explained variance, evidence and invariance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.config import MeasureConfig
+from stemvane.data.embedding import Embedding
+from stemvane.data.measurements import Measurements
+from stemvane.evaluation.com_agreement import compare, explained_variance
+from stemvane.evaluation.invariance import model_invariance
+from stemvane.field.maps import rotation_metrics
+from stemvane.models.base import PatternModel
+
+__all__ = ["run_metrics", "scored"]
+
+_N_EVIDENCE = 8192
+
+
+def run_metrics(
+    model: PatternModel,
+    embedding: Embedding,
+    measurements: Measurements,
+    sample: NDArray[Any],
+    config: MeasureConfig,
+) -> dict[str, Any]:
+    """Everything that ``metrics.json`` says of a trained model.
+
+    Parameters
+    ----------
+    model : PatternModel
+        Trained on these measurements.
+    embedding : Embedding
+        By this model.
+    measurements : Measurements
+        Of the scan.
+    sample : ndarray, shape (n, k_y, k_x)
+        Some patterns as recorded, for the test of invariance; it is left out where there are none.
+    config : MeasureConfig
+        How the scan was measured.
+
+    Returns
+    -------
+    dict
+        None where a quantity is not known.
+    """
+    metrics: dict[str, Any] = {
+        "n_patterns": measurements.n_patterns,
+        "n_latent": model.n_latent,
+        "electrons_per_pattern": measurements.electrons_per_pattern,
+        "train_seconds": model.history.seconds,
+        "train_patterns_per_second": model.history.patterns_per_second,
+        "noise_level": model.noise_level,
+    }
+    metrics |= rotation_metrics(measurements) | scored(model, embedding, measurements)[0]
+    return metrics | model_invariance(model, embedding, measurements, sample, config)
+
+
+def scored(
+    model: PatternModel, embedding: Embedding, measurements: Measurements
+) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
+    """Agreement with the COM, explained variance and evidence of a trained model, as in ``metrics.json``.
+
+    Parameters
+    ----------
+    model : PatternModel
+        Trained on these measurements.
+    embedding : Embedding
+        By this model.
+    measurements : Measurements
+        Of the scan.
+
+    Returns
+    -------
+    metrics : dict
+        None where a quantity is not known.
+    held_out : dict of str to ndarray of float, shape (n_patterns,)
+        ``left`` and ``whole`` of `PatternModel.misfit`, and ``evidence``, of at most 8192 of the patterns kept from
+        training; empty where there are none, without ``evidence`` where the model has none.
+    """
+    metrics = compare(embedding, measurements)
+    left, whole = model.misfit(measurements)
+    metrics["explained_variance"] = explained_variance(left, whole)
+    metrics["explained_variance_truth"] = metrics["explained_variance"] if measurements.noiseless else None
+    if measurements.expectation is not None:
+        against_truth = model.misfit(measurements, truth=measurements.expectation)
+        metrics["explained_variance_truth"] = explained_variance(*against_truth)
+    metrics["explained_variance_heldout"] = metrics["evidence_heldout"] = metrics["evidence_noise_level"] = None
+    held = None if model.training_mask is None else ~model.training_mask & measurements.recorded
+    if held is None or not held.any():
+        return metrics, {}
+    at = np.flatnonzero(held)
+    metrics["explained_variance_heldout"] = explained_variance(left[held], whole[held])
+    held.ravel()[np.delete(at, np.s_[:: -(-len(at) // _N_EVIDENCE)])] = False
+    kept = {"left": left[held], "whole": whole[held]}
+    found = model.evidence(measurements, held)
+    if found is not None:
+        kept["evidence"] = found[0]
+        metrics["evidence_heldout"], metrics["evidence_noise_level"] = float(found[0].mean()), found[1]
+    return metrics, kept

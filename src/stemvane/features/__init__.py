@@ -1,0 +1,1 @@
+"""Features of patterns: circular harmonics, filtered over the scan and aligned."""

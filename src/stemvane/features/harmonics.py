@@ -1,0 +1,253 @@
+"""A basis in which patterns are short vectors, a rotation is a phase, and counting noise is white."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.config import BasisConfig
+from stemvane.data.measurements import Measurements
+from stemvane.errors import DataError, ModelError
+from stemvane.geometry.polar import harmonics_of, polar_from
+
+__all__ = ["HarmonicBasis", "turned"]
+
+
+@dataclass(frozen=True, eq=False)
+class HarmonicBasis:
+    """Short complex vectors, the features, of the residual patterns.
+
+    A pattern minus the background is expanded in circular harmonics. For each order the rings are combined so that
+    noise that is independent from pixel to pixel becomes white (every pixel's is taken as the brightest ring's, unless
+    ``variance_floor`` lets darker rings be quieter), the directions that hold most variance over the data set are kept,
+    and order m is divided by ``1 + (m / order_scale)²``. A pattern turned by θ, counter-clockwise on the screen, has
+    its features multiplied by ``exp(-1j * orders * θ)``.
+
+    Attributes
+    ----------
+    orders : ndarray of int, shape (n_features,)
+        Circular order of each feature.
+    scale : ndarray of float, shape (n_features,)
+        Factor of each feature that stands for the noise level of its order; without it the squared length of a
+        feature vector is the residual's, summed over pixels in units of their counting noise.
+    analysis : ndarray of complex, shape (n_features, n_radial)
+        ``feature_k = Σ_r analysis[k, r] x_m(r)``, with m = ``orders[k]``.
+    synthesis : ndarray of complex, shape (n_features, n_radial)
+        ``x_m(r) = Σ_k synthesis[k, r] feature_k`` over the features of order m.
+    background : ndarray of complex, shape (n_orders, n_radial)
+        Harmonics of the fixed background, the mean pattern.
+    counting : ndarray of float, shape (n_features,)
+        Standard deviation of the counting noise of a real coordinate of each feature: that of the mean pattern's counts
+        on the rings that it holds, times `noise`.
+    n_azimuthal : int
+        Samples on a ring.
+    noise : float
+        Counting noise over that of electrons that count for one, found from the highest orders; nearly 0 for noiseless
+        data.
+    discarded : float
+        Share of the residuals' variance that the features leave out.
+    mean_total : float
+        Mean total intensity of the patterns that the basis was fitted to.
+    """
+
+    orders: NDArray[np.int64]
+    scale: NDArray[np.float64]
+    analysis: NDArray[np.complex128]
+    synthesis: NDArray[np.complex128]
+    background: NDArray[np.complex128]
+    counting: NDArray[np.float64]
+    n_azimuthal: int
+    noise: float
+    discarded: float
+    mean_total: float
+
+    @classmethod
+    def fitted(
+        cls,
+        measurements: Measurements,
+        config: BasisConfig | None = None,
+        *,
+        mask: NDArray[np.bool_] | None = None,
+    ) -> HarmonicBasis:
+        """Find background and features of a data set.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            With polar patterns.
+        config : BasisConfig, optional
+            How many features, and how they are weighted.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to use.
+
+        Returns
+        -------
+        HarmonicBasis
+
+        Raises
+        ------
+        DataError
+            If fewer than two patterns are left, or all patterns are the same.
+        """
+        config = config or BasisConfig()
+        grid = measurements.grid
+        total = _totals(measurements, mask)
+        if len(total) < 2:
+            raise DataError(f"{len(total)} patterns are too few to learn from; widen the mask or take a larger scan")
+        blocks = measurements.polar_blocks(mask)
+        mean = np.sum([block.sum(axis=0, dtype=np.float64) for block in blocks], axis=0) / len(total)
+        background = np.asarray(harmonics_of(mean), dtype=np.complex128)
+        ring = mean.mean(axis=1)
+        weights = grid.weights(measurements.detector_shape)
+        counting = grid.noise_covariance(weights, ring)
+        covariance = grid.noise_covariance(weights, np.maximum(ring, config.variance_floor * ring.max()))
+        moments = np.zeros((grid.n_orders, grid.n_radial, grid.n_radial), np.complex128)
+        for block in measurements.polar_blocks(mask):
+            x = np.swapaxes(harmonics_of(block) - background, 0, 1)
+            moments += np.swapaxes(x, 1, 2) @ x.conj()
+        moments /= len(total)
+        found = [
+            direction
+            for order in range(grid.n_orders)
+            if order not in config.drop_orders
+            for direction in _directions(covariance[order], moments[order], order, grid.radii)
+        ]
+        found.sort(key=lambda direction: -direction[0])
+        variance = np.array([direction[0] for direction in found])
+        # a millionth of every pixel: less than that is rounding
+        if not (len(found) and variance[0] > 1e-12 * total.mean()):
+            raise DataError("all patterns are the same, so there is nothing to learn; check scan and detector")
+        kept = found[: config.n_features]
+        orders = np.array([direction[1] for direction in kept])
+        scale = 1 / (1 + (orders / config.order_scale) ** 2)
+        # the highest orders hold noise and hardly any signal; there the counts tell what one electron counts for
+        quiet = slice(grid.n_orders * 3 // 4, None)
+        gain = np.trace(moments[quiet], axis1=1, axis2=2).real.sum() / np.trace(counting[quiet], axis1=1, axis2=2).sum()
+        analysis = np.array([direction[2] for direction in kept], np.complex128) * scale[:, None]
+        variance_of_counts = np.einsum("ki,kij,kj->k", analysis, counting[orders], analysis.conj()).real
+        return cls(
+            orders=orders,
+            scale=scale,
+            analysis=analysis,
+            synthesis=np.array([direction[3] for direction in kept], np.complex128) / scale[:, None],
+            background=background,
+            counting=np.sqrt(gain * variance_of_counts / np.where(orders == 0, 1, 2)),
+            n_azimuthal=grid.n_azimuthal,
+            noise=float(np.sqrt(gain)),
+            discarded=float(variance[config.n_features :].sum() / variance.sum()),
+            mean_total=float(total.mean()),
+        )
+
+    @property
+    def n_features(self) -> int:
+        """Number of complex features per pattern."""
+        return len(self.orders)
+
+    @property
+    def coordinates(self) -> NDArray[np.int64]:
+        """Real coordinates of each feature, shape ``(n_features,)``: two, one where the order is 0."""
+        return np.where(self.orders == 0, 1, 2)
+
+    @property
+    def n_coordinates(self) -> int:
+        """Number of real coordinates of all features."""
+        return int(self.coordinates.sum())
+
+    def features(self, measurements: Measurements, mask: NDArray[np.bool_] | None = None) -> NDArray[np.complex64]:
+        """Features of every pattern.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            Of the same polar grid; intensities are scaled to the mean total that the basis was fitted to.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to use.
+
+        Returns
+        -------
+        ndarray of complex64, shape (n_patterns, n_features)
+
+        Raises
+        ------
+        ModelError
+            If the polar grid has another size.
+        """
+        return np.concatenate(list(self.feature_blocks(measurements, mask)))
+
+    def feature_blocks(
+        self, measurements: Measurements, mask: NDArray[np.bool_] | None = None, *, rescale: bool = True
+    ) -> Iterator[NDArray[np.complex64]]:
+        """Features some patterns at a time, for scans larger than memory; parameters and errors as for `features`.
+
+        Without `rescale` intensities stay as they were measured.
+        """
+        grid = measurements.grid
+        if (grid.n_orders, grid.n_radial) != self.background.shape or grid.n_azimuthal != self.n_azimuthal:
+            raise ModelError(
+                f"the polar patterns have {grid.n_radial} rings of {grid.n_azimuthal} samples, the model was fitted to "
+                f"{self.background.shape[1]} of {self.n_azimuthal}; measure with the same n_radial and n_azimuthal"
+            )
+        total = _totals(measurements, mask)
+        factor = self.mean_total / float(total.mean()) if rescale and len(total) else 1.0
+        orders = [(order, np.flatnonzero(self.orders == order)) for order in np.unique(self.orders)]
+        if not len(total):
+            yield np.empty((0, self.n_features), np.complex64)
+        for block in measurements.polar_blocks(mask):
+            x = harmonics_of(block) * factor - self.background
+            out = np.empty((len(block), self.n_features), np.complex64)
+            for order, at in orders:
+                out[:, at] = x[:, order] @ self.analysis[at].T
+            yield out
+
+    def polar(self, features: NDArray[np.complexfloating[Any, Any]], *, background: bool = True) -> NDArray[np.float64]:
+        """Polar patterns of features, shape ``(n_patterns, n_radial, n_azimuthal)``."""
+        x = np.zeros((len(features), *self.background.shape), np.complex128)
+        for order in np.unique(self.orders):
+            at = np.flatnonzero(self.orders == order)
+            x[:, order] = features[:, at] @ self.synthesis[at]
+        whole = x + self.background if background else x
+        return np.asarray(polar_from(whole, self.n_azimuthal), dtype=np.float64)
+
+
+def turned(
+    features: NDArray[np.complexfloating[Any, Any]], orders: NDArray[np.int64], angle: NDArray[np.floating[Any]]
+) -> NDArray[np.complex64]:
+    """Features of patterns turned counter-clockwise on the screen by ``angle`` (rad, one per pattern)."""
+    phase = np.exp(-1j * np.arange(orders.max(initial=0) + 1) * np.asarray(angle)[:, None]).astype(np.complex64)
+    result: NDArray[np.complex64] = (features * phase[:, orders]).astype(np.complex64)
+    return result
+
+
+def _directions(
+    covariance: NDArray[np.float64], moment: NDArray[np.complex128], order: int, radii: NDArray[np.float64]
+) -> list[tuple[float, int, NDArray[np.complex128], NDArray[np.complex128]]]:
+    """Variance, order, analysis and synthesis vector of each direction of one order, noise white."""
+    # a ring of radius r pixels crosses 2 π r of them, which resolves orders up to π r
+    usable = np.flatnonzero(order <= np.maximum(np.pi * radii, 1.0))
+    if len(usable) == 0:
+        return []
+    shared = covariance[np.ix_(usable, usable)]
+    # rings that share their pixels are one; dark rings are quiet, which does not make them one
+    level = np.sqrt(np.diag(shared))
+    values, vectors = np.linalg.eigh(shared / np.outer(level, level))
+    keep = values > 1e-3 * values.max()
+    whiten = np.zeros((int(keep.sum()), len(radii)))
+    colour = np.zeros((len(radii), int(keep.sum())))
+    whiten[:, usable] = (vectors[:, keep] / np.sqrt(values[keep])).T / level
+    colour[usable] = level[:, None] * vectors[:, keep] * np.sqrt(values[keep])
+    # an order above 0 stands for itself and its conjugate, so its length counts twice
+    double = 1.0 if order == 0 else 2.0
+    variances, axes = np.linalg.eigh(double * whiten @ moment @ whiten.T)
+    return [
+        (float(v), order, np.sqrt(double) * (axis.conj() @ whiten), (colour @ axis) / np.sqrt(double))
+        for v, axis in zip(variances, axes.T, strict=True)
+    ]
+
+
+def _totals(measurements: Measurements, mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    total = np.asarray(measurements.maps["total"], dtype=float)
+    return total.ravel() if mask is None else total[mask]

@@ -1,0 +1,1 @@
+"""Polar and Cartesian grids, exact pixel overlaps, and the bright-field disc."""

@@ -1,0 +1,1 @@
+"""Files of detectors and other programs, read and written."""

@@ -1,0 +1,128 @@
+"""EMD files: py4DSTEM (1.0 and older), Prismatic, and those of HyperSpy and the NCEM.
+
+RosettaSciIO returns every axis of a py4DSTEM file as a detector axis and keeps the file open, so they are read here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+
+from stemvane.data.dataset import Dataset4D
+from stemvane.errors import DataError
+from stemvane.io.hdf5 import hdf5_array, open_array, text
+from stemvane.io.request import Request
+from stemvane.io.rosetta import with_axes
+
+__all__ = ["open_emd"]
+
+# py4DSTEM calls rows x, so its order is ours; Prismatic's x is the columns; the NCEM's order is Fortran's
+_ROWS_FIRST, _X_FIRST, _REVERSED = (0, 1, 2, 3), (1, 0, 3, 2), (3, 2, 1, 0)
+_PRISMATIC = "4DSTEM_simulation"
+
+
+def open_emd(request: Request) -> Dataset4D:
+    """Open the one 4D array of an EMD file.
+
+    Raises
+    ------
+    DataError
+        If it holds none, or more than one.
+    """
+    path = request.path
+    with h5py.File(path, "r") as file:
+        groups = _scans(file)
+        if request.dataset is not None:
+            wanted = request.dataset.strip("/")
+            groups = {name: group for name, group in groups.items() if wanted in (name, f"{name}/{_data(group)}")}
+        if len(groups) != 1:
+            listed = ", ".join(_scans(file))
+            trouble = f"choose with --dataset one of: {listed}" if listed else "give the file of the 4D-STEM scan"
+            raise DataError(
+                f"{path}: holds {len(groups) or 'no'} scan{'s' * (len(groups) != 1)} of that kind; {trouble}"
+            )
+        name, group = next(iter(groups.items()))
+        found = group[_data(group)]
+        order = _order(group) if found.ndim == 4 else (0, 1, 2)
+        array, chunks = hdf5_array(path, found, order), found.chunks
+        axes = [_axis(group, i) for i in order]
+        beam = _beam(file)
+        axes = _calibrated(file, name, axes)
+    data, missing = open_array(request, array, chunks)
+    dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
+    return with_axes(dataset, axes if array.ndim == 4 else [{}, {}, *axes[1:]], beam)
+
+
+def _scans(file: h5py.File) -> dict[str, h5py.Group]:
+    """Groups that hold an array of four axes, or of three where none has four."""
+    found: dict[str, h5py.Group] = {}
+
+    def look(name: str, thing: Any) -> None:
+        if isinstance(thing, h5py.Group) and "emd_group_type" in thing.attrs and _data(thing):
+            found[name] = thing
+
+    file.visititems(look)
+    four = {name: group for name, group in found.items() if group[_data(group)].ndim == 4}
+    return four or {name: group for name, group in found.items() if group[_data(group)].ndim == 3}
+
+
+def _data(group: h5py.Group) -> str:
+    for name in ("data", "datacube"):
+        found = group.get(name)
+        if isinstance(found, h5py.Dataset) and found.ndim in (3, 4):
+            return name
+    return ""
+
+
+def _order(group: h5py.Group) -> tuple[int, ...]:
+    if group.name.startswith(f"/{_PRISMATIC}"):
+        return _X_FIRST
+    ours = "dim0" in group or group.name.startswith("/4DSTEM")
+    return _ROWS_FIRST if ours else _REVERSED
+
+
+def _axis(group: h5py.Group, i: int) -> dict[str, Any]:
+    values = group.get(f"dim{i if 'dim0' in group else i + 1}")
+    if (
+        not isinstance(values, h5py.Dataset)
+        or values.ndim != 1
+        or values.shape[0] < 2
+        or values.dtype.kind not in "uif"
+    ):
+        return {}
+    first, second = float(values[0]), float(values[1])
+    # the NCEM writes units as [n_m], with one underscore between letters
+    return {"scale": second - first, "units": text(values.attrs.get("units", "")).replace("_", "")}
+
+
+def _calibrated(file: h5py.File, name: str, axes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """py4DSTEM's own calibration goes before the axes, which it does not always renew."""
+    notes = file.get(f"{name.split('/')[0]}/metadatabundle/calibration")
+    if not isinstance(notes, h5py.Group) or len(axes) != 4:
+        return axes
+
+    def told(space: str) -> dict[str, Any]:
+        size, units = notes.get(f"{space}_pixel_size"), notes.get(f"{space}_pixel_units")
+        if size is None or units is None or size.shape != () or size.dtype.kind not in "uif":
+            return {}
+        return {"scale": float(size[()]), "units": text(units[()])}
+
+    scan, detector = told("R"), told("Q")
+    return [{**axis, **told_} for axis, told_ in zip(axes, (scan, scan, detector, detector), strict=True)]
+
+
+def _beam(file: h5py.File) -> dict[str, float]:
+    """Energy and semi-angle of a simulation of Prismatic's."""
+    notes = file.get(f"{_PRISMATIC}/metadata/metadata_0/original/simulation_parameters")
+    if not isinstance(notes, h5py.Group):
+        return {}
+    found = {}
+    for name, key in (("beam_energy", "E"), ("convergence_angle", "sa")):
+        value = np.ravel(notes.attrs.get(key, []))
+        if value.size == 1 and value.dtype.kind in "uif":
+            found[name] = float(value[0])
+    if "beam_energy" in found and found["beam_energy"] > 5e3:
+        found["beam_energy"] *= 1e-3  # some versions write eV, others keV
+    return found

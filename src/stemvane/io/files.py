@@ -1,0 +1,228 @@
+"""Files: `open_dataset` and `save_dataset`.
+
+The format is told from what a file holds, not from its name. `docs/format.md` describes our own Zarr layout.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.config import SourceConfig
+from stemvane.data.dataset import Dataset4D, as_lazy
+from stemvane.errors import CalibrationError, DataError, FileFormatError
+from stemvane.geometry.disc import find_disc
+from stemvane.io.atomic import written_whole
+from stemvane.io.formats import look, recognised
+from stemvane.io.images import read_image
+from stemvane.io.on_disk import told
+from stemvane.io.request import Request
+from stemvane.io.zarr_layout import FORMAT, write_zarr
+
+__all__ = ["open_dataset", "open_source", "save_dataset", "size_on_disk"]
+
+# any number of frames, as a scan of one line
+_LINE = (1, -1)
+
+
+def open_dataset(
+    path: str | os.PathLike[str],
+    *,
+    scan_shape: tuple[int, int] | None = None,
+    dataset: str | None = None,
+    shape: tuple[int, ...] | None = None,
+    dtype: str | None = None,
+    image: str | os.PathLike[str] | None = None,
+) -> Dataset4D:
+    """Open a 4D-STEM scan; patterns stay on disk until they are needed.
+
+    Parameters
+    ----------
+    path : str or path
+        A file or folder of one of the formats in ``docs/formats.md``: those of Merlin, EMPAD, Gatan, Velox, Dectris,
+        TVIPS and NanoMegas, MRC, py4DSTEM, Prismatic, abTEM, HyperSpy, NeXus, HDF5, Zarr, NumPy, or raw binary. It is
+        told from the content.
+    scan_shape : tuple of int, optional
+        Probe positions ``(y, x)``, for a stack of frames that does not say it, or says it wrong.
+    dataset : str, optional
+        Path of the array within HDF5 or Zarr, or its name in a ``.npz``, where the file holds several.
+    shape : tuple of int, optional
+        Shape of raw binary, the fastest axis last: three numbers for a stack, four for a scan.
+    dtype : str, optional
+        Number type of raw binary, such as ``<u2`` or ``float32``.
+    image : str or path, optional
+        A separately recorded image of the scan's shape (.npy, TIFF, PNG, .dm3), for example of annular dark field.
+
+    Returns
+    -------
+    Dataset4D
+        Lazy, in the order ``(scan_y, scan_x, k_y, k_x)``, with what the file knows of its calibration: steps in Å and
+        mrad, energy in eV, semi-angle in mrad. No file is kept open. Where the recording ended before the scan did,
+        `missing` tells the positions.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is missing, damaged, or not of a format that stemvane reads.
+    DataError
+        If the file holds no real array with two scan and two detector axes, the shape of the scan is unknown or does
+        not fit, or the image does not have it.
+
+    Notes
+    -----
+    Nothing is ever unpickled. Damage within a compressed block shows when that block is read, then too as a
+    `FileFormatError`.
+    """
+    source = Path(path)
+    request = Request(source, scan_shape, dataset, shape, dtype)
+    with told(source):
+        head = look(source)
+        opened = recognised(head, request).open(request)
+    if scan_shape is not None and -1 not in scan_shape and opened.scan_shape != tuple(scan_shape):
+        opened = _refolded(opened, scan_shape)
+    return opened if image is None else replace(opened, image=_scan_image(image, opened))
+
+
+def open_source(config: SourceConfig) -> Dataset4D:
+    """Open what a section [source] names, with the user's numbers over the file's.
+
+    Parameters
+    ----------
+    config : SourceConfig
+        With a path. A file of the probe in vacuum gives the optical axis and the disc radius, if these are not given.
+
+    Returns
+    -------
+    Dataset4D
+        `Dataset4D.origin` says where each number came from.
+
+    Raises
+    ------
+    StemvaneError
+        As `open_dataset` does.
+    CalibrationError
+        If no disc is found in the vacuum file.
+    """
+    opened = open_dataset(
+        config.path,
+        scan_shape=config.scan_shape,
+        dataset=config.dataset,
+        shape=config.shape,
+        dtype=config.dtype,
+        image=config.image or None,
+    )
+    if config.vacuum:
+        opened = opened.recalibrated(origin="vacuum", **_vacuum(config.vacuum, opened))
+    return opened.recalibrated(**config.calibration())
+
+
+def size_on_disk(dataset: Dataset4D) -> int:
+    """Bytes of the files that a data set was read from; 0 where it was read from none."""
+    paths = dataset.files or (() if dataset.path is None else (dataset.path,))
+    every = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path])]
+    return sum(path.stat().st_size for path in every if path.is_file())
+
+
+def _refolded(opened: Dataset4D, scan_shape: tuple[int, int]) -> Dataset4D:
+    """The same patterns in another scan, where a file of four axes says it wrong."""
+    if math.prod(scan_shape) != opened.n_patterns or opened.missing is not None:
+        y, x = opened.scan_shape
+        raise DataError(
+            f"{opened.path}: holds a scan of {y}x{x}, which does not make one of {scan_shape[0]}x{scan_shape[1]}; "
+            "leave --scan out, or give a shape of as many positions"
+        )
+    flat = opened.data.reshape(*scan_shape, *opened.detector_shape)
+    calibration = opened.calibration.updated(scan_step=None)
+    return replace(opened, data=as_lazy(flat, opened.name), calibration=calibration, expectation=None, image=None)
+
+
+def _scan_image(path: str | os.PathLike[str], opened: Dataset4D) -> NDArray[np.float32]:
+    image = np.asarray(read_image(Path(path)), np.float32)
+    if image.shape != opened.scan_shape:
+        raise DataError(
+            f"{path}: the image has {image.shape[0]}x{image.shape[1]} pixels, the scan {opened.scan_shape[0]}x"
+            f"{opened.scan_shape[1]} positions; crop or bin it to the scan"
+        )
+    return image
+
+
+def _vacuum(path: str, opened: Dataset4D) -> dict[str, Any]:
+    """Centre and radius of the disc in a file of the probe in vacuum: one pattern, a stack or a scan."""
+    try:
+        pattern = read_image(path).astype(np.float64)
+    except (DataError, FileFormatError):
+        frames = open_dataset(path, scan_shape=_LINE)
+        pattern = np.asarray(frames.data.mean(axis=(0, 1), dtype=np.float64).compute())
+    if pattern.shape != opened.detector_shape:
+        raise DataError(
+            f"{path}: the probe in vacuum has {pattern.shape[0]}x{pattern.shape[1]} pixels, the scan's patterns "
+            f"{opened.detector_shape[0]}x{opened.detector_shape[1]}; record both with the same detector"
+        )
+    disc = find_disc(pattern, opened.calibration.pixel_aspect)
+    if disc is None:
+        raise CalibrationError(f"{path}: no disc is found in it; give --axis and --disc-radius instead of --vacuum")
+    return {"optical_axis": disc.centre, "disc_radius": disc.radius}
+
+
+def save_dataset(
+    dataset: Dataset4D,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a data set as a ``.zarr`` folder in the layout of ``docs/format.md``.
+
+    The folder is written beside its place under a hidden name and renamed last, so that a killed write leaves nothing
+    that looks complete.
+
+    Parameters
+    ----------
+    dataset : Dataset4D
+        Lazy data are computed block by block, data and noiseless patterns together.
+    path : str or path
+        Name of the folder, ending in ``.zarr``.
+    overwrite : bool
+        Replace an existing data set of the same name.
+    progress : callable, optional
+        Called with the numbers of patterns done and in all.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    FileFormatError
+        If the folder exists already or cannot be written.
+    """
+    target = Path(path)
+    if target.suffix != ".zarr":
+        raise FileFormatError(f"{target}: data sets are saved as Zarr folders; give a name that ends in .zarr")
+    with told(target, "written", "check the disk and its permissions"):
+        _require_free(target, overwrite)
+        with written_whole(target) as hidden:
+            write_zarr(dataset, hidden, progress)
+    return target
+
+
+def _require_free(target: Path, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not overwrite:
+        raise FileFormatError(
+            f"{target}: exists already; give another name, or --overwrite (overwrite=True) to replace it"
+        )
+    head = target / "zarr.json"
+    if not head.is_file() or FORMAT not in head.read_text(encoding="utf-8", errors="replace"):
+        raise FileFormatError(
+            f"{target}: exists and is no data set of stemvane's, so it is left alone; give another name"
+        )

@@ -1,0 +1,266 @@
+"""HDF5 files of other programs: Dectris masters, Velox, NeXus, and plain arrays.
+
+RosettaSciIO keeps the file open for its lazy arrays, or reads all of it; the arrays here are opened anew for each
+block. Where it knows the notes of a format, they come from it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.data.dataset import Dataset4D
+from stemvane.errors import DataError, FileFormatError
+from stemvane.io.on_disk import OnDisk
+from stemvane.io.request import Request
+from stemvane.io.rosetta import with_axes
+from stemvane.io.stack import ArrayFrames, JoinedFrames, fold
+
+__all__ = [
+    "found_arrays",
+    "hdf5_array",
+    "open_array",
+    "open_dectris",
+    "open_plain_hdf5",
+    "open_velox",
+    "sketch",
+    "text",
+]
+
+_MOST_NAMES = 10_000
+
+
+def sketch(path: Path) -> tuple[frozenset[str], dict[str, Any]]:
+    """Names three levels deep, and the attributes of the root."""
+    names: set[str] = set()
+
+    def look(group: h5py.Group, prefix: str, depth: int) -> None:
+        for key in group:
+            names.add(prefix + key)
+            if len(names) >= _MOST_NAMES or depth == 1:
+                continue
+            if group.get(key, getclass=True, getlink=True) is h5py.HardLink:
+                below = group[key]
+                if isinstance(below, h5py.Group):
+                    look(below, f"{prefix}{key}/", depth - 1)
+
+    with h5py.File(path, "r") as file:
+        look(file, "", 3)
+        return frozenset(names), {key: file.attrs[key] for key in file.attrs}
+
+
+def text(value: Any) -> str:
+    """A word from an attribute or a scalar, however it was written."""
+    if isinstance(value, np.ndarray):
+        value = value.ravel()[0] if value.size else ""
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def hdf5_array(path: Path, found: h5py.Dataset, order: tuple[int, ...] = ()) -> OnDisk:
+    """An array of an HDF5 file that stays there."""
+    return OnDisk(str(path.absolute()), found.name, "hdf5", found.shape, found.dtype, order)
+
+
+def open_array(
+    request: Request,
+    array: OnDisk,
+    chunks: tuple[int, ...] | None = None,
+    recorded: tuple[int, int] | None = None,
+) -> tuple[da.Array, NDArray[np.bool_] | None]:
+    """A scan of an array with four axes, or of a stack with three."""
+    if array.ndim == 3:
+        return fold(ArrayFrames(array), request.path, request.scan_shape, recorded)
+    return array.lazy(chunks), None
+
+
+def open_plain_hdf5(request: Request) -> Dataset4D:
+    """Open the array of an HDF5 file that `request.dataset` names, or the only one that can be a scan.
+
+    Raises
+    ------
+    DataError
+        If there is none, or more than one; or what is named is no array of three or four axes.
+    """
+    path = request.path
+    with h5py.File(path, "r") as file:
+        found = _named_array(file, request) if request.dataset is not None else _only_array(file, path)
+        array, chunks = hdf5_array(path, found), found.chunks
+        axes = _nexus_axes(found)
+    data, missing = open_array(request, array, chunks)
+    dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
+    return with_axes(dataset, axes if array.ndim == 4 else [{}, {}, *axes[1:]], {})
+
+
+def found_arrays(file: h5py.File) -> list[h5py.Dataset]:
+    """All arrays that could hold patterns, those with four axes first."""
+    found: list[h5py.Dataset] = []
+
+    def look(name: str, thing: Any) -> None:
+        if isinstance(thing, h5py.Dataset) and thing.ndim > 2 and thing.dtype.kind in "uifbc":
+            found.append(thing)
+
+    file.visititems(look)
+    return sorted(found, key=lambda array: array.ndim != 4)
+
+
+def _named_array(file: h5py.File, request: Request) -> h5py.Dataset:
+    name = str(request.dataset)
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset):
+        there = ", ".join(array.name.strip("/") for array in found_arrays(file)[:8]) or "no array of more than two axes"
+        what = "is a group" if isinstance(found, h5py.Group) else "is not there"
+        raise DataError(f"{request.path}: '{name}' {what}; give --dataset one of: {there}")
+    if found.ndim not in (3, 4):
+        raise DataError(
+            f"{request.path}: '{name}' has {found.ndim} axes {found.shape}; give --dataset an array with four, or a "
+            "stack with --scan YxX"
+        )
+    return found
+
+
+def _only_array(file: h5py.File, path: Path) -> h5py.Dataset:
+    found = found_arrays(file)
+    four = [array for array in found if array.ndim == 4] or [array for array in found if array.ndim == 3]
+    if len(four) == 1:
+        return four[0]
+    listed = ", ".join(f"{array.name.strip('/')} {array.shape}" for array in found[:8])
+    if not four:
+        raise DataError(
+            f"{path}: an HDF5 file without an array of four axes{f' (it holds {listed})' if listed else ''}; "
+            "give the file of the 4D-STEM scan"
+        )
+    raise DataError(f"{path}: holds more than one scan; choose with --dataset one of: {listed}")
+
+
+def _nexus_axes(found: h5py.Dataset) -> list[Mapping[str, Any]]:
+    """Steps and units as NeXus keeps them, in arrays beside the data that an attribute of the group names."""
+    steps: list[Mapping[str, Any]] = [{}] * found.ndim
+    names = np.atleast_1d(found.parent.attrs.get("axes", []))
+    if len(names) != found.ndim:
+        return steps
+    for i, name in enumerate(text(name) for name in names):
+        values = found.parent.get(name)
+        if isinstance(values, h5py.Dataset) and values.ndim == 1 and values.shape[0] > 1 and values.dtype.kind in "uif":
+            first, last = float(values[0]), float(values[-1])
+            steps[i] = {"scale": (last - first) / (values.shape[0] - 1), "units": text(values.attrs.get("units", ""))}
+    return steps
+
+
+def open_dectris(request: Request) -> Dataset4D:
+    """Open a master file of Dectris (Arina, Eiger) with the data files beside it.
+
+    Raises
+    ------
+    FileFormatError
+        If a data file is missing.
+    DataError
+        If the shape of the scan is unknown or does not fit.
+    """
+    path = request.path
+    with h5py.File(path, "r") as file:
+        group = file["entry/data"]
+        stacks, files = [], [str(path.absolute())]
+        for name in sorted(key for key in group if key.startswith("data")):
+            try:
+                found = group[name]
+            except (KeyError, OSError):
+                link = group.get(name, getlink=True)
+                other = getattr(link, "filename", name)
+                raise FileFormatError(f"{path}: refers to {other}, which cannot be opened; put it beside it") from None
+            if not isinstance(found, h5py.Dataset) or found.ndim != 3:
+                raise DataError(f"{path}: '{name}' is no stack of frames; copy the files again")
+            files.append(found.file.filename)
+            stacks.append(
+                ArrayFrames(OnDisk(str(path.absolute()), f"/entry/data/{name}", "hdf5", found.shape, found.dtype))
+            )
+        if len({(stack.frame_shape, stack.dtype) for stack in stacks}) != 1:
+            raise DataError(f"{path}: its data files hold frames of different kinds; copy the files again")
+        recorded, energy = _dectris_scan(file), _dectris_energy(file)
+    data, missing = fold(JoinedFrames(tuple(stacks)), path, request.scan_shape, recorded, may_miss=True)
+    notes = {"files": [*dict.fromkeys(files)]}
+    dataset = Dataset4D(data=data, name=path.stem.removesuffix("_master"), path=path, missing=missing, metadata=notes)
+    step = _arina_step(path)
+    return with_axes(dataset, [step, step, {}, {}], {} if energy is None else {"beam_energy": 1e-3 * energy})
+
+
+def _dectris_scan(file: h5py.File) -> tuple[int, int] | None:
+    """One trigger for each line of the scan, where the detector was run so."""
+    numbers = []
+    for key in ("ntrigger", "nimages"):
+        found = file.get(f"entry/instrument/detector/detectorSpecific/{key}")
+        if not isinstance(found, h5py.Dataset) or found.size != 1:
+            return None
+        numbers.append(int(np.ravel(found[()])[0]))
+    return (numbers[0], numbers[1]) if min(numbers) > 1 else None
+
+
+def _dectris_energy(file: h5py.File) -> float | None:
+    found = file.get("entry/instrument/beam/incident_energy")
+    if not isinstance(found, h5py.Dataset) or found.size != 1 or found.dtype.kind not in "uif":
+        return None
+    factor = {"eV": 1.0, "keV": 1e3}.get(text(found.attrs.get("units", "eV")))
+    return None if factor is None else factor * float(np.ravel(found[()])[0])
+
+
+def _arina_step(path: Path) -> dict[str, Any]:
+    """The scan step, which the newer programs of Arina write to a file of its own, in nm."""
+    beside = path.with_name(path.name.replace("_master", ""))
+    if beside == path or not beside.is_file():
+        return {}
+    try:
+        with h5py.File(beside, "r") as file:
+            return {"scale": float(np.ravel(file["STEM Metadata"].attrs["Pixel Size"])[0]), "units": "nm"}
+    except (OSError, KeyError, ValueError, TypeError, IndexError):
+        return {}
+
+
+def open_velox(request: Request) -> Dataset4D:
+    """Open the camera's stack of a Velox .emd, whose frames lie along the last axis.
+
+    Raises
+    ------
+    DataError
+        If it holds no stack, or the shape of the scan is unknown.
+    """
+    from rsciio.emd import file_reader
+    from rsciio.utils.file import get_file_handle
+
+    path = request.path
+    with h5py.File(path, "r") as file:
+        images = file.get("Data/Image", {})
+        sizes = {key: images[key]["Data"].shape for key in images if "Data" in images[key]}
+        stacks = [key for key, shape in sizes.items() if len(shape) == 3 and shape[2] > 1]
+        if not stacks:
+            raise DataError(f"{path}: a Velox file without a stack of camera frames; export the scan as .mrc or .hspy")
+        chosen = max(stacks, key=lambda key: math.prod(sizes[key]))
+        array = hdf5_array(path, images[chosen]["Data"], (2, 0, 1))
+        place = list(images).index(chosen)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        signals = file_reader(str(path), lazy=True, select_type="images")
+    for signal in signals:
+        handle = get_file_handle(signal["data"], warn=False)
+        if handle is not None:
+            handle.close()
+    notes, axes = signals[place]["original_metadata"], signals[place]["axes"][-2:]
+    scan = notes.get("Scan", {}).get("ScanSize", {})
+    recorded = (int(scan["height"]), int(scan["width"])) if {"height", "width"} <= set(scan) else None
+    if recorded is not None and math.prod(recorded) != array.shape[0]:
+        recorded = None
+    data, missing = fold(ArrayFrames(array), path, request.scan_shape, recorded)
+    dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
+    optics = notes.get("Optics", {})
+    beam = {}
+    if "AccelerationVoltage" in optics:
+        beam["beam_energy"] = 1e-3 * float(optics["AccelerationVoltage"])
+    if "BeamConvergence" in optics:
+        beam["convergence_angle"] = 1e3 * float(optics["BeamConvergence"])
+    return with_axes(dataset, [{}, {}, *axes], beam)

@@ -1,0 +1,234 @@
+"""Merlin's .mib files.
+
+RosettaSciIO reads processed files of one size of frame; RAW mode, files that were cut short and more than one file per
+scan it does not, and it maps frames to memory, which is slow when cold. So the frames are read here, turned as
+RosettaSciIO turns them (the first row of a frame is the lowest of the detector).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.data.dataset import Dataset4D
+from stemvane.errors import FileFormatError
+from stemvane.io.request import Request
+from stemvane.io.stack import Part, RawFrames, fold
+
+__all__ = ["open_hdr", "open_mib"]
+
+_PROCESSED = {"U01": "u1", "U08": "u1", "U16": ">u2", "U32": ">u4"}
+# bytes of a pixel in RAW mode, by the depth of the counter
+_RAW_BYTES = {1: 1 / 8, 6: 1, 12: 2, 24: 4}
+_RAW_TYPES = {1: "u1", 6: "u1", 12: "u2", 24: "u4"}
+_CHIP = 256
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the header of a frame says."""
+
+    number: int
+    size: int
+    n_chips: int
+    width: int
+    height: int
+    kind: str
+    layout: str
+    depth: int | None
+
+
+def open_hdr(request: Request) -> Dataset4D:
+    """Open the .mib beside a .hdr.
+
+    Raises
+    ------
+    FileFormatError
+        If there is none.
+    """
+    path = request.path.with_suffix(".mib")
+    if not path.is_file():
+        raise FileFormatError(f"{request.path}: a Merlin header without its {path.name}; put them side by side")
+    return open_mib(Request(path, request.scan_shape))
+
+
+def open_mib(request: Request) -> Dataset4D:
+    """Open a .mib, with its .hdr where there is one beside it.
+
+    Raises
+    ------
+    FileFormatError
+        If the header is impossible, or of a layout of chips that is not known.
+    DataError
+        If the shape of the scan is unknown or does not fit.
+    """
+    path = request.path
+    notes = _hdr(path.with_suffix(".hdr"))
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    header = _header(head, path, notes)
+    frames = _frames(header, path)
+    recorded = _scan_from_hdr(notes)
+    if request.scan_shape is None and recorded is None:
+        recorded = _scan_from_times(path, frames.parts[0], frames.stride, header.size)
+    data, missing = fold(frames, path, request.scan_shape, recorded, may_miss=True)
+    return Dataset4D(
+        data=data, name=path.stem, path=path, missing=missing, metadata={"frames_recorded": frames.n_frames}
+    )
+
+
+def _header(head: bytes, path: Path, notes: dict[str, str]) -> _Header:
+    fields = head.decode("ascii", errors="replace").split(",")
+    try:
+        size = int(fields[2])
+        own = head[:size].decode("ascii", errors="replace")
+        found = re.search(r"MQ1[A-Z],[^,]*,[^,]*,\s*(\d+)", own)
+        depth = int(found[1]) if found else None
+        if depth is None and notes.get("Counter Depth (number)", "").strip().isdigit():
+            depth = int(notes["Counter Depth (number)"])
+        header = _Header(
+            int(fields[1]), size, int(fields[3]), int(fields[4]), int(fields[5]), fields[6], fields[7].strip(), depth
+        )
+    except (ValueError, IndexError):
+        raise FileFormatError(f"{path}: the header of the first frame is damaged; copy the file again") from None
+    if not (0 < size <= 4096 and 0 < header.width <= 2**14 and 0 < header.height <= 2**14):
+        raise FileFormatError(f"{path}: the header of the first frame is damaged; copy the file again")
+    return header
+
+
+def _frames(header: _Header, path: Path) -> RawFrames:
+    if header.kind == "R64":
+        raw = _raw(header, path)
+        decode: _Raw | _Processed = raw
+        frame_bytes = int(header.width * header.height * _RAW_BYTES[raw.depth])
+        if raw.depth == 24 and header.width == 2 * _CHIP * header.n_chips:
+            frame_bytes //= 2  # the header counts the two halves of the counter as pixels of their own
+        shape = (2 * _CHIP, 2 * _CHIP) if raw.quad else (header.height, _CHIP)
+        dtype = np.dtype(_RAW_TYPES[raw.depth])
+    elif header.kind in _PROCESSED:
+        shape, stored = (header.height, header.width), np.dtype(_PROCESSED[header.kind])
+        decode = _Processed(shape, stored)
+        frame_bytes, dtype = header.width * header.height * stored.itemsize, stored.newbyteorder("=")
+    else:
+        raise FileFormatError(f"{path}: holds pixels of type '{header.kind}', not one of Merlin's; copy the file again")
+    stride = header.size + frame_bytes
+    size = path.stat().st_size
+    if size < stride:
+        raise FileFormatError(f"{path}: is truncated within the first frame; copy it again")
+    part = Part(str(path.absolute()), header.size, size // stride)
+    return RawFrames((part,), stride, frame_bytes, shape, dtype, decode)
+
+
+def _raw(header: _Header, path: Path) -> _Raw:
+    if header.depth not in _RAW_BYTES:
+        raise FileFormatError(
+            f"{path}: RAW mode, but neither the frames nor a .hdr say the counter depth; put the .hdr beside it"
+        )
+    one = header.n_chips == 1 and header.height == _CHIP and header.width in (_CHIP, 2 * _CHIP)
+    quad = header.n_chips == 4 and header.layout.startswith("2x2")
+    width = 4 * _CHIP * (2 if header.depth == 24 and header.width == 8 * _CHIP else 1)
+    if not one and not (quad and (header.height, header.width) == (_CHIP, width)):
+        raise FileFormatError(
+            f"{path}: RAW mode of {header.n_chips} chips in layout '{header.layout}', {header.width}x{header.height} "
+            "values, whose order is not known; save it from Merlin's software as processed (U08, U16, U32) frames"
+        )
+    return _Raw(header.depth, quad)
+
+
+@dataclass(frozen=True)
+class _Processed:
+    """Frames as Merlin's software assembles them, big-endian, the lowest row first."""
+
+    shape: tuple[int, int]
+    stored: np.dtype[Any]
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """Turn bytes into frames."""
+        values = np.ascontiguousarray(pixels).view(self.stored).reshape(len(pixels), *self.shape)
+        return values[:, ::-1].astype(self.stored.newbyteorder("="))
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """Frames as the chips send them: words of 64 bits, last byte first.
+
+    A row of a chip is 256 pixels. With 1 bit per pixel a word holds 64 of them, lowest bit first; with 6 bits (a byte
+    each) 8, with 12 (two bytes, big-endian) 4; 24 bits come as two 12-bit frames, the upper half first. The rows of the
+    four chips of a quad lie one after the other, the last chip first; chips 3 and 4 stand on their heads.
+    """
+
+    depth: int
+    quad: bool
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """Turn bytes into frames."""
+        n = len(pixels)
+        words = np.ascontiguousarray(pixels)
+        if self.depth == 24:
+            upper, lower = (_Raw(12, self.quad)(half) for half in np.split(words, 2, axis=1))
+            both: NDArray[np.uint32] = (upper.astype(np.uint32) << 12) | lower
+            return both
+        words = words.reshape(n, -1, 8)
+        if self.depth == 1:
+            values: NDArray[Any] = np.unpackbits(words[..., ::-1], axis=-1, bitorder="little")
+        elif self.depth == 6:
+            values = words[..., ::-1]
+        else:
+            values = words.view(">u2")[..., ::-1].astype(np.uint16)
+        if not self.quad:
+            return np.ascontiguousarray(values.reshape(n, -1, _CHIP)[:, ::-1])
+        chips = values.reshape(n, _CHIP, 4, _CHIP)
+        fourth, third, second, first = (chips[:, :, i] for i in range(4))
+        top = np.concatenate([first, second], axis=2)
+        bottom = np.concatenate([third[:, ::-1, ::-1], fourth[:, ::-1, ::-1]], axis=2)
+        return np.ascontiguousarray(np.concatenate([top, bottom], axis=1)[:, ::-1])
+
+
+def _hdr(path: Path) -> dict[str, str]:
+    """Lines ``name: value`` of a .hdr; nothing where there is none."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="latin-1")[: 2**16].splitlines()
+    return {name.strip().rstrip(":"): value.strip() for name, _, value in (line.partition("\t") for line in lines)}
+
+
+def _scan_from_hdr(notes: dict[str, str]) -> tuple[int, int] | None:
+    def number(key: str) -> int:
+        return int(notes[key]) if notes.get(key, "").isdigit() else 0
+
+    if number("ScanY") and number("ScanX"):
+        return number("ScanY"), number("ScanX")
+    columns, frames = number("Frames per Trigger (Number)"), number("Frames in Acquisition (Number)")
+    if columns > 1 and frames % columns == 0:
+        return frames // columns, columns
+    return None
+
+
+def _scan_from_times(path: Path, part: Part, stride: int, size: int) -> tuple[int, int] | None:
+    """The scan, where the flyback shows: equal numbers of frames between longer pauses."""
+    times = []
+    with path.open("rb") as stream:
+        for i in range(part.n_frames):
+            stream.seek(i * stride)
+            found = re.search(rb"MQ1[A-Z],(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9})", stream.read(size))
+            if found is None:
+                return None
+            times.append(found[1].decode())
+    try:
+        pauses = np.diff(np.array(times, "datetime64[ns]")).astype(np.int64)
+    except ValueError:
+        return None
+    if len(pauses) < 3:
+        return None
+    ends = np.flatnonzero(pauses > 1.5 * np.median(pauses)) + 1
+    if not len(ends):
+        return None
+    columns = int(ends[0])
+    rows, rest = divmod(part.n_frames, columns)
+    regular = rest == 0 and rows > 1 and np.array_equal(ends, columns * np.arange(1, rows))
+    return (rows, columns) if regular else None

@@ -1,0 +1,199 @@
+"""What a fit of the harmonic model has found: all that embedding and decoding need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stemvane.config import Config, ModelConfig
+from stemvane.features.alignment import Alignment
+from stemvane.features.feature_reader import FeatureReader
+from stemvane.features.harmonics import HarmonicBasis
+from stemvane.features.scan_filter import ScanFilter
+from stemvane.geometry.pixels import PixelGrid
+from stemvane.geometry.polar import PolarGrid
+from stemvane.models.harmonic import HarmonicModel
+
+__all__ = ["HarmonicFit", "as_complex", "as_tensor", "start_aligned", "untrained"]
+
+_ARRAYS = ("orders", "scale", "analysis", "synthesis", "background", "counting")
+_COMPLEX = ("analysis", "synthesis", "background")
+_FILTER_ARRAYS = ("spectrum", "noise", "fresh_noise")
+_FILTER_NUMBERS = ("highest", "step", "reach")
+_NUMBERS = ("n_azimuthal", "noise", "discarded", "mean_total")
+
+
+@dataclass(frozen=True, eq=False)
+class HarmonicFit:
+    """Everything that embedding and decoding need.
+
+    Attributes
+    ----------
+    reader : FeatureReader
+        From measurements to features.
+    length : float
+        Root mean square length of the training patterns' features, by which they are divided.
+    network : HarmonicModel
+        The trained network.
+    grid : PolarGrid
+        Where the polar samples lay on the detector.
+    detector_shape : tuple of int
+        Detector pixels ``(k_y, k_x)``.
+    pixels : ndarray of float, shape (n, n), or None
+        Background of Cartesian patterns: their mean over the training patterns, where these had any.
+    """
+
+    reader: FeatureReader
+    length: float
+    network: HarmonicModel
+    grid: PolarGrid
+    detector_shape: tuple[int, int]
+    pixels: NDArray[np.float64] | None = None
+
+    @property
+    def basis(self) -> HarmonicBasis:
+        """Background and features."""
+        return self.reader.basis
+
+    def content(self, latents: NDArray[np.float32], angle: NDArray[np.float32]) -> NDArray[np.complex64]:
+        """Features of the content that latents and angles stand for, shape ``(n, n_features)``."""
+        network = self.network
+        device = network.template.device
+        with torch.no_grad():
+            raw = network.from_distances(torch.from_numpy(latents).to(device))
+            turned = network.turn(network.decode(raw), torch.from_numpy(angle).to(device))
+        return as_complex(turned) * np.float32(self.length)
+
+    def drawn(self, features: NDArray[np.complex64], *, background: bool = True) -> NDArray[np.float64]:
+        """Features as patterns on the detector's pixels, shape ``(n, k_y, k_x)``."""
+        polar = self.basis.polar(features, background=background)
+        return self.grid.to_cartesian(polar, self.detector_shape)
+
+    def squared(self, features: NDArray[np.complex64]) -> NDArray[np.float64]:
+        """Squared length of features over `length`, in units of the pixels' counting noise, shape ``(n,)``."""
+        return np.asarray(np.sum(np.abs(features / (self.basis.scale / self.length)) ** 2, axis=1))
+
+    def pixel_painter(
+        self, polar_grid: PolarGrid, pixel_grid: PixelGrid
+    ) -> Callable[[NDArray[np.complex64]], NDArray[np.float64]]:
+        """Function from features to patterns with background on a grid of pixels, shape ``(n, n_side, n_side)``."""
+        n, basis = pixel_grid.n, self.basis
+        matrix = pixel_grid.from_polar(polar_grid)
+        if self.pixels is not None and self.pixels.shape == (n, n):
+            still = self.pixels.ravel()
+        else:
+            still = matrix @ basis.polar(np.zeros((1, basis.n_features), np.complex64)).ravel()
+
+        def painted(features: NDArray[np.complex64]) -> NDArray[np.float64]:
+            residual = basis.polar(features, background=False)
+            rows = residual.reshape(len(residual), matrix.shape[1])
+            return np.asarray(((matrix @ rows.T).T + still).reshape(len(rows), n, n))
+
+        return painted
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and plain numbers from which `restored` builds it again."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for name in _ARRAYS:
+            tensor = torch.from_numpy(np.ascontiguousarray(getattr(self.basis, name)))
+            tensors[f"basis.{name}"] = torch.view_as_real(tensor) if name in _COMPLEX else tensor
+        if self.pixels is not None:
+            tensors["pixels"] = torch.from_numpy(self.pixels)
+        tensors["noise"] = torch.from_numpy(self.reader.noise)
+        scan_filter = self.reader.scan_filter
+        about = {
+            "length": self.length,
+            "detector_shape": list(self.detector_shape),
+            "basis": {name: getattr(self.basis, name) for name in _NUMBERS},
+            "grid": self.grid.to_dict(),
+        }
+        if scan_filter is not None:
+            tensors |= {f"filter.{name}": torch.from_numpy(getattr(scan_filter, name)) for name in _FILTER_ARRAYS}
+            about["filter"] = {name: getattr(scan_filter, name) for name in _FILTER_NUMBERS}
+        return tensors, about
+
+    @classmethod
+    def restored(cls, config: Config, about: dict[str, Any], tensors: dict[str, Tensor]) -> HarmonicFit:
+        """Build it from settings and what `state` returned."""
+        arrays: dict[str, Any] = {
+            name: (
+                torch.view_as_complex(tensors[f"basis.{name}"]) if name in _COMPLEX else tensors[f"basis.{name}"]
+            ).numpy()
+            for name in _ARRAYS
+        }
+        numbers: dict[str, Any] = {name: about["basis"][name] for name in _NUMBERS}
+        basis, model = HarmonicBasis(**arrays, **numbers), config.model
+        network = HarmonicModel(torch.from_numpy(basis.orders), model.n_latent, model.width, model.n_angles)
+        network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        network.eval()
+        scan_filter = None
+        if "filter" in about:
+            found: dict[str, Any] = {name: tensors[f"filter.{name}"].numpy() for name in _FILTER_ARRAYS}
+            known = about["filter"] | {"step": tuple(about["filter"]["step"])}
+            scan_filter = ScanFilter(**found, **{name: known[name] for name in _FILTER_NUMBERS})
+        rows, columns = about["detector_shape"]
+        return cls(
+            reader=FeatureReader(basis, scan_filter, tensors["noise"].numpy()),
+            length=float(about["length"]),
+            network=network,
+            grid=PolarGrid.from_dict(about["grid"]),
+            detector_shape=(rows, columns),
+            pixels=tensors["pixels"].numpy() if "pixels" in tensors else None,
+        )
+
+
+def as_tensor(features: NDArray[np.complexfloating[Any, Any]]) -> Tensor:
+    """Real tensor of shape ``(..., 2 n_features)``: real parts, then imaginary parts."""
+    return torch.from_numpy(np.concatenate([features.real, features.imag], axis=-1).astype(np.float32))
+
+
+def as_complex(tensor: Tensor) -> NDArray[np.complex64]:
+    """Inverse of `as_tensor`, shape ``(n, n_features)``."""
+    values, n = tensor.cpu().numpy().astype(np.float32, copy=False), tensor.shape[-1] // 2
+    return np.asarray(values[:, :n] + 1j * values[:, n:], dtype=np.complex64)
+
+
+def untrained(
+    reader: FeatureReader, features: NDArray[np.complex64], length: float, model: ModelConfig
+) -> HarmonicModel:
+    """Network of a model's sizes at its smallest noise level, before anything is known of the patterns.
+
+    Parameters
+    ----------
+    reader : FeatureReader
+        Where its features come from.
+    features : ndarray of complex64, shape (n_patterns, n_features)
+        Of the training patterns.
+    length : float
+        Their root mean square length, over which the network sees them.
+    model : ModelConfig
+        Sizes, and the smallest noise level where counting noise is smaller.
+    """
+    basis = reader.basis
+    network = HarmonicModel(torch.from_numpy(basis.orders), model.n_latent, model.width, model.n_angles)
+    # one level for all features, in units of order 0
+    power = (np.abs(features) ** 2).mean(axis=0)
+    counting = np.sqrt(np.average((reader.noise / basis.scale) ** 2, weights=power))
+    network.noise_variance.fill_(max(model.noise_floor, float(counting / length)) ** 2)
+    return network
+
+
+def start_aligned(network: HarmonicModel, found: Alignment, noise: NDArray[np.float64], length: float) -> None:
+    """Start a network from an alignment of features whose counting noise and rms length are given."""
+    n = network.n_latent
+    # the patterns scatter by their content and by counting noise; the latents stand for the content alone
+    scatter = (np.abs(found.components[:n]) ** 2 * noise**2).sum(axis=1)
+    deviation = np.sqrt(np.maximum(found.variance[:n] - scatter, 0)).astype(np.float32) / np.float32(length)
+    device = network.template.device
+    network.start_from(
+        as_tensor(found.template / length).to(device),
+        as_tensor(found.components[:n]).to(device),
+        torch.from_numpy(deviation).to(device),
+        found.symmetry,
+    )

@@ -1,0 +1,241 @@
+"""The only training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stemvane.config import TrainingConfig
+from stemvane.errors import ModelError
+from stemvane.models.harmonic import LossParts
+
+__all__ = [
+    "ANNEALED",
+    "CONSTANT",
+    "EpochReport",
+    "Recipe",
+    "Trainable",
+    "TrainingHistory",
+    "checked_device",
+    "device_named",
+    "one_thread",
+    "train",
+    "training_positions",
+]
+
+
+class Trainable(Protocol):
+    """What the loop asks of a network."""
+
+    noise_variance: Tensor
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is trained."""
+
+    def train(self, mode: bool = True) -> Any:
+        """Go into training, or out of it."""
+
+    def loss(self, x: Tensor, beta: float, generator: torch.Generator | None = None) -> LossParts:
+        """Loss of a batch of patterns, one row each."""
+
+    def follow_noise(self, squared_error: Tensor, floor: float) -> None:
+        """Let the noise level, where it is learned, follow the misfit of a batch."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How steps are taken.
+
+    Attributes
+    ----------
+    betas : tuple of float
+        Of Adam.
+    annealed : bool
+        Whether the learning rate rises over the first twentieth of the steps and then falls to 0; constant otherwise.
+    largest_gradient : float
+        Length to which longer gradients are cut.
+    """
+
+    betas: tuple[float, float]
+    annealed: bool
+    largest_gradient: float
+
+
+ANNEALED = Recipe(betas=(0.9, 0.99), annealed=True, largest_gradient=100.0)
+CONSTANT = Recipe(betas=(0.9, 0.999), annealed=False, largest_gradient=math.inf)
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """Means over one epoch, in nats per pattern."""
+
+    epoch: int
+    total: float
+    reconstruction: float
+    kl_latent: float
+    kl_angle: float
+    noise_level: float
+    learning_rate: float
+
+    def __str__(self) -> str:
+        return (
+            f"loss {self.total:.2f} = reconstruction {self.reconstruction:.2f} + angle {self.kl_angle:.2f} "
+            f"+ latents {self.kl_latent:.2f} nat"
+        )
+
+
+@dataclass
+class TrainingHistory:
+    """Every epoch's report, and how long training took."""
+
+    epochs: list[EpochReport] = field(default_factory=list)
+    seconds: float = 0.0
+    n_patterns: int = 0
+
+    @property
+    def patterns_per_second(self) -> float | None:
+        """Training patterns per second, None where nothing was trained."""
+        return self.n_patterns / self.seconds if self.seconds and self.n_patterns else None
+
+
+def train(
+    model: Trainable,
+    patterns: Tensor,
+    config: TrainingConfig,
+    history: TrainingHistory,
+    *,
+    beta: float,
+    noise_floor: float = 0.0,
+    recipe: Recipe = ANNEALED,
+    progress: Callable[[EpochReport], None] | None = None,
+) -> None:
+    """Train a model on patterns that are already on its device.
+
+    Parameters
+    ----------
+    model : Trainable
+        Trained in place.
+    patterns : Tensor, shape (n_patterns, n_coordinates)
+        Training patterns as the model takes them.
+    config : TrainingConfig
+        Epochs, batch size, learning rate, seed. Batches are smaller where an epoch would otherwise have fewer than
+        eight, but not below 64 patterns for that.
+    history : TrainingHistory
+        Goes on: epochs are added to those that it has.
+    beta : float
+        Weight of the latents' KL divergence.
+    noise_floor : float
+        Smallest noise level; the noise level, where it is learned, follows the misfit above it.
+    recipe : Recipe
+        How steps are taken.
+    progress : callable, optional
+        Called after every epoch.
+
+    Raises
+    ------
+    ModelError
+        If batch size or learning rate were left open.
+    """
+    if config.learning_rate is None or config.batch_size is None:
+        raise ModelError("batch size or learning rate is open; complete the settings with Config.completed")
+    generator = torch.Generator(device=patterns.device).manual_seed(config.seed)
+    n = len(patterns)
+    size = min(config.batch_size, n, max(64, n // 8))
+    n_batches = max(1, n // size)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, betas=recipe.betas, fused=True)
+    n_steps = max(1, config.n_epochs * n_batches)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _rate(step / n_steps) if recipe.annealed else 1.0
+    )
+    model.train()
+    start, n_before = time.perf_counter(), len(history.epochs)
+    for epoch in range(n_before + 1, n_before + config.n_epochs + 1):
+        order = torch.randperm(n, generator=generator, device=patterns.device)
+        sums = torch.zeros(4, device=patterns.device)
+        for batch in range(n_batches):
+            parts = model.loss(patterns[order[batch * size : (batch + 1) * size]], beta, generator)
+            # without latents the alignment's template is all there is, and only the noise level is found
+            if parts.total.requires_grad:
+                optimizer.zero_grad(set_to_none=True)
+                parts.total.backward()
+                if math.isfinite(recipe.largest_gradient):
+                    torch.nn.utils.clip_grad_norm_(parameters, recipe.largest_gradient)
+                optimizer.step()
+                schedule.step()
+            with torch.no_grad():
+                model.follow_noise(parts.squared_error, noise_floor)
+                sums += torch.stack([parts.total, parts.reconstruction, parts.kl_latent, parts.kl_angle])
+        total, reconstruction, kl_latent, kl_angle = (sums / n_batches).tolist()
+        report = EpochReport(
+            epoch=epoch,
+            total=total,
+            reconstruction=reconstruction,
+            kl_latent=kl_latent,
+            kl_angle=kl_angle,
+            noise_level=math.sqrt(model.noise_variance.item()),
+            learning_rate=float(schedule.get_last_lr()[0]),
+        )
+        history.epochs.append(report)
+        history.n_patterns += n_batches * size
+        if progress is not None:
+            progress(report)
+    history.seconds += time.perf_counter() - start
+    model.train(False)
+
+
+def training_positions(allowed: NDArray[np.bool_], config: TrainingConfig) -> NDArray[np.bool_]:
+    """Positions to train on: without the share that is held out, and without what is beyond ``max_patterns``."""
+    positions = np.flatnonzero(allowed)
+    n_held = round(config.holdout * len(positions))
+    # the same for every seed, so that seeds differ in nothing but the network's own chance
+    chance = np.random.default_rng(0)
+    left = np.setdiff1d(positions, chance.choice(positions, n_held, replace=False))
+    if len(left) > config.max_patterns:
+        left = chance.choice(left, config.max_patterns, replace=False)
+    used = np.zeros(allowed.shape, bool)
+    used.ravel()[left] = True
+    return used
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run PyTorch on one thread: small steps lose more time waiting for each other than they gain."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _rate(done: float) -> float:
+    """Share of the learning rate: a short warm-up, then half a cosine down to nothing."""
+    return min(1.0, (done + 1e-3) / 0.05) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def device_named(name: str) -> torch.device:
+    """Device of this name, 'auto' being the GPU where there is one; ModelError if it is not available."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise ModelError(f"device '{name}' is not available; use 'auto' or 'cpu'") from None
+    return device
+
+
+def checked_device(name: str) -> str:
+    """Words for the device that training on `name` uses, such as ``cuda: NVIDIA H200``; ModelError as above."""
+    device = device_named(name)
+    return f"{device}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)

@@ -1,0 +1,395 @@
+"""The single streaming pass over the raw data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from scipy import ndimage
+from zarr.codecs import BloscCodec, BloscShuffle
+
+from stemvane.config import MeasureConfig
+from stemvane.data.calibration import Calibration
+from stemvane.data.dataset import Dataset4D
+from stemvane.data.measurements import Measurements
+from stemvane.errors import CalibrationError, DataError
+from stemvane.geometry.pixels import PixelGrid
+from stemvane.geometry.polar import PolarGrid, plane_of_pixels
+from stemvane.reduction.blocks import Block, in_order, n_threads, partition
+from stemvane.reduction.kernels.frames import FramePlan, FrameSums
+from stemvane.reduction.kernels.lanes import LanePlan
+from stemvane.reduction.kernels.passes import BeamShift, PassPlan
+from stemvane.reduction.kernels.sums import ImagePlan
+from stemvane.reduction.virtual_detectors import VirtualDetector
+
+__all__ = ["measure", "standard_detectors"]
+
+
+def standard_detectors(
+    calibration: Calibration, detector_shape: tuple[int, int], config: MeasureConfig
+) -> tuple[VirtualDetector, ...]:
+    """Bright field and annular dark field, with radii from the disc.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        With optical axis and disc radius.
+    detector_shape : tuple of int
+        Detector pixels ``(k_y, k_x)``.
+    config : MeasureConfig
+        Edges of the annulus.
+
+    Returns
+    -------
+    tuple of VirtualDetector
+
+    Raises
+    ------
+    CalibrationError
+        If axis or radius are unknown.
+    """
+    axis, radius = _axis_and_radius(calibration)
+    shape = calibration.pixel_aspect, calibration.ellipse
+    far_y, far_x = (max(a + 0.5, n - 0.5 - a) for a, n in zip(axis, detector_shape, strict=True))
+    corner = np.linalg.norm(plane_of_pixels(*shape) @ [[far_x, far_x], [far_y, -far_y]], axis=0).max()
+    detectors = [VirtualDetector.disc("bright_field", detector_shape, axis, radius, *shape)]
+    inner = config.adf_inner * radius
+    outer = corner if config.adf_outer is None else config.adf_outer * radius
+    if inner < outer:
+        detectors.append(
+            VirtualDetector.annulus("annular_dark_field", detector_shape, axis, inner, float(outer), *shape)
+        )
+    return tuple(detectors)
+
+
+def measure(
+    dataset: Dataset4D,
+    detectors: Sequence[VirtualDetector] | None = None,
+    *,
+    config: MeasureConfig | None = None,
+    store: zarr.Group | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    polar: bool = True,
+    mean_pattern: bool = True,
+    client: Any = None,
+) -> Measurements:
+    """Measure every pattern in one pass over the raw data.
+
+    Total, centre of mass, virtual images, polar and Cartesian patterns are all linear in the pattern; compiled kernels
+    apply them together, block by block, so that every raw value is read once. Blocks are read and worked on side by
+    side in threads, as many as there are processors or as Dask's setting ``num_workers`` says, or on a Dask cluster;
+    the result is the same to the last bit.
+
+    Parameters
+    ----------
+    dataset : Dataset4D
+        With optical axis and disc radius in its calibration (`survey` finds them).
+    detectors : sequence of VirtualDetector, optional
+        Virtual images besides total and COM; `standard_detectors` where left out.
+    config : MeasureConfig, optional
+        Polar grid, Cartesian patterns where ``n_pixels`` is not 0, and detector edges.
+    store : zarr.Group, optional
+        Where polar and Cartesian patterns are streamed to; memory where left out.
+    progress : callable, optional
+        Called with the numbers of patterns done and in all.
+    polar : bool
+        Whether polar patterns are wanted; `RotationVAE` needs them.
+    mean_pattern : bool
+        Whether the mean of all patterns is wanted; NaN where it is not.
+    client : distributed.Client, optional
+        A Dask cluster to work on. Its workers must be able to read the file under the same path. A block of a lost
+        worker is measured again by another one.
+
+    Returns
+    -------
+    Measurements
+        COM in mrad, or pixels where the pixel size is unknown; virtual images as fractions of the total.
+
+    Raises
+    ------
+    CalibrationError
+        If axis or disc radius are unknown.
+    DataError
+        If a pattern holds NaN, negative values where the data set is not ``signed``, or nothing at all.
+
+    Notes
+    -----
+    The COM is the mean position minus the optical axis: it points to where the intensity went, for graphene in focus at
+    the atoms. Bad pixels of the data set count nowhere; a polar sample that has only bad ones lies on the line between
+    its neighbours along the ring, and such a Cartesian one is the mean of its neighbours. Where the beam shifts with
+    the scan, every pattern is measured about its own axis, to a sixteenth of a pixel. Positions without a pattern are
+    NaN in the maps and 0 in polar and Cartesian patterns.
+    """
+    config = config or MeasureConfig()
+    _axis_and_radius(dataset.calibration)
+    if detectors is None:
+        detectors = standard_detectors(dataset.calibration, dataset.detector_shape, config)
+    for detector in detectors:
+        if detector.weights.shape != dataset.detector_shape:
+            raise DataError(
+                f"virtual detector '{detector.name}' has shape {detector.weights.shape}, "
+                f"the patterns {dataset.detector_shape}; make it for this detector"
+            )
+    shift = None if dataset.beam_shift is None else BeamShift(*dataset.beam_shift, dataset.scan_shape)
+    grids = _Grids.chosen(dataset, config, 0.0 if shift is None else shift.largest + 1, with_polar=polar)
+    plan = _plan(dataset, detectors, grids, shift, mean_pattern=mean_pattern)
+    sources = [("", dataset.data)]
+    if dataset.expectation is not None:
+        sources.append(("expectation", dataset.expectation))
+    total = dataset.n_patterns * len(sources)
+    found: list[Measurements] = []
+    for number, (name, data) in enumerate(sources):
+        group = store if store is None or not name else store.require_group(name)
+
+        def report(done: int, offset: int = number * dataset.n_patterns) -> None:
+            if progress is not None:
+                progress(offset + done, total)
+
+        found.append(_one_pass(dataset, data, detectors, grids, plan, group, report, client))
+    return found[0] if len(found) == 1 else replace(found[0], expectation=found[1])
+
+
+@dataclass(frozen=True)
+class _Grids:
+    """Where polar and Cartesian samples lie; the former's grid is told also where they are left out."""
+
+    polar: PolarGrid
+    pixels: PixelGrid | None
+    with_polar: bool
+    margin: float
+
+    @classmethod
+    def chosen(cls, dataset: Dataset4D, config: MeasureConfig, margin: float, *, with_polar: bool) -> _Grids:
+        known = dataset.calibration
+        axis, radius = _axis_and_radius(known)
+        polar = PolarGrid.chosen(
+            axis,
+            radius,
+            dataset.detector_shape,
+            aspect=known.pixel_aspect,
+            ellipse=known.ellipse,
+            outer=config.outer,
+            n_radial=config.n_radial,
+            n_azimuthal=config.n_azimuthal,
+            margin=margin,
+        )
+        pixels = None
+        if config.n_pixels:
+            side = config.pixels_outer * radius
+            pixels = PixelGrid(axis, side, config.n_pixels, aspect=known.pixel_aspect, ellipse=known.ellipse)
+        return cls(polar, pixels, with_polar, margin)
+
+    @property
+    def sampled(self) -> dict[str, PolarGrid | PixelGrid]:
+        """Grids whose samples are wanted, in the order in which the kernels write them."""
+        found = {"polar": self.polar if self.with_polar else None, "pixels": self.pixels}
+        return {name: grid for name, grid in found.items() if grid is not None}
+
+    def moved(self, y: float, x: float) -> _Grids:
+        """Around an axis that is moved by so many pixels."""
+        axis = (self.polar.axis[0] + y, self.polar.axis[1] + x)
+        pixels = None if self.pixels is None else replace(self.pixels, axis=axis)
+        return replace(self, polar=replace(self.polar, axis=axis), pixels=pixels)
+
+
+def _plan(
+    dataset: Dataset4D,
+    detectors: Sequence[VirtualDetector],
+    grids: _Grids,
+    shift: BeamShift | None,
+    *,
+    mean_pattern: bool,
+) -> PassPlan:
+    """One set of weights for each place of the axis between pixels."""
+    shape, bad = dataset.detector_shape, dataset.bad_pixels
+    mask = None if bad is None or not bad.any() else np.packbits(bad).tobytes()
+    plans = {}
+    for remainder in [(0, 0)] if shift is None else shift.remainders():
+        move = BeamShift.pixels(remainder)
+        here = grids.moved(*move)
+        # weights made for the axis at rest are moved along; they are smooth but for edges, which they keep
+        images = [
+            ndimage.shift(d.weights, move, order=1, mode="nearest") if any(move) else d.weights for d in detectors
+        ]
+        plans[remainder] = FramePlan(
+            axis=here.polar.axis,
+            images=ImagePlan.of(images, shape),
+            lanes=_lanes(here, shape, mask) if here.sampled else None,
+            with_pattern=mean_pattern,
+        )
+    return PassPlan(plans, valid=None if mask is None or bad is None else ~bad, shift=shift)
+
+
+@lru_cache(maxsize=100)
+def _lanes(grids: _Grids, detector_shape: tuple[int, int], mask: bytes | None) -> LanePlan:
+    # as much work as measuring a thousand patterns, and the same for all data sets of a series
+    valid = None
+    if mask is not None:
+        bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=detector_shape[0] * detector_shape[1])
+        valid = bits.reshape(detector_shape) == 0
+    edge = math.ceil(grids.margin)
+    inner = valid
+    if edge:
+        # polar grids end before the pixels that the beam's shift takes off the detector, the square may not
+        inner = np.zeros(detector_shape, bool)
+        inner[edge:-edge, edge:-edge] = True if valid is None else valid[edge:-edge, edge:-edge]
+    weights = [
+        grid.weights(detector_shape, inner if name == "pixels" else valid) for name, grid in grids.sampled.items()
+    ]
+    return LanePlan.of(weights, detector_shape)
+
+
+def _one_pass(
+    dataset: Dataset4D,
+    data: da.Array,
+    detectors: Sequence[VirtualDetector],
+    grids: _Grids,
+    plan: PassPlan,
+    store: zarr.Group | None,
+    report: Callable[[int], None],
+    client: Any,
+) -> Measurements:
+    blocks = partition(data)
+    together, samples = _sample_arrays(dataset.scan_shape, grids, blocks, store)
+    ends = np.cumsum([math.prod(grid.shape) for grid in grids.sampled.values()])[:-1]
+    # threads write where the result will stay; a cluster sends it, and Zarr compresses it here
+    target = together if client is None else None
+    sums = np.empty((*dataset.scan_shape, 3 + len(detectors)))
+    pattern: NDArray[Any] | None = None
+    done = 0
+    threads = n_threads(max(block.height * block.width for block in blocks) * data[0, 0].nbytes)
+    for block, found in in_order(_measure_block, blocks, (plan, target), threads=threads, client=client):
+        _require_patterns(found, block, dataset)
+        sums[block.part] = found.sums.reshape(block.height, block.width, -1)
+        if found.samples is not None:
+            for array, part in zip(samples.values(), np.split(found.samples, ends, axis=1), strict=True):
+                array[block.part] = part.reshape(block.height, block.width, *array.shape[2:])
+        if found.pattern is not None:
+            pattern = found.pattern if pattern is None else pattern + found.pattern
+        done += block.height * block.width
+        report(done)
+    return _as_measurements(dataset, detectors, grids, sums, samples, pattern)
+
+
+def _measure_block(block: Block, shared: tuple[PassPlan, NDArray[np.float32] | None]) -> FrameSums:
+    plan, target = shared
+    patterns = block.read()
+    frames = patterns.reshape(-1, *patterns.shape[2:])
+    place = (block.top, block.left, block.width)
+    if target is None:
+        return plan.measure(frames, *place)
+    part = target[block.part]
+    if part.flags.c_contiguous:
+        found = plan.measure(frames, *place, samples=part.reshape(len(frames), -1))
+    else:
+        found = plan.measure(frames, *place)
+        assert found.samples is not None
+        part[:] = found.samples.reshape(part.shape)
+    return replace(found, samples=None)
+
+
+def _sample_arrays(
+    scan_shape: tuple[int, int], grids: _Grids, blocks: Sequence[Block], store: zarr.Group | None
+) -> tuple[NDArray[np.float32] | None, dict[str, Any]]:
+    """One array for each kind of samples; where they stay in memory, these are views of one array of all samples."""
+    shapes = {name: (*scan_shape, *grid.shape) for name, grid in grids.sampled.items()}
+    if not shapes:
+        return None, {}
+    if store is None:
+        sizes = [math.prod(shape[2:]) for shape in shapes.values()]
+        together = np.empty((*scan_shape, sum(sizes)), np.float32)
+        parts = zip(shapes.items(), np.split(together, np.cumsum(sizes)[:-1], axis=2), strict=True)
+        return together, {name: part.reshape(shape) for (name, shape), part in parts}
+    chunks = max(b.height for b in blocks), max(b.width for b in blocks)
+    arrays = {}
+    for name, shape in shapes.items():
+        arrays[name] = store.create_array(
+            name,
+            shape=shape,
+            dtype=np.float32,
+            chunks=(*chunks, *shape[2:]),
+            compressors=BloscCodec(cname="lz4", shuffle=BloscShuffle.bitshuffle),
+            overwrite=True,
+        )
+        arrays[name].attrs["unit"] = "intensity per pixel area"
+    return None, arrays
+
+
+def _as_measurements(
+    dataset: Dataset4D,
+    detectors: Sequence[VirtualDetector],
+    grids: _Grids,
+    sums: NDArray[np.float64],
+    samples: Mapping[str, Any],
+    pattern: NDArray[Any] | None,
+) -> Measurements:
+    calibration, missing = dataset.calibration, dataset.missing
+    if missing is not None:
+        sums[missing] = np.nan
+    n_recorded = dataset.n_patterns - (0 if missing is None else int(missing.sum()))
+    step_y, step_x = calibration.pixel_size or (1.0, 1.0)
+    unit = "px" if calibration.pixel_size is None else "mrad"
+    maps = {"total": sums[..., 0]}
+    units = {"total": "electrons" if dataset.electrons_per_pattern else "counts"}
+    for name, index, step in (("com_y", 1, step_y), ("com_x", 2, step_x)):
+        maps[name], units[name] = sums[..., index] / sums[..., 0] * step, unit
+    if calibration.ellipse is not None:
+        undo = plane_of_pixels(1.0, calibration.ellipse)
+        maps["com_x"], up = np.tensordot(undo, np.stack([maps["com_x"], -maps["com_y"]]), axes=1)
+        maps["com_y"] = -up
+    for index, detector in enumerate(detectors, start=3):
+        maps[detector.name], units[detector.name] = sums[..., index] / sums[..., 0], "fraction"
+    unknown = np.full(dataset.detector_shape, np.nan)
+    return Measurements(
+        maps=maps,
+        units=units,
+        polar=samples.get("polar"),
+        grid=grids.polar,
+        mean_pattern=unknown if pattern is None else pattern / n_recorded,
+        calibration=calibration,
+        name=dataset.name,
+        atoms=dataset.atoms,
+        image=dataset.image,
+        metadata=dict(dataset.metadata),
+        bad_pixels=dataset.bad_pixels,
+        pixels=samples.get("pixels"),
+        pixel_grid=grids.pixels,
+        electrons_per_pattern=dataset.electrons_per_pattern,
+        noiseless=dataset.noiseless,
+        is_scan=dataset.is_scan,
+    )
+
+
+def _axis_and_radius(calibration: Calibration) -> tuple[tuple[float, float], float]:
+    if calibration.optical_axis is None or calibration.disc_radius is None:
+        raise CalibrationError(
+            "the optical axis or the disc's radius is unknown; give them in the calibration or run `survey` first"
+        )
+    return calibration.optical_axis, calibration.disc_radius
+
+
+def _require_patterns(found: FrameSums, block: Block, dataset: Dataset4D) -> None:
+    totals = found.sums[:, 0]
+    expected = np.ones(len(totals), bool) if dataset.missing is None else ~dataset.missing[block.part].ravel()
+    for bad, trouble, cure in (
+        (~np.isfinite(totals), "holds NaN or infinity", "replace these values or crop the scan"),
+        (
+            (found.n_negative > 0) & (not dataset.signed),
+            "holds negative intensities",
+            "subtract a smaller background or clip at zero on purpose",
+        ),
+        (totals == 0, "is empty (all zero)", "crop the scan to the recorded positions"),
+        (totals < 0, "sums to less than nothing", "subtract a smaller dark pattern"),
+    ):
+        at = np.flatnonzero(bad & expected)
+        if len(at):
+            y, x = block.top + int(at[0]) // block.width, block.left + int(at[0]) % block.width
+            more = f" (and {len(at) - 1} more near it)" if len(at) > 1 else ""
+            raise DataError(f"{dataset.name}: the pattern at scan position ({y}, {x}){more} {trouble}; {cure}")

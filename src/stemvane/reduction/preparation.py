@@ -1,0 +1,272 @@
+"""Preparation of recorded data: what the user chose to do to the patterns before they are measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.config import PreparationConfig
+from stemvane.data.dataset import Dataset4D, ScanAtoms
+from stemvane.errors import ConfigError, DataError
+
+__all__ = ["corrected", "prepared"]
+
+
+def prepared(
+    dataset: Dataset4D,
+    config: PreparationConfig,
+    *,
+    dark: NDArray[Any] | None = None,
+    bad_pixels: NDArray[Any] | None = None,
+) -> tuple[Dataset4D, dict[str, Any]]:
+    """Apply what does not depend on the optical axis: dark, mask, orientation, region and binning; all lazily.
+
+    Parameters
+    ----------
+    dataset : Dataset4D
+        As opened.
+    config : PreparationConfig
+        The switches.
+    dark : ndarray, shape (k_y, k_x), optional
+        Pattern recorded without a beam, subtracted from every pattern; as on the detector, before any flip.
+    bad_pixels : ndarray, shape (k_y, k_x), optional
+        Not zero where a pixel is bad; as on the detector, before any flip.
+
+    Returns
+    -------
+    Dataset4D
+        Counts of binned pixels and patterns are added; a binned pixel is bad where any of its pixels is.
+    dict
+        What was done, for the manifest; empty where nothing was.
+
+    Raises
+    ------
+    DataError
+        If an image does not fit the detector.
+    ConfigError
+        If the region or the binning does not fit the data.
+    """
+    record: dict[str, Any] = {}
+    for name, image in (("dark", dark), ("bad_pixels", bad_pixels)):
+        if image is not None and np.shape(image) != dataset.detector_shape:
+            raise DataError(
+                f"the {name.replace('_', ' ')} image has shape {np.shape(image)}, the detector "
+                f"{dataset.detector_shape}; give one of the detector's shape"
+            )
+    if bad_pixels is not None:
+        bad = np.asarray(bad_pixels) != 0
+        dataset = replace(dataset, bad_pixels=bad if dataset.bad_pixels is None else bad | dataset.bad_pixels)
+        record["bad_pixels"] = int(bad.sum())
+    if dark is not None:
+        pattern = np.asarray(dark, np.float32)
+        dataset = replace(dataset, data=dataset.data.astype(np.float32) - pattern, signed=True)
+        record["dark_counts"] = float(pattern.sum())
+    for name, step in (("transpose", _transposed), ("flip_y", _flipped_y), ("flip_x", _flipped_x)):
+        if getattr(config, name):
+            dataset, record[name] = step(dataset), True
+    if config.scan_region is not None:
+        dataset = _cropped(dataset, config.scan_region)
+        record["scan_region"] = list(config.scan_region)
+    if config.scan_binning > 1:
+        dataset = _scan_binned(dataset, config.scan_binning)
+        record["scan_binning"] = config.scan_binning
+    if config.detector_binning > 1:
+        dataset = _detector_binned(dataset, config.detector_binning)
+        record["detector_binning"] = config.detector_binning
+    return dataset, record
+
+
+def corrected(
+    dataset: Dataset4D,
+    config: PreparationConfig,
+    *,
+    hot_pixels: NDArray[np.integer[Any]],
+    dead_pixels: NDArray[np.integer[Any]],
+    beam_shift: tuple[tuple[float, float], tuple[float, float]] | None,
+    disc_ellipse: tuple[float, float] | None,
+) -> tuple[Dataset4D, dict[str, Any]]:
+    """Add what the survey has found: bad pixels, the beam's shift and elliptical distortion; then normalise.
+
+    Parameters
+    ----------
+    dataset : Dataset4D
+        From `prepared`.
+    config : PreparationConfig
+        The switches.
+    hot_pixels, dead_pixels : ndarray of int, shape (n, 2)
+        Positions ``(y, x)``.
+    beam_shift : tuple of two pairs of float, optional
+        How far the disc moves, ``(y, x)`` in pixels, over the scan's rows and over its columns.
+    disc_ellipse : tuple of float, optional
+        Long over short axis of the disc, and the long one's direction in rad.
+
+    Returns
+    -------
+    Dataset4D
+        `measure` takes its ``bad_pixels``, ``beam_shift`` and the calibration's ``ellipse`` into account.
+    dict
+        What was done, for the manifest; empty where nothing was.
+
+    Raises
+    ------
+    DataError
+        If a shift or an ellipse is to be removed that was not found.
+    """
+    record: dict[str, Any] = {}
+    places = np.concatenate([hot_pixels, dead_pixels])
+    if config.mask_hot_and_dead and len(places):
+        bad = np.zeros(dataset.detector_shape, bool) if dataset.bad_pixels is None else dataset.bad_pixels.copy()
+        bad[tuple(places.T)] = True
+        dataset = replace(dataset, bad_pixels=bad)
+        record |= {"hot_pixels": hot_pixels.tolist(), "dead_pixels": dead_pixels.tolist()}
+    if config.descan:
+        if beam_shift is None:
+            raise DataError(
+                f"{dataset.name}: the beam's shift was not found, so it cannot be removed; switch descan off"
+            )
+        dataset = replace(dataset, beam_shift=beam_shift)
+        record["descan_px"] = {"along_y": list(beam_shift[0]), "along_x": list(beam_shift[1])}
+    ellipse = None if config.ellipse is None else (config.ellipse[0], math.radians(config.ellipse[1]))
+    if ellipse is None and config.find_ellipse:
+        ellipse = disc_ellipse
+        if ellipse is None:
+            raise DataError(
+                f"{dataset.name}: the disc's ellipse was not found; give ellipse, or switch find_ellipse off"
+            )
+    if ellipse is not None:
+        dataset = dataset.recalibrated(ellipse=ellipse)
+        record["ellipse"] = {"ratio": ellipse[0], "direction_deg": math.degrees(ellipse[1])}
+    if config.normalise:
+        dataset = _normalised(dataset)
+        record["normalise"] = True
+    return dataset, record
+
+
+def _both(dataset: Dataset4D, change: Any) -> dict[str, Any]:
+    """Recorded and noiseless patterns, both changed."""
+    noiseless = None if dataset.expectation is None else change(dataset.expectation)
+    return {"data": change(dataset.data), "expectation": noiseless}
+
+
+def _flipped_y(dataset: Dataset4D) -> Dataset4D:
+    known, rows = dataset.calibration, dataset.detector_shape[0]
+    axis = known.optical_axis and (rows - 1 - known.optical_axis[0], known.optical_axis[1])
+    bad = None if dataset.bad_pixels is None else dataset.bad_pixels[::-1]
+    parts = _both(dataset, lambda data: data[:, :, ::-1, :])
+    return replace(dataset, **parts, bad_pixels=bad, calibration=known.updated(optical_axis=axis))
+
+
+def _flipped_x(dataset: Dataset4D) -> Dataset4D:
+    return _transposed(_flipped_y(_transposed(dataset)))
+
+
+def _transposed(dataset: Dataset4D) -> Dataset4D:
+    known = dataset.calibration
+    axis, size = (None if pair is None else pair[::-1] for pair in (known.optical_axis, known.pixel_size))
+    radius = known.disc_radius
+    if radius is not None and known.pixel_size is not None:
+        radius *= known.pixel_size[1] / known.pixel_size[0]  # counted in pixels along x, which were those along y
+    bad = None if dataset.bad_pixels is None else dataset.bad_pixels.T
+    parts = _both(dataset, lambda data: data.transpose(0, 1, 3, 2))
+    calibration = known.updated(optical_axis=axis, pixel_size=size, disc_radius=radius)
+    step = dataset.reciprocal_pixel and dataset.reciprocal_pixel[::-1]
+    return replace(dataset, **parts, bad_pixels=bad, calibration=calibration, reciprocal_pixel=step)
+
+
+def _cropped(dataset: Dataset4D, region: tuple[int, int, int, int]) -> Dataset4D:
+    top, bottom, left, right = region
+    rows, columns = dataset.scan_shape
+    if not (0 <= top < bottom <= rows and 0 <= left < right <= columns):
+        raise ConfigError(
+            f"scan_region {list(region)} does not lie on the scan of {rows} x {columns} positions; "
+            "give [top, bottom, left, right], bottom and right not included"
+        )
+    part = (slice(top, bottom), slice(left, right))
+    return replace(
+        dataset,
+        **_both(dataset, lambda data: data[part]),
+        image=None if dataset.image is None else dataset.image[part],
+        missing=None if dataset.missing is None else dataset.missing[part],
+        atoms=_moved(dataset, (top, left)),
+    )
+
+
+def _scan_binned(dataset: Dataset4D, n: int) -> Dataset4D:
+    rows, columns = (size // n for size in dataset.scan_shape)
+    if not (rows and columns):
+        raise ConfigError(f"scan_binning {n} is more than the scan of {dataset.scan_shape} positions has")
+    dataset = _cropped(dataset, (0, rows * n, 0, columns * n))
+    step = dataset.calibration.scan_step
+    dose = dataset.electrons_per_pattern
+    return replace(
+        dataset,
+        **_both(dataset, lambda data: _summed(data, (n, n, 1, 1))),
+        image=None if dataset.image is None else dataset.image.reshape(rows, n, columns, n).mean(axis=(1, 3)),
+        # a sum that lacks a pattern is no sum
+        missing=_any(dataset.missing, n),
+        atoms=_moved(dataset, ((n - 1) / 2, (n - 1) / 2)),
+        calibration=dataset.calibration.updated(scan_step=step and (n * step[0], n * step[1])),
+        electrons_per_pattern=dose and dose * n * n,
+    )
+
+
+def _detector_binned(dataset: Dataset4D, n: int) -> Dataset4D:
+    rows, columns = (size // n for size in dataset.detector_shape)
+    if min(rows, columns) < 4:
+        raise ConfigError(f"detector_binning {n} leaves {rows} x {columns} pixels; at least 4 x 4 are needed")
+    part = (slice(None), slice(None), slice(rows * n), slice(columns * n))
+    known = dataset.calibration
+    axis, size, radius = known.optical_axis, known.pixel_size, known.disc_radius
+    step = dataset.reciprocal_pixel
+    return replace(
+        dataset,
+        **_both(dataset, lambda data: _summed(data[part], (1, 1, n, n))),
+        bad_pixels=_any(None if dataset.bad_pixels is None else dataset.bad_pixels[part[2:]], n),
+        reciprocal_pixel=step and (n * step[0], n * step[1]),
+        calibration=known.updated(
+            # the centre of a binned pixel lies between those of the pixels in it
+            optical_axis=axis and ((axis[0] - (n - 1) / 2) / n, (axis[1] - (n - 1) / 2) / n),
+            pixel_size=size and (n * size[0], n * size[1]),
+            disc_radius=radius and radius / n,
+        ),
+    )
+
+
+def _summed(data: da.Array, factors: tuple[int, ...]) -> da.Array:
+    blocks = tuple(-(-size // factor) * factor for size, factor in zip(data.chunksize, factors, strict=True))
+    whole = data.rechunk(blocks)
+    kind: Any = np.uint32 if data.dtype.kind == "u" and data.dtype.itemsize <= 2 else None
+    binned: da.Array = da.coarsen(np.sum, whole, dict(enumerate(factors)), **({"dtype": kind} if kind else {}))
+    return binned
+
+
+def _normalised(dataset: Dataset4D) -> Dataset4D:
+    valid = 1.0 if dataset.bad_pixels is None else ~dataset.bad_pixels
+
+    def scaled(data: da.Array) -> da.Array:
+        total = (data * valid).sum(axis=(2, 3), dtype=np.float64, keepdims=True)
+        share: da.Array = (data / da.where(total > 0, total, 1)).astype(np.float32)
+        return share
+
+    return replace(dataset, **_both(dataset, scaled), metadata={**dataset.metadata, "normalised": True})
+
+
+def _any(mask: NDArray[np.bool_] | None, n: int) -> NDArray[np.bool_] | None:
+    """Mask of blocks of n x n in which anything is true."""
+    if mask is None:
+        return None
+    rows, columns = mask.shape
+    return np.asarray(mask.reshape(rows // n, n, columns // n, n).any(axis=(1, 3)))
+
+
+def _moved(dataset: Dataset4D, origin: tuple[float, float]) -> ScanAtoms | None:
+    """Atoms and defects seen from another first probe position, given in steps ``(y, x)`` from the old one."""
+    step = dataset.calibration.scan_step
+    if dataset.atoms is None or step is None:
+        return None
+    return dataset.atoms.moved(-np.multiply(origin, step))

@@ -1,0 +1,1 @@
+"""Folders of runs, sweeps and defect searches on disk."""

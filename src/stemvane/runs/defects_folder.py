@@ -1,0 +1,172 @@
+"""What `stemvane symmetry` leaves in a run: sites, defects and their summary as files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from stemvane.defects.analyse import SymmetryAnalysis
+from stemvane.errors import RunError
+from stemvane.io import atomic
+from stemvane.runs.run import Run
+
+__all__ = ["summary_of", "write_symmetry"]
+
+
+def write_symmetry(run: Run, analysis: SymmetryAnalysis, folder: Path | None = None) -> Path:
+    """Write ``sites.csv``, ``defects.csv``, ``symmetry.json`` and ``symmetry.zarr``; the last two without a lattice.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    analysis : SymmetryAnalysis
+        Of its measurements and embedding.
+    folder : Path, optional
+        Where to; ``symmetry`` in the run where left out.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    RunError
+        If it cannot be written.
+    """
+    folder = run.path / "symmetry" if folder is None else folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if analysis.sites is not None:
+            atomic.write_table(folder / "sites.csv", _sites(analysis))
+            atomic.write_table(folder / "defects.csv", _defects(analysis))
+        with atomic.written_whole(folder / "symmetry.zarr") as partial:
+            _write_arrays(zarr.open_group(partial, mode="w", zarr_format=3), run, analysis)
+        atomic.write_json(folder / "symmetry.json", atomic.plain(summary_of(analysis)))
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written ({error.strerror or error}); give another folder") from None
+    return folder
+
+
+def summary_of(analysis: SymmetryAnalysis) -> dict[str, Any]:
+    """Lattice, numbers of sites and defects, kinds and winding numbers, as plain values; lengths in Å."""
+    lattice, sites, defects = analysis.lattice, analysis.sites, analysis.defects
+    if lattice is None or sites is None or defects is None:
+        return {"lattice": False, "largest_anomaly": float(np.nanmax(analysis.anomaly)), **_of_regions(analysis)}
+    a, b = lattice.vectors
+    lengths = [float(np.linalg.norm(v)) for v in (a, b)]
+    groups, naming = defects.groups, defects.naming
+    of_kinds = [groups.group == g for g in range(groups.n_groups)]
+    turns = [np.degrees(groups.turn[own]).round().astype(int) for own in of_kinds]
+    return {
+        "lattice": True,
+        "lattice_constants": lengths,
+        "lattice_angle_deg": math.degrees(math.acos(float(a @ b) / (lengths[0] * lengths[1]))),
+        "lattice_direction_deg": math.degrees(math.atan2(-a[0], a[1])),
+        "distortion_max": float(np.abs(lattice.distortion.at(sites.positions)).max(initial=0.0)),
+        "n_atoms": int(sites.is_atom.sum()),
+        "n_hollows": int((~sites.is_atom).sum()),
+        "winding_atoms": float(np.nanmean(analysis.winding[sites.is_atom])),
+        "winding_hollows": float(np.nanmean(analysis.winding[~sites.is_atom])) if not sites.is_atom.all() else None,
+        "winding_bonds": analysis.bond_winding,
+        "n_defects": len(defects.p),
+        "n_kinds": groups.n_groups,
+        "kind_counts": [int(own.sum()) for own in of_kinds],
+        "kind_names": None if naming is None else list(naming.kind_names),
+        "kind_excess_order_0": [float(defects.excess[own, 0].mean()) for own in of_kinds],
+        "kind_excess_order_1": [float(defects.excess[own, 1].mean()) for own in of_kinds],
+        "kind_fold": groups.fold.tolist(),
+        "kind_turns_deg": [_histogram(own) for own in turns],
+        "kind_sublattices": [_histogram(defects.sublattice[own]) for own in of_kinds],
+        "kind_spread": list(groups.spread),
+        "kind_certainty": list(groups.certainty),
+    }
+
+
+def _histogram(values: NDArray[np.int64]) -> dict[str, int]:
+    return {str(value): int(number) for value, number in zip(*np.unique(values, return_counts=True), strict=True)}
+
+
+def _of_regions(analysis: SymmetryAnalysis) -> dict[str, Any]:
+    """Number of groups, and what each is like."""
+    regions = analysis.regions
+    if regions is None:
+        return {"n_groups": 0, "groups": []}
+    latents = sum(name.startswith("latent_") for name in regions.values)
+    groups = [
+        {
+            "share": float(regions.share[i]),
+            "dark_field_over_median": float(regions.values["dark_field"][i]),
+            "bright_field_over_median": float(regions.values["bright_field"][i]),
+            "total_over_median": float(regions.values["total"][i]),
+            f"deflection_{regions.com_unit}": float(regions.values["deflection"][i]),
+            "latents": [float(regions.values[f"latent_{j + 1}"][i]) for j in range(latents)],
+            "certainty": float(regions.certainty[i]),
+        }
+        for i in range(regions.n_groups)
+    ]
+    return {"n_groups": regions.n_groups, "stability": regions.stability, "groups": groups}
+
+
+def _write_arrays(group: zarr.Group, run: Run, analysis: SymmetryAnalysis) -> None:
+    """The anomaly map, and patterns of kinds or groups on the detector's pixels."""
+    measurements = run.measurements
+    anomaly = group.create_array("anomaly", data=analysis.anomaly.astype(np.float32))
+    anomaly.attrs["unit"] = "s.d."
+    if analysis.regions is not None:
+        numbers = (analysis.regions.label + 1).astype(np.int32)
+        group.create_array("groups", data=numbers).attrs["unit"] = ""
+    for name, found in (("patterns", analysis.defects), ("group_patterns", analysis.regions)):
+        if found is not None:
+            patterns = measurements.grid.to_cartesian(found.patterns, measurements.detector_shape)
+            array = group.create_array(name, data=patterns.astype(np.float32))
+            array.attrs["unit"] = "intensity per pixel"
+
+
+def _sites(analysis: SymmetryAnalysis) -> dict[str, Any]:
+    sites, content = analysis.sites, analysis.content
+    assert sites is not None
+    assert content is not None
+    columns: dict[str, Any] = {
+        "y": sites.positions[:, 0],
+        "x": sites.positions[:, 1],
+        "atom": sites.is_atom.astype(float),
+        "sublattice": sites.sublattices.astype(float),
+        "p": analysis.p,
+        "q": analysis.q,
+        **{f"p_{name}": values for name, values in analysis.channels.items()},
+    }
+    for column, order in enumerate(content.orders[:2]):
+        for name, values in (("excess", content.excess), ("excess_std", content.std)):
+            columns[f"{name}_order_{order}"] = np.full(len(sites), np.nan)
+            columns[f"{name}_order_{order}"][sites.is_atom] = values[:, column]
+    columns["winding"] = analysis.winding
+    columns |= {f"symmetry_{fold}fold": values for fold, values in analysis.kept.items()}
+    columns["defect"] = np.where(analysis.owner >= 0, analysis.owner, np.nan)
+    return columns
+
+
+def _defects(analysis: SymmetryAnalysis) -> dict[str, Any]:
+    defects = analysis.defects
+    assert defects is not None
+    columns: dict[str, Any] = {
+        "defect": np.arange(len(defects.p), dtype=float),
+        "y": defects.positions[:, 0],
+        "x": defects.positions[:, 1],
+        "p": defects.p,
+        # as the figure numbers them
+        "kind": defects.groups.group + 1.0,
+        "turn_deg": np.degrees(defects.groups.turn),
+        "sublattice": defects.sublattice.astype(float),
+        "excess_order_0": defects.excess[:, 0],
+        "excess_order_1": defects.excess[:, 1],
+    }
+    if defects.naming is not None:
+        columns |= {"name": defects.naming.names, "left": defects.naming.left}
+    return columns

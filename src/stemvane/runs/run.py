@@ -1,0 +1,398 @@
+"""Run: the only reader and writer of the run folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import ArrayLike, NDArray
+
+from stemvane.config import Config
+from stemvane.data.embedding import Embedding
+from stemvane.data.measurements import Measurements
+from stemvane.data.signals import hyperspy_signals
+from stemvane.errors import RunError
+from stemvane.io import atomic
+from stemvane.runs.manifest import digest, finished_stages, largest_memory_mb, new_manifest, now, spent
+
+__all__ = ["Run"]
+
+_PARTS = ("config.toml", "measurements.zarr", "embedding.zarr", "model.safetensors", "history.csv", "metrics.json")
+_HISTORY = ("epoch", "total", "reconstruction", "kl_latent", "kl_angle", "noise_level", "learning_rate")
+_CACHED = ("config", "measurements", "embedding", "trained_on", "manifold", "manifold_latents", "history", "metrics")
+
+
+class Run:
+    """The folder of one analysis.
+
+    A run is written into the hidden sibling ``.<name>.partial`` and renamed when it is finished, so that a folder
+    with its final name is always complete. Make one with `Run.create`, read one with `Run.open`.
+
+    Attributes
+    ----------
+    path : Path
+        The final folder.
+    folder : Path
+        Where the files lie at the moment: `path`, or the partial folder while the run is being written.
+    manifest : dict
+        Versions, command line, seed, status, and wall time and peak memory of each stage.
+    """
+
+    def __init__(self, path: Path, folder: Path, manifest: dict[str, Any], *, overwrite: bool = False) -> None:
+        self.path = path
+        self.folder = folder
+        self.manifest = manifest
+        self._overwrite = overwrite
+        self._began = time.perf_counter()
+        self._earlier: dict[str, float] = {}
+
+    # Making a run -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls, path: str | Path, config: Config, *, command: str = "", overwrite: bool = False, resume: bool = False
+    ) -> Run:
+        """Begin a run.
+
+        Parameters
+        ----------
+        path : str or Path
+            Folder that the run gets when it is finished.
+        config : Config
+            All settings; written to ``config.toml``.
+        command : str
+            The command line, for the manifest.
+        overwrite : bool
+            Replace a finished run of the same name, when this one is finished and not before.
+        resume : bool
+            Keep the finished stages that a killed run of this name has left, for `takes_over`; otherwise they go.
+
+        Returns
+        -------
+        Run
+
+        Raises
+        ------
+        RunError
+            If the folder exists, is not a run where it is to be replaced, or cannot be made.
+        """
+        path = Path(path).absolute()
+        try:
+            folder = atomic.claim(path, overwrite=overwrite, resume=resume)
+            left = atomic.read_manifest(folder) or {}
+            # what a killed run has recorded of its data and device stays until it is recorded anew
+            manifest = {**left, **new_manifest(command, config.training.seed), "stages": finished_stages(left)}
+            run = cls(path, folder, manifest, overwrite=overwrite)
+            run._earlier = {name: record["wall_seconds"] for name, record in manifest["stages"].items()}
+            run._save_manifest()
+            kept = [part for record in manifest["stages"].values() for part in record["parts"]]
+            atomic.keep_only(folder, ["manifest.json", *kept])
+            atomic.write_text(folder / "config.toml", config.to_toml())
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
+        return run
+
+    @contextmanager
+    def stage(self, name: str, *, made_from: object = None, parts: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+        """Record a stage in the manifest: wall time, peak memory, and whether it came to its end.
+
+        Parameters
+        ----------
+        name : str
+            Name of the stage. A stage entered again adds to its time.
+        made_from : plain values, optional
+            Everything that the stage's result depends on, besides versions; without it no later run takes it over.
+        parts : sequence of str
+            Files and folders that the stage makes, by their paths within the run; what lies there is removed first.
+
+        Yields
+        ------
+        dict
+            Takes plain values that are to stand in the stage's record, beside its time and memory.
+        """
+        before = self.manifest["stages"].get(name, {}).get("wall_seconds", 0.0)
+        for part in parts:
+            atomic.remove(self.folder / part)
+        notes: dict[str, Any] = {}
+        record: dict[str, Any] = {"complete": False, "parts": {}}
+        began = time.perf_counter()
+        try:
+            yield notes
+            record["parts"] = {part: atomic.fingerprint(self.folder / part) for part in parts}
+            if made_from is not None:
+                record["made_from"] = self._digest(made_from)
+            record["complete"] = True
+        finally:
+            self.manifest["stages"][name] = spent(before + time.perf_counter() - began) | atomic.plain(notes) | record
+            self._save_manifest()
+
+    def takes_over(self, name: str, made_from: object) -> bool:
+        """Whether a killed run has left this stage complete, undamaged, and made from the same by the same versions.
+
+        Parameters
+        ----------
+        name : str
+            Name of the stage; where it is taken over, it is listed as ``resumed`` in the manifest.
+        made_from : plain values, or None
+            What the stage would be made from now; None if that cannot be told.
+        """
+        record = self.manifest["stages"].get(name, {})
+        if made_from is None or name not in self._earlier or record.get("made_from") != self._digest(made_from):
+            return False
+        if not all(atomic.is_intact(self.folder / part, known) for part, known in record["parts"].items()):
+            return False
+        self.manifest["stages"][name] = self.manifest["stages"].pop(name)
+        self.manifest["resumed"].append(name)
+        self._save_manifest()
+        return True
+
+    def discard(self, *names: str) -> None:
+        """Forget that stages were ever done, so that their times count no more."""
+        for name in names:
+            self.manifest["stages"].pop(name, None)
+            self._earlier.pop(name, None)
+        self._save_manifest()
+
+    def record(self, **values: object) -> None:
+        """Add plain values to the manifest, such as the path and hash of the data."""
+        self._require_writable("manifest.json")
+        self.manifest.update({name: atomic.plain(value) for name, value in values.items()})
+        self._save_manifest()
+
+    def store(self, name: Literal["measurements", "embedding"]) -> zarr.Group:
+        """Open ``<name>.zarr``, for writing while the run is being written and for reading afterwards."""
+        with self._reading(f"{name}.zarr"):
+            if self.is_complete:
+                return zarr.open_group(self.folder / f"{name}.zarr", mode="r")
+            return zarr.open_group(self.folder / f"{name}.zarr", mode="a", zarr_format=3)
+
+    def write_embedding(self, embedding: Embedding, manifold: ArrayLike, manifold_latents: ArrayLike) -> None:
+        """Write the embedding and the decoded latent manifold.
+
+        Parameters
+        ----------
+        embedding : Embedding
+            Latents and angles of the scan.
+        manifold : array_like of float, shape (n_rows, n_columns, k_y, k_x)
+            Decoded patterns at angle 0, NaN beyond the polar grid.
+        manifold_latents : array_like of float, shape (n_rows, n_columns, n_latent)
+            Latents that they are decoded from.
+        """
+        self._require_writable("embedding.zarr")
+        group = self.store("embedding")
+        embedding.write(group)
+        group.create_array("manifold", data=np.asarray(manifold, np.float32), overwrite=True)
+        group.create_array("manifold_latents", data=np.asarray(manifold_latents, np.float32), overwrite=True)
+        self._forget()
+
+    def write_trained_on(self, mask: NDArray[np.bool_]) -> None:
+        """Write which patterns were trained on, shape ``(scan_y, scan_x)``; the others were held out."""
+        self._require_writable("embedding.zarr")
+        self.store("embedding").create_array("trained_on", data=np.asarray(mask, bool), overwrite=True)
+        self._forget()
+
+    def write_history(self, history: Mapping[str, Sequence[float] | NDArray[np.floating[Any]]]) -> None:
+        """Write ``history.csv``: one row per epoch; epochs are counted from 1 where they are not given.
+
+        Parameters
+        ----------
+        history : mapping of str to sequence of float
+            Loss parts, noise level and learning rate, all of the same length; columns that are missing stay empty.
+        """
+        self._require_writable("history.csv")
+        columns = {name: list(values) for name, values in history.items()}
+        n = max((len(values) for values in columns.values()), default=0)
+        columns.setdefault("epoch", list(range(1, n + 1)))
+        names = [*_HISTORY, *(name for name in columns if name not in _HISTORY)]
+        atomic.write_table(self.folder / "history.csv", {name: columns.get(name, [math.nan] * n) for name in names})
+        self._forget()
+
+    def write_metrics(self, metrics: Mapping[str, object]) -> None:
+        """Write ``metrics.json``: flat; None, NaN and infinity become null.
+
+        Parameters
+        ----------
+        metrics : mapping of str to number, str, bool, None, or list or array of these
+            What the figures print.
+        """
+        self._require_writable("metrics.json")
+        values = atomic.plain(metrics)
+        if any(isinstance(value, dict) for value in values.values()):
+            raise TypeError("metrics.json is flat: give numbers, words, or lists of these, no mappings")
+        atomic.write_json(self.folder / "metrics.json", values)
+        self._forget()
+
+    @property
+    def model_path(self) -> Path:
+        """``model.safetensors`` in the working folder."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def figures_path(self) -> Path:
+        """``figures`` in the working folder; may not exist yet."""
+        return self.folder / "figures"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run is finished and has its final name."""
+        return self.folder == self.path
+
+    def finish(self) -> None:
+        """Mark the run complete and give the folder its final name.
+
+        Raises
+        ------
+        RunError
+            If the final folder has appeared in the meantime or the folder cannot be renamed.
+        """
+        self._require_writable("manifest.json")
+        seconds = time.perf_counter() - self._began + sum(self._earlier.values())
+        self.manifest["total_seconds"] = round(seconds, 4)
+        self.manifest["peak_memory_mb"] = largest_memory_mb(self.manifest)
+        self.manifest["finished"] = now()
+        self.manifest["bytes"] = {
+            part: atomic.size(self.folder / part) for part in _PARTS if (self.folder / part).exists()
+        }
+        self.manifest["status"] = "complete"
+        self._save_manifest()
+        try:
+            atomic.publish(self.folder, self.path, overwrite=self._overwrite)
+        except (RunError, OSError) as error:
+            self.record(status="running")
+            if isinstance(error, RunError):
+                raise
+            reason = error.strerror or error
+            raise RunError(f"{self.path}: {self.folder.name} cannot be renamed ({reason}); rename it") from None
+        self.folder = self.path
+        self._forget()
+
+    # Reading a run ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """Open a finished run.
+
+        Parameters
+        ----------
+        path : str or Path
+            The run folder.
+
+        Returns
+        -------
+        Run
+            Small files are read and checked; arrays are read when asked for.
+
+        Raises
+        ------
+        RunError
+            If the folder is missing, incomplete or damaged.
+        """
+        path = Path(path).absolute()
+        if path.name.endswith(".partial"):
+            raise RunError(f"{path}: this run was not finished; run it again under its own name")
+        if not path.is_dir():
+            left = atomic.partial(path).is_dir()
+            why = "was not finished; run it again" if left else "does not exist; check the name"
+            raise RunError(f"{path}: this run {why}")
+        manifest = atomic.read_manifest(path)
+        if manifest is None:
+            raise RunError(f"{path}: not a run, for manifest.json is missing or damaged; run it again")
+        if manifest.get("kind") == "sweep":
+            raise RunError(f"{path}: a sweep, not a run; run it with the config.toml in it, or give another folder")
+        if manifest.get("status") != "complete":
+            raise RunError(f"{path}: this run is not complete (status {manifest.get('status')!r}); run it again")
+        run = cls(path, path, manifest)
+        for part, n_bytes in dict(manifest.get("bytes", {})).items():
+            if not (path / part).exists() or atomic.size(path / part) < n_bytes:
+                raise RunError(f"{path}: {part} is missing or cut short; copy the folder again, or run it again")
+        for part in manifest.get("bytes", {}):
+            if part in ("config.toml", "metrics.json"):
+                getattr(run, part.partition(".")[0])
+            elif part.endswith(".zarr"):
+                run.store(part.removesuffix(".zarr"))
+        return run
+
+    @cached_property
+    def config(self) -> Config:
+        """All settings as used."""
+        with self._reading("config.toml"):
+            return Config.from_toml(self.folder / "config.toml")
+
+    @cached_property
+    def measurements(self) -> Measurements:
+        """Maps and polar patterns; the polar patterns stay on disk."""
+        with self._reading("measurements.zarr"):
+            return Measurements.read(self.store("measurements"))
+
+    @cached_property
+    def embedding(self) -> Embedding:
+        """Latents and angles of the scan."""
+        with self._reading("embedding.zarr"):
+            return Embedding.read(self.store("embedding"))
+
+    @cached_property
+    def trained_on(self) -> NDArray[np.bool_]:
+        """True where a pattern was trained on, shape ``(scan_y, scan_x)``; the others were held out."""
+        return self._embedded("trained_on")
+
+    @cached_property
+    def manifold(self) -> NDArray[np.float32]:
+        """Decoded patterns at angle 0, shape ``(n_rows, n_columns, k_y, k_x)``, NaN beyond the polar grid."""
+        return self._embedded("manifold")
+
+    @cached_property
+    def manifold_latents(self) -> NDArray[np.float32]:
+        """Latents of the manifold, shape ``(n_rows, n_columns, n_latent)``."""
+        return self._embedded("manifold_latents")
+
+    @cached_property
+    def history(self) -> dict[str, NDArray[np.float64]]:
+        """Columns of ``history.csv``, each of shape ``(n_epochs,)``; NaN where a column is empty."""
+        with self._reading("history.csv"):
+            return atomic.read_table(self.folder / "history.csv")
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Content of ``metrics.json``; None where a quantity is missing."""
+        with self._reading("metrics.json"):
+            return atomic.read_json(self.folder / "metrics.json")
+
+    def to_hyperspy(self) -> dict[str, Any]:
+        """Maps and patterns as HyperSpy signals, by name; a `RunError` where HyperSpy is not installed."""
+        return hyperspy_signals(self)
+
+    def _digest(self, made_from: object) -> str:
+        return digest([self.manifest["versions"], atomic.plain(made_from)])
+
+    def _embedded(self, name: str) -> NDArray[Any]:
+        with self._reading("embedding.zarr"):
+            array: Any = self.store("embedding")[name]
+            return np.asarray(array[...])
+
+    @contextmanager
+    def _reading(self, part: str) -> Iterator[None]:
+        try:
+            yield
+        except RunError:
+            raise
+        except Exception as error:  # a damaged store raises whatever zarr, its codecs or the file system please
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise RunError(f"{self.path}: {part} is missing or damaged ({reason}); run it again") from error
+
+    def _require_writable(self, part: str) -> None:
+        if self.is_complete:
+            raise RunError(f"{self.path}: {part} cannot be changed in a finished run; make a new run")
+
+    def _forget(self) -> None:
+        for name in _CACHED:
+            self.__dict__.pop(name, None)
+
+    def _save_manifest(self) -> None:
+        atomic.write_json(self.folder / "manifest.json", self.manifest)

@@ -1,0 +1,111 @@
+"""Sweep: the only reader and writer of a sweep's table and summary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.errors import RunError
+from stemvane.io import atomic
+
+__all__ = ["REFERENCES", "Sweep"]
+
+REFERENCES = {"": "COM", "_truth": "noiseless COM", "_neighbours": "neighbours' COM"}
+"""Suffixes of the columns that hold agreement with a centre of mass, and whose it is."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """The folder of trainings with several numbers of latents and several seeds.
+
+    Attributes
+    ----------
+    path : Path
+        The folder, or where it is being written.
+    table : mapping of str to ndarray of float, shape (n_trainings,)
+        Columns of ``sweep.csv``, one row for each training; NaN where a quantity is not known.
+    summary : mapping
+        Content of ``sweep.json``: means and spreads over the seeds, and the recommendation.
+    """
+
+    path: Path
+    table: Mapping[str, NDArray[np.float64]]
+    summary: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Sweep:
+        """Open a finished sweep.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder.
+
+        Returns
+        -------
+        Sweep
+
+        Raises
+        ------
+        RunError
+            If the folder is missing, not a complete sweep, or damaged.
+        """
+        path = Path(path).absolute()
+        if not path.is_dir():
+            left = atomic.partial(path).is_dir()
+            raise RunError(f"{path}: this sweep {'was not finished' if left else 'does not exist'}; start it again")
+        manifest = atomic.read_manifest(path)
+        if manifest is None or manifest.get("kind") != "sweep" or manifest.get("status") != "complete":
+            raise RunError(f"{path}: not a complete sweep; make one with `stemvane sweep`")
+        try:
+            return cls(path, atomic.read_table(path / "sweep.csv"), atomic.read_json(path / "sweep.json"))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"{path}: sweep.csv or sweep.json is damaged ({error}); start the sweep again") from None
+
+    @classmethod
+    def write(cls, path: Path, rows: Sequence[Mapping[str, float | None]], summary: Mapping[str, Any]) -> Sweep:
+        """Write rows of numbers, all with the same keys, and their summary into a folder."""
+        names = list(rows[0])
+        columns = {name: np.array([_number(row[name]) for row in rows]) for name in names}
+        atomic.write_table(path / "sweep.csv", columns)
+        atomic.write_json(path / "sweep.json", atomic.plain(summary))
+        return cls(path, columns, summary)
+
+    @property
+    def n_latent(self) -> int:
+        """Recommended number of latents."""
+        return int(self.summary["recommended"]["n_latent"])
+
+    @property
+    def reason(self) -> str:
+        """Why it is recommended, in words."""
+        return str(self.summary["recommended"]["reason"])
+
+    @property
+    def model_path(self) -> Path:
+        """``model.safetensors``: the recommended model."""
+        return self.path / "model.safetensors"
+
+    @property
+    def figures_path(self) -> Path:
+        """``figures``: where ``sweep.png`` and ``sweep.svg`` are."""
+        return self.path / "figures"
+
+    @property
+    def reference(self) -> str:
+        """Suffix of the columns with the agreement that tables and figures show; one of `REFERENCES`."""
+        return str(self.summary["reference"])
+
+    def over_seeds(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Numbers of latents, and the mean over the seeds of a column's values for each; NaN where it is not known."""
+        numbers = np.unique(self.table["n_latent"])
+        return numbers, np.array([values[self.table["n_latent"] == n].mean() for n in numbers])
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else float(value)

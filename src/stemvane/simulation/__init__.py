@@ -1,0 +1,1 @@
+"""Simulated 4D-STEM scans and the specimens in them."""

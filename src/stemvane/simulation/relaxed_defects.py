@@ -1,0 +1,160 @@
+"""Relaxed defects of graphene, and where in the lattice they fit."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.simulation.structures import LATTICE_CONSTANT
+
+__all__ = ["KINDS", "Patch", "Placement", "faded", "load_patch", "placements", "read_geometry"]
+
+Floats = NDArray[np.float64]
+
+_TWO, _THREE, _SIX = (0, 1), (0, 1, 2), (0, 1, 2, 3, 4, 5)
+KINDS: dict[str, tuple[tuple[int, ...], bool]] = {
+    "N": (_TWO, False),
+    "B": (_TWO, False),
+    "P": (_TWO, True),
+    "Si-C3": (_TWO, True),
+    "Si-C4": (_THREE, False),
+    "vacancy": (_SIX, False),
+    "divacancy": (_THREE, False),
+    "stone-wales": (_THREE, False),
+    "N-N-ortho": (_THREE, False),
+    "N-N-para": (_THREE, False),
+}
+"""For each kind the turns by 60° that differ, and whether it also differs when it is turned over."""
+
+_WHOLE, _NOTHING = 6.0, 10.0
+"""Distances (Å) from a defect's centre up to which it is as relaxed, and from which on the lattice is perfect."""
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A relaxed defect as changes of the lattice; everything (x, y) in Å from its centre, y downwards.
+
+    Parameters
+    ----------
+    numbers : ndarray of int, shape (n,)
+        Atomic numbers.
+    sites : ndarray of float, shape (n, 2)
+        Lattice site of each atom, also of the substituted and turned ones.
+    displacements : ndarray of float, shape (n, 3)
+        From the site to the relaxed atom, fading to nothing far from the centre.
+    changed : ndarray of float, shape (m, 2)
+        Sites that are substituted, removed or turned.
+    hexagon : ndarray of float, shape (2,)
+        A hexagon's centre.
+    """
+
+    numbers: NDArray[np.int64]
+    sites: Floats
+    displacements: Floats
+    changed: Floats
+    hexagon: Floats
+
+
+class Placement(NamedTuple):
+    """A patch in a sheet: turned over or not, turned by multiples of 60°, its hexagon on one (x, y) of the sheet."""
+
+    kind: str
+    turn: int
+    mirrored: bool
+    hexagon: tuple[float, float]
+
+    @property
+    def matrix(self) -> Floats:
+        """From (x, y, z) in the patch to (x, y, z) in the sheet; y grows downwards."""
+        cos, sin = math.cos(self.turn * math.pi / 3), math.sin(self.turn * math.pi / 3)
+        over = -1.0 if self.mirrored else 1.0
+        return np.array([[cos, sin * over, 0], [-sin, cos * over, 0], [0, 0, over]])
+
+    def map(self, points: Floats) -> Floats:
+        """Points (x, y) of the patch, shape (n, 2), in the sheet."""
+        placed: Floats = (points - load_patch(self.kind).hexagon) @ self.matrix[:2, :2].T + self.hexagon
+        return placed
+
+    @property
+    def centre(self) -> Floats:
+        """The defect's centre (x, y) in the sheet."""
+        return np.asarray(self.map(np.zeros((1, 2)))[0])
+
+
+@functools.cache
+def load_patch(kind: str) -> Patch:
+    """Read a relaxed geometry and fade it out.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+
+    Returns
+    -------
+    Patch
+    """
+    atoms = read_geometry(kind)
+    sites = atoms.get_array("site")
+    distance = np.linalg.norm(sites, axis=1)
+    share = faded(distance, _WHOLE, _NOTHING)
+    near = share > 0
+    shift = (atoms.positions - np.pad(sites, ((0, 0), (0, 1)))) * share[:, None]
+    changed, hexagon = np.array(atoms.info["sites"], np.float64), np.array(atoms.info["hexagon"], np.float64)
+    return Patch(atoms.numbers[near].astype(np.int64), sites[near], shift[near], changed, hexagon)
+
+
+def faded(distance: Floats, whole: float, nothing: float) -> Floats:
+    """Share of a relaxation that is kept at a distance: 1 up to `whole`, 0 from `nothing` on, smooth between."""
+    share: Floats = np.cos(math.pi / 2 * np.clip((distance - whole) / (nothing - whole), 0, 1)) ** 2
+    return share
+
+
+def read_geometry(name: str) -> Any:
+    """Read a relaxed geometry as ``ase.Atoms``; its array ``site`` holds ideal positions (x, y) in Å."""
+    from ase.io import read
+
+    text = resources.files("stemvane.simulation").joinpath(f"geometries/{name}.xyz").read_text(encoding="utf-8")
+    return read(io.StringIO(text), format="extxyz")
+
+
+def placements(kind: str, size: tuple[float, float]) -> list[Placement]:
+    """Every way in which a defect fits into a periodic sheet of graphene.
+
+    Parameters
+    ----------
+    kind : str
+        One of `KINDS`.
+    size : tuple of float
+        Length of the sheet's cell (x, y) in Å: whole cells of graphene with a hexagon on its corner.
+
+    Returns
+    -------
+    list of Placement
+        With centres in the cell.
+    """
+    turns, two_sided = KINDS[kind]
+    width, height = LATTICE_CONSTANT, math.sqrt(3) * LATTICE_CONSTANT
+    corners = [
+        ((i + shift) * width, (j + shift) * height)
+        for j in range(round(size[1] / height))
+        for i in range(round(size[0] / width))
+        for shift in (0.0, 0.5)
+    ]
+    over = (False, True) if two_sided else (False,)
+    found = [Placement(kind, turn, side, at) for at in corners for turn in turns for side in over]
+    return [p._replace(hexagon=_inside(p, size)) for p in found]
+
+
+def _inside(placement: Placement, size: tuple[float, float]) -> tuple[float, float]:
+    """The hexagon or that image of it with which the defect's centre lies in the cell."""
+    cells = np.floor(placement.centre / size + 1e-9)
+    x, y = placement.hexagon - cells * size
+    return float(x), float(y)

@@ -1,0 +1,227 @@
+"""build_structure: a specimen with its defects and the truth about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from stemvane.config import DefectKind, StructureName
+from stemvane.data.specimen import ScanDefects
+from stemvane.errors import ConfigError
+from stemvane.simulation.edges import EDGES, graphene_edge
+from stemvane.simulation.relaxed_defects import Placement, load_patch, placements
+from stemvane.simulation.structures import SHEETS
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+__all__ = ["build_structure"]
+
+_ENDS = {f"graphene-{kind}-edge": kind for kind in EDGES}
+_SEPARATION = 7.0
+_MARGIN = 3.0
+_SMALLEST = 20.0
+_CLOSEST = 4.0
+"""Å between centres below which two defects would change the same sites."""
+_TRIES = 100
+
+
+def build_structure(
+    name: str = "graphene",
+    extent: tuple[float, float] = (46.0, 46.0),
+    *,
+    scan_extent: tuple[float, float] | None = None,
+    defects: Mapping[str, int] | None = None,
+    concentrations: Mapping[str, float] | None = None,
+    seed: int = 0,
+    separation: float = _SEPARATION,
+    margin: float = _MARGIN,
+) -> tuple[Atoms, ScanDefects]:
+    """Build a specimen with defects in it.
+
+    Parameters
+    ----------
+    name : str
+        A host such as ``"graphene"``, or one with a defect in the middle of the scan, such as ``"graphene-Si-C3"``;
+        `stemvane structures` lists them.
+    extent : tuple of float
+        Smallest size ``(y, x)`` of the periodic supercell in Å.
+    scan_extent : tuple of float, optional
+        Size ``(y, x)`` in Å of the area, from the supercell's corner on, that defects are put into; all of `extent`
+        where it is left out.
+    defects : mapping of str to int, optional
+        How many defects of which kind at random places: ``{"N": 2, "Si-C3": 1}``.
+    concentrations : mapping of str to float, optional
+        The same as a share of the lattice sites in the scanned area, rounded to whole numbers of defects.
+    seed : int
+        The same seed gives the same places.
+    separation : float
+        Smallest distance between the centres of two defects in Å, 4 Å or more.
+    margin : float
+        Smallest distance of a random defect from the edge of the scanned area in Å.
+
+    Returns
+    -------
+    atoms : ase.Atoms
+        Positions ``(x, y, z)`` in Å; the array ``labels`` holds for each atom the kind of its defect or the host's
+        name. Where a defect is an empty site, the atoms about it belong to it.
+    defects : ScanDefects
+        With the supercell's corner as origin, the one of the middle first.
+
+    Raises
+    ------
+    ConfigError
+        If a name is unknown, a host takes no defects, or the defects do not fit into the area.
+
+    Examples
+    --------
+    >>> from stemvane.simulation.scenes import build_structure
+    >>> atoms, defects = build_structure("graphene", defects={"N": 2}, seed=1)
+    >>> defects.kinds, sorted(set(atoms.get_array("labels").tolist()))
+    (('N', 'N'), ['N', 'graphene'])
+    """
+    host, middle = _parts(name)
+    area = scan_extent or extent
+    if host in _ENDS:
+        atoms = graphene_edge(_ENDS[host], extent, area)
+    else:
+        atoms = SHEETS[host](extent)
+        atoms.set_array("labels", np.full(len(atoms), host, dtype="U16"))
+    wanted = _numbers(atoms, area, defects or {}, concentrations or {})
+    if middle is None and not wanted:
+        return atoms, _truth([])
+    if host != "graphene":
+        raise ConfigError(f"{host}: defects are known in endless graphene only; leave them out, or take graphene")
+    size = (float(atoms.cell[0, 0]), float(atoms.cell[1, 1]))
+    if min(size) < _SMALLEST:
+        raise ConfigError(f"a supercell of {extent} Å is too small for a defect; give at least {_SMALLEST:.0f} Å")
+    if not separation >= _CLOSEST:
+        raise ConfigError(
+            f"separation is {separation} Å; give at least {_CLOSEST:g}, so that no two defects share a site"
+        )
+    placed = [] if middle is None else [_in_the_middle(middle, size, area)]
+    placed = _at_random(placed, wanted, size, area, separation, margin, seed)
+    _replace(atoms, placed)
+    return atoms, _truth(placed)
+
+
+def _parts(name: str) -> tuple[str, str | None]:
+    """Host and defect of a name."""
+    if name not in get_args(StructureName):
+        raise ConfigError(f"unknown structure '{name}'; known are {', '.join(get_args(StructureName))}")
+    if name in SHEETS or name in _ENDS:
+        return name, None
+    host, _, kind = name.partition("-")
+    return host, kind
+
+
+def _numbers(
+    atoms: Atoms, area: tuple[float, float], defects: Mapping[str, int], concentrations: Mapping[str, float]
+) -> dict[str, int]:
+    """How many of each kind, in the order in which the kinds are listed."""
+    known = get_args(DefectKind)
+    unknown = sorted({*defects, *concentrations} - set(known))
+    if unknown:
+        raise ConfigError(f"unknown defect '{unknown[0]}'; known are {', '.join(known)}")
+    n_sites = len(atoms) / float(atoms.cell[0, 0] * atoms.cell[1, 1]) * area[0] * area[1]
+    wanted = {kind: int(defects.get(kind, 0)) + round(concentrations.get(kind, 0) * n_sites) for kind in known}
+    for kind, share in concentrations.items():
+        if share > 0 and round(share * n_sites) == 0:
+            raise ConfigError(
+                f"{share} of the {n_sites:.0f} sites of the scan is less than one {kind}; raise it, or scan more"
+            )
+    return {kind: n for kind, n in wanted.items() if n}
+
+
+def _in_the_middle(kind: str, size: tuple[float, float], area: tuple[float, float]) -> Placement:
+    """As stored, as near to the middle of the area as the lattice lets it."""
+    upright = [p for p in placements(kind, size) if p.turn == 0 and not p.mirrored]
+    middle = np.array([area[1], area[0]]) / 2
+    distances = np.array([np.linalg.norm(p.centre - middle) for p in upright])
+    return upright[int(np.argmin(distances.round(6)))]
+
+
+def _at_random(
+    placed: list[Placement],
+    wanted: Mapping[str, int],
+    size: tuple[float, float],
+    area: tuple[float, float],
+    separation: float,
+    margin: float,
+    seed: int,
+) -> list[Placement]:
+    """Fill in defects one by one, each anywhere that the others leave free; start again where none is left."""
+    free: dict[str, tuple[list[Placement], NDArray[np.float64]]] = {}
+    for kind in wanted:
+        fits = placements(kind, size)
+        centres = np.array([p.centre for p in fits])
+        inside = np.all((centres >= margin) & (centres <= np.array([area[1], area[0]]) - margin), axis=1)
+        free[kind] = [p for p, is_in in zip(fits, inside, strict=True) if is_in], centres[inside]
+    # Its own stream, so that places, displacements and dose can be changed independently under one seed.
+    rng = np.random.default_rng([seed, 2])
+    order = [kind for kind, n in wanted.items() for _ in range(n)]
+    for _ in range(_TRIES):
+        found = list(placed)
+        for kind in rng.permutation(order).tolist():
+            fits, centres = free[kind]
+            apart = np.ones(len(fits), bool)
+            for other in found:
+                across = centres - other.centre
+                across -= np.multiply(size, np.round(across / size))
+                apart &= np.linalg.norm(across, axis=1) >= separation
+            left = np.flatnonzero(apart)
+            if not len(left):
+                break
+            found.append(fits[int(left[rng.integers(len(left))])])
+        else:
+            return found
+    listed = ", ".join(f"{n} {kind}" for kind, n in wanted.items())
+    raise ConfigError(
+        f"{listed}: no room in {area[0]:.4g} x {area[1]:.4g} Å for that many, {separation:g} Å from one another and "
+        f"{margin:g} Å from the edge; ask for fewer, or scan more"
+    )
+
+
+def _replace(atoms: Atoms, placed: list[Placement]) -> None:
+    """Put defects into the sheet, in place."""
+    size = atoms.cell.lengths()[:2]
+    sites = atoms.positions[:, :2] % size
+    tree = cKDTree(np.where(sites >= size, 0, sites), boxsize=size)
+    shift, removed = np.zeros_like(atoms.positions), []
+    numbers, labels = atoms.numbers.copy(), atoms.get_array("labels")
+    for placement in placed:
+        patch = load_patch(placement.kind)
+        index = tree.query(placement.map(patch.sites) % size)[1]
+        shift[index] += patch.displacements @ placement.matrix.T
+        changed = tree.query(placement.map(patch.changed) % size)[1]
+        kept = np.isin(changed, index)
+        removed += changed[~kept].tolist()
+        foreign = np.isin(index, changed)
+        numbers[index[foreign]] = patch.numbers[foreign]
+        labels[changed] = placement.kind
+        if not kept.any():
+            for at in changed:
+                labels[tree.query(tree.data[at], 4)[1]] = placement.kind
+    atoms.positions += shift
+    atoms.numbers = numbers
+    atoms.set_array("labels", labels)
+    del atoms[removed]
+
+
+def _truth(placed: list[Placement]) -> ScanDefects:
+    def yx(points: Iterator[NDArray[np.float64]]) -> NDArray[np.float64]:
+        return np.concatenate([np.zeros((0, 2)), *points])[:, ::-1].copy()
+
+    sites = [p.map(load_patch(p.kind).changed) for p in placed]
+    return ScanDefects(
+        kinds=tuple(p.kind for p in placed),
+        positions=yx(p.centre[None] for p in placed),
+        angles=np.array([np.radians(60.0 * p.turn) for p in placed]),
+        mirrored=np.array([p.mirrored for p in placed], bool),
+        sites=yx(iter(sites)),
+        owners=np.repeat(np.arange(len(placed)), [len(s) for s in sites]).astype(np.int64),
+    )

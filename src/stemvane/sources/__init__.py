@@ -1,1 +1,0 @@
-"""Where data come from: files, simulation, analytic patterns."""

@@ -1,0 +1,71 @@
+"""The order of the stages: from a file or a simulation to a finished run folder."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from stemvane.config import Config
+from stemvane.data.dataset import Dataset4D
+from stemvane.models.training import checked_device
+from stemvane.runs.run import Run
+from stemvane.workflow.stages import Progress, evaluate_stage, learn_stage, measured_run
+
+__all__ = ["demo_config", "run_pipeline"]
+
+
+def run_pipeline(
+    config: Config,
+    output: str | Path,
+    *,
+    dataset: Dataset4D | None = None,
+    command: str = "",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Run every stage and write the run folder.
+
+    Where a killed run has left its hidden folder, ``measure`` and ``learn`` are taken over from it if they were
+    complete and data, versions and the settings that they depend on are the same.
+
+    Parameters
+    ----------
+    config : Config
+        Settings; an empty ``source.path`` means: simulate.
+    output : str or Path
+        The run folder; it appears under this name only when it is complete.
+    dataset : Dataset4D, optional
+        Data to take instead of what the settings name; they are measured again also where a killed run has.
+    command : str
+        The command line, for the manifest.
+    overwrite : bool
+        Whether an existing run of this name is replaced, once the new one is complete.
+    progress : callable, optional
+        Called with the stage, how much of it is done, how much there is, and a short note.
+
+    Returns
+    -------
+    Run
+        The finished run.
+
+    Raises
+    ------
+    StemvaneError
+        If the data, a setting or the folder do not allow it; the message names the cure.
+    """
+    report = progress or (lambda stage, done, total, note: None)
+    config = config.completed()
+    device = checked_device(config.training.device)
+    with measured_run(
+        config, output, ["learn"], report, dataset=dataset, command=command, overwrite=overwrite
+    ) as measured:
+        run, measurements = measured
+        model = learn_stage(run, measurements, config, device, report)
+        evaluate_stage(run, measurements, model, config, report)
+    return run
+
+
+def demo_config() -> Config:
+    """Settings of the demo, from ``demo.toml`` in the package."""
+    with as_file(files("stemvane") / "demo.toml") as path:
+        return Config.from_toml(path)

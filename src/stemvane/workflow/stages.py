@@ -1,0 +1,234 @@
+"""The stages of a run: what each depends on, and what it leaves in the run folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from stemvane.config import Config, MeasureConfig
+from stemvane.data.dataset import Dataset4D
+from stemvane.data.measurements import Measurements
+from stemvane.errors import RunError, StemvaneError
+from stemvane.evaluation.metrics import run_metrics
+from stemvane.field.maps import with_field
+from stemvane.figures.saving import save_figures
+from stemvane.io.atomic import file_states, keep_only
+from stemvane.io.files import open_source
+from stemvane.io.images import read_image
+from stemvane.models.base import PatternModel
+from stemvane.models.manifold import latent_manifold
+from stemvane.models.registry import load_model, pattern_model
+from stemvane.models.training import EpochReport, TrainingHistory
+from stemvane.reduction.cluster import connected
+from stemvane.reduction.measure import measure, standard_detectors
+from stemvane.reduction.prepare import prepare_scan
+from stemvane.reduction.virtual_detectors import VirtualDetector
+from stemvane.runs.manifest import largest_memory_mb, source_record
+from stemvane.runs.run import Run
+from stemvane.simulation.simulate import simulate
+
+__all__ = ["Progress", "evaluate_stage", "learn_stage", "learned_from", "measured_run"]
+
+Progress = Callable[[str, int, int, str], None]
+"""Called with the stage, how much of it is done, how much there is, and a short note."""
+
+_MEASURED = ("measurements.zarr",)
+_LEARNED = ("model.safetensors", "model.toml", "history.csv", "embedding.zarr/zarr.json", "embedding.zarr/trained_on")
+
+
+@contextmanager
+def measured_run(
+    config: Config,
+    output: str | Path,
+    stages: Collection[str],
+    report: Progress,
+    *,
+    dataset: Dataset4D | None,
+    command: str,
+    overwrite: bool,
+) -> Iterator[tuple[Run, Measurements]]:
+    """Begin a folder, or go on with what a killed process has left of it, and measure; give it its name on leaving.
+
+    Parameters
+    ----------
+    config : Config
+        Settings; an empty ``source.path`` means: simulate.
+    output : str or Path
+        The folder; it appears under this name only when it is complete.
+    stages : collection of str
+        Stages after ``measure`` that may be taken over, besides those up to it; all others are forgotten.
+    report : Progress
+        Called as the work goes on.
+    dataset, command, overwrite
+        As `run_pipeline` takes them.
+
+    Yields
+    ------
+    Run
+        Not finished yet.
+    Measurements
+        Of this process or of the killed one.
+
+    Raises
+    ------
+    StemvaneError
+        If the data, a setting or the folder do not allow it.
+    """
+    handed_over = dataset is not None
+    if dataset is None and config.source.path:
+        dataset = open_source(config.source)
+    run = Run.create(output, config, command=command, overwrite=overwrite, resume=True)
+    records = run.manifest["stages"]
+    run.discard(*(records.keys() - {"source", "survey", "measure", *stages}))
+    try:
+        parts = [part for record in records.values() for part in record["parts"]]
+        keep_only(run.folder, ["manifest.json", "config.toml", *parts])
+        try:
+            # what is handed over in Python may have been changed on the way, so it is always measured again
+            made_from = None if handed_over else _measured_from(dataset, config)
+            measurements = _measure_stage(run, dataset, config, made_from, report)
+        except StemvaneError:
+            shutil.rmtree(run.folder, ignore_errors=True)  # refused data leave nothing worth keeping
+            raise
+        yield run, measurements
+        run.finish()
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(
+            f"{run.path}: cannot be written ({reason}); free some space, or choose another folder"
+        ) from error
+
+
+def learn_stage(run: Run, measurements: Measurements, config: Config, device: str, report: Progress) -> PatternModel:
+    """The trained model: from the run that was killed, or trained now."""
+    made_from = learned_from(run, config)
+    is_kept = run.takes_over("learn", made_from)
+    if run.manifest["resumed"]:
+        report("resumed", 1, 1, f"{', '.join(run.manifest['resumed'])} taken over from the run that was killed")
+    if is_kept:
+        return _restored_model(run)
+    run.discard("learn")
+    with run.stage("learn", made_from=made_from, parts=_LEARNED) as notes:
+        model = pattern_model(config)
+        n_epochs = config.training.n_epochs
+        model.fit(measurements, progress=lambda epoch: report("learn", epoch.epoch, n_epochs, str(epoch)))
+        model.save(run.model_path)
+        epochs = [asdict(epoch) for epoch in model.history.epochs]
+        run.write_history({part.name: [epoch[part.name] for epoch in epochs] for part in fields(EpochReport)})
+        run.write_trained_on(np.asarray(model.training_mask))
+        run.record(device=device)
+        notes |= {"train_seconds": model.history.seconds, "patterns_shown": model.history.n_patterns}
+    return model
+
+
+def learned_from(run: Run, config: Config) -> dict[str, Any]:
+    """Everything that a training depends on."""
+    sections = ("basis", "align", "model", "training")
+    return {
+        "measurements": run.manifest["stages"]["measure"]["parts"],
+        "settings": {name: getattr(config, name).model_dump(mode="json") for name in sections},
+    }
+
+
+def evaluate_stage(run: Run, measurements: Measurements, model: PatternModel, config: Config, report: Progress) -> None:
+    """Everything after training: embedding, metrics and figures."""
+    with run.stage("read"):
+        report("read", 0, 3, "embedding")
+        embedding = model.embed(measurements)
+        run.write_embedding(embedding, *latent_manifold(model, embedding, config.figures.manifold))
+        report("read", 1, 3, "comparison")
+        sample: Any = run.store("measurements")["sample/patterns"]
+        metrics = run_metrics(model, embedding, measurements, np.asarray(sample[...]), config.measure)
+        metrics |= {"seed": config.training.seed, "model": config.model.model}
+    with run.stage("figures"):
+        report("read", 2, 3, "figures")
+        run.write_metrics(metrics | _totals(run))
+        save_figures(run)
+        report("read", 3, 3, "")
+    run.write_metrics(metrics | _totals(run))
+
+
+def _measured_from(dataset: Dataset4D | None, config: Config) -> dict[str, Any]:
+    """Everything that the measurements of a file or, without one, of a simulation depend on."""
+    settings = config.model_dump(mode="json")
+    del settings["source"]["path"]
+    names = ["source", "preparation", "survey", "measure", *(["simulation"] if dataset is None else [])]
+    made_from = {"settings": {name: settings[name] for name in names}, "n_sampled": config.compare.n_turned}
+    preparation, source = config.preparation, config.source
+    images = (preparation.dark, preparation.bad_pixels, source.image, source.vacuum, *config.measure.masks.values())
+    made_from["images"] = [file_states(Path(path)) for path in images if path and Path(path).exists()]
+    if dataset is not None:
+        made_from["data"] = source_record(dataset.name, dataset.shape, dataset.data.dtype, dataset.path)
+        made_from["files"] = [file_states(path) for path in dataset.files or (dataset.path,) if path is not None]
+    return made_from
+
+
+def _measure_stage(
+    run: Run, dataset: Dataset4D | None, config: Config, made_from: dict[str, Any] | None, report: Progress
+) -> Measurements:
+    """Everything that needs the raw data."""
+    if run.takes_over("measure", made_from):
+        return run.measurements
+    run.discard("source", "survey", "measure")
+    with run.stage("source"):
+        if dataset is None:
+            dataset = simulate(config.simulation, progress=lambda done, total: report("simulate", done, total, ""))
+        run.record(data=source_record(dataset.name, dataset.shape, dataset.data.dtype, dataset.path))
+    with run.stage("survey"):
+        dataset = dataset.recalibrated(**config.source.calibration())
+        dataset, preparation = prepare_scan(dataset, config.preparation, config.survey)
+        run.record(preparation=preparation)
+    with run.stage("measure", made_from=made_from, parts=_MEASURED):
+        store = run.store("measurements")
+        with connected(config.measure) as client:
+            measurements = measure(
+                dataset,
+                _detectors(dataset, config.measure),
+                config=config.measure,
+                store=store,
+                progress=lambda done, total: report("measure", done, total, ""),
+                client=client,
+            )
+        with_field(measurements).write(store)
+        _write_sample(store, dataset, config.compare.n_turned)
+        return Measurements.read(store)
+
+
+def _detectors(dataset: Dataset4D, config: MeasureConfig) -> tuple[VirtualDetector, ...]:
+    """The standard virtual detectors, and the user's own."""
+    standard = standard_detectors(dataset.calibration, dataset.detector_shape, config)
+    return *standard, *(VirtualDetector.from_mask(name, read_image(path)) for name, path in config.masks.items())
+
+
+def _write_sample(store: zarr.Group, dataset: Dataset4D, n: int) -> None:
+    """Keep some patterns as recorded, for the test of invariance: nothing after the pass reads the raw data."""
+    chosen = np.random.default_rng(0).choice(dataset.n_patterns, min(n, dataset.n_patterns), replace=False)
+    rows, columns = np.unravel_index(np.sort(chosen), dataset.scan_shape)
+    patterns = np.empty((0, *dataset.detector_shape), dataset.data.dtype)
+    if len(chosen):
+        patterns = dataset.data.vindex[rows, columns].compute()
+    store.create_array("sample/patterns", data=patterns.astype(patterns.dtype.newbyteorder("=")), overwrite=True)
+    store.create_array("sample/positions", data=np.stack([rows, columns], axis=-1), overwrite=True)
+
+
+def _restored_model(run: Run) -> PatternModel:
+    """The model of a run that was killed, with all that the comparison asks of it."""
+    model = load_model(run.model_path)
+    model.training_mask = run.trained_on
+    columns, record = run.history, run.manifest["stages"]["learn"]
+    rows = zip(*(columns[part.name] for part in fields(EpochReport)), strict=True)
+    epochs = [EpochReport(int(epoch), *map(float, values)) for epoch, *values in rows]
+    model.history = TrainingHistory(epochs, record["train_seconds"], record["patterns_shown"])
+    return model
+
+
+def _totals(run: Run) -> dict[str, float]:
+    seconds = sum(record["wall_seconds"] for record in run.manifest["stages"].values())
+    return {"total_seconds": seconds, "peak_memory_mb": largest_memory_mb(run.manifest)}

@@ -1,0 +1,235 @@
+"""Train with several numbers of latents and several seeds on one measurement, and recommend a number."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stemvane.config import Config
+from stemvane.data.dataset import Dataset4D
+from stemvane.data.measurements import Measurements
+from stemvane.errors import ConfigError, DataError
+from stemvane.evaluation.metrics import scored
+from stemvane.evaluation.recommendation import Recommendation, recommended
+from stemvane.figures.saving import save_sweep_figure
+from stemvane.io import atomic
+from stemvane.models.registry import pattern_model
+from stemvane.models.training import checked_device
+from stemvane.runs.run import Run
+from stemvane.runs.sweep_folder import REFERENCES, Sweep
+from stemvane.workflow.stages import Progress, measured_run
+
+__all__ = ["run_sweep"]
+
+_SECTIONS = ("basis", "align", "model", "training")
+_SCORES = (
+    "evidence_heldout",
+    "evidence_noise_level",
+    "explained_variance",
+    "explained_variance_truth",
+    "explained_variance_heldout",
+)
+_AGREEMENT = ("pearson_r_others_max", "angle_error_median_deg", "angle_error_mean_deg")
+
+
+def run_sweep(
+    config: Config,
+    output: str | Path,
+    *,
+    n_latent: Sequence[int] = tuple(range(7)),
+    n_seeds: int = 3,
+    dataset: Dataset4D | None = None,
+    command: str = "",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Sweep:
+    """Measure once, train with every number of latents and every seed, and write the sweep's folder.
+
+    Where a killed sweep has left its hidden folder, the measurements and each finished training are taken over if data,
+    versions and the settings that they depend on are the same.
+
+    Parameters
+    ----------
+    config : Config
+        Settings; an empty ``source.path`` means: simulate. ``model.n_latent`` is not looked at, and ``training.seed``
+        is the first seed.
+    output : str or Path
+        The folder; it appears under this name only when it is complete.
+    n_latent : sequence of int
+        Numbers of latents.
+    n_seeds : int
+        Trainings for each of them.
+    dataset : Dataset4D, optional
+        Data to take instead of what the settings name; they are measured again also where a killed sweep has.
+    command : str
+        The command line, for the manifest.
+    overwrite : bool
+        Whether an existing folder of this name is replaced, once the new one is complete.
+    progress : callable, optional
+        Called with the stage, how much of it is done, how much there is, and a short note.
+
+    Returns
+    -------
+    Sweep
+        With the recommendation.
+
+    Raises
+    ------
+    StemvaneError
+        If the data, a setting or the folder do not allow it, or no pattern is kept from training.
+    """
+    tell = progress or (lambda stage, done, total, note: None)
+    config = config.completed()
+    plan = _plan(config, n_latent, n_seeds)
+    device = checked_device(config.training.device)
+    stages = [_stage(one) for one in plan]
+    with measured_run(config, output, stages, tell, dataset=dataset, command=command, overwrite=overwrite) as measured:
+        run, measurements = measured
+        run.record(kind="sweep", device=device)
+        rows = _trained(run, measurements, plan, tell)
+        choice = _recommended(run, plan, rows)
+        best = _best_seed(rows, choice)
+        chosen = next(one for one in plan if (one.model.n_latent, one.training.seed) == best)
+        sweep = Sweep.write(run.folder, rows, _summary(rows, choice, best[1], measurements))
+        with run.stage("figures"):
+            save_sweep_figure(sweep, dpi=config.figures.dpi)
+        for name in ("model.safetensors", "model.toml"):
+            shutil.copyfile(run.folder / _folder(chosen) / name, run.folder / name)
+        atomic.write_text(run.folder / "config.toml", chosen.to_toml())
+        atomic.remove(run.folder / "trainings")
+    return Sweep.open(run.path)
+
+
+def _plan(config: Config, n_latent: Sequence[int], n_seeds: int) -> list[Config]:
+    """Settings of every training."""
+    if not n_latent or min(n_latent) < 0 or n_seeds < 1:
+        raise ConfigError(f"a sweep of {list(n_latent)} latents and {n_seeds} seeds; give at least one of each")
+    if config.training.holdout == 0:
+        raise ConfigError("training.holdout is 0, but a sweep compares on patterns kept from training; set it to 0.1")
+    seeds = range(config.training.seed, config.training.seed + n_seeds)
+    return [config.updated(model={"n_latent": n}, training={"seed": s}) for n in sorted(set(n_latent)) for s in seeds]
+
+
+def _stage(config: Config) -> str:
+    return f"train {config.model.n_latent} latents, seed {config.training.seed}"
+
+
+def _folder(config: Config) -> str:
+    return f"trainings/{config.model.n_latent}-{config.training.seed}"
+
+
+def _trained(run: Run, measurements: Measurements, plan: Sequence[Config], tell: Progress) -> list[dict[str, Any]]:
+    """One row of the table for each training, of this process or of a killed one."""
+    origins = [
+        {
+            "measurements": run.manifest["stages"]["measure"]["parts"],
+            "settings": {name: getattr(one, name).model_dump(mode="json") for name in _SECTIONS},
+        }
+        for one in plan
+    ]
+    taken_over = [run.takes_over(_stage(one), origin) for one, origin in zip(plan, origins, strict=True)]
+    if run.manifest["resumed"]:
+        words = ["measure"] if "measure" in run.manifest["resumed"] else []
+        words += [f"{sum(taken_over)} of {len(plan)} trainings"] if any(taken_over) else []
+        tell("resumed", 1, 1, f"{' and '.join(words)} taken over from the sweep that was killed")
+    run.discard(*(_stage(one) for one, there in zip(plan, taken_over, strict=True) if not there))
+    most = max(one.model.n_latent for one in plan)
+    rows = []
+    for number, (one, origin, there) in enumerate(zip(plan, origins, taken_over, strict=True)):
+        folder = run.folder / _folder(one)
+        tell("sweep", number, len(plan), _stage(one))
+        if not there:
+            with run.stage(_stage(one), made_from=origin, parts=[_folder(one)]):
+                _train(one, measurements, folder, most, tell)
+        row = atomic.read_json(folder / "row.json")
+        # a sweep that was killed may have had another largest number of latents
+        rows.append({name: row.get(name) for name in _columns(most)})
+    tell("sweep", len(plan), len(plan), "")
+    return rows
+
+
+def _train(config: Config, measurements: Measurements, folder: Path, most: int, tell: Progress) -> None:
+    """Train once; leave model, row and scores of the held-out patterns in a folder."""
+    began = time.perf_counter()
+    model = pattern_model(config)
+    model.fit(measurements, progress=lambda report: tell("learn", report.epoch, config.training.n_epochs, ""))
+    metrics, held_out = scored(model, model.embed(measurements), measurements)
+    if not held_out:
+        raise DataError(
+            f"{measurements.name}: no pattern was kept from training, and a sweep compares on these; "
+            "set training.holdout higher"
+        )
+    for suffix in REFERENCES:
+        for k, r in enumerate(metrics[f"pearson_r{suffix}"] or [], start=1):
+            metrics[f"pearson_r_{k}{suffix}"] = r
+    metrics |= {"n_latent": model.n_latent, "seed": config.training.seed, "train_seconds": model.history.seconds}
+    metrics["seconds"] = time.perf_counter() - began
+    model.save(folder / "model.safetensors")
+    atomic.write_table(folder / "held_out.csv", held_out)
+    atomic.write_json(folder / "row.json", atomic.plain({name: metrics.get(name) for name in _columns(most)}))
+
+
+def _columns(most: int) -> list[str]:
+    """Columns of ``sweep.csv``."""
+    found = ["n_latent", "seed", *_SCORES]
+    for suffix in REFERENCES:
+        found += [f"pearson_r_{k}{suffix}" for k in range(1, most + 1)] + [f"{name}{suffix}" for name in _AGREEMENT]
+        found += [f"com_angle_error_median_deg{suffix}"] if suffix else []
+    return [*found, "train_seconds", "seconds"]
+
+
+def _recommended(run: Run, plan: Sequence[Config], rows: Sequence[dict[str, Any]]) -> Recommendation:
+    """By the evidence of the held-out patterns; by their explained variance where the model has no evidence."""
+    tables = [atomic.read_table(run.folder / _folder(one) / "held_out.csv") for one in plan]
+    by_evidence = all("evidence" in table for table in tables)
+    scores: dict[int, list[Any]] = {}
+    for row, table in zip(rows, tables, strict=True):
+        score = table["evidence"] if by_evidence else 1 - table["left"] / table["whole"].mean()
+        scores.setdefault(row["n_latent"], []).append(score)
+    stacked = {n: np.stack(values) for n, values in scores.items()}
+    return recommended(stacked, "evidence" if by_evidence else "explained variance")
+
+
+def _best_seed(rows: Sequence[dict[str, Any]], choice: Recommendation) -> tuple[int, int]:
+    """Number of latents and seed of the recommended model."""
+    key = f"{choice.score.replace(' ', '_')}_heldout"
+    row = max((row for row in rows if row["n_latent"] == choice.n_latent), key=lambda row: row[key])
+    return row["n_latent"], row["seed"]
+
+
+def _summary(
+    rows: Sequence[dict[str, Any]], choice: Recommendation, seed: int, measurements: Measurements
+) -> dict[str, Any]:
+    """Content of ``sweep.json``."""
+    table = {name: np.array([math.nan if row[name] is None else row[name] for row in rows]) for name in rows[0]}
+    reference = "" if measurements.noiseless else "_neighbours" if measurements.expectation is None else "_truth"
+    numbers = []
+    for n in np.unique(table["n_latent"]):
+        here = table["n_latent"] == n
+        entry: dict[str, Any] = {"n_latent": int(n)}
+        for name, values in table.items():
+            if name not in ("n_latent", "seed"):
+                spread = float(values[here].std(ddof=1)) if here.sum() > 1 else math.nan
+                entry[name] = {"mean": float(values[here].mean()), "spread": spread}
+        entry["behind_best"] = {"mean": choice.behind[int(n)], "standard_error": choice.standard_error[int(n)]}
+        numbers.append(entry)
+    return {
+        "data": measurements.name,
+        "n_patterns": measurements.n_patterns,
+        "seeds": [int(s) for s in np.unique(table["seed"])],
+        "reference": reference,
+        "recommended": {
+            "n_latent": choice.n_latent,
+            "seed": seed,
+            "score": choice.score,
+            "rule": choice.rule,
+            "reason": choice.reason,
+        },
+        "by_n_latent": numbers,
+    }
