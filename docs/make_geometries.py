@@ -22,6 +22,8 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 
+from stemvane.errors import MissingPackageError
+from stemvane.extras import needed_for
 from stemvane.simulation.structures import graphene
 
 FOLDER = Path(__file__).parent.parent / "src" / "stemvane" / "simulation" / "geometries"
@@ -174,7 +176,8 @@ def edge_of(found: Atoms, kind: str) -> Atoms:
 
 def calculator(**settings: Any) -> Any:
     """GFN1-xTB as a calculator of ASE."""
-    from tblite.ase import TBLite
+    with needed_for("relaxing a defect", "stemvane[structures]"):
+        from tblite.ase import TBLite
 
     return TBLite(method="GFN1-xTB", verbosity=0, accuracy=1.0, max_iterations=500, **settings)
 
@@ -255,4 +258,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MissingPackageError as error:
+        sys.exit(str(error))

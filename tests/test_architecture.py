@@ -23,7 +23,7 @@ MODULES = {
 # a folder, or a module beside the folders, imports only from rows above its own
 STOREYS = (
     ("errors",),
-    ("config", "geometry"),
+    ("config", "extras", "geometry"),
     ("data",),
     ("io", "simulation", "features", "field", "segmentation"),
     ("reduction",),

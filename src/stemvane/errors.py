@@ -3,12 +3,13 @@
 ::
 
     StemvaneError
-    ├── DataError          the numbers cannot be what they claim to be
-    ├── FileFormatError    the file cannot be read as a 4D-STEM scan
-    ├── CalibrationError   a needed number is unknown, impossible or cannot be found
-    ├── ConfigError        a setting is unknown or out of range
-    ├── ModelError         a model does not fit the data, or a model file is damaged
-    └── RunError           a run folder exists, is incomplete or is damaged
+    ├── DataError            the numbers cannot be what they claim to be
+    ├── FileFormatError      the file cannot be read as a 4D-STEM scan
+    ├── CalibrationError     a needed number is unknown, impossible or cannot be found
+    ├── ConfigError          a setting is unknown or out of range
+    ├── ModelError           a model does not fit the data, or a model file is damaged
+    ├── RunError             a run folder exists, is incomplete or is damaged
+    └── MissingPackageError  a package that is installed on demand is missing
 
 Every message names the trouble and the cure in one line; the command line prints it as it is and exits with 1.
 """
@@ -40,3 +41,7 @@ class ModelError(StemvaneError):
 
 class RunError(StemvaneError):
     """A run folder exists already, is incomplete, or is damaged."""
+
+
+class MissingPackageError(StemvaneError):
+    """A package that is installed on demand, with an extra of stemvane, cannot be imported."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stemvane.data.calibration import Calibration
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
-from stemvane.errors import RunError
+from stemvane.extras import needed_for
 
 __all__ = ["Axis", "Signal", "hyperspy_fields", "hyperspy_signals", "maps_of", "origin_of", "patterns_of", "stacks_of"]
 
@@ -297,13 +297,13 @@ def hyperspy_signals(run: _HasResults) -> dict[str, Any]:
 
     Raises
     ------
+    MissingPackageError
+        If HyperSpy is not installed.
     RunError
-        If HyperSpy is not installed, or a part of the run is missing or damaged.
+        If a part of the run is missing or damaged.
     """
-    try:
+    with needed_for("to_hyperspy", "hyperspy"):
         from hyperspy.api import signals
-    except ImportError:
-        raise RunError("HyperSpy is not installed; get it with: pip install hyperspy") from None
     origin, calibration = origin_of(run), run.measurements.calibration
     return {
         signal.name: signals.Signal2D(signal.values, **hyperspy_fields(signal, origin, calibration))

@@ -16,6 +16,7 @@ import zarr
 from stemvane.data.signals import Signal, maps_of, origin_of, patterns_of, stacks_of
 from stemvane.errors import ConfigError, FileFormatError, RunError
 from stemvane.export.hdf5_writer import MARK, emd_bytes, hspy_bytes, is_marked
+from stemvane.extras import needed_for
 from stemvane.io import atomic
 from stemvane.io.on_disk import told
 from stemvane.runs.run import Run
@@ -59,6 +60,8 @@ def export_run(run: Run, to: str, output: str | os.PathLike[str] | None = None, 
         If the target exists already, has the wrong ending or cannot be written; nothing is left behind then.
     RunError
         If a part of the run is missing or damaged.
+    MissingPackageError
+        If ``tiff`` is asked for without tifffile.
     """
     if to not in _FORMATS:
         raise ConfigError(f"'{to}' is not a format of export; choose one of {', '.join(_FORMATS)}")
@@ -138,7 +141,8 @@ def _read(signal: Signal, rows: slice, run: Run) -> Any:
 
 
 def _write_tiff(path: Path, signals: list[Signal], origin: dict[str, Any], run: Run) -> None:
-    from tifffile import imwrite
+    with needed_for("export to tiff", "stemvane[export]"):
+        from tifffile import imwrite
 
     path.mkdir()
     for signal in signals:

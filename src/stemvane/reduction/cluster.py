@@ -8,6 +8,7 @@ from typing import Any
 
 from stemvane.config import MeasureConfig
 from stemvane.errors import ConfigError
+from stemvane.extras import needed_for
 
 __all__ = ["connected"]
 
@@ -30,18 +31,16 @@ def connected(config: MeasureConfig) -> Iterator[Any]:
 
     Raises
     ------
+    MissingPackageError
+        If Dask's ``distributed`` is not installed.
     ConfigError
-        If ``distributed`` is missing or nobody answers at the address.
+        If nobody answers at the address.
     """
     if config.cluster is None and config.n_workers is None:
         yield None
         return
-    try:
+    with needed_for("measuring on a cluster", "stemvane[cluster]"):
         from distributed import Client, LocalCluster
-    except ImportError:
-        raise ConfigError(
-            "a cluster needs Dask's distributed; install it with: pip install 'stemvane[cluster]'"
-        ) from None
     if config.cluster is None:
         # a thread each, for a block is worked on by one; any free port for the status page, which nobody here looks at
         with (

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stemvane.simulation.structures import LATTICE_CONSTANT
+from stemvane.extras import needed_for
+from stemvane.simulation.structures import EXTRA, LATTICE_CONSTANT, SIMULATING
 
 __all__ = ["KINDS", "Patch", "Placement", "faded", "load_patch", "placements", "read_geometry"]
 
@@ -119,7 +120,8 @@ def faded(distance: Floats, whole: float, nothing: float) -> Floats:
 
 def read_geometry(name: str) -> Any:
     """Read a relaxed geometry as ``ase.Atoms``; its array ``site`` holds ideal positions (x, y) in Å."""
-    from ase.io import read
+    with needed_for(SIMULATING, EXTRA):
+        from ase.io import read
 
     text = resources.files("stemvane.simulation").joinpath(f"geometries/{name}.xyz").read_text(encoding="utf-8")
     return read(io.StringIO(text), format="extxyz")

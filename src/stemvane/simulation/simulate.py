@@ -16,8 +16,10 @@ from scipy import fft, ndimage
 from stemvane.config import SimulationConfig
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D, ScanAtoms, ScanDefects
+from stemvane.extras import needed_for
 from stemvane.simulation.optics import Optics, add_intensities, poisson_counts
 from stemvane.simulation.scenes import build_structure
+from stemvane.simulation.structures import EXTRA, SIMULATING
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -66,6 +68,8 @@ def simulate(config: SimulationConfig | None = None, *, progress: Progress | Non
     ------
     ConfigError
         If a setting is unknown or out of range.
+    MissingPackageError
+        If abTEM or ASE are not installed.
 
     Notes
     -----
@@ -184,10 +188,11 @@ def _threaded(work: Callable[..., int], pieces: list[tuple[int, int, int]]) -> I
 
 def _multislice(atoms: Atoms, ys: Reals, xs: Reals, optics: Optics, patterns: Floats) -> Iterator[int]:
     """Add the patterns of one frozen configuration by abTEM's multislice; yields numbers as they are done."""
-    import abtem
-    from abtem.antialias import AntialiasAperture
-    from abtem.multislice import FresnelPropagator, conventional_multislice_step
-    from abtem.potentials.iam import TransmissionFunction
+    with needed_for(SIMULATING, EXTRA):
+        import abtem
+        from abtem.antialias import AntialiasAperture
+        from abtem.multislice import FresnelPropagator, conventional_multislice_step
+        from abtem.potentials.iam import TransmissionFunction
 
     size = (float(atoms.cell[1, 1]), float(atoms.cell[0, 0]))
     steps = [optics.angular_step(length) for length in size]
@@ -242,8 +247,9 @@ def _transmission(
     The potential is summed atom by atom in Fourier space, exact at any position. (abTEM's own shares an atom between
     the four grid points about it, which on a grid of 0.13 Å moves the COM of graphene by 2 %.)
     """
-    from abtem.core.energy import energy2sigma
-    from abtem.parametrizations import LobatoParametrization
+    with needed_for(SIMULATING, EXTRA):
+        from abtem.core.energy import energy2sigma
+        from abtem.parametrizations import LobatoParametrization
 
     size = np.array([atoms.cell[1, 1], atoms.cell[0, 0]])
     # High frequencies of the potential come back to low ones in the exponential, so take that on a fine grid:

@@ -6,11 +6,15 @@ import math
 from typing import TYPE_CHECKING
 
 from stemvane.errors import ConfigError
+from stemvane.extras import needed_for
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["LATTICE_CONSTANT", "SHEETS", "boron_nitride", "graphene", "molybdenum_disulphide"]
+__all__ = ["EXTRA", "LATTICE_CONSTANT", "SHEETS", "SIMULATING", "boron_nitride", "graphene", "molybdenum_disulphide"]
+
+SIMULATING, EXTRA = "a simulated specimen", "stemvane[simulate]"
+"""What abTEM and ASE are needed for, and how they are installed."""
 
 LATTICE_CONSTANT = 2.46
 """Length of graphite's lattice vectors in Å (Baskin and Meyer, Phys. Rev. 100, 544 (1955))."""
@@ -126,7 +130,8 @@ SHEETS = {"graphene": graphene, "h-BN": boron_nitride, "MoS2": molybdenum_disulp
 
 def _honeycomb(name: str, symbols: str, extent: tuple[float, float], lattice_constant: float, vacuum: float) -> Atoms:
     """One plane of atoms; the symbols of a cell's four atoms, of which the first and the last are alike."""
-    from ase import Atoms
+    with needed_for(SIMULATING, EXTRA):
+        from ase import Atoms
 
     if not all(0 < v < math.inf for v in (*extent, lattice_constant, vacuum)):
         raise ConfigError(
