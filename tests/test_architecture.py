@@ -132,6 +132,16 @@ def test_every_heavy_library_has_one_home():
     assert wrong == []
 
 
+def test_private_modules_of_rosettasciio_are_read_only_where_no_public_way_exists():
+    private = {
+        module
+        for module, path in MODULES.items()
+        for name in imports(path)
+        if name.startswith("rsciio.") and any(part.startswith("_") for part in name.split("."))
+    }
+    assert private == {"io.digital_micrograph"}
+
+
 def test_nothing_is_pickled():
     # torch.save and torch.load pickle
     forbidden = {"torch.save", "torch.load", "eval", "exec", "np.save", "numpy.save"}

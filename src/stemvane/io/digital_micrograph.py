@@ -1,4 +1,8 @@
-"""Gatan's .dm3 and .dm4: RosettaSciIO reads the tags, the frames are read here, so that nothing is mapped to memory."""
+"""Gatan's .dm3 and .dm4: RosettaSciIO reads the tags, the frames are read here, so that nothing is mapped to memory.
+
+The two classes that read the tags are private to RosettaSciIO. Its public reader gives the tags only together with the
+data, which it maps to memory or reads whole, and what a damaged header makes of these has no bound.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,7 @@ def open_dm(request: Request) -> Dataset4D:
     images = [image for image in images if len(image.shape) in (3, 4)] or images[:1]
     if not images:
         raise DataError(f"{path}: holds no image; save the scan from DigitalMicrograph again")
-    image = max(images, key=lambda found: len(found.shape))
+    image = max(images, key=lambda candidate: len(candidate.shape))
     shape = tuple(int(n) for n in image.shape)
     if len(shape) not in (3, 4):
         raise DataError(f"{path}: holds an image of {len(shape)} axes {shape}; give the file of the 4D-STEM scan")

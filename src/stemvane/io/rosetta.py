@@ -1,16 +1,18 @@
-"""Blockfile, MRC, TVIPS and EMPAD: RosettaSciIO knows the headers, but needs scikit-image for that of Blockfile.
+"""Blockfile, MRC, TVIPS and EMPAD: files of frames one after the other, in the layouts that RosettaSciIO documents.
 
-The frames are read by `RawFrames`, not by RosettaSciIO's lazy arrays: these map the file to memory, which is slow when
-cold, and a damaged header can make them allocate without end.
+Headers and frames are read here (`RawFrames`), not by RosettaSciIO's lazy arrays: these map the file to memory, which
+is slow when cold, and a damaged header can make them allocate without end. RosettaSciIO reads EMPAD's calibration.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -38,6 +40,26 @@ _BLOCKFILE = [
     ("SY", "<f8"),
     ("Beam_energy", "<u4"),
 ]
+# MRC2014 (Cheng and others, J. Struct. Biol. 192, 146 (2015)); NEXT is the size of the extended header
+_MRC = np.dtype(
+    {
+        "names": ["NX", "NY", "NZ", "MODE", "NEXT"],
+        "formats": ["<u4"] * 5,
+        "offsets": [0, 4, 8, 12, 92],
+        "itemsize": 1024,
+    }
+)
+_MRC_MODES = {0: "u1", 1: "<i2", 2: "<f4", 4: "<c8", 6: "<u2", 12: "<f2"}
+# the fields of the header of a .tvips, and of that of each frame, which are needed here
+_TVIPS = np.dtype(
+    {
+        "names": ["size", "version", "dimx", "dimy", "bitsperpixel", "pixelsize", "ht", "frameheaderbytes"],
+        "formats": ["<u4"] * 8,
+        "offsets": [0, 4, 8, 12, 16, 36, 40, 48],
+        "itemsize": 256,
+    }
+)
+_TVIPS_FRAME = np.dtype({"names": ["mode", "rotidx"], "formats": ["<u4"] * 2, "offsets": [24, 48], "itemsize": 60})
 _EMPAD_ROWS, _EMPAD_COLUMNS = 130, 128
 
 
@@ -85,17 +107,14 @@ def open_mrc(request: Request) -> Dataset4D:
     FileFormatError
         If the header is impossible or the file too short.
     """
-    from rsciio.mrc._api import get_data_type, get_std_dtype_list
-
     path = request.path
-    header = _record(path, get_std_dtype_list("<"))
-    width, height, n = (int(header[key]) for key in ("NX", "NY", "NZ"))
-    try:
-        dtype = get_data_type(header["MODE"][None])
-    except ValueError as error:
-        raise FileFormatError(f"{path}: {error}; save the stack in MRC mode 0, 1, 2 or 6") from None
+    header = _record(path, _MRC)
+    width, height, n, mode = (int(header[key]) for key in ("NX", "NY", "NZ", "MODE"))
+    if mode not in _MRC_MODES:
+        raise FileFormatError(f"{path}: MRC mode {mode} is not known; save the stack in MRC mode 0, 1, 2 or 6")
+    dtype = np.dtype(_MRC_MODES[mode])
     require_real(dtype, str(path))
-    offset, frame_bytes = 1024 + int(header["NEXT"]), width * height * dtype.itemsize
+    offset, frame_bytes = _MRC.itemsize + int(header["NEXT"]), width * height * dtype.itemsize
     if not frame_bytes or path.stat().st_size < offset + n * frame_bytes:
         raise FileFormatError(f"{path}: is truncated, or its header is wrong; copy it again")
     frames = RawFrames((Part(str(path.absolute()), offset, n),), frame_bytes, frame_bytes, (height, width), dtype)
@@ -111,23 +130,20 @@ def open_tvips(request: Request) -> Dataset4D:
     FileFormatError
         If the header is impossible.
     """
-    from rsciio.tvips._api import TVIPS_RECORDER_FRAME_HEADER, TVIPS_RECORDER_GENERAL_HEADER
-
     path = request.path
-    header = _record(path, TVIPS_RECORDER_GENERAL_HEADER)
+    header = _record(path, _TVIPS)
     before = 12 if int(header["version"]) == 1 else int(header["frameheaderbytes"])
     dtype = np.dtype(f"u{int(header['bitsperpixel']) // 8}")
     shape = int(header["dimy"]), int(header["dimx"])
     frame_bytes = math.prod(shape) * dtype.itemsize
     stride, first = before + frame_bytes, int(header["size"])
-    known = np.dtype(TVIPS_RECORDER_FRAME_HEADER)
-    if not frame_bytes or before > 2**16 or (int(header["version"]) == 2 and before < known.itemsize):
+    if not frame_bytes or before > 2**16 or (int(header["version"]) == 2 and before < _TVIPS_FRAME.itemsize):
         raise FileFormatError(f"{path}: the header is damaged; copy the file again")
     parts = [Part(str(path.absolute()), first + before, max(path.stat().st_size - first, 0) // stride)]
     parts += [Part(str(p.absolute()), before, p.stat().st_size // stride) for p in _continued(path)]
     numbers, mode = np.empty(0, np.int64), 0
-    if before >= known.itemsize:
-        heads = _frame_heads(parts, before, stride, known)
+    if before >= _TVIPS_FRAME.itemsize:
+        heads = _frame_heads(parts, before, stride)
         numbers, mode = heads["rotidx"].astype(np.int64), int(heads["mode"][0]) if len(heads) else 0
     frames = RawFrames(tuple(_scanned(parts, numbers, stride)), stride, frame_bytes, shape, dtype)
     data, missing = fold(frames, path, request.scan_shape, may_miss=True)
@@ -140,23 +156,24 @@ def open_tvips(request: Request) -> Dataset4D:
 
 
 def _continued(path: Path) -> list[Path]:
-    stem, found = path.stem, []
+    """Files ``_001``, ``_002``, … that go on where a stream ``_000`` ends."""
+    stem, following_files = path.stem, []
     if stem.endswith("_000"):
         for i in range(1, 1000):
             following = path.with_name(f"{stem[:-3]}{i:03d}{path.suffix}")
             if not following.is_file():
                 break
-            found.append(following)
-    return found
+            following_files.append(following)
+    return following_files
 
 
-def _frame_heads(parts: list[Part], before: int, stride: int, known: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    heads = [np.empty(0, known)]
+def _frame_heads(parts: list[Part], before: int, stride: int) -> np.ndarray[Any, Any]:
+    heads = [np.empty(0, _TVIPS_FRAME)]
     for part in parts:
         with open(part.path, "rb") as stream:
             for i in range(part.n_frames):
                 stream.seek(part.offset - before + i * stride)
-                heads.append(np.frombuffer(stream.read(known.itemsize), known))
+                heads.append(np.frombuffer(stream.read(_TVIPS_FRAME.itemsize), _TVIPS_FRAME))
     return np.concatenate(heads)
 
 
@@ -201,15 +218,13 @@ def open_empad(request: Request) -> Dataset4D:
         If it names no file that is there.
     """
     from rsciio.empad import file_reader
-    from rsciio.empad._api import _parse_xml
 
     path = request.path
-    _, info = _parse_xml(str(path))
-    raw = path.with_name(Path(str(info["raw_filename"])).name)
+    name, scan = _empad_description(path)
+    raw = path.with_name(name)
     if not raw.is_file():
         raise FileFormatError(f"{path}: refers to {raw.name}, which is not beside it; put them side by side")
     frames = _empad_frames(raw)
-    scan = (int(info["scan_y"]), int(info["scan_x"])) if "scan_x" in info and "scan_y" in info else None
     data, missing = fold(frames, raw, request.scan_shape, scan, may_miss=True)
     files = (path.absolute(), raw.absolute())
     dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing, files=files)
@@ -217,9 +232,26 @@ def open_empad(request: Request) -> Dataset4D:
         return dataset  # RosettaSciIO would map frames that are not there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = {axis["name"]: axis for axis in file_reader(str(path), lazy=True)[0]["axes"]}
-    names = ("scan_y", "scan_x", "height", "width")
-    return with_axes(dataset, [found.get(name, {}) for name in names], {})
+        axes = {axis["name"]: axis for axis in file_reader(str(path), lazy=True)[0]["axes"]}
+    return with_axes(dataset, [axes.get(name, {}) for name in ("scan_y", "scan_x", "height", "width")], {})
+
+
+def _empad_description(path: Path) -> tuple[str, tuple[int, int] | None]:
+    """The name of the .raw that an .xml describes, and the scan; newer programs have that in the name only."""
+    root = ElementTree.parse(path).getroot()
+    described = root.find("raw_file")
+    name = None if described is None else described.get("filename") or described.findtext("filename")
+    if not name:
+        raise FileFormatError(f"{path}: names no file of frames; copy it again, or give the .raw with --scan YxX")
+    columns, rows = root.findtext("pix_x"), root.findtext("pix_y")
+    in_name = re.search(r"^scan(?:_.*)?_\D(\d+)_\D(\d+)$", name.split(".")[0])
+    if root.find("scan_parameters/series_count") is not None:
+        scan = None
+    elif columns and rows:
+        scan = int(rows), int(columns)
+    else:
+        scan = (int(in_name[2]), int(in_name[1])) if in_name else None
+    return Path(name).name, scan
 
 
 def _empad_frames(raw: Path) -> RawFrames:
@@ -229,7 +261,7 @@ def _empad_frames(raw: Path) -> RawFrames:
     return RawFrames((part,), stride, 4 * _EMPAD_COLUMNS**2, square, np.dtype("<f4"))
 
 
-def _record(path: Path, fields: list[Any]) -> Any:
+def _record(path: Path, fields: Any) -> Any:
     """The header of a file as a NumPy record."""
     dtype = np.dtype(fields)
     with path.open("rb") as stream:
