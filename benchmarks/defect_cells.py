@@ -20,7 +20,7 @@ from defect_methods import METHODS, Prepared, embedding_of_nothing
 from defect_scenes import Scene, expectation, recorded
 from defect_scores import Places, defect_level, found_defects, site_level
 
-from stemvane import analyse_symmetry, measure, simulate_library
+from stemvane import find_defects, measure, simulate_library
 from stemvane.config import MeasureConfig
 from stemvane.data.dataset import ScanDefects
 
@@ -41,7 +41,7 @@ def main() -> None:
     if "coordinate" in task["files"]:
         inner = measure(dataset, config=MeasureConfig(n_pixels=N_PIXELS, pixels_outer=INNER))
     del dataset
-    analysis = analyse_symmetry(measurements, embedding_of_nothing(measurements.scan_shape))
+    analysis = find_defects(measurements, embedding_of_nothing(measurements.scan_shape))
     library = None
     if any(name.startswith("ours") for name in task["files"]):
         library = simulate_library(measurements, folder=Path(task["data"]) / "library")

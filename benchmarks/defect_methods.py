@@ -12,12 +12,12 @@ import numpy as np
 from defect_scores import mahalanobis, robust_z
 from numpy.typing import NDArray
 
-from stemvane import RotationVAE, analyse_symmetry, pattern_model
+from stemvane import RotationVAE, find_defects, pattern_model
 from stemvane.config import Config, TrainingConfig
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import highest_frequency, probe_positions
-from stemvane.defects.analyse import SymmetryAnalysis
+from stemvane.defects.analysis import DefectAnalysis
 from stemvane.defects.channels import SITE_WIDTH, WEIGHTS
 from stemvane.defects.lattice import find_lattice
 from stemvane.defects.naming import DefectLibrary
@@ -82,7 +82,7 @@ class Prepared:
     ----------
     measurements, inner : Measurements
         With Cartesian patterns of the whole detector, and of the square inside the disc.
-    analysis : SymmetryAnalysis
+    analysis : DefectAnalysis
         Whose sites and lattice all methods get; its scores are of no model.
     n_epochs : int or None
         Fewer for a quick look.
@@ -92,10 +92,10 @@ class Prepared:
 
     measurements: Measurements
     inner: Measurements
-    analysis: SymmetryAnalysis
+    analysis: DefectAnalysis
     n_epochs: int | None = None
     library: DefectLibrary | None = None
-    keep: dict[str, SymmetryAnalysis] = field(default_factory=dict)
+    keep: dict[str, DefectAnalysis] = field(default_factory=dict)
 
     @property
     def sites(self) -> Sites:
@@ -134,10 +134,10 @@ def scored(p: NDArray[np.float64], tie: NDArray[np.float64] | float = 0.0) -> ND
 
 
 def ours(prepared: Prepared, n_latent: int = 2) -> dict[str, Scored]:
-    """`analyse_symmetry` on the embedding of `RotationVAE`, as a whole and channel by channel."""
+    """`find_defects` on the embedding of `RotationVAE`, as a whole and channel by channel."""
     training = TrainingConfig() if prepared.n_epochs is None else TrainingConfig(n_epochs=prepared.n_epochs)
     model = RotationVAE(n_latent, training=training).fit(prepared.measurements)
-    analysis = analyse_symmetry(prepared.measurements, model.embed(prepared.measurements), library=prepared.library)
+    analysis = find_defects(prepared.measurements, model.embed(prepared.measurements), library=prepared.library)
     assert analysis.sites is not None
     assert analysis.content is not None
     tie = np.zeros(len(analysis.sites))

@@ -216,7 +216,7 @@ def found_defects(found: Any, truth: Any) -> dict[str, Any]:
         "n_found": len(positions),
         "n_false": int(false.sum()),
         "n_double": int(len(positions) - false.sum() - len(set(match[match >= 0].tolist()))),
-        "pairs": pair_groups(truth.kinds, truth.angles, truth.mirrored, match, found.groups.group),
+        "pairs": pair_groups(truth.kinds, truth.angles, truth.mirrored, match, found.kinds.kind),
     }
 
 

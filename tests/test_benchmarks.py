@@ -219,8 +219,8 @@ def test_mahalanobis_distance_does_not_follow_outliers(tools, rng):
 def test_defects_found_named_doubled_and_false(tools, lattice):
     _, truth = lattice
     positions = np.array([[4.1, 4.0], [14.0, 13.5], [14.0, 15.0], [9.0, 1.0]])
-    groups = SimpleNamespace(group=np.array([0, 1, 2, 1]))
-    found = SimpleNamespace(positions=positions, groups=groups, naming=None)
+    kinds = SimpleNamespace(kind=np.array([0, 1, 2, 1]))
+    found = SimpleNamespace(positions=positions, kinds=kinds, naming=None)
     row = tools.defect_scores.found_defects(found, truth)
     assert row["errors"] == pytest.approx([0.1, 0.5])
     assert (row["n_found"], row["n_false"], row["n_double"]) == (4, 1, 1)
@@ -228,7 +228,7 @@ def test_defects_found_named_doubled_and_false(tools, lattice):
     assert row["pairs"] == [{"kinds": ["N", "divacancy"], "turn": 60, "mirrored": False, "together": False}]
     found.naming = SimpleNamespace(names=("N", "vacancy", "N", "B"))
     assert tools.defect_scores.found_defects(found, truth)["named"] == [True, False]
-    nothing = SimpleNamespace(positions=np.zeros((0, 2)), groups=SimpleNamespace(group=np.zeros(0, int)), naming=None)
+    nothing = SimpleNamespace(positions=np.zeros((0, 2)), kinds=SimpleNamespace(kind=np.zeros(0, int)), naming=None)
     assert tools.defect_scores.found_defects(nothing, truth)["errors"] == [None, None]
 
 
@@ -237,7 +237,7 @@ def made_up_cell(tools, lattice, rng, scene, dose, method, strength):
     places = tools.defect_scores.Places.of(positions, np.ones(100, bool), truth)
     scores = rng.normal(size=100)
     scores[places.changed] += strength
-    found = SimpleNamespace(positions=truth.positions, groups=SimpleNamespace(group=np.array([0, 1])), naming=None)
+    found = SimpleNamespace(positions=truth.positions, kinds=SimpleNamespace(kind=np.array([0, 1])), naming=None)
     return {
         "cell": {"scene": {"name": scene, "seed": 0, "defects": {}}, "step": 0.16, "dose": dose, "n_epochs": None}
         | {"method": method},

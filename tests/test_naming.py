@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stemvane import Config, RotationVAE, analyse_symmetry, measure, run_pipeline, simulate, simulate_library
+from stemvane import Config, RotationVAE, find_defects, measure, run_pipeline, simulate, simulate_library
 from stemvane.cli.app import app
 from stemvane.config import AlignConfig, BasisConfig, SymmetryConfig, TrainingConfig
 from stemvane.defects.naming import UNKNOWN, _farthest, _Templates
@@ -39,7 +39,7 @@ def library(scene, kept_library):
 def named(scene, library, config=None):
     """Name found within 0.5 Å of every true defect, by its true name."""
     measurements, embedding = scene
-    found = analyse_symmetry(measurements, embedding, config, library=library).defects
+    found = find_defects(measurements, embedding, config, library=library).defects
     truth = measurements.atoms.defects
     nearest = np.linalg.norm(found.positions[:, None] - truth.positions, axis=-1)
     assert nearest.min(axis=0).max() < 0.5
@@ -68,7 +68,7 @@ def test_a_defect_gets_its_name(found_by_all):
     names, found = found_by_all
     assert names == {"N": "N", "vacancy": "vacancy"}
     assert sorted(found.naming.kind_names) == ["N", "vacancy"]
-    assert found.naming.left[found.naming.names.index("vacancy")] < 0.1
+    assert found.naming.unexplained[found.naming.names.index("vacancy")] < 0.1
 
 
 def test_what_the_library_lacks_stays_without_a_name(scene, library):
@@ -79,7 +79,7 @@ def test_what_the_library_lacks_stays_without_a_name(scene, library):
 
 @pytest.mark.parametrize(("kind", "dose"), [("N", 3e4), ("vacancy", 3e3)])
 def test_a_name_stands_at_low_dose(library, kind, dose):
-    found = analyse_symmetry(*learned(dose=dose, defects={kind: 2}, placement_seed=1), library=library).defects
+    found = find_defects(*learned(dose=dose, defects={kind: 2}, placement_seed=1), library=library).defects
     assert found.naming.names == (kind,) * 2
     assert found.naming.kind_names == (kind,)
 
@@ -91,7 +91,7 @@ def test_what_is_weak_and_lacks_its_kind_has_no_name(scene, library):
 
 def test_a_pair_is_named_where_both_its_atoms_are_found(library):
     measurements, embedding = learned(defects={"N-N-para": 1}, placement_seed=2)
-    found = analyse_symmetry(measurements, embedding, library=library).defects
+    found = find_defects(measurements, embedding, library=library).defects
     atoms = measurements.atoms.defects.sites
     assert np.linalg.norm(found.positions[:, None] - atoms, axis=-1).min(axis=0).max() < 0.2
     assert found.naming.names == ("N-N-para",) * 2
@@ -109,16 +109,16 @@ def test_a_pair_is_improbable_where_one_atom_was_found():
 
 
 def test_naming_changes_nothing_else(scene, found_by_all):
-    plain = analyse_symmetry(*scene)
+    plain = find_defects(*scene)
     _, found = found_by_all
     assert plain.defects.naming is None
     np.testing.assert_array_equal(plain.defects.positions, found.positions)
-    np.testing.assert_array_equal(plain.defects.groups.group, found.groups.group)
+    np.testing.assert_array_equal(plain.defects.kinds.kind, found.kinds.kind)
 
 
 def test_another_lattice_is_refused(scene, library):
     with pytest.raises(DataError, match="not the library's"):
-        analyse_symmetry(*scene, library=replace(library, vector=library.vector * 1.1))
+        find_defects(*scene, library=replace(library, vector=library.vector * 1.1))
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from stemvane import Calibration, Dataset4D, RotationVAE, analyse_symmetry, measure
+from stemvane import Calibration, Dataset4D, RotationVAE, find_defects, measure
 from stemvane.config import Config, TrainingConfig
-from stemvane.segmentation import _noise, _told_apart, find_regions
+from stemvane.segmentation import _noise, _told_apart, segment_scan
 
 SIDE, PIXELS, RADIUS, DOSE = 48, 24, 5.0, 4000
 STEP = 10.0
@@ -52,7 +52,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def found(made):
-    return find_regions(*made[1:])
+    return segment_scan(*made[1:])
 
 
 def test_known_regions_are_found(made, found):
@@ -89,7 +89,7 @@ def test_patterns_are_turned_before_they_are_averaged(made, found):
 
 
 def test_the_same_every_time(made, found):
-    again = find_regions(*made[1:])
+    again = segment_scan(*made[1:])
     np.testing.assert_array_equal(again.label, found.label)
     np.testing.assert_array_equal(again.patterns, found.patterns)
 
@@ -97,7 +97,7 @@ def test_the_same_every_time(made, found):
 @pytest.mark.parametrize("seed", [2, 3])
 def test_noise_is_one_group(seed):
     uniform = np.zeros((SIDE, SIDE))
-    alone = find_regions(*read(frames(uniform + 0.15, np.zeros((SIDE, SIDE, 2)), seed)))
+    alone = segment_scan(*read(frames(uniform + 0.15, np.zeros((SIDE, SIDE, 2)), seed)))
     assert alone.n_groups == 1
     assert alone.counts[0] == SIDE * SIDE
 
@@ -120,7 +120,7 @@ def test_positions_without_a_pattern_are_in_no_group(made):
     maps = {name: values.copy() for name, values in measurements.maps.items()}
     for values in maps.values():
         values[30:, 5:8] = np.nan
-    part = find_regions(replace(measurements, maps=maps), embedding)
+    part = segment_scan(replace(measurements, maps=maps), embedding)
     assert (part.label[30:, 5:8] == -1).all()
     assert (part.label >= 0).sum() == SIDE * SIDE - 18 * 3
     assert adjusted_rand_score(made[0][part.label >= 0], part.label[part.label >= 0]) > 0.9
@@ -128,7 +128,7 @@ def test_positions_without_a_pattern_are_in_no_group(made):
 
 def test_what_is_no_scan_has_no_groups(made):
     _, measurements, embedding = made
-    assert find_regions(replace(measurements, is_scan=False), embedding) is None
+    assert segment_scan(replace(measurements, is_scan=False), embedding) is None
 
 
 def test_noise_that_a_row_shares_is_noise():
@@ -150,7 +150,7 @@ def test_the_analysis_has_groups_only_without_a_lattice_and_writes_them(made, tm
     class Finished:
         measurements, embedding, path, config = *made[1:], tmp_path, Config()
 
-    analysis = analyse_symmetry(*made[1:])
+    analysis = find_defects(*made[1:])
     assert analysis.lattice is None
     assert analysis.regions.n_groups == 4
     folder = write_symmetry(Finished, analysis)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stemvane import RotationVAE, analyse_symmetry, measure, simulate, synthetic
+import stemvane
+from stemvane import RotationVAE, find_defects, measure, simulate, synthetic
 from stemvane.cli.app import app
 from stemvane.config import SymmetryConfig, TrainingConfig
 from stemvane.errors import DataError
@@ -26,7 +27,7 @@ def analysed(defects, dose):
     )
     measurements = measure(dataset)
     embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=4)).fit(measurements).embed(measurements)
-    return measurements, embedding, analyse_symmetry(measurements, embedding)
+    return measurements, embedding, find_defects(measurements, embedding)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_every_defect_is_found_and_nothing_else(broken):
     apart = np.linalg.norm(found.defects.positions[:, None] - truth.positions, axis=-1)
     assert len(found.defects.p) == 2
     assert apart.min(axis=0).max() < 0.3
-    assert found.defects.groups.n_groups == 2
+    assert found.defects.kinds.n_kinds == 2
 
 
 def test_what_is_missing_is_an_atom(broken):
@@ -79,7 +80,7 @@ def test_what_is_missing_is_an_atom(broken):
 def test_nothing_is_found_in_a_pristine_sheet(pristine):
     found = pristine[2]
     assert len(found.defects.p) == 0
-    assert found.defects.groups.n_groups == 0
+    assert found.defects.kinds.n_kinds == 0
     assert (found.p < 0.05).mean() < 0.2
 
 
@@ -89,7 +90,7 @@ def test_a_model_of_two_latents_finds_nothing_either(seed):
     dataset = simulate(scan_shape=(40, 40), scan_extent=(12.0, 12.0), detector_shape=(48, 48), dose=1e5, seed=seed + 20)
     measurements = measure(dataset)
     embedding = RotationVAE(n_latent=2, training=TrainingConfig(n_epochs=30)).fit(measurements).embed(measurements)
-    found = analyse_symmetry(measurements, embedding)
+    found = find_defects(measurements, embedding)
     assert len(found.defects.p) == 0
     for name, p in found.channels.items():
         assert np.nanmin(p) > 1e-4, name
@@ -105,23 +106,41 @@ def test_rotations_wind_round_atoms_and_hollows(pristine):
 def test_atoms_have_three_fold_and_hollows_six_fold_surroundings(pristine):
     found = pristine[2]
     atom = found.sites.is_atom
-    assert np.median(found.kept[3][atom]) > 0.85
-    assert np.median(found.kept[6][atom]) < 0.6
-    assert np.median(found.kept[6][~atom]) > 0.8
+    assert np.median(found.fold_symmetry[3][atom]) > 0.85
+    assert np.median(found.fold_symmetry[6][atom]) < 0.6
+    assert np.median(found.fold_symmetry[6][~atom]) > 0.8
 
 
 def test_a_stricter_rate_finds_no_more(broken):
     measurements, embedding, found = broken
-    strict = analyse_symmetry(measurements, embedding, SymmetryConfig(false_discovery_rate=1e-6))
+    strict = find_defects(measurements, embedding, SymmetryConfig(false_discovery_rate=1e-6))
     assert len(strict.defects.p) <= len(found.defects.p)
     np.testing.assert_array_equal(strict.p, found.p)
+
+
+@pytest.mark.parametrize(("old", "new"), [("analyse_symmetry", "find_defects"), ("SymmetryAnalysis", "DefectAnalysis")])
+def test_old_names_work_for_one_more_release_and_say_the_new_ones(old, new):
+    with pytest.warns(DeprecationWarning, match=f"{old} is called {new} now"):
+        renamed = getattr(stemvane, old)
+    assert renamed is getattr(stemvane, new)
+    assert old not in stemvane.__all__
+
+
+def test_an_analysis_prints_in_a_few_lines(broken, pristine):
+    for analysis, title in ((broken[2], "2 defects of 2 kinds"), (pristine[2], "0 defects of 0 kinds")):
+        for shown in (analysis, analysis.defects):
+            assert len(repr(shown).splitlines()) <= 8
+            assert title in repr(shown).splitlines()[0]
+            assert title in shown._repr_html_()
+    assert "2.4" in repr(broken[2])
+    assert "kind 2" in repr(broken[2].defects)
 
 
 def test_without_a_lattice_there_is_the_anomaly_alone():
     dataset, _ = synthetic((24, 24), (32, 32), dose=20_000)
     measurements = measure(dataset)
     embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=2)).fit(measurements).embed(measurements)
-    found = analyse_symmetry(measurements, embedding)
+    found = find_defects(measurements, embedding)
     assert found.lattice is None
     assert found.defects is None
     assert np.isfinite(found.anomaly).all()
@@ -131,7 +150,7 @@ def test_the_scan_step_must_be_known(pristine):
     measurements, embedding, _ = pristine
     unknown = replace(measurements, calibration=replace(measurements.calibration, scan_step=None))
     with pytest.raises(DataError, match="--scan-step"):
-        analyse_symmetry(unknown, embedding)
+        find_defects(unknown, embedding)
 
 
 def test_the_command_writes_sites_defects_and_a_figure(tmp_path):

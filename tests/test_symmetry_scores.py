@@ -8,9 +8,9 @@ from stemvane.data.scan_geometry import probe_positions
 from stemvane.defects.channels import ROUGH, pooled_p, without_spikes
 from stemvane.defects.descriptions import Descriptions
 from stemvane.defects.gauss_laguerre import Window, gauss_laguerre
-from stemvane.defects.kinds import _Compared, defect_centres, group_defects
-from stemvane.defects.lattice import Distortion, Lattice, lattice_turns
-from stemvane.defects.local_symmetry import kept_symmetry, winding_number
+from stemvane.defects.kinds import _Compared, classify_defects, defect_centres
+from stemvane.defects.lattice import Distortion, Lattice, lattice_rotations
+from stemvane.defects.local_symmetry import fold_symmetry, winding_number
 from stemvane.defects.p_values import combined, false_discovery_rate, quadratic_p, robust_scale, squares_p
 from stemvane.defects.sites import Sites
 from stemvane.defects.surroundings import Surroundings
@@ -295,7 +295,7 @@ def test_a_map_of_some_symmetry_keeps_it_and_no_other(fold):
     direction = fall * r ** (fold - 1) * np.exp(1j * azimuth) * (1 + np.cos(fold * (azimuth + 0.4)))
     described = coefficients(window, points, step**2, np.stack([scalar, direction], axis=-1))
     found = {
-        s: kept_symmetry(described[None, :, :1], described[None, :, 1], window.angular_orders, s)[0]
+        s: fold_symmetry(described[None, :, :1], described[None, :, 1], window.angular_orders, s)[0]
         for s in (2, 3, 4, 6)
     }
     for s, kept in found.items():
@@ -307,7 +307,7 @@ def test_a_map_of_some_symmetry_keeps_it_and_no_other(fold):
 
 def test_nothing_at_all_has_no_symmetry():
     orders = Window(0.7, 2).angular_orders
-    assert np.isnan(kept_symmetry(np.zeros((1, 6, 2), complex), np.zeros((1, 6), complex), orders, 3)[0])
+    assert np.isnan(fold_symmetry(np.zeros((1, 6, 2), complex), np.zeros((1, 6), complex), orders, 3)[0])
 
 
 def lattice_of(first, second, between):
@@ -320,7 +320,7 @@ def lattice_of(first, second, between):
     ("lattice", "n"), [((2.46, 2.46, 120), 6), ((2.9, 2.9, 90), 4), ((2.9, 3.3, 90), 2), ((2.9, 2.9, 104), 2)]
 )
 def test_turns_of_a_lattice(lattice, n):
-    np.testing.assert_allclose(lattice_turns(lattice_of(*lattice)), 2 * np.pi * np.arange(n) / n)
+    np.testing.assert_allclose(lattice_rotations(lattice_of(*lattice)), 2 * np.pi * np.arange(n) / n)
 
 
 SIXTH = np.pi / 3
@@ -370,15 +370,15 @@ def test_defects_are_sorted_into_kinds_with_their_turns(seed):
     turns = rng.integers(0, 6, 14)
     described = np.stack([turned_by(kinds[k], t * SIXTH) for k, t in zip(kind, turns, strict=True)])
     described += noise_like(14, seed + 10)
-    groups = group_defects(as_described(described, noise_like(200, seed + 20)), SIXTH * np.arange(6))
-    assert groups.n_groups == 2
+    groups = classify_defects(as_described(described, noise_like(200, seed + 20)), SIXTH * np.arange(6))
+    assert groups.n_kinds == 2
     # the more frequent kind is number 0
-    np.testing.assert_array_equal(groups.group, kind)
+    np.testing.assert_array_equal(groups.kind, kind)
     for k, period in ((0, 6), (1, 2)):
         own = np.flatnonzero(kind == k)
-        apart = (turns[own] - turns[own[0]]) - groups.turn[own] / SIXTH
+        apart = (turns[own] - turns[own[0]]) - groups.rotation[own] / SIXTH
         np.testing.assert_allclose((apart + period / 2) % period, period / 2, atol=1e-6)
-        assert groups.turn[own[0]] == 0
+        assert groups.rotation[own[0]] == 0
     # 2 of noise in each difference over the mean square of 18 or, of a third of the numbers, 6
     assert np.all(groups.spread < 0.5)
 
@@ -387,10 +387,10 @@ def test_one_kind_is_not_split_and_an_odd_one_stands_alone():
     kinds = kinds_of_defects(5)
     described = np.stack([turned_by(kinds[0], t * SIXTH) for t in (0, 1, 1, 3, 4, 5)]) + noise_like(6, 1)
     pristine, turns = noise_like(100, 2), SIXTH * np.arange(6)
-    assert group_defects(as_described(described, pristine), turns).n_groups == 1
+    assert classify_defects(as_described(described, pristine), turns).n_kinds == 1
     described[3] = turned_by(kinds[1], SIXTH) + noise_like(1, 3)[0]
-    groups = group_defects(as_described(described, pristine), turns)
-    np.testing.assert_array_equal(groups.group, [0, 0, 0, 1, 0, 0])
+    groups = classify_defects(as_described(described, pristine), turns)
+    np.testing.assert_array_equal(groups.kind, [0, 0, 0, 1, 0, 0])
     assert np.isnan(groups.spread[1])
 
 
@@ -399,13 +399,13 @@ def test_a_defect_that_is_noisier_or_lies_off_its_place_is_no_other_kind():
     values = np.stack([form] * 4) + noise_like(4, 5)
     values[3] += 2 * noise_like(1, 6)[0]
     pristine, noise = noise_like(300, 7), np.array([1.0, 1, 1, 5])[:, None, None]
-    assert group_defects(as_described(values, pristine, noise), turns).n_groups == 1
+    assert classify_defects(as_described(values, pristine, noise), turns).n_kinds == 1
     moved, direction = np.stack([3 * form] * 4) + noise_like(4, 5), 30 * kinds_of_defects(8)[0]
     moved[3] += 0.05 * direction
-    assert group_defects(as_described(moved, pristine), turns).n_groups == 2
+    assert classify_defects(as_described(moved, pristine), turns).n_kinds == 2
     # from here on the direction is what a shift by 1 Å to the right would make
     shifts = np.stack([np.zeros_like(direction), direction])
-    assert group_defects(as_described(moved, pristine, shifts=shifts), turns).n_groups == 1
+    assert classify_defects(as_described(moved, pristine, shifts=shifts), turns).n_kinds == 1
 
 
 def test_kinds_that_noise_would_mix_are_less_certain():
@@ -413,9 +413,9 @@ def test_kinds_that_noise_would_mix_are_less_certain():
         np.stack([kinds_of_defects(1)[0] * size] * 3 + [kinds_of_defects(1)[1] * size] * 3) + noise_like(6, 2)
         for size in (0.25, 1.0)
     )
-    sure = group_defects(as_described(far, noise_like(300, 3)), SIXTH * np.arange(6))
+    sure = classify_defects(as_described(far, noise_like(300, 3)), SIXTH * np.arange(6))
     np.testing.assert_array_equal(sure.certainty, 1)
-    unsure = group_defects(as_described(near, noise_like(300, 3)), SIXTH * np.arange(6))
+    unsure = classify_defects(as_described(near, noise_like(300, 3)), SIXTH * np.arange(6))
     assert unsure.certainty.min() < 0.95
 
 
@@ -424,7 +424,7 @@ def test_weak_defects_of_one_kind_are_not_split_by_their_noise(size):
     form = size * kinds_of_defects(3)[0]
     for seed in range(10):
         values = np.stack([turned_by(form, t * SIXTH) for t in range(6)]) + noise_like(6, seed)
-        assert group_defects(as_described(values, noise_like(150, 50 + seed)), SIXTH * np.arange(6)).n_groups == 1
+        assert classify_defects(as_described(values, noise_like(150, 50 + seed)), SIXTH * np.arange(6)).n_kinds == 1
 
 
 def test_what_is_alike_but_weaker_is_another_kind():
@@ -432,7 +432,7 @@ def test_what_is_alike_but_weaker_is_another_kind():
     values = np.stack([form] * 3 + [0.75 * form] * 3) + 2 * noise_like(6, 2)
     described = as_described(values, 2 * noise_like(150, 3), noise=4.0)
     described = replace(described, pristine_noise=4 * described.pristine_noise)
-    np.testing.assert_array_equal(group_defects(described, SIXTH * np.arange(6)).group, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(classify_defects(described, SIXTH * np.arange(6)).kind, [0, 0, 0, 1, 1, 1])
 
 
 @pytest.mark.parametrize("size", [0.0, 0.3, 3.0])
@@ -452,32 +452,32 @@ def test_features_in_which_the_lattice_is_even_do_not_hide_a_difference():
     one[:, is_even] = other[:, is_even] = 0
     values = np.stack([one] * 3 + [other] * 3) + noise_like(6, 2)
     described, turns = as_described(values, noise_like(200, 3)), SIXTH * np.arange(6)
-    assert group_defects(described, turns).n_groups == 1
+    assert classify_defects(described, turns).n_kinds == 1
     even = replace(described, strain=described.strain * ~is_even)
-    np.testing.assert_array_equal(group_defects(even, turns).group, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(classify_defects(even, turns).kind, [0, 0, 0, 1, 1, 1])
 
 
 def test_turns_that_the_lattice_does_not_have_are_not_tried():
     kinds = kinds_of_defects(5)
     described = np.stack([turned_by(kinds[0], t) for t in (0, SIXTH, 0, SIXTH)]) + noise_like(4, 1)
-    groups = group_defects(as_described(described, noise_like(100, 2)), np.array([0, np.pi]))
-    np.testing.assert_array_equal(groups.group, [0, 1, 0, 1])
+    groups = classify_defects(as_described(described, noise_like(100, 2)), np.array([0, np.pi]))
+    np.testing.assert_array_equal(groups.kind, [0, 1, 0, 1])
 
 
 def test_no_defect_and_one_defect_have_their_groups():
-    none = group_defects(as_described(noise_like(0, 0), noise_like(50, 1)), np.zeros(1))
-    assert none.n_groups == 0
-    assert none.turn.shape == none.group.shape == none.spread.shape == none.certainty.shape == (0,)
-    one = group_defects(as_described(kinds_of_defects()[:1], noise_like(50, 1)), SIXTH * np.arange(6))
-    np.testing.assert_array_equal(one.group, [0])
-    np.testing.assert_array_equal(one.turn, [0])
+    none = classify_defects(as_described(noise_like(0, 0), noise_like(50, 1)), np.zeros(1))
+    assert none.n_kinds == 0
+    assert none.rotation.shape == none.kind.shape == none.spread.shape == none.certainty.shape == (0,)
+    one = classify_defects(as_described(kinds_of_defects()[:1], noise_like(50, 1)), SIXTH * np.arange(6))
+    np.testing.assert_array_equal(one.kind, [0])
+    np.testing.assert_array_equal(one.rotation, [0])
     assert np.isnan(one.spread).all()
     assert np.isnan(one.certainty).all()
 
 
 def test_defects_are_sorted_where_no_pristine_place_is_left():
-    unknown = group_defects(as_described(kinds_of_defects(), noise_like(0, 1)), SIXTH * np.arange(6))
-    assert unknown.n_groups == 2
+    unknown = classify_defects(as_described(kinds_of_defects(), noise_like(0, 1)), SIXTH * np.arange(6))
+    assert unknown.n_kinds == 2
 
 
 @pytest.fixture(scope="module")

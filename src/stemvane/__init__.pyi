@@ -3,9 +3,9 @@ from .data.calibration import Calibration as Calibration
 from .data.dataset import Dataset4D as Dataset4D
 from .data.embedding import Embedding as Embedding
 from .data.measurements import Measurements as Measurements
-from .defects.analyse import SymmetryAnalysis as SymmetryAnalysis
-from .defects.analyse import analyse_symmetry as analyse_symmetry
+from .defects.analysis import DefectAnalysis as DefectAnalysis
 from .defects.library import simulate_library as simulate_library
+from .defects.search import find_defects as find_defects
 from .errors import StemvaneError as StemvaneError
 from .evaluation.com_agreement import compare as compare
 from .export.writers import export_run as export_run
@@ -30,6 +30,7 @@ from .reduction.survey import survey as survey
 from .reduction.virtual_detectors import VirtualDetector as VirtualDetector
 from .runs.run import Run as Run
 from .runs.sweep_folder import Sweep as Sweep
+from .segmentation import segment_scan as segment_scan
 from .simulation.scenes import build_structure as build_structure
 from .simulation.simulate import simulate as simulate
 from .simulation.structures import graphene as graphene

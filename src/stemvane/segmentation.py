@@ -15,7 +15,7 @@ from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.geometry.polar import harmonics_of, polar_from, turn
 
-__all__ = ["Regions", "find_regions"]
+__all__ = ["Regions", "segment_scan"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -78,7 +78,7 @@ class Regions:
         return np.asarray(self.counts / self.counts.sum(), np.float64)
 
 
-def find_regions(measurements: Measurements, embedding: Embedding) -> Regions | None:
+def segment_scan(measurements: Measurements, embedding: Embedding) -> Regions | None:
     """Sort the patterns of a scan into groups; how many there are is found.
 
     Parameters

@@ -318,8 +318,8 @@ def symmetry(
     set_: _Set = None,
 ) -> None:
     """Find where a scan departs from its own lattice and sort the defects; without a lattice, sort the patterns."""
-    from stemvane.defects.analyse import analyse_symmetry
     from stemvane.defects.library import simulate_library
+    from stemvane.defects.search import find_defects
     from stemvane.figures.saving import save_symmetry_figure
     from stemvane.runs.defects_folder import summary_of, write_symmetry
     from stemvane.runs.run import Run
@@ -333,7 +333,7 @@ def symmetry(
             known = simulate_library(
                 run.measurements, config.symmetry, progress=lambda done, n: tell("library", done, n, "")
             )
-    analysis = analyse_symmetry(run.measurements, run.embedding, config.symmetry, library=known)
+    analysis = find_defects(run.measurements, run.embedding, config.symmetry, library=known)
     place = write_symmetry(run, analysis, output)
     console = Console()
     console.print(symmetry_table(str(run.path), summary_of(analysis)))

@@ -15,7 +15,7 @@ from stemvane.defects.descriptions import SHIFT, Descriptions
 from stemvane.defects.sites import Sites
 from stemvane.defects.strain import as_real
 
-__all__ = ["Groups", "defect_centres", "group_defects"]
+__all__ = ["DefectKinds", "classify_defects", "defect_centres"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -33,35 +33,36 @@ _STRAIN = 0.03
 
 
 @dataclass(frozen=True, eq=False)
-class Groups:
+class DefectKinds:
     """Kinds of defects.
 
     Attributes
     ----------
-    group : ndarray of int, shape (n_defects,)
+    kind : ndarray of int, shape (n_defects,)
         Kind of each defect, the most frequent first.
-    turn : ndarray of float, shape (n_defects,)
-        Angle (rad) by which each is turned from the first of its kind, counter-clockwise on the screen: the least of
-        those that leave it as it is, not negative.
-    fold : ndarray of int, shape (n_groups,)
-        Into how many equal turns a whole one falls that leave a kind as it is, as far as noise tells.
-    spread : ndarray of float, shape (n_groups,)
+    rotation : ndarray of float, shape (n_defects,)
+        Angle (rad) by which each is rotated from the first of its kind, counter-clockwise on the screen: the smallest
+        of those that are equivalent, not negative.
+    fold : ndarray of int, shape (n_kinds,)
+        Rotational symmetry of each kind: the number of equal rotations in a full one that leave it unchanged, as far
+        as noise allows to say.
+    spread : ndarray of float, shape (n_kinds,)
         Mean squared difference within a kind beyond the noise over the mean squared strength; NaN for a single defect.
-    certainty : ndarray of float, shape (n_groups,)
-        Share of the pairs with other defects that stay of one kind, or of two, where as much noise as there is is added
-        once more; NaN where there is nothing to compare with.
+    certainty : ndarray of float, shape (n_kinds,)
+        Share of the pairs with other defects that remain of one kind, or of two, after the noise has been added once
+        more; NaN where there is nothing to compare with.
     """
 
-    group: NDArray[np.int64]
-    turn: NDArray[np.float64]
+    kind: NDArray[np.int64]
+    rotation: NDArray[np.float64]
     fold: NDArray[np.int64]
     spread: NDArray[np.float64]
     certainty: NDArray[np.float64]
 
     @property
-    def n_groups(self) -> int:
+    def n_kinds(self) -> int:
         """Number of kinds."""
-        return int(self.group.max(initial=-1)) + 1
+        return int(self.kind.max(initial=-1)) + 1
 
 
 def defect_centres(
@@ -121,7 +122,7 @@ def defect_centres(
     return owner, centres
 
 
-def group_defects(described: Descriptions, turns: _Floats) -> Groups:
+def classify_defects(described: Descriptions, turns: _Floats) -> DefectKinds:
     """Sort defects into kinds; how many there are is found.
 
     Parameters
@@ -133,7 +134,7 @@ def group_defects(described: Descriptions, turns: _Floats) -> Groups:
 
     Returns
     -------
-    Groups
+    DefectKinds
 
     Notes
     -----
@@ -149,23 +150,23 @@ def group_defects(described: Descriptions, turns: _Floats) -> Groups:
     n = len(described)
     if n == 0:
         none = np.zeros(0)
-        return Groups(none.astype(np.int64), none, none.astype(np.int64), none, none)
+        return DefectKinds(none.astype(np.int64), none, none.astype(np.int64), none, none)
     compared = _Compared.of(described, turns)
     apart, share = compared.differences()
     best = apart.argmin(axis=-1)
-    group = _numbered(_joined(apart.min(axis=-1)))
+    kind = _numbered(_joined(apart.min(axis=-1)))
     share = np.take_along_axis(share, best[..., None], -1)[..., 0]
-    n_groups = int(group.max()) + 1
-    turn, fold, spread = np.zeros(n), np.ones(n_groups, np.int64), np.full(n_groups, np.nan)
-    for number in range(n_groups):
-        own = np.flatnonzero(group == number)
+    n_kinds = int(kind.max()) + 1
+    rotation, fold, spread = np.zeros(n), np.ones(n_kinds, np.int64), np.full(n_kinds, np.nan)
+    for number in range(n_kinds):
+        own = np.flatnonzero(kind == number)
         fold[number] = _fold(apart[own, own])
         period = 2 * np.pi / fold[number]
         turned = -np.asarray(turns)[best[own[0], own]] % period
-        turn[own] = np.where(np.isclose(turned, period), 0.0, turned)
+        rotation[own] = np.where(np.isclose(turned, period), 0.0, turned)
         if len(own) > 1:
             spread[number] = share[np.ix_(own, own)][~np.eye(len(own), dtype=bool)].mean()
-    return Groups(group, turn, fold, spread, _certainty(compared, group))
+    return DefectKinds(kind, rotation, fold, spread, _certainty(compared, kind))
 
 
 def _fold(itself: NDArray[np.float64]) -> int:
@@ -256,14 +257,14 @@ def _joined(apart: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.asarray(hierarchy.fcluster(hierarchy.linkage(upper, "average"), 1.0, "distance"))
 
 
-def _certainty(compared: _Compared, group: NDArray[np.int64]) -> NDArray[np.float64]:
+def _certainty(compared: _Compared, kind: NDArray[np.int64]) -> NDArray[np.float64]:
     """Share of pairs of each kind's members with any defect that stay together, or apart, under as much noise again."""
-    certainty = np.full(int(group.max()) + 1, np.nan)
-    n = len(group)
+    certainty = np.full(int(kind.max()) + 1, np.nan)
+    n = len(kind)
     if n == 1 or not len(compared.pristine):
         return certainty
     rng = np.random.default_rng(0)
-    together = group[:, None] == group
+    together = kind[:, None] == kind
     same = np.zeros((n, n))
     for _ in range(_DRAWS):
         chosen = compared.pristine[rng.integers(len(compared.pristine), size=n)]
@@ -273,7 +274,7 @@ def _certainty(compared: _Compared, group: NDArray[np.int64]) -> NDArray[np.floa
         same += (label[:, None] == label) == together
     others = ~np.eye(n, dtype=bool)
     for number in range(len(certainty)):
-        certainty[number] = same[group == number][others[group == number]].mean() / _DRAWS
+        certainty[number] = same[kind == number][others[kind == number]].mean() / _DRAWS
     return certainty
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-__all__ = ["Distortion", "Lattice", "find_lattice", "lattice_turns"]
+__all__ = ["Distortion", "Lattice", "find_lattice", "lattice_rotations"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -130,7 +130,7 @@ class Lattice:
         return found[np.all((found >= low) & (found <= high), axis=1)]
 
 
-def lattice_turns(lattice: Lattice) -> NDArray[np.float64]:
+def lattice_rotations(lattice: Lattice) -> NDArray[np.float64]:
     """Turns (rad) that map a lattice onto itself: 6 of a hexagonal one, 4 of a square one, else 2."""
     a, b = lattice.vectors
     lengths = np.linalg.norm(a), np.linalg.norm(b)

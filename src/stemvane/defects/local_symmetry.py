@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["kept_symmetry", "winding_number"]
+__all__ = ["fold_symmetry", "winding_number"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -52,7 +52,7 @@ def winding_number(angle: _Floats, centres: _Floats, step: tuple[float, float], 
     return np.asarray(np.round(steps.sum(axis=1) / (2 * np.pi)))
 
 
-def kept_symmetry(
+def fold_symmetry(
     scalars: NDArray[np.complex128], direction: NDArray[np.complex128], angular_orders: NDArray[np.int64], fold: int
 ) -> NDArray[np.float64]:
     """Share of the variation around each site that a turn by 360° / fold leaves as it is.

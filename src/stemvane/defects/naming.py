@@ -15,7 +15,7 @@ from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import probe_positions
 from stemvane.defects.descriptions import SHIFT, Descriptions, displaced
 from stemvane.defects.gauss_laguerre import Window
-from stemvane.defects.lattice import Lattice, lattice_turns
+from stemvane.defects.lattice import Lattice, lattice_rotations
 from stemvane.defects.sites import Sites
 from stemvane.defects.strain import as_real, without_strain
 from stemvane.defects.surroundings import Surroundings
@@ -87,15 +87,15 @@ class Naming:
     ----------
     names : tuple of str, shape (n_defects,)
         Name of each, `UNKNOWN` where none explains it.
-    kind_names : tuple of str, shape (n_groups,)
+    kind_names : tuple of str, shape (n_kinds,)
         Name that fits the defects of a kind best, all taken together.
-    left : ndarray of float, shape (n_defects,)
+    unexplained : ndarray of float, shape (n_defects,)
         Share of each defect's squared strength that its best fitting name leaves, beyond the noise.
     """
 
     names: tuple[str, ...]
     kind_names: tuple[str, ...]
-    left: NDArray[np.float64]
+    unexplained: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +171,7 @@ def name_defects(
     outside of what is described, where nothing was found, is taken to be improbable.
     """
     templates = _templates(library, basis, described, lattice, window, area, scan_rotation)
-    likelihoods, known, left = [], [], []
+    likelihoods, known, unexplained = [], [], []
     quiet = described.pristine_power
     usual, most = float(np.median(quiet)), _NOISIER * float(np.quantile(quiet, _QUANTILE))
     level = described.excess_noise
@@ -183,7 +183,7 @@ def name_defects(
         whole = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i]))
         fits = misfit[first] - most < _MOST_LEFT * max(min(strength[first], whole - usual), 0.0)
         known.append(fits and whole - misfit[first] > _LEAST_EXPLAINED * strength[first])
-        left.append(max(misfit[first] - usual, 0.0) / max(whole - usual, 1e-12))
+        unexplained.append(max(misfit[first] - usual, 0.0) / max(whole - usual, 1e-12))
     by_defect = np.array(likelihoods).reshape(len(described), len(library.names))
     names = [library.names[n] if k else UNKNOWN for n, k in zip(by_defect.argmax(axis=1), known, strict=True)]
     kind_names = []
@@ -191,7 +191,7 @@ def name_defects(
         own = group == number
         best_name = library.names[int(by_defect[own].sum(axis=0).argmax())]
         kind_names.append(best_name if np.mean(np.array(known)[own]) >= 0.5 else UNKNOWN)
-    return Naming(tuple(names), tuple(kind_names), np.array(left))
+    return Naming(tuple(names), tuple(kind_names), np.array(unexplained))
 
 
 def _templates(
@@ -206,7 +206,7 @@ def _templates(
     """All templates in the scan's own orientation, length and noise."""
     length = float(np.linalg.norm(library.vector))
     ours = lattice.vectors[0]
-    turns = lattice_turns(lattice)
+    turns = lattice_rotations(lattice)
     lengths = np.linalg.norm(lattice.vectors, axis=1)
     if len(turns) != 6 or abs(lengths.mean() / length - 1) > _OTHER_LENGTH:
         raise DataError(

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from stemvane.defects.analyse import SymmetryAnalysis
+from stemvane.defects.analysis import DefectAnalysis
 from stemvane.errors import ConfigError, RunError
 from stemvane.figures.field_page import vector_field
 from stemvane.figures.overview_page import overview
@@ -83,16 +83,14 @@ def save_sweep_figure(sweep: Sweep, folder: str | Path | None = None, dpi: int =
     return _saved(sweep_page(sweep), sweep.figures_path if folder is None else Path(folder), "sweep", dpi)
 
 
-def save_symmetry_figure(
-    run: Run, analysis: SymmetryAnalysis, folder: str | Path, dpi: int | None = None
-) -> list[Path]:
+def save_symmetry_figure(run: Run, analysis: DefectAnalysis, folder: str | Path, dpi: int | None = None) -> list[Path]:
     """Write the figure of a symmetry analysis as PNG and as SVG with its words as text.
 
     Parameters
     ----------
     run : Run
         A finished run.
-    analysis : SymmetryAnalysis
+    analysis : DefectAnalysis
         Of its measurements and embedding.
     folder : str or Path
         Where to.

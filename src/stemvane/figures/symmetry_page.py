@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from stemvane.defects.analyse import Defects, SymmetryAnalysis
+from stemvane.defects.analysis import DefectAnalysis, Defects
 from stemvane.figures.group_panels import draw_groups, groups_height
 from stemvane.figures.layout import FOOT, GAP, HEAD, MARGIN, WIDTH, Box, add_axes, label_panel
 from stemvane.figures.panels import (
@@ -34,14 +34,14 @@ _PLANE = 1.5
 _OUTLINED: list[Any] = [withStroke(linewidth=1.4, foreground="k")]
 
 
-def symmetry_page(run: Run, analysis: SymmetryAnalysis) -> Figure:
+def symmetry_page(run: Run, analysis: DefectAnalysis) -> Figure:
     """Draw dark field, anomaly, rotation and latents, and the kinds of defects or, without a lattice, the groups.
 
     Parameters
     ----------
     run : Run
         A finished run.
-    analysis : SymmetryAnalysis
+    analysis : DefectAnalysis
         Of its measurements and embedding.
 
     Returns
@@ -101,9 +101,9 @@ def _style(kind: int) -> tuple[str, str]:
 
 def _mark(axes: Axes, run: Run, defects: Defects) -> None:
     limits = axes.get_xlim(), axes.get_ylim()
-    for kind in range(defects.groups.n_groups):
+    for kind in range(defects.kinds.n_kinds):
         color, marker = _style(kind)
-        y, x = defects.positions[defects.groups.group == kind].T
+        y, x = defects.positions[defects.kinds.kind == kind].T
         axes.plot(x, y, marker, mfc="none", mec=color, ms=8, mew=1.1)
     atoms = run.measurements.atoms
     if atoms is not None and atoms.defects is not None:
@@ -114,7 +114,7 @@ def _mark(axes: Axes, run: Run, defects: Defects) -> None:
     axes.set(xlim=limits[0], ylim=limits[1])
 
 
-def _kinds(figure: Figure, run: Run, analysis: SymmetryAnalysis, top: float) -> None:
+def _kinds(figure: Figure, run: Run, analysis: DefectAnalysis, top: float) -> None:
     """The plane of what is there more than in the lattice, and what each kind adds to a pattern."""
     defects, sites, content = analysis.defects, analysis.sites, analysis.content
     if defects is None or sites is None or content is None:
@@ -123,16 +123,16 @@ def _kinds(figure: Figure, run: Run, analysis: SymmetryAnalysis, top: float) -> 
     axes = add_axes(figure, box, "excess")
     quiet = analysis.owner[sites.is_atom] < 0
     axes.plot(*content.excess[quiet, 1::-1].T, ".", color="0.75", ms=2, mew=0, label="pristine sites")
-    for kind in range(defects.groups.n_groups):
+    for kind in range(defects.kinds.n_kinds):
         color, marker = _style(kind)
-        own = defects.groups.group == kind
+        own = defects.kinds.kind == kind
         axes.plot(*defects.excess[own, 1::-1].T, marker, mfc="none", mec=color, ms=5, mew=1.0)
     axes.axhline(0, color="0.6", lw=0.4, zorder=0)
     axes.axvline(0, color="0.6", lw=0.4, zorder=0)
     axes.margins(0.12)
     axes.set(xlabel="deflection (atoms)", ylabel="scattering (atoms)")
     label_panel(figure, box, "e", "Excess", "over the lattice, in its own atoms", indent=0.4)
-    n = min(defects.groups.n_groups, _MOST_KINDS)
+    n = min(defects.kinds.n_kinds, _MOST_KINDS)
     first = box.left + box.width + 0.35
     size = min((WIDTH - MARGIN - first - 0.1 * max(n - 1, 0)) / max(n, 1), _PLANE - 0.25)
     patterns = run.measurements.grid.to_cartesian(defects.patterns[:n], run.measurements.detector_shape)
@@ -142,14 +142,14 @@ def _kinds(figure: Figure, run: Run, analysis: SymmetryAnalysis, top: float) -> 
         limit = float(np.nanquantile(np.abs(patterns[kind]), 0.995)) or 1.0
         panel.imshow(patterns[kind], cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
         without_ticks(panel)
-        count = int((defects.groups.group == kind).sum())
+        count = int((defects.kinds.kind == kind).sum())
         title = f"Kind {kind + 1}" if defects.naming is None else defects.naming.kind_names[kind]
         label_panel(figure, place, string.ascii_lowercase[5 + kind], title, f"{count} found")
         color, marker = _style(kind)
         panel.plot(0.1, 0.9, marker, transform=panel.transAxes, mfc="none", mec=color, ms=6, mew=1.1, clip_on=False)
     if n:
         words = "What each kind adds to the pattern at its centre, turned to one orientation: red more, blue less."
-        hidden = defects.groups.n_groups - n
+        hidden = defects.kinds.n_kinds - n
         words += f"\nNot shown: kinds {n + 1} to {n + hidden}, see defects.csv." if hidden else ""
         figure.text(
             first / WIDTH, 1 - (top + HEAD + size + 0.08) / figure.get_figheight(), words, size=5.5, color="0.3"

@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from stemvane.defects.analyse import SymmetryAnalysis
+from stemvane.defects.analysis import DefectAnalysis
 from stemvane.errors import RunError
 from stemvane.io import atomic
 from stemvane.runs.run import Run
@@ -18,14 +18,14 @@ from stemvane.runs.run import Run
 __all__ = ["summary_of", "write_symmetry"]
 
 
-def write_symmetry(run: Run, analysis: SymmetryAnalysis, folder: Path | None = None) -> Path:
+def write_symmetry(run: Run, analysis: DefectAnalysis, folder: Path | None = None) -> Path:
     """Write ``sites.csv``, ``defects.csv``, ``symmetry.json`` and ``symmetry.zarr``; the last two without a lattice.
 
     Parameters
     ----------
     run : Run
         A finished run.
-    analysis : SymmetryAnalysis
+    analysis : DefectAnalysis
         Of its measurements and embedding.
     folder : Path, optional
         Where to; ``symmetry`` in the run where left out.
@@ -54,16 +54,16 @@ def write_symmetry(run: Run, analysis: SymmetryAnalysis, folder: Path | None = N
     return folder
 
 
-def summary_of(analysis: SymmetryAnalysis) -> dict[str, Any]:
+def summary_of(analysis: DefectAnalysis) -> dict[str, Any]:
     """Lattice, numbers of sites and defects, kinds and winding numbers, as plain values; lengths in Å."""
     lattice, sites, defects = analysis.lattice, analysis.sites, analysis.defects
     if lattice is None or sites is None or defects is None:
         return {"lattice": False, "largest_anomaly": float(np.nanmax(analysis.anomaly)), **_of_regions(analysis)}
     a, b = lattice.vectors
     lengths = [float(np.linalg.norm(v)) for v in (a, b)]
-    groups, naming = defects.groups, defects.naming
-    of_kinds = [groups.group == g for g in range(groups.n_groups)]
-    turns = [np.degrees(groups.turn[own]).round().astype(int) for own in of_kinds]
+    kinds, naming = defects.kinds, defects.naming
+    members = [kinds.kind == number for number in range(kinds.n_kinds)]
+    rotations = [np.degrees(kinds.rotation[own]).round().astype(int) for own in members]
     return {
         "lattice": True,
         "lattice_constants": lengths,
@@ -76,16 +76,16 @@ def summary_of(analysis: SymmetryAnalysis) -> dict[str, Any]:
         "winding_hollows": float(np.nanmean(analysis.winding[~sites.is_atom])) if not sites.is_atom.all() else None,
         "winding_bonds": analysis.bond_winding,
         "n_defects": len(defects.p),
-        "n_kinds": groups.n_groups,
-        "kind_counts": [int(own.sum()) for own in of_kinds],
+        "n_kinds": kinds.n_kinds,
+        "kind_counts": [int(own.sum()) for own in members],
         "kind_names": None if naming is None else list(naming.kind_names),
-        "kind_excess_order_0": [float(defects.excess[own, 0].mean()) for own in of_kinds],
-        "kind_excess_order_1": [float(defects.excess[own, 1].mean()) for own in of_kinds],
-        "kind_fold": groups.fold.tolist(),
-        "kind_turns_deg": [_histogram(own) for own in turns],
-        "kind_sublattices": [_histogram(defects.sublattice[own]) for own in of_kinds],
-        "kind_spread": list(groups.spread),
-        "kind_certainty": list(groups.certainty),
+        "kind_excess_order_0": [float(defects.excess[own, 0].mean()) for own in members],
+        "kind_excess_order_1": [float(defects.excess[own, 1].mean()) for own in members],
+        "kind_fold": kinds.fold.tolist(),
+        "kind_turns_deg": [_histogram(own) for own in rotations],
+        "kind_sublattices": [_histogram(defects.sublattice[own]) for own in members],
+        "kind_spread": list(kinds.spread),
+        "kind_certainty": list(kinds.certainty),
     }
 
 
@@ -93,7 +93,7 @@ def _histogram(values: NDArray[np.int64]) -> dict[str, int]:
     return {str(value): int(number) for value, number in zip(*np.unique(values, return_counts=True), strict=True)}
 
 
-def _of_regions(analysis: SymmetryAnalysis) -> dict[str, Any]:
+def _of_regions(analysis: DefectAnalysis) -> dict[str, Any]:
     """Number of groups, and what each is like."""
     regions = analysis.regions
     if regions is None:
@@ -114,7 +114,7 @@ def _of_regions(analysis: SymmetryAnalysis) -> dict[str, Any]:
     return {"n_groups": regions.n_groups, "stability": regions.stability, "groups": groups}
 
 
-def _write_arrays(group: zarr.Group, run: Run, analysis: SymmetryAnalysis) -> None:
+def _write_arrays(group: zarr.Group, run: Run, analysis: DefectAnalysis) -> None:
     """The anomaly map, and patterns of kinds or groups on the detector's pixels."""
     measurements = run.measurements
     anomaly = group.create_array("anomaly", data=analysis.anomaly.astype(np.float32))
@@ -129,7 +129,7 @@ def _write_arrays(group: zarr.Group, run: Run, analysis: SymmetryAnalysis) -> No
             array.attrs["unit"] = "intensity per pixel"
 
 
-def _sites(analysis: SymmetryAnalysis) -> dict[str, Any]:
+def _sites(analysis: DefectAnalysis) -> dict[str, Any]:
     sites, content = analysis.sites, analysis.content
     assert sites is not None
     assert content is not None
@@ -147,12 +147,12 @@ def _sites(analysis: SymmetryAnalysis) -> dict[str, Any]:
             columns[f"{name}_order_{order}"] = np.full(len(sites), np.nan)
             columns[f"{name}_order_{order}"][sites.is_atom] = values[:, column]
     columns["winding"] = analysis.winding
-    columns |= {f"symmetry_{fold}fold": values for fold, values in analysis.kept.items()}
+    columns |= {f"symmetry_{fold}fold": values for fold, values in analysis.fold_symmetry.items()}
     columns["defect"] = np.where(analysis.owner >= 0, analysis.owner, np.nan)
     return columns
 
 
-def _defects(analysis: SymmetryAnalysis) -> dict[str, Any]:
+def _defects(analysis: DefectAnalysis) -> dict[str, Any]:
     defects = analysis.defects
     assert defects is not None
     columns: dict[str, Any] = {
@@ -161,12 +161,12 @@ def _defects(analysis: SymmetryAnalysis) -> dict[str, Any]:
         "x": defects.positions[:, 1],
         "p": defects.p,
         # as the figure numbers them
-        "kind": defects.groups.group + 1.0,
-        "turn_deg": np.degrees(defects.groups.turn),
+        "kind": defects.kinds.kind + 1.0,
+        "turn_deg": np.degrees(defects.kinds.rotation),
         "sublattice": defects.sublattice.astype(float),
         "excess_order_0": defects.excess[:, 0],
         "excess_order_1": defects.excess[:, 1],
     }
     if defects.naming is not None:
-        columns |= {"name": defects.naming.names, "left": defects.naming.left}
+        columns |= {"name": defects.naming.names, "left": defects.naming.unexplained}
     return columns

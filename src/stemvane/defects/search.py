@@ -1,8 +1,8 @@
-"""analyse_symmetry: where a scan departs from its own pristine lattice."""
+"""find_defects: where a scan departs from its own pristine lattice."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from stemvane.config import BasisConfig, SymmetryConfig
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import highest_frequency, probe_positions
+from stemvane.defects.analysis import DefectAnalysis, Defects
 from stemvane.defects.atoms import AtomContent, AtomKernel, excess
 from stemvane.defects.channels import (
     PATTERN_DEGREE,
@@ -28,10 +29,10 @@ from stemvane.defects.channels import (
 )
 from stemvane.defects.descriptions import describe
 from stemvane.defects.gauss_laguerre import Window
-from stemvane.defects.kinds import Groups, defect_centres, group_defects
-from stemvane.defects.lattice import Lattice, find_lattice, lattice_turns
-from stemvane.defects.local_symmetry import kept_symmetry, winding_number
-from stemvane.defects.naming import DefectLibrary, Naming, name_defects
+from stemvane.defects.kinds import classify_defects, defect_centres
+from stemvane.defects.lattice import Lattice, find_lattice, lattice_rotations
+from stemvane.defects.local_symmetry import fold_symmetry, winding_number
+from stemvane.defects.naming import DefectLibrary, name_defects
 from stemvane.defects.p_values import combined, false_discovery_rate, peak_discovery_rate
 from stemvane.defects.periodic_fit import PeriodicFit, fit_periodic
 from stemvane.defects.sites import Sites, find_sites
@@ -39,9 +40,9 @@ from stemvane.defects.strain import Strain
 from stemvane.defects.surroundings import Surroundings
 from stemvane.errors import DataError
 from stemvane.features.harmonics import HarmonicBasis
-from stemvane.segmentation import Regions, find_regions
+from stemvane.segmentation import segment_scan
 
-__all__ = ["Defects", "SymmetryAnalysis", "analyse_symmetry", "defect_window"]
+__all__ = ["defect_window", "find_defects"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -60,86 +61,6 @@ _MOST_PLACES = 300
 
 
 @dataclass(frozen=True, eq=False)
-class Defects:
-    """Defects that were found.
-
-    Attributes
-    ----------
-    positions : ndarray of float, shape (n, 2)
-        Centres ``(y, x)`` in Å, the strongest first.
-    p : ndarray of float, shape (n,)
-        Smallest p-value of their sites.
-    excess : ndarray of float, shape (n, n_orders)
-        Sum over their atoms of what is there more than in the pristine lattice, in atoms, by circular order.
-    sublattice : ndarray of int, shape (n,)
-        Sublattice of the site that is most anomalous.
-    groups : Groups
-        Their kinds.
-    patterns : ndarray of float, shape (n_groups, n_radial, n_azimuthal)
-        What each kind adds to the polar pattern recorded at its centre, turned to the first one's orientation and
-        averaged over the kind.
-    naming : Naming or None
-        Their names, where a library was given.
-    """
-
-    positions: NDArray[np.float64]
-    p: NDArray[np.float64]
-    excess: NDArray[np.float64]
-    sublattice: NDArray[np.int64]
-    groups: Groups
-    patterns: NDArray[np.float64]
-    naming: Naming | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class SymmetryAnalysis:
-    """What `analyse_symmetry` has found.
-
-    Attributes
-    ----------
-    lattice : Lattice or None
-        None where the scan has no lattice; then there are `anomaly` and `regions` alone.
-    anomaly : ndarray of float, shape (scan_y, scan_x)
-        How far every pattern, averaged with those around it, departs from the pristine lattice (from the mean pattern
-        where there is none), in standard deviations.
-    sites : Sites
-        Atoms and hollows.
-    p, q : ndarray of float, shape (n_sites,)
-        p-value of all channels together, and the false discovery rate at which it would be a discovery.
-    channels : dict of str to ndarray of float, shape (n_sites,)
-        p-value of each channel.
-    content : AtomContent
-        What is at each atom more than in the pristine lattice.
-    winding : ndarray of float, shape (n_sites,)
-        Winding number of the rotation map around each site.
-    kept : dict of int to ndarray of float, shape (n_sites,)
-        Share of what latents and angle do around each site that a turn by 360° / n leaves as it is.
-    bond_winding : float
-        Mean winding number at the middles of the bonds.
-    owner : ndarray of int, shape (n_sites,)
-        Defect that each site belongs to, -1 for none.
-    defects : Defects
-        What was found at the false discovery rate of the settings.
-    regions : Regions or None
-        Groups of patterns, where there is no lattice.
-    """
-
-    lattice: Lattice | None
-    anomaly: NDArray[np.float64]
-    sites: Sites | None = None
-    p: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    q: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    channels: dict[str, NDArray[np.float64]] = field(default_factory=dict)
-    content: AtomContent | None = None
-    winding: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    kept: dict[int, NDArray[np.float64]] = field(default_factory=dict)
-    bond_winding: float = np.nan
-    owner: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    defects: Defects | None = None
-    regions: Regions | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class _Scan:
     """Everything of a scan that the analysis reads, in units of its noise where it has one."""
 
@@ -155,13 +76,13 @@ class _Scan:
         return self.basis.n_features
 
 
-def analyse_symmetry(
+def find_defects(
     measurements: Measurements,
     embedding: Embedding,
     config: SymmetryConfig | None = None,
     *,
     library: DefectLibrary | None = None,
-) -> SymmetryAnalysis:
+) -> DefectAnalysis:
     """Compare every pattern and every site with what the pristine lattice says should be there.
 
     Parameters
@@ -177,7 +98,7 @@ def analyse_symmetry(
 
     Returns
     -------
-    SymmetryAnalysis
+    DefectAnalysis
 
     Raises
     ------
@@ -189,7 +110,7 @@ def analyse_symmetry(
     lattice = find_lattice(_real(scan.features[..., :_SEARCHED]), measurements.recorded, scan.step, scan.highest)
     if lattice is None:
         anomaly = _anomaly(scan, scan.features.astype(np.complex128))
-        return SymmetryAnalysis(None, anomaly, regions=find_regions(measurements, embedding))
+        return DefectAnalysis(None, anomaly, regions=segment_scan(measurements, embedding))
     values = np.concatenate([_real(scan.features), _maps(measurements, embedding)], axis=-1)
     fit = fit_periodic(
         lattice,
@@ -213,7 +134,7 @@ def _judged(
     embedding: Embedding,
     config: SymmetryConfig,
     library: DefectLibrary | None,
-) -> SymmetryAnalysis:
+) -> DefectAnalysis:
     k, n_latent = scan.k, embedding.n_latent
     rows = fit.residual.reshape(len(scan.points), -1)
     residual, maps = rows[:, :k] + 1j * rows[:, k : 2 * k], rows[:, 2 * k :]
@@ -248,7 +169,7 @@ def _judged(
     scalars = around.described(latents - latents.mean(axis=0), window)
     vectors = around.described(turned[:, None], window)[:, :, 0]
     at_bonds = winding_number(embedding.angle, sites.bond_centres, scan.step, _RING * sites.bond / 2)
-    return SymmetryAnalysis(
+    return DefectAnalysis(
         lattice=lattice,
         anomaly=_anomaly(scan, residual.reshape(*fit.residual.shape[:2], k)),
         sites=sites,
@@ -257,7 +178,7 @@ def _judged(
         channels=channels,
         content=content,
         winding=winding_number(embedding.angle, sites.positions, scan.step, _RING * sites.bond),
-        kept={fold: kept_symmetry(scalars, vectors, window.angular_orders, fold) for fold in _FOLDS},
+        fold_symmetry={fold: fold_symmetry(scalars, vectors, window.angular_orders, fold) for fold in _FOLDS},
         bond_winding=float(np.nanmean(at_bonds)),
         owner=owner,
         defects=_defects(scan, residual, strain, sites, content, p, owner, centres, library),
@@ -370,12 +291,12 @@ def _defects(
     features = scan.features.reshape(len(scan.points), -1)
     described = describe(residual, features, strain, scan.basis, around, quiet, window.degree)
     lattice = strain.series.lattice
-    groups = group_defects(described, lattice_turns(lattice))
+    kinds = classify_defects(described, lattice_rotations(lattice))
     naming = None
     if library is not None:
         rotation = scan.measurements.calibration.scan_rotation or 0.0
         naming = name_defects(
-            library, described, groups.group, scan.basis, lattice, window, area=around.area, scan_rotation=rotation
+            library, described, kinds.kind, scan.basis, lattice, window, area=around.area, scan_rotation=rotation
         )
     by_atom = np.full((len(sites), content.excess.shape[1]), 0.0)
     by_atom[sites.is_atom] = content.excess
@@ -385,15 +306,15 @@ def _defects(
     whole = around.described(residual, window)
     at_centre = np.einsum("dmf,m->df", whole[:, middle], window.values(np.zeros((1, 2)))[middle, 0].real)
     at_centre = at_centre * np.sqrt(around.area) * scan.basis.counting
-    straight = at_centre * np.exp(1j * orders * groups.turn[:, None])
-    patterns = [straight[groups.group == g].mean(axis=0) for g in range(groups.n_groups)]
+    straight = at_centre * np.exp(1j * orders * kinds.rotation[:, None])
+    patterns = [straight[kinds.kind == g].mean(axis=0) for g in range(kinds.n_kinds)]
     empty = np.zeros((0, scan.k), np.complex128)
     return Defects(
         positions=centres,
         p=np.array([p[i] for i in strongest]),
         excess=np.array([by_atom[owner == i].sum(axis=0) for i in range(n)]).reshape(n, content.excess.shape[1]),
         sublattice=np.array([sites.sublattices[i] for i in strongest], np.int64),
-        groups=groups,
+        kinds=kinds,
         patterns=scan.basis.polar(np.array(patterns) if patterns else empty, background=False),
         naming=naming,
     )

@@ -1,0 +1,128 @@
+"""What a search for defects gives: the lattice, every site with its p-value, and the defects with their kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.data.representation import Representable, Row, format_quantity, format_shape
+from stemvane.defects.atoms import AtomContent
+from stemvane.defects.kinds import DefectKinds
+from stemvane.defects.lattice import Lattice
+from stemvane.defects.naming import Naming
+from stemvane.defects.sites import Sites
+from stemvane.segmentation import Regions
+
+__all__ = ["DefectAnalysis", "Defects"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Defects(Representable):
+    """The defects that a search reports.
+
+    Attributes
+    ----------
+    positions : ndarray of float, shape (n_defects, 2)
+        Centres ``(y, x)`` in Å, the strongest first.
+    p : ndarray of float, shape (n_defects,)
+        Smallest p-value of their sites.
+    excess : ndarray of float, shape (n_defects, n_orders)
+        Sum over their atoms of what exceeds the pristine lattice, in atoms, by circular order.
+    sublattice : ndarray of int, shape (n_defects,)
+        Sublattice of the most anomalous site of each.
+    kinds : DefectKinds
+        Kind and rotation of each.
+    patterns : ndarray of float, shape (n_kinds, n_radial, n_azimuthal)
+        What each kind adds to the polar pattern recorded at its centre, rotated to the orientation of its first defect
+        and averaged over the kind.
+    naming : Naming or None
+        Their names, where a library was given.
+    """
+
+    positions: NDArray[np.float64]
+    p: NDArray[np.float64]
+    excess: NDArray[np.float64]
+    sublattice: NDArray[np.int64]
+    kinds: DefectKinds
+    patterns: NDArray[np.float64]
+    naming: Naming | None = None
+
+    def __len__(self) -> int:
+        return len(self.p)
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        """One row for each kind."""
+        return f"{len(self)} defects of {self.kinds.n_kinds} kinds", [self._row(i) for i in range(self.kinds.n_kinds)]
+
+    def _row(self, kind: int) -> Row:
+        members = self.kinds.kind == kind
+        name = "" if self.naming is None else f"{self.naming.kind_names[kind]}, "
+        excess = " and ".join(f"{value:+.2f}" for value in self.excess[members, :2].mean(axis=0))
+        return f"kind {kind + 1}", f"{name}{members.sum()} defects, excess {excess} atoms in orders 0 and 1"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DefectAnalysis(Representable):
+    """The result of `find_defects`.
+
+    Attributes
+    ----------
+    lattice : Lattice or None
+        None where the scan has no lattice; then `anomaly` and `regions` alone are given.
+    anomaly : ndarray of float, shape (scan_y, scan_x)
+        How far every pattern, averaged with those around it, departs from the pristine lattice (from the mean pattern
+        where there is no lattice), in standard deviations.
+    sites : Sites
+        Atoms and hollows.
+    p, q : ndarray of float, shape (n_sites,)
+        p-value of all channels together, and the false discovery rate at which it would be a discovery.
+    channels : dict of str to ndarray of float, shape (n_sites,)
+        p-value of each channel.
+    content : AtomContent
+        How much more of an atom each site holds than in the pristine lattice.
+    winding : ndarray of float, shape (n_sites,)
+        Winding number of the rotation map around each site.
+    fold_symmetry : dict of int to ndarray of float, shape (n_sites,)
+        Share of the variation of latents and angle around each site that a rotation by 360° / n leaves unchanged.
+    bond_winding : float
+        Mean winding number at the middles of the bonds.
+    owner : ndarray of int, shape (n_sites,)
+        Defect that each site belongs to, -1 for none.
+    defects : Defects
+        The defects at the false discovery rate of the settings.
+    regions : Regions or None
+        Groups of patterns, where there is no lattice.
+    """
+
+    lattice: Lattice | None
+    anomaly: NDArray[np.float64]
+    sites: Sites | None = None
+    p: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    q: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    channels: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    content: AtomContent | None = None
+    winding: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    fold_symmetry: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    bond_winding: float = np.nan
+    owner: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    defects: Defects | None = None
+    regions: Regions | None = None
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        """The lattice and one row for each kind, or the groups of patterns."""
+        scan: Row = "scan", f"{format_shape(self.anomaly.shape)} positions"
+        if self.lattice is None or self.sites is None or self.defects is None:
+            n_groups = 0 if self.regions is None else self.regions.n_groups
+            return "Defect analysis: no lattice", [scan, ("groups", f"{n_groups} groups of patterns")]
+        n_atoms = int(self.sites.is_atom.sum())
+        title, kinds = self.defects._summary()
+        lengths = np.linalg.norm(self.lattice.vectors, axis=1)
+        return f"Defect analysis: {title}", [
+            scan,
+            ("lattice", format_quantity(lengths.tolist(), "Å")),
+            ("sites", f"{n_atoms} atoms, {len(self.sites) - n_atoms} hollows"),
+            *kinds,
+        ]
