@@ -1,6 +1,7 @@
 """Agreement with the COM, on fields whose answer is known."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -269,6 +270,12 @@ def test_the_noiseless_com_is_the_truth_where_it_is_known(blobs):
     assert found["angle_error_median_deg_truth"] < 1
     assert found["angle_error_median_deg"] > 3
     assert found["com_angle_error_median_deg_truth"] > 3
+    # what has been estimated from the neighbours is not held against them; the COM itself is
+    embedding = replace(embedding_of(np.zeros((6, 6, 1)), direction.reshape(6, 6)), uses_neighbours=True)
+    together, by_neighbours = compare(embedding, noisy), [key for key in found if key.endswith("_neighbours")]
+    for key in by_neighbours:
+        assert (together[key] is None) is not key.startswith("com_"), key
+    assert all(plain(together)[key] == plain(found)[key] for key in found if key not in by_neighbours)
     real = Measurements(**{**noisy.__dict__, "expectation": None})
     found = compare(embedding_of(np.zeros((6, 6, 1)), direction.reshape(6, 6)), real)
     assert {key for key in found if key.endswith("_truth")} == {

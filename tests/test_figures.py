@@ -8,12 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib_scalebar.scalebar import ScaleBar
 
-from stemvane.errors import RunError
-from stemvane.figures.field_page import vector_field
+from stemvane.errors import DataError, RunError
+from stemvane.figures.agreement_page import agreement_page
+from stemvane.figures.field_page import field_page
+from stemvane.figures.history_page import history_page
 from stemvane.figures.layout import overview_layout
-from stemvane.figures.overview_page import overview
+from stemvane.figures.manifold_panel import Manifold, empty_cells
+from stemvane.figures.overview_page import overview_page
 from stemvane.figures.panels import angle_certainty, angle_colors, scan_extent
-from stemvane.figures.plots import agreement, learning_curves
 from stemvane.figures.saving import save_figures
 from stemvane.figures.style import nice_number, tidy_number
 from stemvane.runs.run import Run
@@ -23,6 +25,11 @@ FIELD = {"scan_rotation": 0.0, "energy": 60e3}
 
 def named(figure: Figure, name: str) -> list[Axes]:
     return [axes for axes in figure.axes if axes.get_label() == name]
+
+
+def overview(run: Run) -> Figure:
+    manifold = Manifold(run.manifold, run.manifold_latents)
+    return overview_page(run.measurements, run.embedding, manifold, run.metrics)
 
 
 def words(figure: Figure) -> list[str]:
@@ -119,7 +126,7 @@ def test_the_rotation_map_fades_where_the_angle_is_not_known(run: Run, monkeypat
     (image,) = named(figure, "rotation")[0].images
     drawn, full = np.asarray(image.get_array())[0, :3, :3], angle_colors(run.embedding.angle[0, :3])[:, :3]
     np.testing.assert_allclose(drawn, full * np.array([[1], [1], [0]]), atol=0.02)
-    # black in its middle
+    # the wheel is black in its middle, too
     (wheel,) = named(figure, "colour wheel")[-1].images
     middle = len(wheel.get_array()) // 2
     assert np.asarray(wheel.get_array())[middle, middle, :3].max() < 0.02
@@ -141,7 +148,7 @@ def test_a_scan_without_atoms_or_step(tmp_path: Path) -> None:
     figure = overview(made)
     assert named(figure, "image")
     assert "Dark-field image" in words(figure)
-    assert "grey: left out" in words(figure)
+    assert any("Grey: positions left out." in text for text in words(figure))
     (axes,) = named(figure, "rotation")
     (bar,) = (artist for artist in axes.get_children() if isinstance(artist, ScaleBar))
     assert bar.scale_formatter(0, "").endswith("px")
@@ -151,13 +158,61 @@ def test_a_scan_without_atoms_or_step(tmp_path: Path) -> None:
 
 
 def test_the_numbers_come_from_the_metrics(run: Run, page: Figure) -> None:
-    (axes,) = named(page, "latent_1")
-    assert f"r = {run.metrics['pearson_r'][0]:.2f}" in [text.get_text() for text in axes.texts]
-    assert "error 1.2°, offset 11°" in words(page)
+    assert f"r with |COM| = {run.metrics['pearson_r'][0]:.2f}" in words(page)
+    assert {"1.2° from measured COM", "noise of both included"} < set(words(page))
+    assert any("after a constant offset of 11°" in text for text in words(page))
+    assert words(page).count("detector\nframe") == 1
+    assert "detector\nframe\ndark: angle\nuncertain" in words(page)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "remarks"),
+    [
+        ({"angle_error_median_deg_truth": 0.7, "com_angle_error_median_deg_truth": 0.0}, ["0.7° from COM angle"]),
+        (
+            {"angle_error_median_deg_truth": 1.6, "com_angle_error_median_deg_truth": 4.2},
+            ["1.6° from noiseless COM", "measured COM: 4.2°"],
+        ),
+        (
+            {"angle_error_median_deg_neighbours": 29.8, "com_angle_error_median_deg_neighbours": 32.7},
+            ["29.8° from neighbours' COM", "measured COM: 32.7°"],
+        ),
+        (
+            {"angle_error_median_deg_neighbours": None, "com_angle_error_median_deg_neighbours": 32.7},
+            ["36.6° from measured COM", "noise of both included"],
+        ),
+    ],
+)
+def test_the_error_says_from_which_com_it_is_and_what_the_com_scores(
+    run: Run, metrics: dict[str, float], remarks: list[str]
+) -> None:
+    figure = overview_page(
+        run.measurements,
+        run.embedding,
+        Manifold(run.manifold, run.manifold_latents),
+        {"angle_error_median_deg": 36.6, "angle_sign": 1, **metrics},
+    )
+    assert set(remarks) < set(words(figure))
+    (caption,) = (text for text in words(figure) if "The rotation" in text)
+    numbers = [remark.split(" from ")[0].split(": ")[-1] for remark in remarks if "°" in remark]
+    assert all(number in caption for number in numbers)
+
+
+def test_patterns_that_the_scan_does_not_hold_are_hatched(run: Run) -> None:
+    manifold = Manifold(run.manifold, run.manifold_latents)
+    latents = manifold.latents[[0, 1, 1], [0, 1, 2], :] + 0.4 * (manifold.latents[0, 1] - manifold.latents[0, 0])
+    expected = np.ones((3, 3), bool)
+    expected[[0, 1, 1], [0, 1, 2]] = False
+    np.testing.assert_array_equal(empty_cells(manifold, latents), expected)
+    line = Manifold(run.manifold[:1], run.manifold_latents[:1, :, :1])
+    np.testing.assert_array_equal(empty_cells(line, np.array([[-2.0], [np.nan]])), [[False, True, True]])
+    far = replace(run.embedding, latents=np.full_like(run.embedding.latents, 9.0))
+    (axes,) = named(overview_page(run.measurements, far, manifold, {}), "manifold")
+    assert len([patch for patch in axes.patches if patch.get_hatch()]) == 9
 
 
 def test_agreement_turns_by_sign_and_offset(run: Run) -> None:
-    figure = agreement(run)
+    figure = agreement_page(run.measurements, run.embedding, run.metrics)
     (axes,) = named(figure, "rotation")
     counts = np.ma.filled(np.ma.asarray(axes.collections[0].get_array()).reshape(72, 72), 0)
     near = sum(np.trace(counts, offset) for offset in (-72 + 1, -1, 0, 1, 72 - 1))
@@ -180,7 +235,7 @@ def test_files_are_written_and_the_same_each_time(run: Run, tmp_path: Path) -> N
 def test_figures_go_into_an_unfinished_run(tmp_path: Path) -> None:
     made = make_run(tmp_path / "run", finish=False)
     made.write_history({"total": []})
-    assert "not trained" in [text.get_text() for axes in learning_curves(made).axes for text in axes.texts]
+    assert "not trained" in [text.get_text() for axes in history_page(made.history).axes for text in axes.texts]
     save_figures(made, dpi=50)
     made.finish()
     assert (tmp_path / "run" / "figures" / "figure1.png").exists()
@@ -192,14 +247,15 @@ def field_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_the_field_has_its_panels_and_they_do_not_overlap(field_run: Run) -> None:
-    figure = vector_field(field_run)
+    figure = field_page(field_run.measurements, field_run.metrics)
     assert [text for text in words(figure) if text.startswith("(")] == ["(a)", "(b)", "(c)", "(d)", "(e)"]
     for name in ("arrows", "direction", "divergence", "curl", "potential"):
         (axes,) = named(figure, name)
         assert any(isinstance(artist, ScaleBar) for artist in axes.get_children()), name
     assert len(named(figure, "colour bar")) == 4
     assert len(named(figure, "colour wheel")) == 1
-    assert "E·t = −θ·pv/e, blurred by the probe; scan rotation 0° (given)" in words(figure)
+    assert "scan rotation 0°, given" in words(figure)
+    assert any("E·t = −θ·pv/e" in text and "scan's frame" in text for text in words(figure))
     boxes = [axes.get_position() for axes in figure.axes]
     for index, box in enumerate(boxes):
         assert 0 <= box.x0 < box.x1 <= 1
@@ -210,7 +266,7 @@ def test_the_field_has_its_panels_and_they_do_not_overlap(field_run: Run) -> Non
 def test_arrows_point_where_the_maps_say(field_run: Run) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure = vector_field(field_run)
+    figure = field_page(field_run.measurements, field_run.metrics)
     FigureCanvasAgg(figure).draw()
     (axes,) = named(figure, "arrows")
     (arrows,) = axes.collections
@@ -236,9 +292,8 @@ def test_field_colours_are_black_without_a_field_and_full_at_the_rim() -> None:
 
 
 def test_without_energy_and_step_the_deflection_is_drawn(tmp_path: Path) -> None:
-    figure = vector_field(
-        make_run(tmp_path / "run", shape=(8, 30), known_step=False, field=True, known={"scan_rotation": 0.5})
-    )
+    made = make_run(tmp_path / "run", shape=(8, 30), known_step=False, field=True, known={"scan_rotation": 0.5})
+    figure = field_page(made.measurements)
     assert "Deflection over ADF" in words(figure)
     assert "Integrated COM" in words(figure)
 
@@ -247,15 +302,17 @@ def test_a_found_rotation_says_how_certain_it_is(tmp_path: Path) -> None:
     made = make_run(tmp_path / "run", field=True, known=FIELD, finish=False)
     found = {"scan_rotation_deg": -59.21, "scan_rotation_uncertainty_deg": 1.04, "scan_rotation_source": "found"}
     made.write_metrics({**made.metrics, **found, "scan_rotation_ambiguous": True, "scan_flipped": True})
-    said = "scan rotation −59.2° ± 1.0° (found); or half a turn away; detector flipped"
-    assert any(said in text for text in words(vector_field(made)))
+    assert "scan rotation −59.2° ± 1.0°, found, or ± 180°, flipped" in words(
+        field_page(made.measurements, made.metrics)
+    )
+    assert {"scan rotation −59.2° ± 1.0°", "found, or ± 180°, flipped"} < set(words(overview(made)))
 
 
 def test_the_field_is_among_the_files_where_there_is_one(field_run: Run, run: Run, tmp_path: Path) -> None:
     names = {path.name for path in save_figures(field_run, tmp_path / "a", dpi=50)}
     assert {"field.png", "field.svg"} < names
-    with pytest.raises(RunError, match="scan rotation is not known"):
-        vector_field(run)
+    with pytest.raises(DataError, match="scan rotation is not known"):
+        field_page(run.measurements)
 
 
 def test_extent_puts_positions_at_pixel_centres() -> None:

@@ -144,7 +144,7 @@ def test_the_analysis_has_groups_only_without_a_lattice_and_writes_them(made, tm
     import zarr
 
     from stemvane.cli.tables import symmetry_table
-    from stemvane.figures.symmetry_page import symmetry_page
+    from stemvane.figures.defects_page import defects_page
     from stemvane.runs.defects_folder import write_symmetry
 
     class Finished:
@@ -163,5 +163,5 @@ def test_the_analysis_has_groups_only_without_a_lattice_and_writes_them(made, tm
     np.testing.assert_array_equal(stored["groups"][:], analysis.regions.label + 1)
     assert stored["group_patterns"].shape == (4, PIXELS, PIXELS)
     assert symmetry_table("made", summary).row_count == 6
-    figure = symmetry_page(Finished, analysis)
+    figure = defects_page(*made[1:], analysis)
     assert {f"group {i + 1}" for i in range(4)} <= {axes.get_label() for axes in figure.axes}

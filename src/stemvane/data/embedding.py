@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,12 @@ class Embedding:
         Probability of each grid angle ``2 π j / n_angles``; sums to 1.
     log_evidence : ndarray of float, shape (scan_y, scan_x)
         Lower bound of the log likelihood of each pattern, as estimated with its neighbours, in nats.
+    scan_step : tuple of float, optional
+        Å ``(y, x)``, for the scale bars of figures; None where it is unknown.
+    latent_unit : str
+        Unit of the latents, for the labels of figures; empty where it is unknown.
+    uses_neighbours : bool
+        Whether each position was estimated from the patterns of its neighbours, too.
     """
 
     latents: NDArray[np.floating[Any]]
@@ -41,6 +47,9 @@ class Embedding:
     angle_std: NDArray[np.floating[Any]]
     angle_posterior: NDArray[np.floating[Any]]
     log_evidence: NDArray[np.floating[Any]]
+    scan_step: tuple[float, float] | None = field(default=None, kw_only=True)
+    latent_unit: str = field(default="", kw_only=True)
+    uses_neighbours: bool = field(default=False, kw_only=True)
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -106,4 +115,4 @@ class Embedding:
     @classmethod
     def read(cls, group: zarr.Group) -> Embedding:
         """Read what `write` wrote."""
-        return cls(**{name: np.asarray(group[name][...]) for name in _MAPS})  # type: ignore[index]
+        return cls(*(np.asarray(group[name][...]) for name in _MAPS))  # type: ignore[index]

@@ -25,7 +25,7 @@ class AngleAgreement:
     Attributes
     ----------
     sign : int or None
-        +1 where the angle turns the same way as the field, -1 where it turns the other way; None where there is
+        +1 where the angle rotates the same way as the field, -1 where it rotates the other way; None where there is
         nothing to compare: no position with both an angle and a vector, or no vector longer than 0.
     offset_deg : float
         Constant angle between the two, degrees; NaN where there is nothing to compare.
@@ -86,17 +86,24 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
     Parameters
     ----------
     embedding : Embedding
-        Of the same scan.
+        Latents and angles of the same scan.
     measurements : Measurements
-        With the COM; with the noiseless COM in ``expectation`` where the source knows it.
+        Measurements with the COM; with the noiseless COM in ``expectation`` where the source knows it.
 
     Returns
     -------
     dict
         ``pearson_r`` of each latent with the deflection's length and the angle's agreement, as in ``metrics.json``:
         against the pattern's own deflection; with the suffix ``_neighbours`` against the mean over its eight
-        neighbours, whose noise is independent of the pattern's; and with ``_truth`` against the noiseless one, None
-        where that is unknown. Also the measured COM itself against the last two.
+        neighbours; and with ``_truth`` against the noiseless one, None where that is unknown. Also the measured COM
+        itself against the last two.
+
+    Notes
+    -----
+    The neighbours' noise is independent of the pattern's own COM. It is not independent of an embedding that was
+    estimated from the neighbours, too (`Embedding.uses_neighbours`): such an embedding is not held against them, and
+    its values are None. Where every position was estimated from its own pattern, the neighbours were still among
+    those that the model was trained on, so that the reference is nearly, but not strictly, independent.
     """
     references: list[tuple[str, _Floats, bool]] = [
         ("", measurements.deflection, measurements.noiseless),
@@ -121,13 +128,15 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
             f"angle_error_mean_deg{suffix}": angles.error_mean_deg,
         }
         if suffix:
-            own = compare_angles(measurements.com_angle, field, noiseless=noiseless)
-            result[f"com_angle_error_median_deg{suffix}"] = own.error_median_deg
-            result[f"com_angle_error_mean_deg{suffix}"] = own.error_mean_deg
+            measured = compare_angles(measurements.com_angle, field, noiseless=noiseless)
+            result[f"com_angle_error_median_deg{suffix}"] = measured.error_median_deg
+            result[f"com_angle_error_mean_deg{suffix}"] = measured.error_mean_deg
             result[f"com_pearson_r{suffix}"] = _pearson(measurements.com_magnitude, length)
+    keys = [key for key in result if key.endswith("_neighbours")]
     if references[-1][0] != "_truth":
-        keys = [key for key in result if key.endswith("_neighbours")]
         result |= dict.fromkeys(key.replace("_neighbours", "_truth") for key in keys)
+    if embedding.uses_neighbours:
+        result |= dict.fromkeys(key for key in keys if not key.startswith("com_"))
     return result
 
 
@@ -138,22 +147,27 @@ def neighbour_mean(field: _Floats) -> _Floats:
     """
     kernel = np.ones((3, 3) + (1,) * (field.ndim - 2))
     kernel[1, 1] = 0
-    known = np.isfinite(field)
-    count = ndimage.convolve(known.astype(float), kernel, mode="constant")
-    total = ndimage.convolve(np.where(known, field, 0.0), kernel, mode="constant")
+    is_finite = np.isfinite(field)
+    count = ndimage.convolve(is_finite.astype(float), kernel, mode="constant")
+    total = ndimage.convolve(np.where(is_finite, field, 0.0), kernel, mode="constant")
     return np.asarray(total / np.maximum(count, 1))
 
 
-def explained_variance(left: _Floats, whole: _Floats) -> float:
-    """Share of the residuals' variance that a model explains, ``1 - Σ left / Σ whole``.
+def explained_variance(residual: _Floats, total: _Floats) -> float:
+    """Share of the variance of patterns about their mean that a model explains, ``1 - Σ residual / Σ total``.
 
     Parameters
     ----------
-    left, whole : ndarray of float, shape (...)
-        Squared length of what a model leaves of every residual, and of the residual itself (`RotationVAE.misfit`); NaN
-        where there is no pattern.
+    residual, total : ndarray of float, shape (...)
+        Squared length of what a model leaves unexplained of every pattern, and of the pattern less the background
+        (`RotationVAE.misfit`); NaN where there is no pattern.
+
+    Returns
+    -------
+    float
+        1 where the model explains everything.
     """
-    return float(1 - np.nansum(left) / np.nansum(whole))
+    return float(1 - np.nansum(residual) / np.nansum(total))
 
 
 def _pearson(a: _Floats, b: _Floats) -> float:

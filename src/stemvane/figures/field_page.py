@@ -1,7 +1,8 @@
-"""The field of a run: arrows over the image, direction and magnitude, divergence, curl and integral."""
+"""The field of a scan: arrows over the image, direction and magnitude, divergence, curl and integral."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,21 +12,23 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from stemvane.data.measurements import Measurements
-from stemvane.errors import RunError
+from stemvane.errors import DataError
+from stemvane.field.maps import rotation_metrics
 from stemvane.field.physical import projected_potential
-from stemvane.figures.layout import FOOT, GAP, HEAD, MARGIN, WIDTH, Box, add_axes, label_panel
+from stemvane.figures.captions import SCAN_FRAME, caption_height, scan_rotation_remarks, write_caption
+from stemvane.figures.layout import FOOT, GAP, HEAD, MARGIN, WIDTH, Box, add_axes, label_panel, new_page
 from stemvane.figures.panels import (
     add_color_bar,
     add_color_wheel,
-    add_scale_bar,
-    angle_colors,
+    bar_below,
     draw_map,
+    draw_vectors,
+    largest_of,
     scan_extent,
 )
-from stemvane.figures.style import DIVERGING, IMAGES, MAGNITUDES, STYLE, nice_number, tidy_number
-from stemvane.runs.run import Run
+from stemvane.figures.style import DIVERGING, IMAGES, MAGNITUDES, SMALL, STYLE, nice_number, tidy_number
 
-__all__ = ["vector_field"]
+__all__ = ["field_page"]
 
 _N_ARROWS = 20
 _ARROW = "#d7301f"
@@ -37,13 +40,20 @@ class _Places(NamedTuple):
     small: list[Box]
 
 
-def vector_field(run: Run) -> Figure:
+def field_page(
+    measurements: Measurements, rotation: Mapping[str, Any] | None = None, *, figure: Figure | None = None
+) -> Figure:
     """Draw the field in the scan's frame.
 
     Parameters
     ----------
-    run : Run
-        With the maps of the field, and metrics.
+    measurements : Measurements
+        Measurements with the maps of the field, as `with_field` gives them.
+    rotation : mapping, optional
+        The scan rotation with its standard error and source, as in ``metrics.json``; what the measurements say of it
+        where left out.
+    figure : Figure, optional
+        Empty figure to draw into; a new one where left out.
 
     Returns
     -------
@@ -55,33 +65,45 @@ def vector_field(run: Run) -> Figure:
 
     Raises
     ------
-    RunError
-        If a part of the run is missing or damaged, or the scan rotation is not known.
+    DataError
+        If the measurements have no maps of the field, for the scan rotation is not known.
     """
-    measured = run.measurements
-    if "field_x" not in measured.maps:
-        raise RunError(
-            f"{run.path}: no field, for the scan rotation is not known; run it again with source.scan_rotation"
+    if "field_x" not in measurements.maps:
+        raise DataError(
+            f"{measurements.name}: no field, for the scan rotation is not known; give calibration.scan_rotation, in a "
+            "run source.scan_rotation"
         )
-    step = measured.calibration.scan_step
-    left, right, bottom, top = scan_extent(measured.scan_shape, step)
+    rotation = rotation_metrics(measurements) if rotation is None else rotation
+    step, unit = measurements.calibration.scan_step, measurements.units["field_x"]
+    left, right, bottom, top = scan_extent(measurements.scan_shape, step)
     places = _places((bottom - top) / (right - left))
-    field = np.stack([measured.maps["field_y"], measured.maps["field_x"]], axis=-1)
+    field = np.stack([measurements.maps["field_y"], measurements.maps["field_x"]], axis=-1)
+    caption = _caption(unit, "integrated_com" in measurements.maps)
     with rc_context(STYLE):
-        figure = Figure(figsize=places.size)
-        _arrow_panel(figure, places.large, run, field)
-        _direction_panel(figure, places.small[0], measured, field)
-        largest = float(np.nanpercentile(np.abs(measured.maps["divergence"]), 99.5)) or 1.0
-        for letter, box, name, remark in (
-            ("c", places.small[1], "divergence", "of the deflection, < 0 at scatterers"),
-            ("d", places.small[2], "curl", "of the deflection, scale as in (c)"),
+        figure = new_page((places.size[0], places.size[1] + caption_height(caption)), figure)
+        _arrow_panel(figure, places.large, measurements, field, rotation)
+        _direction_panel(figure, places.small[0], measurements, field)
+        largest = largest_of(np.abs(measurements.maps["divergence"]))
+        for letter, box, name, remarks in (
+            ("c", places.small[1], "divergence", ("of the deflection,", "< 0 at scatterers")),
+            ("d", places.small[2], "curl", ("of the deflection,", "scale as in (c)")),
         ):
-            axes = add_axes(figure, box, name)
-            image = draw_map(axes, measured.maps[name], step, DIVERGING, (-largest, largest))
-            label_panel(figure, box, letter, name.capitalize(), remark)
-            add_color_bar(figure, _bar_below(box), image, name, measured.units[name])
-        _potential_panel(figure, places.small[3], measured)
+            ax = add_axes(figure, box, name)
+            image = draw_map(ax, measurements.maps[name], step, DIVERGING, (-largest, largest))
+            label_panel(figure, box, letter, name.capitalize(), *remarks)
+            add_color_bar(figure, bar_below(box), image, name, measurements.units[name])
+        _potential_panel(figure, places.small[3], measurements)
+        write_caption(figure, caption)
     return figure
+
+
+def _caption(unit: str, is_integrated: bool) -> str:
+    words = "All maps are in the scan's frame and blurred by the probe."
+    if unit == "V":
+        words += " E·t = −θ·pv/e is the electric field integrated along the beam; it points away from the nuclei."
+    else:
+        words += " The deflection points at the nuclei; it is not a field, for pixel size or beam energy are unknown."
+    return words + (" The integral is levelled: it is known up to a plane." if is_integrated else "")
 
 
 def _places(aspect: float) -> _Places:
@@ -96,26 +118,31 @@ def _places(aspect: float) -> _Places:
     return _Places((WIDTH, 2 * row + MARGIN), large, small)
 
 
-def _arrow_panel(figure: Figure, box: Box, run: Run, field: NDArray[np.floating[Any]]) -> None:
-    measured = run.measurements
-    step, unit = measured.calibration.scan_step, measured.units["field_x"]
-    axes = add_axes(figure, box, "arrows")
-    if measured.image is not None:
-        values, name, image_unit = measured.image, "image", "arb. units"
+def _arrow_panel(
+    figure: Figure,
+    box: Box,
+    measurements: Measurements,
+    field: NDArray[np.floating[Any]],
+    rotation: Mapping[str, Any],
+) -> None:
+    step, unit = measurements.calibration.scan_step, measurements.units["field_x"]
+    ax = add_axes(figure, box, "arrows")
+    if measurements.image is not None:
+        values, name, image_unit = measurements.image, "image", "arb. units"
     else:
-        name = "annular_dark_field" if "annular_dark_field" in measured.maps else "bright_field"
-        values, image_unit = measured.maps[name], measured.units[name]
+        name = "annular_dark_field" if "annular_dark_field" in measurements.maps else "bright_field"
+        values, image_unit = measurements.maps[name], measurements.units[name]
         name = "ADF" if name == "annular_dark_field" else "BF"
-    image = draw_map(axes, values, step, IMAGES)
-    _draw_arrows(axes, field, step, unit)
+    image = draw_map(ax, values, step, IMAGES)
+    _draw_arrows(ax, field, step, unit)
     title = "Projected field E·t" if unit == "V" else "Deflection"
-    label_panel(figure, box, "a", f"{title} over {name}", _rotation_words(run.metrics, unit))
+    label_panel(figure, box, "a", f"{title} over {name}", "scan frame", ", ".join(scan_rotation_remarks(rotation)))
     add_color_bar(
         figure, box.within(0.06 * box.width, box.height + 0.07, 0.42 * box.width, 0.06), image, name, image_unit
     )
 
 
-def _draw_arrows(axes: Axes, field: NDArray[np.floating[Any]], step: tuple[float, float] | None, unit: str) -> None:
+def _draw_arrows(ax: Axes, field: NDArray[np.floating[Any]], step: tuple[float, float] | None, unit: str) -> None:
     """Draw the mean field of square blocks of positions, and the length of a round value below the axes."""
     n_y, n_x = field.shape[:2]
     side = -(-max(n_y, n_x) // _N_ARROWS)
@@ -127,8 +154,8 @@ def _draw_arrows(axes: Axes, field: NDArray[np.floating[Any]], step: tuple[float
     height, width = step or (1.0, 1.0)
     y = (first[0] + (np.arange(rows) + 0.5) * size_y - 0.5) * height
     x = (first[1] + (np.arange(columns) + 0.5) * size_x - 0.5) * width
-    largest = float(np.nanpercentile(np.hypot(mean[..., 0], mean[..., 1]), 98)) or 1.0
-    arrows = axes.quiver(
+    largest = largest_of(np.hypot(mean[..., 0], mean[..., 1]), 98)
+    arrows = ax.quiver(
         *np.meshgrid(x, y),
         mean[..., 1],
         mean[..., 0],
@@ -147,7 +174,7 @@ def _draw_arrows(axes: Axes, field: NDArray[np.floating[Any]], step: tuple[float
     )
     length = nice_number(largest)
     average = f" (means of {size_y} × {size_x} positions)" if side > 1 else ""
-    axes.quiverkey(
+    ax.quiverkey(
         arrows,
         0.57,
         -0.045,
@@ -155,56 +182,28 @@ def _draw_arrows(axes: Axes, field: NDArray[np.floating[Any]], step: tuple[float
         f"{tidy_number(length)} {unit}{average}",
         labelpos="E",
         labelsep=0.06,
-        fontproperties={"size": 6},
+        fontproperties={"size": SMALL},
     )
 
 
-def _direction_panel(figure: Figure, box: Box, measured: Measurements, field: NDArray[np.floating[Any]]) -> None:
-    unit = measured.units["field_x"]
-    magnitude = np.hypot(field[..., 0], field[..., 1])
-    largest = float(np.nanpercentile(magnitude, 99.5)) or 1.0
-    axes = add_axes(figure, box, "direction")
-    axes.imshow(
-        angle_colors(np.arctan2(-field[..., 0], field[..., 1]), magnitude / largest),
-        extent=scan_extent(measured.scan_shape, measured.calibration.scan_step),
-        origin="upper",
-        interpolation="antialiased",
-    )
-    axes.set(xticks=[], yticks=[])
-    add_scale_bar(axes, measured.calibration.scan_step is not None)
+def _direction_panel(figure: Figure, box: Box, measurements: Measurements, field: NDArray[np.floating[Any]]) -> None:
+    unit = measurements.units["field_x"]
+    largest = largest_of(np.hypot(field[..., 0], field[..., 1]))
+    draw_vectors(add_axes(figure, box, "direction"), field, measurements.calibration.scan_step, largest)
     symbol = "|E·t|" if unit == "V" else "|θ|"
     label_panel(
-        figure, box, "b", "Direction and magnitude", f"full colour: {symbol} ≥ {tidy_number(largest, 2)} {unit}"
+        figure, box, "b", "Direction and magnitude", "full colour:", f"{symbol} ≥ {tidy_number(largest, 2)} {unit}"
     )
-    add_color_wheel(figure, box, fading=True)
+    add_color_wheel(figure, box, SCAN_FRAME, f"dark:\nsmall {symbol}", fading=True)
 
 
-def _potential_panel(figure: Figure, box: Box, measured: Measurements) -> None:
-    values, unit = measured.maps["integrated_com"], measured.units["integrated_com"]
-    energy = measured.calibration.energy
+def _potential_panel(figure: Figure, box: Box, measurements: Measurements) -> None:
+    values, unit = measurements.maps["integrated_com"], measurements.units["integrated_com"]
+    energy = measurements.calibration.energy
     title, name = "Integrated COM", "∫θ"
     if energy is not None and unit == "mrad·Å":
         values, unit = projected_potential(values, energy), "V·Å"
         title, name = "Projected potential", "∫V dz"
-    image = draw_map(add_axes(figure, box, "potential"), values, measured.calibration.scan_step, MAGNITUDES)
-    label_panel(figure, box, "e", title, "integrated COM, levelled")
-    add_color_bar(figure, _bar_below(box), image, name, unit)
-
-
-def _rotation_words(metrics: dict[str, Any], unit: str) -> str:
-    words = ["E·t = −θ·pv/e, blurred by the probe" if unit == "V" else "blurred by the probe"]
-    angle, error = metrics.get("scan_rotation_deg"), metrics.get("scan_rotation_uncertainty_deg")
-    if angle is not None:
-        turn = f"scan rotation {tidy_number(round(angle, 1), 4)}°"
-        if error is not None:
-            turn += f" ± {max(error, 0.1):.1f}°"
-        words.append(f"{turn} ({metrics.get('scan_rotation_source')})")
-    if metrics.get("scan_rotation_ambiguous"):
-        words.append("or half a turn away")
-    if metrics.get("scan_flipped"):
-        words.append("detector flipped")
-    return "; ".join(words)
-
-
-def _bar_below(box: Box) -> Box:
-    return box.within(0.1 * box.width, box.height + 0.07, 0.8 * box.width, 0.06)
+    image = draw_map(add_axes(figure, box, "potential"), values, measurements.calibration.scan_step, MAGNITUDES)
+    label_panel(figure, box, "e", title, "from the COM, levelled")
+    add_color_bar(figure, bar_below(box), image, name, unit)

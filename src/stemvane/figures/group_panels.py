@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from stemvane.data.measurements import Measurements
 from stemvane.figures.layout import GAP, HEAD, MARGIN, WIDTH, Box, add_axes, label_panel
 from stemvane.figures.panels import add_color_bar, draw_map, without_ticks
-from stemvane.figures.style import DIVERGING, MAGNITUDES, MASKED, tidy_number
-from stemvane.runs.run import Run
+from stemvane.figures.style import DIVERGING, MAGNITUDES, MASKED, SMALL, tidy_number
 from stemvane.segmentation import Regions
 
 __all__ = ["draw_groups", "groups_height"]
@@ -33,29 +33,28 @@ def groups_height(regions: Regions, width: float, height: float) -> float:
     return max(HEAD + height + legend, rows * (HEAD + size) + _FOOT)
 
 
-def draw_groups(figure: Figure, run: Run, regions: Regions, box: Box) -> None:
+def draw_groups(figure: Figure, measurements: Measurements, regions: Regions, box: Box) -> None:
     """Draw the map of groups into a box, and the mean pattern of each to the right of it.
 
     Parameters
     ----------
     figure : Figure
         The page.
-    run : Run
-        The run that was analysed.
+    measurements : Measurements
+        Measurements that were analysed.
     regions : Regions
-        Its groups.
+        Their groups.
     box : Box
-        Of the map; the head above it and `groups_height` are free.
+        Box of the map; the head above it and `groups_height` are free.
     """
-    measurements = run.measurements
     colors = _colors(regions.n_groups)
-    axes = add_axes(figure, box, "groups")
+    ax = add_axes(figure, box, "groups")
     shown = np.where(regions.label >= 0, regions.label, np.nan)
     flat = ListedColormap(colors).with_extremes(bad=MASKED)
-    draw_map(axes, shown, measurements.calibration.scan_step, flat, (-0.5, regions.n_groups - 0.5))
+    draw_map(ax, shown, measurements.calibration.scan_step, flat, (-0.5, regions.n_groups - 0.5))
     # a legend is filled column by column, and read row by row
     order = [i for column in range(_LEGEND) for i in range(column, regions.n_groups, _LEGEND)]
-    axes.legend(
+    ax.legend(
         handles=[Patch(color=colors[i], label=str(i + 1)) for i in order],
         loc="upper center",
         bbox_to_anchor=(0.5, -0.01),
@@ -68,7 +67,7 @@ def draw_groups(figure: Figure, run: Run, regions: Regions, box: Box) -> None:
     label_panel(figure, box, "e", "Groups", "1 scatters least into the dark field")
     _, across, size = _arranged(regions, box.width)
     first = box.left + box.width + GAP
-    relative = _relative(run, regions)
+    relative = _relative(measurements, regions)
     limit = float(np.nanquantile(np.abs(relative), 0.97)) or 1.0
     place, drawn = box, None
     for i in range(regions.n_groups):
@@ -87,10 +86,10 @@ def draw_groups(figure: Figure, run: Run, regions: Regions, box: Box) -> None:
     add_color_bar(figure, Box(first, below, 1.5, 0.06), drawn, "over the mean pattern", "%")
     words = (
         "What the mean pattern of each group has more (red) or less (blue) than\nthat of the scan, "
-        "turned to one orientation by the angle of every pattern."
+        "rotated to one orientation by the angle of every pattern."
     )
     at = 1 - (below - 0.02) / figure.get_figheight()
-    figure.text((first + 1.7) / WIDTH, at, words, size=5.5, color="0.3", va="top", linespacing=1.3)
+    figure.text((first + 1.7) / WIDTH, at, words, size=SMALL, color="0.3", va="top", linespacing=1.3)
 
 
 def _arranged(regions: Regions, width: float) -> tuple[int, int, float]:
@@ -105,10 +104,10 @@ def _colors(n: int) -> list[str] | NDArray[np.float64]:
     return list(_COLORS[:n]) if n <= len(_COLORS) else np.asarray(MAGNITUDES(np.linspace(0, 1, n)))
 
 
-def _relative(run: Run, regions: Regions) -> NDArray[np.float64]:
+def _relative(measurements: Measurements, regions: Regions) -> NDArray[np.float64]:
     """Patterns of the groups less that of the scan, in per cent of the scan's ring by ring."""
-    whole = np.average(regions.patterns, axis=0, weights=regions.counts)
-    # a ring as a whole: single samples of a dark ring may be empty
-    ring = np.maximum(whole.mean(axis=1), 1e-4 * whole.max())
-    relative = 100 * (regions.patterns - whole) / ring[:, None]
-    return run.measurements.grid.to_cartesian(relative, run.measurements.detector_shape)
+    mean = np.average(regions.patterns, axis=0, weights=regions.counts)
+    # the mean of a ring: single samples of a dark ring may be empty
+    ring = np.maximum(mean.mean(axis=1), 1e-4 * mean.max())
+    relative = 100 * (regions.patterns - mean) / ring[:, None]
+    return measurements.grid.to_cartesian(relative, measurements.detector_shape)

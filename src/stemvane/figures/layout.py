@@ -7,12 +7,26 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["FOOT", "GAP", "HEAD", "MARGIN", "WIDTH", "Box", "Overview", "add_axes", "label_panel", "overview_layout"]
+from stemvane.figures.style import SMALL
+
+__all__ = [
+    "FOOT",
+    "GAP",
+    "HEAD",
+    "MARGIN",
+    "WIDTH",
+    "Box",
+    "Overview",
+    "add_axes",
+    "label_panel",
+    "new_page",
+    "overview_layout",
+]
 
 WIDTH = 7.2
 """Width of two columns of a journal."""
-HEAD = 0.32
-"""Room above a panel for its letter, title and remark."""
+HEAD = 0.42
+"""Room above a panel for its letter, its title and two lines of remarks."""
 FOOT = 0.56
 """Room below a map for its colour bar or colour wheel."""
 MARGIN = 0.08
@@ -112,18 +126,29 @@ def _below_a_strip(n_maps: int, aspect: float, strip_aspect: float) -> Overview:
     return Overview((WIDTH, drop + below.size[1]), strip, bar, boxes)
 
 
+def new_page(size: tuple[float, float], figure: Figure | None = None) -> Figure:
+    """Make an empty page of this width and height in inches, or give an empty figure this size."""
+    if figure is None:
+        return Figure(figsize=size)
+    figure.set_size_inches(size)
+    return figure
+
+
 def add_axes(figure: Figure, box: Box, label: str) -> Axes:
     """Put axes into a box of the page."""
     width, height = figure.get_size_inches()
     place = (box.left / width, 1 - (box.top + box.height) / height, box.width / width, box.height / height)
-    return figure.add_axes(place, label=label)
+    ax = figure.add_axes(place, label=label)
+    # ticks are made when the page is drawn, maybe under another style
+    ax.tick_params(which="both", labelsize=SMALL, length=2, width=0.5, pad=2)
+    return ax
 
 
-def label_panel(figure: Figure, box: Box, letter: str, title: str, remark: str = "", *, indent: float = 0.0) -> None:
-    """Write letter, title and a small remark above a box; `indent` moves them to the left, in inches."""
+def label_panel(figure: Figure, box: Box, letter: str, title: str, *remarks: str, indent: float = 0.0) -> None:
+    """Write letter, title and up to two lines of remarks above a box; `indent` moves them to the left, in inches."""
     width, height = figure.get_size_inches()
-    left, base = (box.left - indent) / width, 1 - (box.top - 0.15) / height
+    left, base = (box.left - indent) / width, 1 - (box.top - 0.25) / height
     figure.text(left, base, f"({letter})", weight="bold", size=8, va="baseline")
     figure.text(left + 0.22 / width, base, title, size=7, va="baseline")
-    if remark:
-        figure.text(left, base - 0.105 / height, remark, size=5.5, color="0.3", va="baseline")
+    for line, remark in enumerate(remarks, 1):
+        figure.text(left, base - 0.1 * line / height, remark, size=SMALL, color="0.3", va="baseline")

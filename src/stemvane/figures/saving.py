@@ -10,13 +10,15 @@ from matplotlib.figure import Figure
 
 from stemvane.defects.analysis import DefectAnalysis
 from stemvane.errors import ConfigError, RunError
-from stemvane.figures.field_page import vector_field
-from stemvane.figures.overview_page import overview
-from stemvane.figures.plots import agreement, learning_curves
+from stemvane.figures.agreement_page import agreement_page
+from stemvane.figures.defects_page import defects_page
+from stemvane.figures.field_page import field_page
+from stemvane.figures.history_page import history_page
+from stemvane.figures.manifold_panel import Manifold
+from stemvane.figures.overview_page import overview_page
 from stemvane.figures.structures_page import structures_page
 from stemvane.figures.style import STYLE
 from stemvane.figures.sweep_page import sweep_page
-from stemvane.figures.symmetry_page import symmetry_page
 from stemvane.runs.run import Run
 from stemvane.runs.sweep_folder import Sweep
 
@@ -32,9 +34,9 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
     Parameters
     ----------
     run : Run
-        Finished or about to be.
+        Run that is finished or about to be.
     folder : str or Path, optional
-        Where to; the run's own ``figures`` where left out.
+        Folder to write to; the run's own ``figures`` where left out.
     dpi : int, optional
         Pixels per inch; as in the run's settings where left out.
 
@@ -51,11 +53,15 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
         If a part of the run is missing or damaged, or the folder cannot be written.
     """
     folder = run.figures_path if folder is None else Path(folder)
-    first = "figure1" if run.measurements.atoms is not None else "figure2"
-    drawn = [(first, overview), ("agreement", agreement), ("learning_curves", learning_curves)]
-    if "field_x" in run.measurements.maps:
-        drawn.insert(1, ("field", vector_field))
-    return [path for name, draw in drawn for path in _saved(draw(run), folder, name, dpi or run.config.figures.dpi)]
+    measurements, embedding, metrics = run.measurements, run.embedding, run.metrics
+    first = "figure1" if measurements.atoms is not None else "figure2"
+    manifold = Manifold(run.manifold, run.manifold_latents)
+    pages = [(first, overview_page(measurements, embedding, manifold, metrics))]
+    if "field_x" in measurements.maps:
+        pages.append(("field", field_page(measurements, metrics)))
+    pages.append(("agreement", agreement_page(measurements, embedding, metrics)))
+    pages.append(("learning_curves", history_page(run.history)))
+    return [path for name, page in pages for path in _saved(page, folder, name, dpi or run.config.figures.dpi)]
 
 
 def save_sweep_figure(sweep: Sweep, folder: str | Path | None = None, dpi: int = 200) -> list[Path]:
@@ -64,9 +70,9 @@ def save_sweep_figure(sweep: Sweep, folder: str | Path | None = None, dpi: int =
     Parameters
     ----------
     sweep : Sweep
-        Finished or about to be.
+        Sweep that is finished or about to be.
     folder : str or Path, optional
-        Where to; the sweep's own ``figures`` where left out.
+        Folder to write to; the sweep's own ``figures`` where left out.
     dpi : int
         Pixels per inch.
 
@@ -84,16 +90,16 @@ def save_sweep_figure(sweep: Sweep, folder: str | Path | None = None, dpi: int =
 
 
 def save_symmetry_figure(run: Run, analysis: DefectAnalysis, folder: str | Path, dpi: int | None = None) -> list[Path]:
-    """Write the figure of a symmetry analysis as PNG and as SVG with its words as text.
+    """Write the figure of a defect analysis as PNG and as SVG with its words as text.
 
     Parameters
     ----------
     run : Run
         A finished run.
     analysis : DefectAnalysis
-        Of its measurements and embedding.
+        Analysis of its measurements and embedding.
     folder : str or Path
-        Where to.
+        Folder to write to.
     dpi : int, optional
         Pixels per inch; as in the run's settings where left out.
 
@@ -107,7 +113,12 @@ def save_symmetry_figure(run: Run, analysis: DefectAnalysis, folder: str | Path,
     RunError
         If the folder cannot be written.
     """
-    return _saved(symmetry_page(run, analysis), Path(folder), "symmetry", dpi or run.config.figures.dpi)
+    return _saved(
+        defects_page(run.measurements, run.embedding, analysis),
+        Path(folder),
+        "symmetry",
+        dpi or run.config.figures.dpi,
+    )
 
 
 def save_structures_figure(path: str | Path, dpi: int = 200) -> Path:

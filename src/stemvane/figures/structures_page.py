@@ -17,7 +17,7 @@ from stemvane.data.dataset import ScanAtoms
 from stemvane.figures.atom_overlay import draw_atoms
 from stemvane.figures.layout import WIDTH, Box, add_axes
 from stemvane.figures.panels import without_ticks
-from stemvane.figures.style import STYLE
+from stemvane.figures.style import SMALL, STYLE
 from stemvane.simulation.catalogue import CATALOGUE
 from stemvane.simulation.scenes import build_structure
 
@@ -41,20 +41,20 @@ def structures_page() -> Figure:
     """
     n_down = -(-len(CATALOGUE) // _ACROSS)
     height = n_down * (_HEAD + _SIZE) + (n_down - 1) * 0.06 + _FOOT
-    found: dict[str, NDArray[np.float64]] = {}
+    elements: dict[str, NDArray[np.float64]] = {}
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height))
         for index, entry in enumerate(CATALOGUE):
             left = _MARGIN + index % _ACROSS * (_SIZE + _GAP)
             top = _HEAD + index // _ACROSS * (_SIZE + _HEAD + 0.06)
-            axes = add_axes(figure, Box(left, top, _SIZE, _SIZE), entry.name)
-            axes.set_title(entry.name, size=7, pad=3)
-            found |= _panel(axes, entry.name)
-        _key(figure, found)
+            ax = add_axes(figure, Box(left, top, _SIZE, _SIZE), entry.name)
+            ax.set_title(entry.name, size=7, pad=3)
+            elements |= _panel(ax, entry.name)
+        _key(figure, elements)
     return figure
 
 
-def _panel(axes: Axes, name: str) -> dict[str, NDArray[np.float64]]:
+def _panel(ax: Axes, name: str) -> dict[str, NDArray[np.float64]]:
     """One specimen about the middle of a scan; returns the colour of each element."""
     sheet, defects = build_structure(name, (46.0, 46.0), scan_extent=(_VIEW, _VIEW))
     middle = defects.positions[0] if len(defects) else np.full(2, _VIEW / 2)
@@ -64,15 +64,15 @@ def _panel(axes: Axes, name: str) -> dict[str, NDArray[np.float64]]:
         offsets -= size * np.round(offsets / size)
     labels = sheet.get_array("labels")
     atoms = ScanAtoms(sheet.numbers, offsets, sheet.positions[:, 2], tuple(labels.tolist()))
-    axes.set_xlim(-_VIEW / 2, _VIEW / 2)
-    axes.set_ylim(_VIEW / 2, -_VIEW / 2)
-    axes.set_aspect("equal")
-    without_ticks(axes)
+    ax.set_xlim(-_VIEW / 2, _VIEW / 2)
+    ax.set_ylim(_VIEW / 2, -_VIEW / 2)
+    ax.set_aspect("equal")
+    without_ticks(ax)
     host = "graphene" if name.startswith("graphene") else name
     marked = offsets[labels != host]
     halos = [Circle((x, y), 0.75) for y, x in marked]
-    axes.add_collection(PatchCollection(halos, facecolors=_HALO, edgecolors="none", zorder=0))
-    elements = draw_atoms(axes, atoms, np.all(np.abs(offsets) < _VIEW / 2 + 2, axis=1))
+    ax.add_collection(PatchCollection(halos, facecolors=_HALO, edgecolors="none", zorder=0))
+    elements = draw_atoms(ax, atoms, np.all(np.abs(offsets) < _VIEW / 2 + 2, axis=1))
     return dict(elements)
 
 
@@ -99,4 +99,4 @@ def _scale_bar(figure: Figure) -> None:
     width, height = figure.get_size_inches()
     left, base, length = _MARGIN / width, 0.14 / height, _BAR / _VIEW * _SIZE / width
     figure.add_artist(Line2D([left, left + length], [base, base], lw=2, color="k", solid_capstyle="butt"))
-    figure.text(left + length + 0.06 / width, base, f"{_BAR:g} Å, all panels", size=6, va="center")
+    figure.text(left + length + 0.06 / width, base, f"{_BAR:g} Å, all panels", size=SMALL, va="center")

@@ -8,7 +8,10 @@ from typing import Any
 from cmcrameri import cm
 from matplotlib.colors import Colormap
 
-__all__ = ["ANGLES", "DIVERGING", "IMAGES", "MAGNITUDES", "MASKED", "STYLE", "nice_number", "tidy_number"]
+__all__ = ["ANGLES", "DIVERGING", "IMAGES", "MAGNITUDES", "MASKED", "SMALL", "STYLE", "nice_number", "tidy_number"]
+
+SMALL = 6.0
+"""Smallest type of a page in points, which can still be read in print."""
 
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -16,15 +19,15 @@ STYLE: dict[Any, Any] = {
     "font.size": 7,
     "axes.linewidth": 0.5,
     "axes.labelsize": 6.5,
-    "xtick.labelsize": 6,
-    "ytick.labelsize": 6,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
     "xtick.major.width": 0.5,
     "ytick.major.width": 0.5,
     "xtick.major.size": 2,
     "ytick.major.size": 2,
     "xtick.major.pad": 2,
     "ytick.major.pad": 2,
-    "legend.fontsize": 6,
+    "legend.fontsize": SMALL,
     "legend.frameon": False,
     "lines.linewidth": 1.0,
     "svg.fonttype": "none",

@@ -12,24 +12,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stemvane.figures.layout import WIDTH, Box, add_axes, label_panel
-from stemvane.figures.style import MAGNITUDES, STYLE
+from stemvane.figures.layout import WIDTH, Box, add_axes, label_panel, new_page
+from stemvane.figures.style import MAGNITUDES, SMALL, STYLE
 from stemvane.runs.sweep_folder import REFERENCES, Sweep
 
 __all__ = ["sweep_page"]
 
-_PITCH, _TOP, _FOOT, _SIZE = 1.79, 0.36, 0.5, (1.31, 1.31)
+_PITCH, _TOP, _FOOT, _SIZE = 1.79, 0.46, 0.5, (1.31, 1.31)
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
 _BAND = "0.9"
 
 
-def sweep_page(sweep: Sweep) -> Figure:
+def sweep_page(sweep: Sweep, *, figure: Figure | None = None) -> Figure:
     """Draw evidence, explained variance, correlation and angle error against the number of latents.
 
     Parameters
     ----------
     sweep : Sweep
-        Complete or about to be.
+        Sweep that is complete or about to be.
+    figure : Figure, optional
+        Empty figure to draw into; a new one where left out.
 
     Returns
     -------
@@ -44,67 +46,67 @@ def sweep_page(sweep: Sweep) -> Figure:
         variances["explained_variance_truth"] = ("noiseless patterns", _GREEN)
     shades = MAGNITUDES(np.linspace(0.0, 0.85, max(most, 2)))
     latents = {f"pearson_r_{k}{suffix}": (f"latent {k}", shades[k - 1]) for k in range(1, most + 1)}
-    titles = (
+    titles: tuple[tuple[str, ...], ...] = (
         ("Evidence", "of patterns kept from training"),
         ("Explained variance", "of the residuals"),
-        ("Correlation", f"of each latent with |{whose}|"),
-        ("Angle error", f"median against the {whose}"),
+        ("Correlation", "of each latent with the", f"length of the {whose}"),
+        ("Angle error", "median, from the", whose),
     )
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, _TOP + _SIZE[1] + _FOOT))
+        figure = new_page((WIDTH, _TOP + _SIZE[1] + _FOOT), figure)
         boxes = [Box(0.46 + i * _PITCH, _TOP, *_SIZE) for i in range(4)]
-        panels = [add_axes(figure, box, title) for box, (title, _) in zip(boxes, titles, strict=True)]
+        panels = [add_axes(figure, box, title) for box, (title, *_) in zip(boxes, titles, strict=True)]
         _curves(panels[0], sweep, {"evidence_heldout": ("", _BLUE)})
         _curves(panels[1], sweep, variances)
         _curves(panels[2], sweep, latents, absolute=True)
         panels[2].set_ylim(-0.03, 1.03)
         _angle_panel(panels[3], sweep)
-        for axes, unit in zip(panels, ("nat per pattern", "fraction", "|r|", "degrees"), strict=True):
-            axes.set_ylabel(unit)
-            _finish(axes, sweep)
-        for box, letter, (title, remark) in zip(boxes, string.ascii_lowercase, titles, strict=False):
-            label_panel(figure, box, letter, title, remark, indent=0.4)
+        for ax, unit in zip(panels, ("nat per pattern", "fraction", "|r|", "degrees"), strict=True):
+            ax.set_ylabel(unit)
+            _finish(ax, sweep)
+        for box, letter, (title, *remarks) in zip(boxes, string.ascii_lowercase, titles, strict=False):
+            label_panel(figure, box, letter, title, *remarks, indent=0.4)
         points = "each point is one seed, each line their mean" if len(sweep.summary["seeds"]) > 1 else "one seed"
         words = f"Grey band: recommended, {sweep.n_latent}; {points}."
-        figure.text(0.06 / WIDTH, 0.05 / figure.get_figheight(), words, size=5.5, color="0.3")
+        figure.text(0.06 / WIDTH, 0.05 / figure.get_figheight(), words, size=SMALL, color="0.3")
     return figure
 
 
-def _angle_panel(axes: Axes, sweep: Sweep) -> None:
+def _angle_panel(ax: Axes, sweep: Sweep) -> None:
     """From 0, so that differences between seeds do not look large; beside the error of the measured COM itself."""
     name = f"angle_error_median_deg{sweep.reference}"
-    _curves(axes, sweep, {name: ("", _BLUE)})
-    known = sweep.table[name][np.isfinite(sweep.table[name])]
-    if not len(known):
+    _curves(ax, sweep, {name: ("", _BLUE)})
+    finite = sweep.table[name][np.isfinite(sweep.table[name])]
+    if not len(finite):
         return
-    most = float(known.max())
+    most = float(finite.max())
     if sweep.reference:
-        own = float(sweep.table[f"com_{name}"][0])
-        axes.axhline(own, color="k", linestyle=(0, (4, 2)), linewidth=0.8, zorder=1)
-        axes.text(0.98, own, "measured COM", transform=axes.get_yaxis_transform(), ha="right", va="bottom", size=5.5)
-        most = max(most, own)
-    axes.set_ylim(0, 1.25 * most)
+        measured = float(sweep.table[f"com_{name}"][0])
+        ax.axhline(measured, color="k", linestyle=(0, (4, 2)), linewidth=0.8, zorder=1)
+        ax.text(0.98, measured, "measured COM", transform=ax.get_yaxis_transform(), ha="right", va="bottom", size=SMALL)
+        most = max(most, measured)
+    ax.set_ylim(0, 1.25 * most)
 
 
-def _curves(axes: Axes, sweep: Sweep, columns: Mapping[str, tuple[str, Any]], *, absolute: bool = False) -> None:
+def _curves(ax: Axes, sweep: Sweep, columns: Mapping[str, tuple[str, Any]], *, absolute: bool = False) -> None:
     """Points for the seeds and a line through their means, for every column that is known."""
     for name, (label, color) in columns.items():
         values = np.abs(sweep.table[name]) if absolute else sweep.table[name]
         if not np.isfinite(values).any():
             continue
         numbers, mean = sweep.over_seeds(values)
-        axes.plot(numbers, mean, color=color, label=label, zorder=2)
-        axes.plot(sweep.table["n_latent"], values, ".", color=color, markersize=3.5, markeredgewidth=0, zorder=3)
-    if not axes.lines:
-        axes.text(0.5, 0.5, "not known", transform=axes.transAxes, ha="center", color="0.4")
+        ax.plot(numbers, mean, color=color, label=label, zorder=2)
+        ax.plot(sweep.table["n_latent"], values, ".", color=color, markersize=3.5, markeredgewidth=0, zorder=3)
+    if not ax.lines:
+        ax.text(0.5, 0.5, "not known", transform=ax.transAxes, ha="center", color="0.4")
     elif len(columns) > 1:
-        axes.legend(handlelength=1.0, borderaxespad=0.2, labelspacing=0.25)
+        ax.legend(handlelength=1.0, borderaxespad=0.2, labelspacing=0.25)
 
 
-def _finish(axes: Axes, sweep: Sweep) -> None:
+def _finish(ax: Axes, sweep: Sweep) -> None:
     numbers = sweep.table["n_latent"]
-    axes.axvspan(sweep.n_latent - 0.25, sweep.n_latent + 0.25, color=_BAND, linewidth=0, zorder=0)
-    axes.set(xlabel="number of latents", xlim=(numbers.min() - 0.4, numbers.max() + 0.4))
-    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.spines[["top", "right"]].set_visible(False)
+    ax.axvspan(sweep.n_latent - 0.25, sweep.n_latent + 0.25, color=_BAND, linewidth=0, zorder=0)
+    ax.set(xlabel="number of latents", xlim=(numbers.min() - 0.4, numbers.max() + 0.4))
+    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(5))
+    ax.spines[["top", "right"]].set_visible(False)

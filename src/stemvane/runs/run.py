@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -333,9 +334,10 @@ class Run:
 
     @cached_property
     def embedding(self) -> Embedding:
-        """Latents and angles of the scan."""
+        """Latents and angles of the scan, with scan step and unit for its figures."""
+        step, unit = self.measurements.calibration.scan_step, self.config.model.latent_unit
         with self._reading("embedding.zarr"):
-            return Embedding.read(self.store("embedding"))
+            return replace(Embedding.read(self.store("embedding")), scan_step=step, latent_unit=unit)
 
     @cached_property
     def trained_on(self) -> NDArray[np.bool_]:

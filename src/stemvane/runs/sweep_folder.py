@@ -15,7 +15,7 @@ from stemvane.io import atomic
 
 __all__ = ["REFERENCES", "Sweep"]
 
-REFERENCES = {"": "COM", "_truth": "noiseless COM", "_neighbours": "neighbours' COM"}
+REFERENCES = {"": "measured COM", "_truth": "noiseless COM", "_neighbours": "neighbours' COM"}
 """Suffixes of the columns that hold agreement with a centre of mass, and whose it is."""
 
 

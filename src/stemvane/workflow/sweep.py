@@ -208,7 +208,9 @@ def _summary(
 ) -> dict[str, Any]:
     """Content of ``sweep.json``."""
     table = {name: np.array([math.nan if row[name] is None else row[name] for row in rows]) for name in rows[0]}
-    reference = "" if measurements.noiseless else "_neighbours" if measurements.expectation is None else "_truth"
+    reference = "" if measurements.noiseless or measurements.expectation is None else "_truth"
+    if not measurements.noiseless and np.isfinite(table["angle_error_median_deg_neighbours"]).any():
+        reference = reference or "_neighbours"
     numbers = []
     for n in np.unique(table["n_latent"]):
         here = table["n_latent"] == n
