@@ -13,7 +13,7 @@ from fake_run import make_run
 
 from stemvane.cli import app as cli
 from stemvane.data.signals import maps_of, patterns_of, stacks_of
-from stemvane.errors import ConfigError, FileFormatError, RunError
+from stemvane.errors import ConfigError, FileFormatError, MissingPackageError, RunError
 from stemvane.export.writers import export_run
 from stemvane.runs.run import Run
 
@@ -206,7 +206,7 @@ def test_to_hyperspy(run, monkeypatch):
     signals = run.to_hyperspy()
     assert check_exports.check_signals(signals, table_of(run)) == 14
     monkeypatch.setitem(sys.modules, "hyperspy.api", None)
-    with pytest.raises(RunError, match="pip install hyperspy") as error:
+    with pytest.raises(MissingPackageError, match='pip install "hyperspy"') as error:
         run.to_hyperspy()
     assert "\n" not in str(error.value)
 

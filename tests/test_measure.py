@@ -13,7 +13,7 @@ from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.measurements import Measurements
 from stemvane.errors import CalibrationError, DataError
-from stemvane.geometry.polar import harmonics_of, turn
+from stemvane.geometry.polar import harmonics_of, rotate
 from stemvane.reduction.blocks import partition
 from stemvane.reduction.measure import measure, standard_detectors
 from stemvane.reduction.virtual_detectors import VirtualDetector
@@ -181,7 +181,7 @@ def test_turned_patterns_turn_com_and_polar_patterns():
     quarter = found.grid.n_azimuthal // 4
     for n in range(4):
         np.testing.assert_allclose(polar[n], np.roll(polar[0], n * quarter, axis=-1), rtol=2e-5)
-    expected = turn(harmonics_of(polar[:1]), np.arange(4) * np.pi / 2)
+    expected = rotate(harmonics_of(polar[:1]), np.arange(4) * np.pi / 2)
     np.testing.assert_allclose(harmonics_of(polar), expected, atol=1e-6)
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from stemvane.errors import CalibrationError
-from stemvane.geometry.polar import PolarGrid, harmonics_of, polar_from, turn
+from stemvane.geometry.polar import PolarGrid, harmonics_of, polar_from, rotate
 from stemvane.reduction.virtual_detectors import VirtualDetector
 
 few = settings(max_examples=25, deadline=None)
@@ -97,7 +97,7 @@ def test_turned_pixels_are_shifted_samples(quarters, size):
     after = sample(grid, np.rot90(pattern, quarters))
     np.testing.assert_allclose(after, np.roll(before, 16 * quarters, axis=-1), rtol=1e-5)
     np.testing.assert_allclose(
-        harmonics_of(after), turn(harmonics_of(before), quarters * np.pi / 2), atol=1e-6, rtol=1e-5
+        harmonics_of(after), rotate(harmonics_of(before), quarters * np.pi / 2), atol=1e-6, rtol=1e-5
     )
 
 
@@ -106,9 +106,9 @@ def test_turned_pixels_are_shifted_samples(quarters, size):
 def test_turning_by_whole_sectors_is_a_shift(polar, n):
     harmonics = harmonics_of(polar)
     expected = harmonics_of(np.roll(polar, n, axis=-1))
-    np.testing.assert_allclose(turn(harmonics, 2 * np.pi * n / 16), expected, atol=1e-9)
+    np.testing.assert_allclose(rotate(harmonics, 2 * np.pi * n / 16), expected, atol=1e-9)
     angles = np.full(3, 2 * np.pi * n / 16)
-    np.testing.assert_allclose(turn(harmonics, angles), expected, atol=1e-9)
+    np.testing.assert_allclose(rotate(harmonics, angles), expected, atol=1e-9)
 
 
 @few
@@ -126,7 +126,7 @@ def test_harmonics_and_back_even(polar, one, other):
     nyquist = (polar * (-1.0) ** np.arange(16)).mean(-1, keepdims=True) * (-1.0) ** np.arange(16)
     np.testing.assert_allclose(polar_from(harmonics, 16), polar - nyquist, atol=1e-9)
     np.testing.assert_allclose(harmonics_of(polar_from(harmonics, 16)), harmonics, atol=1e-9)
-    np.testing.assert_allclose(turn(turn(harmonics, one), other), turn(harmonics, one + other), atol=1e-9)
+    np.testing.assert_allclose(rotate(rotate(harmonics, one), other), rotate(harmonics, one + other), atol=1e-9)
     np.testing.assert_allclose(harmonics[:, 0].real, polar.mean(-1), atol=1e-9)
 
 
@@ -144,7 +144,7 @@ def test_a_turn_by_any_angle_follows_the_pixels():
 
     grid = PolarGrid.chosen((31.5, 31.5), 15.0, (64, 64))
     expected = harmonics_of(sample(grid, drawn(angle)))
-    difference = turn(harmonics_of(sample(grid, drawn(0.0))), angle) - expected
+    difference = rotate(harmonics_of(sample(grid, drawn(0.0))), angle) - expected
     # the square pixels do not turn with the pattern: they mix orders that differ by four, near the axis most
     weighted = np.sqrt(grid.radii)
     assert np.linalg.norm(difference * weighted) < 0.015 * np.linalg.norm(expected * weighted)

@@ -13,7 +13,7 @@ from scipy import ndimage, stats
 
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
-from stemvane.geometry.polar import harmonics_of, polar_from, turn
+from stemvane.geometry.polar import harmonics_of, polar_from, rotate
 
 __all__ = ["Regions", "segment_scan"]
 
@@ -369,8 +369,8 @@ def _patterns(
         harmonics, chosen = harmonics_of(block), np.eye(len(counts))[group[part]]
         unit = np.ones((len(block), grid.n_orders, 1), np.complex128)
         background += harmonics.sum(axis=0)
-        summed += np.einsum("ng,nmr->gmr", chosen, turn(harmonics, -angle[part]), optimize=True)
-        turns += np.einsum("ng,nmr->gmr", chosen, turn(unit, -angle[part]), optimize=True)
+        summed += np.einsum("ng,nmr->gmr", chosen, rotate(harmonics, -angle[part]), optimize=True)
+        turns += np.einsum("ng,nmr->gmr", chosen, rotate(unit, -angle[part]), optimize=True)
         start += len(block)
     background /= len(group)
     mean = background + (summed - turns * background) / counts[:, None, None]

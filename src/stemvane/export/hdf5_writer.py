@@ -40,9 +40,9 @@ def hspy_bytes(signals: list[Signal], origin: Mapping[str, Any], calibration: Ca
     Parameters
     ----------
     signals : list of Signal
-        Of different names.
+        Signals of different names.
     origin : mapping
-        From `origin_of`; becomes the original metadata.
+        The mapping that `origin_of` returns; it becomes the original metadata.
     calibration : Calibration
         Energy and semi-angle.
 
@@ -89,9 +89,9 @@ def emd_bytes(signals: list[Signal], origin: Mapping[str, Any]) -> bytes:
     Parameters
     ----------
     signals : list of Signal
-        Of different names.
+        Signals of different names.
     origin : mapping
-        From `origin_of`; becomes the root's metadata ``stemvane``.
+        The mapping that `origin_of` returns; it becomes the root's metadata ``stemvane``.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def _node(parent: h5py.Group, name: str, kind: str, python_class: str) -> h5py.G
 
 
 def _emd_values(group: h5py.Group, values: Mapping[str, Any]) -> None:
-    """Metadata items, each with the word for its type that emdfile asks for."""
+    """Return metadata items, each with the name of its type, as emdfile needs it."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             inner = group.create_group(name)
@@ -157,7 +157,7 @@ def _emd_values(group: h5py.Group, values: Mapping[str, Any]) -> None:
 
 
 def _listed(values: list[Any]) -> Any:
-    """Numbers, None as NaN, or words as HDF5 has them."""
+    """Return numbers as they are, None as NaN, and words as HDF5 stores them."""
     if any(isinstance(value, str) for value in values):
         return np.array([str(value).encode() for value in values])
     return np.array(values, np.float64)

@@ -18,7 +18,7 @@ from stemvane.errors import ConfigError, FileFormatError, RunError
 from stemvane.export.hdf5_writer import MARK, emd_bytes, hspy_bytes, is_marked
 from stemvane.extras import needed_for
 from stemvane.io import atomic
-from stemvane.io.on_disk import told
+from stemvane.io.on_disk import file_errors
 from stemvane.runs.run import Run
 
 __all__ = ["export_run"]
@@ -70,7 +70,7 @@ def export_run(run: Run, to: str, output: str | os.PathLike[str] | None = None, 
     target = beside if output is None else Path(output).absolute()
     _require_free(target, to, overwrite)
     signals, origin = form.content(run), origin_of(run)
-    with told(target, "written", _CURE), atomic.written_whole(target) as hidden:
+    with file_errors(target, "written", _CURE), atomic.written_whole(target) as hidden:
         form.write(hidden, signals, origin, run)
     return target
 
@@ -92,7 +92,7 @@ def _require_free(target: Path, to: str, overwrite: bool) -> None:
 
 
 def _is_ours(target: Path) -> bool:
-    with told(target):
+    with file_errors(target):
         if target.is_dir():
             heads = [target / name for name in ("zarr.json", "export.json")]
             return any(head.is_file() and MARK in head.read_text(encoding="utf-8", errors="replace") for head in heads)

@@ -24,7 +24,7 @@ class Disc:
     centre : tuple of float
         ``(y, x)`` in pixels.
     radius : float
-        In pixel widths.
+        Radius in pixel widths.
     ellipse : tuple of float
         Long over short axis of the ellipse that fits the edge, and the long one's direction in rad, counter-clockwise
         on the screen, from -π/2 to π/2; (1, 0) where it was not fitted.
@@ -109,14 +109,14 @@ def _edge_points(pattern: NDArray[np.floating[Any]], disc: Disc, aspect: float) 
     within, beyond = radii < disc.radius - margin, radii > disc.radius + margin
     points = []
     for angle, line in zip(azimuth, profile, strict=True):
-        known = np.isfinite(line)
-        if (known & within).sum() < 3 or (known & beyond).sum() < 3:
+        finite = np.isfinite(line)
+        if (finite & within).sum() < 3 or (finite & beyond).sum() < 3:
             continue
-        high, low = np.median(line[known & within]), np.median(line[known & beyond])
+        high, low = np.median(line[finite & within]), np.median(line[finite & beyond])
         # an edge halves the intensity at least by a sixth; anything less is a slope
         if not high > 1.2 * low:
             continue
-        radius = _crossing(radii[known], line[known], 0.5 * float(high + low), disc.radius)
+        radius = _crossing(radii[finite], line[finite], 0.5 * float(high + low), disc.radius)
         if radius is not None:
             points.append((disc.centre[0] * aspect - np.sin(angle) * radius, disc.centre[1] + np.cos(angle) * radius))
     return np.array(points, dtype=np.float64).reshape(-1, 2), n_rays
@@ -124,11 +124,11 @@ def _edge_points(pattern: NDArray[np.floating[Any]], disc: Disc, aspect: float) 
 
 def _smoothed(profile: NDArray[np.float64], n_rays: int) -> NDArray[np.float64]:
     """Mean over neighbouring rays: the edge hardly moves within a fifth of a radian, the noise does."""
-    known = np.isfinite(profile)
+    finite = np.isfinite(profile)
     # a running sum would carry one NaN all the way round
-    total = ndimage.uniform_filter1d(np.where(known, profile, 0.0), n_rays, axis=0, mode="wrap")
-    share = ndimage.uniform_filter1d(known.astype(float), n_rays, axis=0, mode="wrap")
-    return np.where(known & (share > 0.99), total / np.maximum(share, 0.5), np.nan)
+    total = ndimage.uniform_filter1d(np.where(finite, profile, 0.0), n_rays, axis=0, mode="wrap")
+    share = ndimage.uniform_filter1d(finite.astype(float), n_rays, axis=0, mode="wrap")
+    return np.where(finite & (share > 0.99), total / np.maximum(share, 0.5), np.nan)
 
 
 def _crossing(radii: NDArray[np.float64], line: NDArray[np.float64], level: float, near: float) -> float | None:
@@ -137,8 +137,8 @@ def _crossing(radii: NDArray[np.float64], line: NDArray[np.float64], level: floa
     if len(falls) == 0:
         return None
     steps = (line[falls] - level) / (line[falls] - line[falls + 1])
-    found = radii[falls] + steps * (radii[falls + 1] - radii[falls])
-    return float(found[np.argmin(np.abs(found - near))])
+    crossings = radii[falls] + steps * (radii[falls + 1] - radii[falls])
+    return float(crossings[np.argmin(np.abs(crossings - near))])
 
 
 def _fitted(points: NDArray[np.float64], n_rays: int, aspect: float) -> Disc | None:

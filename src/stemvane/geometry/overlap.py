@@ -52,12 +52,12 @@ def _cut(x: Any, y: Any, n: int, a: float, b: float, c: float, out_x: Any, out_y
     m = 0
     for i in range(n):
         j = (i + 1) % n
-        here, there = a * x[i] + b * y[i] - c, a * x[j] + b * y[j] - c
-        if here >= 0:
+        at_start, at_end = a * x[i] + b * y[i] - c, a * x[j] + b * y[j] - c
+        if at_start >= 0:
             out_x[m], out_y[m] = x[i], y[i]
             m += 1
-        if (here > 0 and there < 0) or (here < 0 and there > 0):
-            t = here / (here - there)
+        if (at_start > 0 and at_end < 0) or (at_start < 0 and at_end > 0):
+            t = at_start / (at_start - at_end)
             out_x[m], out_y[m] = x[i] + t * (x[j] - x[i]), y[i] + t * (y[j] - y[i])
             m += 1
     return m
@@ -121,7 +121,7 @@ def pixel_overlaps(
     samples = [np.int64(0) for _ in range(0)]
     areas = [np.float64(0) for _ in range(0)]
     width, step = outer / n_radial, 2 * np.pi / n_azimuthal
-    whole = abs(shape[0, 0] * shape[1, 1] - shape[0, 1] * shape[1, 0])
+    pixel_area = abs(shape[0, 0] * shape[1, 1] - shape[0, 1] * shape[1, 0])
     reach = 0.5 * max(
         np.hypot(shape[0, 0] + shape[0, 1], shape[1, 0] + shape[1, 1]),
         np.hypot(shape[0, 0] - shape[0, 1], shape[1, 0] - shape[1, 1]),
@@ -160,7 +160,7 @@ def pixel_overlaps(
                 inside = _disc_area(cx, cy, n, first * width)
                 for ring in range(first, last + 1):
                     within = _disc_area(cx, cy, n, (ring + 1) * width)
-                    area = (within - inside) / whole
+                    area = (within - inside) / pixel_area
                     inside = within
                     if area > 1e-9:
                         samples.append(np.int64(ring * n_azimuthal + sector % n_azimuthal))
@@ -188,7 +188,7 @@ def square_overlaps(
     samples = [np.int64(0) for _ in range(0)]
     areas = [np.float64(0) for _ in range(0)]
     width = 2 * half_width / n
-    whole = abs(shape[0, 0] * shape[1, 1] - shape[0, 1] * shape[1, 0])
+    pixel_area = abs(shape[0, 0] * shape[1, 1] - shape[0, 1] * shape[1, 0])
     reach_right = 0.5 * (abs(shape[0, 0]) + abs(shape[0, 1]))
     reach_up = 0.5 * (abs(shape[1, 0]) + abs(shape[1, 1]))
     # corners counter-clockwise
@@ -222,7 +222,7 @@ def square_overlaps(
                     start, stop = i * width - half_width, (i + 1) * width - half_width
                     m = _cut(cx, cy, in_row, 1.0, 0.0, start, bx, by)
                     m = _cut(bx, by, m, -1.0, 0.0, -stop, dx, dy)
-                    area = _polygon_area(dx, dy, m) / whole
+                    area = _polygon_area(dx, dy, m) / pixel_area
                     if area > 1e-9:
                         samples.append(np.int64(j * n + i))
                         areas.append(area)

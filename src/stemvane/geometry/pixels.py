@@ -66,7 +66,7 @@ class PixelGrid:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PixelGrid:
-        """Build a grid from what `to_dict` returned."""
+        """Build a grid from the mapping that `to_dict` returns."""
         parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**parts)
 
@@ -113,20 +113,20 @@ class PixelGrid:
             counts, sample, weight = np.diff(by_pixel.indptr), by_pixel.indices.astype(np.int64), by_pixel.data
         return SampleWeights.of(counts, sample, weight, total.reshape(self.n, self.n))
 
-    def _filled(self, matrix: sparse.csr_array, known: NDArray[np.bool_], lost: NDArray[np.bool_]) -> sparse.csr_array:
-        """Let each lost sample be the mean of its known neighbours, from the edge of a hole to its middle."""
+    def _filled(self, matrix: sparse.csr_array, filled: NDArray[np.bool_], lost: NDArray[np.bool_]) -> sparse.csr_array:
+        """Let each lost sample be the mean of its filled neighbours, from the edge of a hole to its middle."""
         step = sparse.diags_array([1.0, 1.0], offsets=[-1, 1], shape=(self.n, self.n))
         here = sparse.eye_array(self.n)
         beside = sparse.csr_array(sparse.kron(step, here) + sparse.kron(here, step))
         while True:
-            n_known = beside @ known.astype(float)
-            ready = lost & ~known & (n_known > 0)
+            n_filled = beside @ filled.astype(float)
+            ready = lost & ~filled & (n_filled > 0)
             if not ready.any():
                 return matrix
-            share = np.where(ready, 1 / np.maximum(n_known, 1), 0.0)
-            mean = sparse.diags_array(share) @ beside @ sparse.diags_array(known.astype(float))
+            share = np.where(ready, 1 / np.maximum(n_filled, 1), 0.0)
+            mean = sparse.diags_array(share) @ beside @ sparse.diags_array(filled.astype(float))
             matrix = matrix + mean @ matrix
-            known = known | ready
+            filled = filled | ready
 
     def from_polar(self, grid: PolarGrid) -> sparse.csr_array:
         """Matrix from flattened polar patterns to flattened Cartesian ones.
@@ -134,7 +134,7 @@ class PixelGrid:
         Parameters
         ----------
         grid : PolarGrid
-            Of the polar patterns. Both grids are seen from their own optical axis, in pixel widths.
+            Grid of the polar patterns. Both grids have their own optical axis as origin, in pixel widths.
 
         Returns
         -------

@@ -1,6 +1,6 @@
 """Polar patterns: area-true sampling, circular harmonics, and turning.
 
-A pattern that is turned about the optical axis by an angle θ, counter-clockwise on the screen, is a polar pattern
+A pattern that is rotated about the optical axis by an angle θ, counter-clockwise on the screen, is a polar pattern
 shifted along its azimuth, and its circular harmonics are multiplied by ``exp(-1j * m * θ)``.
 """
 
@@ -17,7 +17,7 @@ from scipy import sparse
 from stemvane.errors import CalibrationError
 from stemvane.geometry.overlap import SampleWeights, pixel_overlaps
 
-__all__ = ["PolarGrid", "harmonics_of", "plane_of_pixels", "polar_from", "turn"]
+__all__ = ["PolarGrid", "harmonics_of", "plane_of_pixels", "polar_from", "rotate"]
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class PolarGrid:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PolarGrid:
-        """Build a grid from what `to_dict` returned."""
+        """Build a grid from the mapping that `to_dict` returns."""
         parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**parts)
 
@@ -214,14 +214,14 @@ class PolarGrid:
         bridge.setdiag(1.0)
         recorded = total.reshape(self.n_radial, self.n_azimuthal) > 0
         for ring in np.flatnonzero(recorded.any(axis=1) & ~recorded.all(axis=1)):
-            known = np.flatnonzero(recorded[ring])
+            covered = np.flatnonzero(recorded[ring])
             for sector in np.flatnonzero(~recorded[ring]):
-                before = (sector - known) % self.n_azimuthal
-                after = (known - sector) % self.n_azimuthal
+                before = (sector - covered) % self.n_azimuthal
+                after = (covered - sector) % self.n_azimuthal
                 share = before.min() / (before.min() + after.min())
                 row = ring * self.n_azimuthal
-                bridge[row + sector, row + known[np.argmin(before)]] += 1 - share
-                bridge[row + sector, row + known[np.argmin(after)]] += share
+                bridge[row + sector, row + covered[np.argmin(before)]] += 1 - share
+                bridge[row + sector, row + covered[np.argmin(after)]] += share
         by_pixel = (bridge.tocsr() @ matrix).tocsc()
         return np.diff(by_pixel.indptr), by_pixel.indices.astype(np.int64), by_pixel.data
 
@@ -366,15 +366,15 @@ def polar_from(harmonics: NDArray[np.complexfloating[Any, Any]], n_azimuthal: in
     return np.fft.irfft(spectrum, n=n_azimuthal, axis=-1, norm="forward")
 
 
-def turn(
+def rotate(
     harmonics: NDArray[np.complexfloating[Any, Any]], angle: NDArray[np.floating[Any]] | float
 ) -> NDArray[np.complexfloating[Any, Any]]:
-    """Turn patterns counter-clockwise on the screen.
+    """Rotate patterns counter-clockwise on the screen.
 
     Parameters
     ----------
     harmonics : ndarray of complex, shape (..., n_orders, n_radial)
-        From `harmonics_of`.
+        Harmonics that `harmonics_of` returns.
     angle : float or ndarray of float, shape (...)
         Angles in rad.
 

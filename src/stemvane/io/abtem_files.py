@@ -1,4 +1,4 @@
-"""What abTEM writes: Zarr folders of today and HDF5 of its first version. x comes first in both and is turned here."""
+"""abTEM's Zarr folders, and HDF5 of its first version. Both have x first; the axes are transposed here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stemvane.io.zarr_folders import zarr_array
 
 __all__ = ["open_abtem_hdf5", "open_abtem_zarr"]
 
-_TURNED = (1, 0, 3, 2)
+_X_FIRST = (1, 0, 3, 2)
 
 
 def open_abtem_zarr(request: Request) -> Dataset4D:
@@ -35,7 +35,7 @@ def open_abtem_zarr(request: Request) -> Dataset4D:
     notes = _plain(group.attrs.get("metadata0") or group.attrs.get("kwargs0"))
     if not isinstance(notes, Mapping) or "array0" not in group:
         raise FileFormatError(f"{path}: abTEM's notes are damaged; write it again")
-    array, chunks = zarr_array(path, "array0", _TURNED)
+    array, chunks = zarr_array(path, "array0", _X_FIRST)
     if array.ndim != 4:
         raise DataError(
             f"{path}: abTEM's array has {array.ndim} axes {array.shape}; stemvane needs four: "
@@ -50,7 +50,7 @@ def open_abtem_zarr(request: Request) -> Dataset4D:
     if isinstance(beam_notes.get("energy"), int | float):
         beam["beam_energy"] = 1e-3 * beam_notes["energy"]
     dataset = Dataset4D(data=array.lazy(chunks), name=path.stem, path=path)
-    return with_axes(dataset, [axes[i] for i in _TURNED], beam)
+    return with_axes(dataset, [axes[i] for i in _X_FIRST], beam)
 
 
 def _steps(notes: Mapping[str, Any], kwargs: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -81,10 +81,10 @@ def open_abtem_hdf5(request: Request) -> Dataset4D:
     """
     path = request.path
     with h5py.File(path, "r") as file:
-        found, sampling, units = file["array"], file["sampling"][()], file["units"][()]
-        if found.ndim != 4 or len(sampling) != 4 or len(units) != 4:
-            raise DataError(f"{path}: abTEM's array has {found.ndim} axes; give the file of a 4D-STEM simulation")
-        array, chunks = hdf5_array(path, found, _TURNED), found.chunks
+        stored, sampling, units = file["array"], file["sampling"][()], file["units"][()]
+        if stored.ndim != 4 or len(sampling) != 4 or len(units) != 4:
+            raise DataError(f"{path}: abTEM's array has {stored.ndim} axes; give the file of a 4D-STEM simulation")
+        array, chunks = hdf5_array(path, stored, _X_FIRST), stored.chunks
         axes = [{"scale": float(step), "units": text(unit)} for step, unit in zip(sampling, units, strict=True)]
     dataset = Dataset4D(data=array.lazy(chunks), name=path.stem, path=path)
-    return with_axes(dataset, [axes[i] for i in _TURNED], {})
+    return with_axes(dataset, [axes[i] for i in _X_FIRST], {})

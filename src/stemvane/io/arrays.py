@@ -61,10 +61,10 @@ def open_raw(request: Request) -> Dataset4D:
     except TypeError:
         raise DataError(f"{path}: '{request.dtype}' is no number type; write --dtype uint16, <u2 or >f4") from None
     size = path.stat().st_size
-    wanted = math.prod(request.shape) * dtype.itemsize
-    if wanted != size:
+    n_bytes = math.prod(request.shape) * dtype.itemsize
+    if n_bytes != size:
         raise DataError(
-            f"{path}: {'x'.join(map(str, request.shape))} values of {dtype} are {wanted} bytes, the file has {size}; "
+            f"{path}: {'x'.join(map(str, request.shape))} values of {dtype} are {n_bytes} bytes, the file has {size}; "
             "give the shape and the type that fit"
         )
     return _plain(request, request.shape, dtype, 0, False)
@@ -82,13 +82,13 @@ def open_npz(request: Request) -> Dataset4D:
     """
     path = request.path
     with zipfile.ZipFile(path) as archive:
-        found = {}
+        members = {}
         for member in archive.infolist():
             if member.filename.endswith(".npy"):
                 with archive.open(member) as stream:
-                    found[member.filename.removesuffix(".npy")] = (member, _npy_header(stream, path), stream.tell())
-        name = _chosen({name: header[0] for name, (_, header, _) in found.items()}, request)
-        member, (shape, fortran, dtype), start = found[name]
+                    members[member.filename.removesuffix(".npy")] = (member, _npy_header(stream, path), stream.tell())
+        name = _chosen({name: header[0] for name, (_, header, _) in members.items()}, request)
+        member, (shape, fortran, dtype), start = members[name]
         require_real(dtype, str(path))
         if member.compress_type == zipfile.ZIP_STORED:
             return _plain(request, shape, dtype, _start_of(member, path) + start, fortran)

@@ -195,11 +195,11 @@ def remove(part: Path) -> None:
 
 def keep_only(folder: Path, parts: Collection[str]) -> None:
     """Remove everything from a folder but these files and folders, given by their paths within it."""
-    kept = [folder / part for part in parts]
+    protected = [folder / part for part in parts]
     for entry in folder.iterdir():
-        if entry in kept:
+        if entry in protected:
             continue
-        inner = [part.relative_to(entry).as_posix() for part in kept if part.is_relative_to(entry)]
+        inner = [part.relative_to(entry).as_posix() for part in protected if part.is_relative_to(entry)]
         if inner and entry.is_dir() and not entry.is_symlink():
             keep_only(entry, inner)
         else:
@@ -222,10 +222,10 @@ def fingerprint(part: Path) -> str:
     return total.hexdigest()
 
 
-def is_intact(part: Path, known: str) -> bool:
+def is_intact(part: Path, expected: str) -> bool:
     """Whether a part is there and has this fingerprint."""
     try:
-        return fingerprint(part) == known
+        return fingerprint(part) == expected
     except OSError:
         return False
 

@@ -38,7 +38,7 @@ def read_hdf5(dataset: h5py.Dataset, part: Any) -> NDArray[Any]:
     Parameters
     ----------
     dataset : h5py.Dataset
-        In an open file.
+        An array of an open file.
     part : slice, int, ... or tuple of these
         What to read.
 
@@ -103,12 +103,12 @@ def _blosc(raw: Any) -> Any:
 
 
 def _blosc_length(raw: Any) -> int:
-    """Bytes of a Blosc chunk by its own word, -1 where its head is cut off."""
+    """Return the size of a Blosc chunk from its header, -1 where that is cut off."""
     return int.from_bytes(raw[12:16], "little") if len(raw) >= _BLOSC_HEAD else -1
 
 
 def _box(part: Any, shape: tuple[int, ...]) -> list[tuple[int, int]] | None:
-    """First and one past the last index along every axis, None where the part is not that simple."""
+    """Return the first index and one past the last along every axis; None where the part is no plain interval."""
     parts = part if isinstance(part, tuple) else (part,)
     if len(parts) > len(shape) or not all(isinstance(p, slice) and p.step in (None, 1) for p in parts):
         return None
@@ -117,14 +117,14 @@ def _box(part: Any, shape: tuple[int, ...]) -> list[tuple[int, int]] | None:
 
 
 def _decoders(dataset: h5py.Dataset) -> list[Decoder]:
-    """What undoes the filters of a dataset, last filter first; nothing where one is unknown."""
+    """Return what undoes the filters of a dataset, last filter first; an empty list where one is unknown."""
     if dataset.chunks is None or dataset.dtype.kind not in "uifb":
         return []
     plan = dataset.id.get_create_plist()
     n_bytes = int(np.prod(dataset.chunks)) * dataset.dtype.itemsize
     filters = [plan.get_filter(i) for i in range(plan.get_nfilters())]
-    known = [_decoder(number, values, dataset.dtype.itemsize, n_bytes) for number, _, values, _ in reversed(filters)]
-    return [decode for decode in known if decode is not None] if all(known) else []
+    decoders = [_decoder(number, values, dataset.dtype.itemsize, n_bytes) for number, _, values, _ in reversed(filters)]
+    return [decode for decode in decoders if decode is not None] if all(decoders) else []
 
 
 def _decoder(number: int, values: tuple[int, ...], item: int, n_bytes: int) -> Decoder | None:
@@ -158,13 +158,13 @@ def _lz4_blocks(raw: Any, n_bytes: int) -> NDArray[np.uint8]:
 
 
 def _bitshuffled(raw: Any, item: int, n_bytes: int, is_zstd: bool) -> NDArray[np.uint8]:
-    """Blocks of compressed bits, sorted by their place in the number; what is left of 8 numbers is stored as it was."""
+    """Decode blocks of bits, sorted by their place in the number; the last few numbers are stored as they are."""
     total, block = struct.unpack_from(">qi", raw)
     _require(total == n_bytes and block > 0 and block % (8 * item) == 0)
-    whole = total // (8 * item) * 8 * item
+    n_sorted = total // (8 * item) * 8 * item
     result = np.empty(total, np.uint8)
-    _sort_bits(_unpacked(raw, whole, block, is_zstd), item, block, result)
-    result[whole:] = np.frombuffer(raw, np.uint8)[len(raw) - (total - whole) :]
+    _sort_bits(_unpacked(raw, n_sorted, block, is_zstd), item, block, result)
+    result[n_sorted:] = np.frombuffer(raw, np.uint8)[len(raw) - (total - n_sorted) :]
     return result
 
 

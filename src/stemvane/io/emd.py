@@ -35,8 +35,8 @@ def open_emd(request: Request) -> Dataset4D:
     with h5py.File(path, "r") as file:
         groups = _scans(file)
         if request.dataset is not None:
-            wanted = request.dataset.strip("/")
-            groups = {name: group for name, group in groups.items() if wanted in (name, f"{name}/{_data(group)}")}
+            named = request.dataset.strip("/")
+            groups = {name: group for name, group in groups.items() if named in (name, f"{name}/{_data(group)}")}
         if len(groups) != 1:
             listed = ", ".join(_scans(file))
             trouble = f"choose with --dataset one of: {listed}" if listed else "give the file of the 4D-STEM scan"
@@ -44,9 +44,9 @@ def open_emd(request: Request) -> Dataset4D:
                 f"{path}: holds {len(groups) or 'no'} scan{'s' * (len(groups) != 1)} of that kind; {trouble}"
             )
         name, group = next(iter(groups.items()))
-        found = group[_data(group)]
-        order = _order(group) if found.ndim == 4 else (0, 1, 2)
-        array, chunks = hdf5_array(path, found, order), found.chunks
+        stored = group[_data(group)]
+        order = _order(group) if stored.ndim == 4 else (0, 1, 2)
+        array, chunks = hdf5_array(path, stored, order), stored.chunks
         axes = [_axis(group, i) for i in order]
         beam = _beam(file)
         axes = _calibrated(file, name, axes)
@@ -57,21 +57,21 @@ def open_emd(request: Request) -> Dataset4D:
 
 def _scans(file: h5py.File) -> dict[str, h5py.Group]:
     """Groups that hold an array of four axes, or of three where none has four."""
-    found: dict[str, h5py.Group] = {}
+    groups: dict[str, h5py.Group] = {}
 
     def look(name: str, thing: Any) -> None:
         if isinstance(thing, h5py.Group) and "emd_group_type" in thing.attrs and _data(thing):
-            found[name] = thing
+            groups[name] = thing
 
     file.visititems(look)
-    four = {name: group for name, group in found.items() if group[_data(group)].ndim == 4}
-    return four or {name: group for name, group in found.items() if group[_data(group)].ndim == 3}
+    four = {name: group for name, group in groups.items() if group[_data(group)].ndim == 4}
+    return four or {name: group for name, group in groups.items() if group[_data(group)].ndim == 3}
 
 
 def _data(group: h5py.Group) -> str:
     for name in ("data", "datacube"):
-        found = group.get(name)
-        if isinstance(found, h5py.Dataset) and found.ndim in (3, 4):
+        array = group.get(name)
+        if isinstance(array, h5py.Dataset) and array.ndim in (3, 4):
             return name
     return ""
 
@@ -98,19 +98,19 @@ def _axis(group: h5py.Group, i: int) -> dict[str, Any]:
 
 
 def _calibrated(file: h5py.File, name: str, axes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """py4DSTEM's own calibration goes before the axes, which it does not always renew."""
+    """Let py4DSTEM's own calibration take precedence over the axes, which it does not always renew."""
     notes = file.get(f"{name.split('/')[0]}/metadatabundle/calibration")
     if not isinstance(notes, h5py.Group) or len(axes) != 4:
         return axes
 
-    def told(space: str) -> dict[str, Any]:
+    def stored_axis(space: str) -> dict[str, Any]:
         size, units = notes.get(f"{space}_pixel_size"), notes.get(f"{space}_pixel_units")
         if size is None or units is None or size.shape != () or size.dtype.kind not in "uif":
             return {}
         return {"scale": float(size[()]), "units": text(units[()])}
 
-    scan, detector = told("R"), told("Q")
-    return [{**axis, **told_} for axis, told_ in zip(axes, (scan, scan, detector, detector), strict=True)]
+    scan, detector = stored_axis("R"), stored_axis("Q")
+    return [{**axis, **stored} for axis, stored in zip(axes, (scan, scan, detector, detector), strict=True)]
 
 
 def _beam(file: h5py.File) -> dict[str, float]:
@@ -118,11 +118,11 @@ def _beam(file: h5py.File) -> dict[str, float]:
     notes = file.get(f"{_PRISMATIC}/metadata/metadata_0/original/simulation_parameters")
     if not isinstance(notes, h5py.Group):
         return {}
-    found = {}
+    beam = {}
     for name, key in (("beam_energy", "E"), ("convergence_angle", "sa")):
         value = np.ravel(notes.attrs.get(key, []))
         if value.size == 1 and value.dtype.kind in "uif":
-            found[name] = float(value[0])
-    if "beam_energy" in found and found["beam_energy"] > 5e3:
-        found["beam_energy"] *= 1e-3  # some versions write eV, others keV
-    return found
+            beam[name] = float(value[0])
+    if "beam_energy" in beam and beam["beam_energy"] > 5e3:
+        beam["beam_energy"] *= 1e-3  # some versions write eV, others keV
+    return beam

@@ -1,6 +1,6 @@
 """Files: `open_dataset` and `save_dataset`.
 
-The format is told from what a file holds, not from its name. `docs/format.md` describes our own Zarr layout.
+The format is recognised by what a file holds, not by its name. `docs/format.md` describes our own Zarr layout.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stemvane.geometry.disc import find_disc
 from stemvane.io.atomic import written_whole
 from stemvane.io.formats import look, recognised
 from stemvane.io.images import read_image
-from stemvane.io.on_disk import told
+from stemvane.io.on_disk import file_errors
 from stemvane.io.request import Request
 from stemvane.io.zarr_layout import FORMAT, write_zarr
 
@@ -48,7 +48,7 @@ def open_dataset(
     path : str or path
         A file or folder of one of the formats in ``docs/formats.md``: those of Merlin, EMPAD, Gatan, Velox, Dectris,
         TVIPS and NanoMegas, MRC, py4DSTEM, Prismatic, abTEM, HyperSpy, NeXus, HDF5, Zarr, NumPy, or raw binary. It is
-        told from the content.
+        recognised by the content.
     scan_shape : tuple of int, optional
         Probe positions ``(y, x)``, for a stack of frames that does not say it, or says it wrong.
     dataset : str, optional
@@ -82,7 +82,7 @@ def open_dataset(
     """
     source = Path(path)
     request = Request(source, scan_shape, dataset, shape, dtype)
-    with told(source):
+    with file_errors(source):
         head = look(source)
         opened = recognised(head, request).open(request)
     if scan_shape is not None and -1 not in scan_shape and opened.scan_shape != tuple(scan_shape):
@@ -96,7 +96,8 @@ def open_source(config: SourceConfig) -> Dataset4D:
     Parameters
     ----------
     config : SourceConfig
-        With a path. A file of the probe in vacuum gives the optical axis and the disc radius, if these are not given.
+        The path, and what the user says of the file. A file of the probe in vacuum gives the optical axis and the disc
+        radius, where these are not given.
 
     Returns
     -------
@@ -106,7 +107,7 @@ def open_source(config: SourceConfig) -> Dataset4D:
     Raises
     ------
     StemvaneError
-        As `open_dataset` does.
+        In the cases that `open_dataset` names.
     CalibrationError
         If no disc is found in the vacuum file.
     """
@@ -131,7 +132,7 @@ def size_on_disk(dataset: Dataset4D) -> int:
 
 
 def _refolded(opened: Dataset4D, scan_shape: tuple[int, int]) -> Dataset4D:
-    """The same patterns in another scan, where a file of four axes says it wrong."""
+    """Return the same patterns as a scan of another shape, for a file whose own shape is wrong."""
     if math.prod(scan_shape) != opened.n_patterns or opened.missing is not None:
         y, x = opened.scan_shape
         raise DataError(
@@ -207,7 +208,7 @@ def save_dataset(
     target = Path(path)
     if target.suffix != ".zarr":
         raise FileFormatError(f"{target}: data sets are saved as Zarr folders; give a name that ends in .zarr")
-    with told(target, "written", "check the disk and its permissions"):
+    with file_errors(target, "written", "check the disk and its permissions"):
         _require_free(target, overwrite)
         with written_whole(target) as hidden:
             write_zarr(dataset, hidden, progress)

@@ -1,4 +1,4 @@
-"""The formats that `open_dataset` knows: how each is told from its content, and who opens it."""
+"""The formats that `open_dataset` knows: how each is recognised by its content, and what opens it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Format:
     Attributes
     ----------
     name : str
-        As the user knows it.
+        The name that the user knows.
     matches : callable
         Whether the beginning of a file is of this format.
     open : callable
@@ -116,8 +116,8 @@ def _is_dectris(head: Head) -> bool:
 
 def _is_emd(head: Head) -> bool:
     roots = {name.split("/")[0] for name in head.keys}
-    known = "emd_group_type" in head.attributes or "version_major" in head.attributes
-    return _is_hdf5(head) and (known or bool(roots & {"4DSTEM_experiment", "4DSTEM_simulation", "4DSTEM"}))
+    is_py4dstem = "emd_group_type" in head.attributes or "version_major" in head.attributes
+    return _is_hdf5(head) and (is_py4dstem or bool(roots & {"4DSTEM_experiment", "4DSTEM_simulation", "4DSTEM"}))
 
 
 def _is_abtem_hdf5(head: Head) -> bool:
@@ -200,16 +200,16 @@ def recognised(head: Head, request: Request) -> Format:
     FileFormatError
         If it is none that stemvane knows, or cannot use what the user says of it.
     """
-    found = next((kind for kind in FORMATS if kind.matches(head)), None)
-    if found is None and (request.shape is not None or request.dtype is not None):
-        found = RAW
-    if found is None and EMPAD_RAW.matches(head):
-        found = EMPAD_RAW
-    if found is None:
+    matching = next((kind for kind in FORMATS if kind.matches(head)), None)
+    if matching is None and (request.shape is not None or request.dtype is not None):
+        matching = RAW
+    if matching is None and EMPAD_RAW.matches(head):
+        matching = EMPAD_RAW
+    if matching is None:
         raise FileFormatError(f"{head.path}: not a format that stemvane knows; {READABLE}")
-    if request.dataset is not None and _is_hdf5(head) and "dataset" not in found.options:
-        found = next(kind for kind in FORMATS if kind.name == "HDF5, NeXus")
+    if request.dataset is not None and _is_hdf5(head) and "dataset" not in matching.options:
+        matching = next(kind for kind in FORMATS if kind.name == "HDF5, NeXus")
     for option in ("dataset", "shape", "dtype"):
-        if getattr(request, option) is not None and option not in found.options:
-            raise FileFormatError(f"{head.path}: is {found.name}, which needs no --{option}; leave it out")
-    return found
+        if getattr(request, option) is not None and option not in matching.options:
+            raise FileFormatError(f"{head.path}: is {matching.name}, which needs no --{option}; leave it out")
+    return matching

@@ -25,7 +25,7 @@ from stemvane.io.rosetta import with_axes
 from stemvane.io.stack import ArrayFrames, JoinedFrames, fold
 
 __all__ = [
-    "found_arrays",
+    "arrays_in",
     "hdf5_array",
     "open_array",
     "open_dectris",
@@ -64,9 +64,9 @@ def text(value: Any) -> str:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def hdf5_array(path: Path, found: h5py.Dataset, order: tuple[int, ...] = ()) -> OnDisk:
-    """An array of an HDF5 file that stays there."""
-    return OnDisk(str(path.absolute()), found.name, "hdf5", found.shape, found.dtype, order)
+def hdf5_array(path: Path, array: h5py.Dataset, order: tuple[int, ...] = ()) -> OnDisk:
+    """Return an array of an HDF5 file, left on disk."""
+    return OnDisk(str(path.absolute()), array.name, "hdf5", array.shape, array.dtype, order)
 
 
 def open_array(
@@ -91,47 +91,47 @@ def open_plain_hdf5(request: Request) -> Dataset4D:
     """
     path = request.path
     with h5py.File(path, "r") as file:
-        found = _named_array(file, request) if request.dataset is not None else _only_array(file, path)
-        array, chunks = hdf5_array(path, found), found.chunks
-        axes = _nexus_axes(found)
+        stored = _named_array(file, request) if request.dataset is not None else _only_array(file, path)
+        array, chunks = hdf5_array(path, stored), stored.chunks
+        axes = _nexus_axes(stored)
     data, missing = open_array(request, array, chunks)
     dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
     return with_axes(dataset, axes if array.ndim == 4 else [{}, {}, *axes[1:]], {})
 
 
-def found_arrays(file: h5py.File) -> list[h5py.Dataset]:
+def arrays_in(file: h5py.File) -> list[h5py.Dataset]:
     """All arrays that could hold patterns, those with four axes first."""
-    found: list[h5py.Dataset] = []
+    arrays: list[h5py.Dataset] = []
 
     def look(name: str, thing: Any) -> None:
         if isinstance(thing, h5py.Dataset) and thing.ndim > 2 and thing.dtype.kind in "uifbc":
-            found.append(thing)
+            arrays.append(thing)
 
     file.visititems(look)
-    return sorted(found, key=lambda array: array.ndim != 4)
+    return sorted(arrays, key=lambda array: array.ndim != 4)
 
 
 def _named_array(file: h5py.File, request: Request) -> h5py.Dataset:
     name = str(request.dataset)
-    found = file.get(name)
-    if not isinstance(found, h5py.Dataset):
-        there = ", ".join(array.name.strip("/") for array in found_arrays(file)[:8]) or "no array of more than two axes"
-        what = "is a group" if isinstance(found, h5py.Group) else "is not there"
-        raise DataError(f"{request.path}: '{name}' {what}; give --dataset one of: {there}")
-    if found.ndim not in (3, 4):
+    array = file.get(name)
+    if not isinstance(array, h5py.Dataset):
+        choices = ", ".join(array.name.strip("/") for array in arrays_in(file)[:8]) or "no array of more than two axes"
+        what = "is a group" if isinstance(array, h5py.Group) else "is not there"
+        raise DataError(f"{request.path}: '{name}' {what}; give --dataset one of: {choices}")
+    if array.ndim not in (3, 4):
         raise DataError(
-            f"{request.path}: '{name}' has {found.ndim} axes {found.shape}; give --dataset an array with four, or a "
+            f"{request.path}: '{name}' has {array.ndim} axes {array.shape}; give --dataset an array with four, or a "
             "stack with --scan YxX"
         )
-    return found
+    return array
 
 
 def _only_array(file: h5py.File, path: Path) -> h5py.Dataset:
-    found = found_arrays(file)
-    four = [array for array in found if array.ndim == 4] or [array for array in found if array.ndim == 3]
+    arrays = arrays_in(file)
+    four = [array for array in arrays if array.ndim == 4] or [array for array in arrays if array.ndim == 3]
     if len(four) == 1:
         return four[0]
-    listed = ", ".join(f"{array.name.strip('/')} {array.shape}" for array in found[:8])
+    listed = ", ".join(f"{array.name.strip('/')} {array.shape}" for array in arrays[:8])
     if not four:
         raise DataError(
             f"{path}: an HDF5 file without an array of four axes{f' (it holds {listed})' if listed else ''}; "
@@ -140,14 +140,14 @@ def _only_array(file: h5py.File, path: Path) -> h5py.Dataset:
     raise DataError(f"{path}: holds more than one scan; choose with --dataset one of: {listed}")
 
 
-def _nexus_axes(found: h5py.Dataset) -> list[Mapping[str, Any]]:
+def _nexus_axes(array: h5py.Dataset) -> list[Mapping[str, Any]]:
     """Steps and units as NeXus keeps them, in arrays beside the data that an attribute of the group names."""
-    steps: list[Mapping[str, Any]] = [{}] * found.ndim
-    names = np.atleast_1d(found.parent.attrs.get("axes", []))
-    if len(names) != found.ndim:
+    steps: list[Mapping[str, Any]] = [{}] * array.ndim
+    names = np.atleast_1d(array.parent.attrs.get("axes", []))
+    if len(names) != array.ndim:
         return steps
     for i, name in enumerate(text(name) for name in names):
-        values = found.parent.get(name)
+        values = array.parent.get(name)
         if isinstance(values, h5py.Dataset) and values.ndim == 1 and values.shape[0] > 1 and values.dtype.kind in "uif":
             first, last = float(values[0]), float(values[-1])
             steps[i] = {"scale": (last - first) / (values.shape[0] - 1), "units": text(values.attrs.get("units", ""))}
@@ -170,16 +170,16 @@ def open_dectris(request: Request) -> Dataset4D:
         stacks, files = [], [str(path.absolute())]
         for name in sorted(key for key in group if key.startswith("data")):
             try:
-                found = group[name]
+                stack = group[name]
             except (KeyError, OSError):
                 link = group.get(name, getlink=True)
                 other = getattr(link, "filename", name)
                 raise FileFormatError(f"{path}: refers to {other}, which cannot be opened; put it beside it") from None
-            if not isinstance(found, h5py.Dataset) or found.ndim != 3:
+            if not isinstance(stack, h5py.Dataset) or stack.ndim != 3:
                 raise DataError(f"{path}: '{name}' is no stack of frames; copy the files again")
-            files.append(found.file.filename)
+            files.append(stack.file.filename)
             stacks.append(
-                ArrayFrames(OnDisk(str(path.absolute()), f"/entry/data/{name}", "hdf5", found.shape, found.dtype))
+                ArrayFrames(OnDisk(str(path.absolute()), f"/entry/data/{name}", "hdf5", stack.shape, stack.dtype))
             )
         if len({(stack.frame_shape, stack.dtype) for stack in stacks}) != 1:
             raise DataError(f"{path}: its data files hold frames of different kinds; copy the files again")
@@ -195,19 +195,19 @@ def _dectris_scan(file: h5py.File) -> tuple[int, int] | None:
     """One trigger for each line of the scan, where the detector was run so."""
     numbers = []
     for key in ("ntrigger", "nimages"):
-        found = file.get(f"entry/instrument/detector/detectorSpecific/{key}")
-        if not isinstance(found, h5py.Dataset) or found.size != 1:
+        number = file.get(f"entry/instrument/detector/detectorSpecific/{key}")
+        if not isinstance(number, h5py.Dataset) or number.size != 1:
             return None
-        numbers.append(int(np.ravel(found[()])[0]))
+        numbers.append(int(np.ravel(number[()])[0]))
     return (numbers[0], numbers[1]) if min(numbers) > 1 else None
 
 
 def _dectris_energy(file: h5py.File) -> float | None:
-    found = file.get("entry/instrument/beam/incident_energy")
-    if not isinstance(found, h5py.Dataset) or found.size != 1 or found.dtype.kind not in "uif":
+    energy = file.get("entry/instrument/beam/incident_energy")
+    if not isinstance(energy, h5py.Dataset) or energy.size != 1 or energy.dtype.kind not in "uif":
         return None
-    factor = {"eV": 1.0, "keV": 1e3}.get(text(found.attrs.get("units", "eV")))
-    return None if factor is None else factor * float(np.ravel(found[()])[0])
+    factor = {"eV": 1.0, "keV": 1e3}.get(text(energy.attrs.get("units", "eV")))
+    return None if factor is None else factor * float(np.ravel(energy[()])[0])
 
 
 def _arina_step(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ __all__ = ["open_hspy"]
 
 
 def open_hspy(request: Request) -> Dataset4D:
-    """Open the one 4D signal of an .hspy file, its axes turned to ``(scan_y, scan_x, k_y, k_x)``.
+    """Open the one 4D signal of an .hspy file, its axes transposed to ``(scan_y, scan_x, k_y, k_x)``.
 
     Raises
     ------
@@ -40,31 +40,31 @@ def open_hspy(request: Request) -> Dataset4D:
             n: OnDisk(str(path.absolute()), f"/Experiments/{n}/data", "hdf5", d.shape, d.dtype)
             for n, d in _data(file, names)
         }
-        own_chunks = {n: d.chunks for n, d in _data(file, names)}
-    wanted = [n for n, array in arrays.items() if array.ndim == 4] or names[:1]
-    if len(wanted) != 1:
-        trouble = f"holds {len(wanted)} scans" if wanted else "holds no signal"
+        chunks_of = {n: d.chunks for n, d in _data(file, names)}
+    scans = [n for n, array in arrays.items() if array.ndim == 4] or names[:1]
+    if len(scans) != 1:
+        trouble = f"holds {len(scans)} scans" if scans else "holds no signal"
         raise DataError(f"{path}: {trouble}; save the one you want to a file of its own")
-    if arrays[wanted[0]].dtype.kind == "O":
+    if arrays[scans[0]].dtype.kind == "O":
         raise DataError(f"{path}: holds ragged or object data; save patterns of one shape, stacked to a scan")
-    if arrays[wanted[0]].ndim not in (3, 4):
+    if arrays[scans[0]].ndim not in (3, 4):
         raise DataError(
-            f"{path}: holds an array of {arrays[wanted[0]].ndim} axes {arrays[wanted[0]].shape}; stemvane needs four, "
+            f"{path}: holds an array of {arrays[scans[0]].ndim} axes {arrays[scans[0]].shape}; stemvane needs four, "
             "two of the scan and two of the detector: give the file of the 4D-STEM scan"
         )
-    array, missing = arrays[wanted[0]], None
+    array, missing = arrays[scans[0]], None
     if array.ndim == 3:
         data, missing = fold(ArrayFrames(array), path, request.scan_shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        signal = file_reader(str(path), lazy=True)[names.index(wanted[0])]
+        signal = file_reader(str(path), lazy=True)[names.index(scans[0])]
     get_file_handle(signal["data"]).close()
     axes = signal["axes"]
     if array.ndim == 3:
         axes = [{}, {}, *axes[1:]]
     else:
         order = _axis_order(axes, path)
-        data = replace(array, order=tuple(order)).lazy(own_chunks[wanted[0]])
+        data = replace(array, order=tuple(order)).lazy(chunks_of[scans[0]])
         axes = [axes[i] for i in order]
     microscope = signal["metadata"].get("Acquisition_instrument", {})
     title = signal["metadata"].get("General", {}).get("title")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stemvane.errors import DataError, FileFormatError
 from stemvane.io.hdf5_guard import probe
-from stemvane.io.on_disk import told
+from stemvane.io.on_disk import file_errors
 
 __all__ = ["read_image"]
 
@@ -23,7 +23,7 @@ _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
 
 
 def read_image(path: str | Path) -> NDArray[Any]:
-    """Read one image of two axes; the format is told from the content.
+    """Read one image of two axes; the format is recognised by the content.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def read_image(path: str | Path) -> NDArray[Any]:
         If it does not hold one real image.
     """
     source = Path(path)
-    with told(source), source.open("rb") as stream:
+    with file_errors(source), source.open("rb") as stream:
         start = stream.read(212)
         stream.seek(0)
         if start.startswith(_NPY):

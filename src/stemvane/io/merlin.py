@@ -1,8 +1,8 @@
 """Merlin's .mib files.
 
 RosettaSciIO reads processed files of one size of frame; RAW mode, files that were cut short and more than one file per
-scan it does not, and it maps frames to memory, which is slow when cold. So the frames are read here, turned as
-RosettaSciIO turns them (the first row of a frame is the lowest of the detector).
+scan it does not, and it maps frames to memory, which is slow when cold. So the frames are read here, and
+flipped as RosettaSciIO flips them (the first row of a frame is the lowest of the detector).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CHIP = 256
 
 @dataclass(frozen=True)
 class _Header:
-    """What the header of a frame says."""
+    """Fields of the header of a frame."""
 
     number: int
     size: int
@@ -86,9 +86,9 @@ def _header(head: bytes, path: Path, notes: dict[str, str]) -> _Header:
     fields = head.decode("ascii", errors="replace").split(",")
     try:
         size = int(fields[2])
-        own = head[:size].decode("ascii", errors="replace")
-        found = re.search(r"MQ1[A-Z],[^,]*,[^,]*,\s*(\d+)", own)
-        depth = int(found[1]) if found else None
+        text = head[:size].decode("ascii", errors="replace")
+        counter = re.search(r"MQ1[A-Z],[^,]*,[^,]*,\s*(\d+)", text)
+        depth = int(counter[1]) if counter else None
         if depth is None and notes.get("Counter Depth (number)", "").strip().isdigit():
             depth = int(notes["Counter Depth (number)"])
         header = _Header(
@@ -148,7 +148,7 @@ class _Processed:
     stored: np.dtype[Any]
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
-        """Turn bytes into frames."""
+        """Decode bytes as frames."""
         values = np.ascontiguousarray(pixels).view(self.stored).reshape(len(pixels), *self.shape)
         return values[:, ::-1].astype(self.stored.newbyteorder("="))
 
@@ -166,7 +166,7 @@ class _Raw:
     quad: bool
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
-        """Turn bytes into frames."""
+        """Decode bytes as frames."""
         n = len(pixels)
         words = np.ascontiguousarray(pixels)
         if self.depth == 24:
@@ -215,10 +215,10 @@ def _scan_from_times(path: Path, part: Part, stride: int, size: int) -> tuple[in
     with path.open("rb") as stream:
         for i in range(part.n_frames):
             stream.seek(i * stride)
-            found = re.search(rb"MQ1[A-Z],(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9})", stream.read(size))
-            if found is None:
+            stamp = re.search(rb"MQ1[A-Z],(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9})", stream.read(size))
+            if stamp is None:
                 return None
-            times.append(found[1].decode())
+            times.append(stamp[1].decode())
     try:
         pauses = np.diff(np.array(times, "datetime64[ns]")).astype(np.int64)
     except ValueError:

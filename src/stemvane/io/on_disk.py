@@ -20,7 +20,7 @@ from stemvane.data.dataset import pattern_chunks
 from stemvane.errors import DataError, FileFormatError, StemvaneError
 from stemvane.io.chunks import read_hdf5, read_zarr
 
-__all__ = ["READABLE", "OnDisk", "covering", "lazy_scan", "require_real", "told"]
+__all__ = ["READABLE", "OnDisk", "covering", "file_errors", "lazy_scan", "require_real"]
 
 _DAMAGED = "the file seems damaged: copy it again"
 # what every refusal to read says
@@ -33,8 +33,8 @@ _MOST_PIXELS = 2**16
 
 
 @contextmanager
-def told(path: Path, done: str = "read", cure: str = _DAMAGED) -> Iterator[None]:
-    """Turn whatever the libraries raise into one line that names the file."""
+def file_errors(path: Path, done: str = "read", cure: str = _DAMAGED) -> Iterator[None]:
+    """Report whatever the libraries raise as one line that names the file."""
     try:
         yield
     except StemvaneError:
@@ -59,7 +59,7 @@ def told(path: Path, done: str = "read", cure: str = _DAMAGED) -> Iterator[None]
 
 
 def _named(path: Path, error: FileNotFoundError) -> str:
-    """The missing file, and who asked for it where that is another one."""
+    """Name the missing file, and the file that refers to it where that is another one."""
     missing = error.filename
     if not isinstance(missing, str | bytes | Path) or not str(missing) or Path(os.fsdecode(missing)) == path:
         return str(path)
@@ -81,7 +81,7 @@ class OnDisk:
     dtype : dtype
         Type of its numbers.
     order : tuple of int
-        Axes of the file in the order in which they are wanted; the file's own where it is empty.
+        Axes of the file in the order of ``(scan_y, scan_x, k_y, k_x)``; as they are stored where it is empty.
     offset : int
         Bytes before the first number, for plain binary.
     """
@@ -96,12 +96,12 @@ class OnDisk:
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """Axes of the file in the wanted order."""
+        """Axes of the file in the order of this array."""
         return self.order or tuple(range(len(self.stored_shape)))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape in the wanted order."""
+        """Shape of this array."""
         return tuple(self.stored_shape[axis] for axis in self.axes)
 
     @property
@@ -112,9 +112,9 @@ class OnDisk:
     def __getitem__(self, part: Any) -> NDArray[Any]:
         ranges, rest = covering(part, self.shape)
         stored: list[slice] = [slice(None)] * self.ndim
-        for axis, found in zip(self.axes, ranges, strict=True):
-            stored[axis] = slice(found.start, found.stop)
-        with told(Path(self.path), cure="it is damaged or was moved: copy it again"):
+        for axis, span in zip(self.axes, ranges, strict=True):
+            stored[axis] = slice(span.start, span.stop)
+        with file_errors(Path(self.path), cure="it is damaged or was moved: copy it again"):
             block = self._read(tuple(stored))
         result: NDArray[Any] = block.transpose(self.axes)[rest]
         return result
@@ -143,8 +143,8 @@ class OnDisk:
                 f"{self.path}: holds an array of {len(self.stored_shape)} axes; stemvane needs four, two of the scan "
                 "and two of the detector: give a stack of frames its scan with --scan YxX, or choose with --dataset"
             )
-        own = tuple(chunks[axis] for axis in self.axes) if chunks else None
-        return lazy_scan(self, self.path, own)
+        file_chunks = tuple(chunks[axis] for axis in self.axes) if chunks else None
+        return lazy_scan(self, self.path, file_chunks)
 
 
 def lazy_scan(source: Any, path: str, chunks: tuple[int, ...] | None = None) -> da.Array:
@@ -159,10 +159,10 @@ def lazy_scan(source: Any, path: str, chunks: tuple[int, ...] | None = None) -> 
     require_real(dtype, path)
     if min(shape) < 1 or max(shape[2:]) > _MOST_PIXELS or math.prod(shape) * dtype.itemsize > _MOST_BYTES:
         raise DataError(f"{path}: says it holds an array of {shape}, which cannot be; copy it again")
-    # every block of ours is a whole number of the file's own, so that none is decompressed twice
-    wanted = pattern_chunks(shape, dtype)
-    own = chunks or (1, 1, 1, 1)
-    blocks = tuple(min(n, math.ceil(w / c) * c) for n, w, c in zip(shape, wanted, own, strict=True))
+    # every block is a whole number of the file's own, so that none is decompressed twice
+    sizes = pattern_chunks(shape, dtype)
+    file_chunks = chunks or (1, 1, 1, 1)
+    blocks = tuple(min(n, math.ceil(w / c) * c) for n, w, c in zip(shape, sizes, file_chunks, strict=True))
     if math.prod(math.ceil(n / b) for n, b in zip(shape, blocks, strict=True)) > 10**7:
         raise DataError(f"{path}: says it holds an array of {shape}, too large to be true; copy it again")
     array: da.Array = da.from_array(source, chunks=blocks, name=False, fancy=False, lock=False, asarray=False)

@@ -1,4 +1,4 @@
-"""What the user asks of a file, and what a look at its beginning tells."""
+"""What the user asks of a file, and what its beginning shows."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Head:
-    """What a format is told from.
+    """What a format is recognised by.
 
     Attributes
     ----------

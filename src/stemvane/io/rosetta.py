@@ -64,7 +64,7 @@ _EMPAD_ROWS, _EMPAD_COLUMNS = 130, 128
 
 
 def with_axes(dataset: Dataset4D, axes: Sequence[Mapping[str, Any]], beam: Mapping[str, Any]) -> Dataset4D:
-    """The same data with steps of axes ``(scan_y, scan_x, k_y, k_x)`` and what HyperSpy calls the beam."""
+    """Return the same data with the steps of axes ``(scan_y, scan_x, k_y, k_x)`` and what HyperSpy calls the beam."""
     return Dataset4D(
         **{
             **vars(dataset),
@@ -178,7 +178,7 @@ def _frame_heads(parts: list[Part], before: int, stride: int) -> np.ndarray[Any,
 
 
 def _scanned(parts: list[Part], numbers: np.ndarray[Any, Any], stride: int) -> list[Part]:
-    """Only the frames of the scan: its positions are counted from 1, frames before and after it are not of it."""
+    """Keep the frames of the scan: its positions count from 1, and frames before and after it are not part of it."""
     if not len(numbers) or numbers.max() < 1:
         return parts
     low, high = int(np.argmax(numbers >= 1)), int(np.argmax(numbers)) + 1

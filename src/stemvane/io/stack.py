@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.errors import DataError, FileFormatError
-from stemvane.io.on_disk import OnDisk, covering, lazy_scan, told
+from stemvane.io.on_disk import OnDisk, covering, file_errors, lazy_scan
 
 __all__ = ["ArrayFrames", "Folded", "Frames", "JoinedFrames", "Part", "RawFrames", "fold"]
 
@@ -26,7 +26,7 @@ class Frames(Protocol):
 
     @property
     def n_frames(self) -> int:
-        """How many there are."""
+        """Number of frames."""
         ...
 
     @property
@@ -81,7 +81,7 @@ class RawFrames:
 
     @property
     def n_frames(self) -> int:
-        """How many there are."""
+        """Number of frames."""
         return sum(part.n_frames for part in self.parts)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
@@ -98,12 +98,13 @@ class RawFrames:
 
     def _piece(self, part: Part, low: int, high: int) -> NDArray[Any]:
         n = high - low
-        wanted = (n - 1) * self.stride + self.frame_bytes
+        n_bytes = (n - 1) * self.stride + self.frame_bytes
         buffer = np.empty(n * self.stride, np.uint8)
-        with told(Path(part.path), cure="it is damaged or was moved: copy it again"), open(part.path, "rb") as file:
+        cure = "it is damaged or was moved: copy it again"
+        with file_errors(Path(part.path), cure=cure), open(part.path, "rb") as file:
             file.seek(part.offset + low * self.stride)
-            view, done = buffer.data[:wanted], 0
-            while done < wanted:
+            view, done = buffer.data[:n_bytes], 0
+            while done < n_bytes:
                 count = file.readinto(view[done:])
                 if not count:
                     raise FileFormatError(f"{part.path}: is truncated; copy it again")
@@ -122,7 +123,7 @@ class ArrayFrames:
 
     @property
     def n_frames(self) -> int:
-        """How many there are."""
+        """Number of frames."""
         return self.array.shape[0]
 
     @property
@@ -148,7 +149,7 @@ class JoinedFrames:
 
     @property
     def n_frames(self) -> int:
-        """How many there are."""
+        """Number of frames."""
         return sum(stack.n_frames for stack in self.stacks)
 
     @property
@@ -203,8 +204,8 @@ class Folded:
             lines = [self._read(row * width + columns.start, row * width + columns.stop) for row in rows]
             block = np.concatenate(lines) if lines else self._read(0, 0)
         block = block.reshape(len(rows), len(columns), *self.frames.frame_shape)
-        wanted = tuple(slice(axis.start, axis.stop) for axis in detector)
-        result: NDArray[Any] = block[:, :, *wanted][rest].astype(self.dtype, copy=False)
+        detector_slices = tuple(slice(axis.start, axis.stop) for axis in detector)
+        result: NDArray[Any] = block[:, :, *detector_slices][rest].astype(self.dtype, copy=False)
         return result
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
@@ -229,9 +230,9 @@ def fold(
     Parameters
     ----------
     frames : Frames
-        As recorded, row by row.
+        The frames as they were recorded, row by row.
     path : Path
-        For the messages.
+        The file that error messages name.
     given, recorded : tuple of int, optional
         Shape of the scan from the user, and from the file; the user's goes first. Of the user's one number may be -1
         for "as many as there are".

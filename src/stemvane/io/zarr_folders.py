@@ -34,32 +34,32 @@ def zarr_sketch(path: Path) -> tuple[frozenset[str], dict[str, Any]]:
     names: set[str] = set()
     folders = [(path, "")]
     for _ in range(3):
-        found = [
+        groups = [
             (below, f"{prefix}{below.name}")
             for folder, prefix in folders
             for below in sorted(folder.iterdir())
             if below.is_dir() and is_zarr(below)
         ]
-        names |= {name for _, name in found}
-        folders = [(folder, f"{name}/") for folder, name in found]
+        names |= {name for _, name in groups}
+        folders = [(folder, f"{name}/") for folder, name in groups]
     return frozenset(names), dict(node.attrs)
 
 
 def zarr_array(path: Path, key: str, order: tuple[int, ...] = ()) -> tuple[OnDisk, tuple[int, ...]]:
-    """An array of a Zarr folder that stays there, and its chunks.
+    """Return an array of a Zarr folder, left on disk, and its chunks.
 
     Raises
     ------
     DataError
         If there is no such array.
     """
-    found = zarr.open(path / key, mode="r") if is_zarr(path / key) else None
-    if not isinstance(found, zarr.Array):
-        there = ", ".join(sorted(zarr_sketch(path)[0])[:8]) or "nothing"
-        raise DataError(f"{path}: has no array '{key}', but {there}; choose one with --dataset")
-    order = order if len(order) == found.ndim else ()
-    dtype = np.dtype(found.dtype)
-    return OnDisk(str(path.absolute()), key, "zarr", found.shape, dtype, order), found.chunks
+    array = zarr.open(path / key, mode="r") if is_zarr(path / key) else None
+    if not isinstance(array, zarr.Array):
+        choices = ", ".join(sorted(zarr_sketch(path)[0])[:8]) or "nothing"
+        raise DataError(f"{path}: has no array '{key}', but {choices}; choose one with --dataset")
+    order = order if len(order) == array.ndim else ()
+    dtype = np.dtype(array.dtype)
+    return OnDisk(str(path.absolute()), key, "zarr", array.shape, dtype, order), array.chunks
 
 
 def open_plain_zarr(request: Request) -> Dataset4D:
@@ -81,12 +81,12 @@ def open_plain_zarr(request: Request) -> Dataset4D:
 
 
 def _only(path: Path) -> str:
-    found: dict[int, list[str]] = {3: [], 4: []}
+    names_of: dict[int, list[str]] = {3: [], 4: []}
     for name in sorted(zarr_sketch(path)[0]):
         array = zarr.open(path / name, mode="r")
-        if isinstance(array, zarr.Array) and array.ndim in found:
-            found[array.ndim].append(name)
-    names = found[4] or found[3]
+        if isinstance(array, zarr.Array) and array.ndim in names_of:
+            names_of[array.ndim].append(name)
+    names = names_of[4] or names_of[3]
     if len(names) == 1:
         return names[0]
     if not names:
@@ -95,7 +95,7 @@ def _only(path: Path) -> str:
 
 
 def open_zspy(request: Request) -> Dataset4D:
-    """Open the one scan of a .zspy, its axes turned to ``(scan_y, scan_x, k_y, k_x)``.
+    """Open the one scan of a .zspy, its axes transposed to ``(scan_y, scan_x, k_y, k_x)``.
 
     Raises
     ------

@@ -61,7 +61,7 @@ def open_zarr(request: Request) -> Dataset4D:
         )
     group = zarr.open_group(path, mode="r")
     # older files have these words among the metadata
-    known = {**attrs["metadata"], **attrs}
+    notes = {**attrs["metadata"], **attrs}
     try:
         calibration = Calibration.from_dict(attrs["calibration"])
     except CalibrationError as error:
@@ -76,9 +76,9 @@ def open_zarr(request: Request) -> Dataset4D:
         metadata=dict(attrs["metadata"]),
         path=path,
         missing=np.asarray(group["missing"][:], bool) if "missing" in group else None,  # type: ignore[index]
-        electrons_per_pattern=known.get("electrons_per_pattern"),
-        noiseless=bool(known.get("noiseless", False)),
-        is_scan=bool(known.get("is_scan", True)),
+        electrons_per_pattern=notes.get("electrons_per_pattern"),
+        noiseless=bool(notes.get("noiseless", False)),
+        is_scan=bool(notes.get("is_scan", True)),
     )
 
 
@@ -103,8 +103,8 @@ def write_zarr(dataset: Dataset4D, folder: Path, progress: Callable[[int, int], 
         sources["expectation"] = dataset.expectation
     arrays = {name: _create(group, name, source) for name, source in sources.items()}
     # blocks of the source are merged but never split, so that none is computed twice
-    wanted = arrays["data"].chunks
-    sizes = [max(max(c), w // max(c) * max(c)) for c, w in zip(dataset.data.chunks[:2], wanted[:2], strict=True)]
+    stored_chunks = arrays["data"].chunks
+    sizes = [max(max(c), w // max(c) * max(c)) for c, w in zip(dataset.data.chunks[:2], stored_chunks[:2], strict=True)]
     done = 0
     for y, x in itertools.product(*(range(0, n, size) for n, size in zip(dataset.scan_shape, sizes, strict=True))):
         part = (slice(y, y + sizes[0]), slice(x, x + sizes[1]))
