@@ -225,7 +225,7 @@ def _recorded(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, Callabl
     config = Config().updated(source={"path": str(RECORDED)})
     if quick:
         config = config.updated(preparation={"scan_region": (60, 60 + QUICK[0], 50, 51 + 2 * QUICK[1])})
-    whole, _ = prepare_scan(open_dataset(RECORDED), config.preparation)
+    whole = prepare_scan(open_dataset(RECORDED), config.preparation)
     step_y, step_x = whole.calibration.scan_step
     dataset = replace(whole, data=whole.data[:, :-1:2], image=None).recalibrated(scan_step=(step_y, 2 * step_x))
 

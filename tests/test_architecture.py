@@ -47,7 +47,8 @@ HOMES = {
     "hyperspy": {"data"},
     "tifffile": {"export"},
     "typer": {"cli"},
-    "rich": {"cli"},
+    # its progress bars are shown wherever something takes long, not only by the command line
+    "rich": {"cli", "data"},
     "distributed": {"reduction"},
     "llvmlite": {"reduction"},
 }

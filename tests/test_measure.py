@@ -286,8 +286,11 @@ def test_wrong_types(dtype):
 
 def test_what_must_be_known():
     array = some_patterns()
-    assert "survey" in one_line(CalibrationError, wrap(array, Calibration(disc_radius=4.0)))
-    assert "survey" in one_line(CalibrationError, wrap(array, Calibration(optical_axis=(7.0, 8.0))))
+    for known in (Calibration(disc_radius=4.0), Calibration(optical_axis=(7.0, 8.0))):
+        # there is no disc to be found in noise
+        assert "no bright-field disc" in one_line(CalibrationError, wrap(array, known))
+        with pytest.raises(CalibrationError, match="prepare_scan"):
+            measure(wrap(array, known), prepare=False)
     outside = Calibration(optical_axis=(70.0, 8.0), disc_radius=4.0)
     assert "outside" in one_line(CalibrationError, wrap(array, outside))
     alien = [VirtualDetector.total((4, 4))]

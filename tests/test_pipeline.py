@@ -353,7 +353,7 @@ def test_a_full_disk_is_told(tmp_path, small, monkeypatch):
 
 def test_the_users_numbers_go_before_the_file_s(small):
     config = QUICK.updated(source={"scan_step": (0.5, 0.6), "energy": 80e3})
-    found = prepare_scan(small.recalibrated(**config.source.calibration()))[0].calibration
+    found = prepare_scan(small.recalibrated(**config.source.calibration())).calibration
     assert (found.scan_step, found.energy) == ((0.5, 0.6), 80e3)
     assert found.pixel_size == small.calibration.pixel_size
 
@@ -362,7 +362,7 @@ def test_the_disc_is_looked_for_where_it_is_unknown(scan):
     dataset = scan[0]
     known = dataset.calibration
     bare = dataset.recalibrated(optical_axis=None, disc_radius=None, pixel_size=None)
-    found = prepare_scan(bare)[0].calibration
+    found = prepare_scan(bare).calibration
     np.testing.assert_allclose(found.optical_axis, known.optical_axis, atol=0.2)
     assert found.disc_radius == pytest.approx(known.disc_radius, abs=0.3)
     np.testing.assert_allclose(found.pixel_size, known.pixel_size, rtol=0.05)

@@ -9,7 +9,7 @@ from stemvane import Calibration, Dataset4D, measure, survey
 from stemvane.config import Config
 from stemvane.data.dataset import ScanAtoms, ScanDefects
 from stemvane.errors import ConfigError, DataError
-from stemvane.reduction.preparation import corrected, prepared
+from stemvane.reduction.preparation import correct_patterns, preprocess_patterns
 
 AT = np.array([[4.0, 9.0]])
 
@@ -36,7 +36,7 @@ def dataset():
 
 
 def test_nothing_is_done_where_nothing_is_asked_for(dataset):
-    same, record = prepared(dataset, config())
+    same, record = preprocess_patterns(dataset, config())
     assert same is dataset
     assert record == {}
 
@@ -50,7 +50,7 @@ def test_nothing_is_done_where_nothing_is_asked_for(dataset):
     ],
 )
 def test_flips_take_the_axis_along(dataset, switches, expected, axis):
-    turned, record = prepared(dataset, config(**switches))
+    turned, record = preprocess_patterns(dataset, config(**switches))
     np.testing.assert_array_equal(turned.pattern(1, 2), dataset.pattern(1, 2)[expected])
     np.testing.assert_array_equal(turned.expectation[1, 2], dataset.pattern(1, 2)[expected])
     assert turned.calibration.optical_axis == axis
@@ -59,7 +59,7 @@ def test_flips_take_the_axis_along(dataset, switches, expected, axis):
 
 
 def test_transposing_comes_before_flips_and_swaps_the_steps(dataset):
-    turned, _ = prepared(dataset, config(transpose=True, flip_y=True))
+    turned, _ = preprocess_patterns(dataset, config(transpose=True, flip_y=True))
     np.testing.assert_array_equal(turned.pattern(0, 0), dataset.pattern(0, 0).T[::-1])
     assert turned.calibration.optical_axis == (3.0, 3.0)
     assert turned.calibration.pixel_size == (0.5, 1.0)
@@ -68,7 +68,7 @@ def test_transposing_comes_before_flips_and_swaps_the_steps(dataset):
 
 
 def test_region_and_scan_binning(dataset):
-    found, record = prepared(dataset, config(scan_region=[1, 5, 0, 5], scan_binning=2))
+    found, record = preprocess_patterns(dataset, config(scan_region=[1, 5, 0, 5], scan_binning=2))
     raw = dataset.data.compute()[1:5, 0:4].astype(int)
     np.testing.assert_array_equal(found.data.compute(), raw.reshape(2, 2, 2, 2, 10, 12).sum(axis=(1, 3)))
     assert found.calibration.scan_step == (4.0, 6.0)
@@ -84,7 +84,7 @@ def test_region_and_scan_binning(dataset):
 def test_detector_binning(dataset):
     bad = np.zeros((10, 12), bool)
     bad[5, 4] = True
-    found, record = prepared(dataset, config(detector_binning=2), bad_pixels=bad)
+    found, record = preprocess_patterns(dataset, config(detector_binning=2), bad_pixels=bad)
     raw = dataset.data.compute().astype(int)
     np.testing.assert_array_equal(found.data.compute(), raw.reshape(5, 6, 5, 2, 6, 2).sum(axis=(3, 5)))
     assert found.data.dtype == np.uint32
@@ -98,7 +98,7 @@ def test_detector_binning(dataset):
 
 def test_dark_may_leave_negative_counts(dataset):
     dark = np.full((10, 12), 7)
-    found, record = prepared(dataset, config(), dark=dark)
+    found, record = preprocess_patterns(dataset, config(), dark=dark)
     np.testing.assert_array_equal(found.data.compute(), dataset.data.compute().astype(float) - 7)
     assert found.signed
     assert record == {"dark_counts": 840.0}
@@ -107,7 +107,7 @@ def test_dark_may_leave_negative_counts(dataset):
 @pytest.mark.parametrize("name", ["dark", "bad_pixels"])
 def test_an_image_of_another_shape_is_refused(dataset, name):
     with pytest.raises(DataError, match=r"has shape \(3, 3\), the detector \(10, 12\)"):
-        prepared(dataset, config(), **{name: np.zeros((3, 3))})
+        preprocess_patterns(dataset, config(), **{name: np.zeros((3, 3))})
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_an_image_of_another_shape_is_refused(dataset, name):
 )
 def test_what_does_not_fit_is_refused(dataset, values):
     with pytest.raises(ConfigError, match=next(iter(values))):
-        prepared(dataset, config(**values))
+        preprocess_patterns(dataset, config(**values))
 
 
 def disc(radius=10.0, centre=(31.0, 33.0), ratio=1.0, direction=0.0, shape=(64, 64), floor=5.0):
@@ -145,7 +145,7 @@ def test_the_ellipse_of_the_disc_is_found_and_undone(ratio, direction):
     assert found.disc_ellipse[0] == pytest.approx(ratio, abs=0.008)
     assert found.disc_ellipse[1] == pytest.approx(direction, abs=0.1)
     dataset = dataset.recalibrated(optical_axis=(31.0, 33.0), disc_radius=10.0)
-    round_one, record = corrected(dataset, config(find_ellipse=True), **found.corrections())
+    round_one, record = correct_patterns(dataset, config(find_ellipse=True), **found.corrections())
     assert record["ellipse"]["ratio"] == pytest.approx(ratio, abs=0.008)
 
     def two_fold(data):
@@ -154,7 +154,7 @@ def test_the_ellipse_of_the_disc_is_found_and_undone(ratio, direction):
         return np.abs(np.fft.fft(polar, axis=-1)[:, 2]).sum() / polar.sum()
 
     assert two_fold(round_one) < 0.25 * two_fold(dataset)
-    given, _ = corrected(dataset, config(ellipse=[ratio, math.degrees(direction)]), **found.corrections())
+    given, _ = correct_patterns(dataset, config(ellipse=[ratio, math.degrees(direction)]), **found.corrections())
     assert two_fold(given) < 0.15 * two_fold(dataset)
 
 
@@ -166,10 +166,10 @@ def test_hot_and_dead_pixels_are_left_out_unless_switched_off():
     counts[..., 31, 30] = 0
     dataset = Dataset4D.from_array(counts)
     found = survey(dataset)
-    masked, record = corrected(dataset, config(), **found.corrections())
+    masked, record = correct_patterns(dataset, config(), **found.corrections())
     assert np.argwhere(masked.bad_pixels).tolist() == [[20, 40], [31, 30]]
     assert record == {"hot_pixels": [[20, 40]], "dead_pixels": [[31, 30]]}
-    as_recorded, record = corrected(dataset, config(mask_hot_and_dead=False), **found.corrections())
+    as_recorded, record = correct_patterns(dataset, config(mask_hot_and_dead=False), **found.corrections())
     assert as_recorded.bad_pixels is None
     assert record == {}
 
@@ -177,8 +177,8 @@ def test_hot_and_dead_pixels_are_left_out_unless_switched_off():
 def test_normalised_patterns_sum_to_one_without_their_bad_pixels(dataset):
     bad = np.zeros((10, 12), bool)
     bad[3, 8] = True
-    masked, _ = prepared(dataset, config(), bad_pixels=bad)
-    found, record = corrected(masked, config(normalise=True), **survey(masked).corrections())
+    masked, _ = preprocess_patterns(dataset, config(), bad_pixels=bad)
+    found, record = correct_patterns(masked, config(normalise=True), **survey(masked).corrections())
     np.testing.assert_allclose((found.data.compute() * ~bad).sum(axis=(2, 3)), 1, rtol=1e-6)
     assert record["normalise"] is True
 
@@ -197,7 +197,7 @@ def scan_of_discs(shift_y=(0.0, 0.0), shift_x=(0.0, 0.0), shape=(7, 9), **option
 def test_the_beams_shift_is_found_and_removed(along_y, along_x):
     dataset = scan_of_discs(along_y, along_x)
     found = survey(dataset)
-    steady, record = corrected(dataset, config(descan=True), **found.corrections())
+    steady, record = correct_patterns(dataset, config(descan=True), **found.corrections())
     np.testing.assert_allclose(record["descan_px"]["along_y"], along_y, atol=0.02)
     np.testing.assert_allclose(record["descan_px"]["along_x"], along_x, atol=0.02)
     before, after, still = measure(dataset), measure(steady), measure(scan_of_discs())
@@ -221,8 +221,10 @@ def test_bad_pixels_count_nowhere():
     clean = scan_of_discs()
     wild = clean.data.compute()
     wild[..., bad] = np.random.default_rng(0).choice([-1e9, np.nan, np.inf, 1e12], size=(7, 9, 3))
-    one = measure(prepared(Dataset4D.from_array(wild, calibration=clean.calibration), config(), bad_pixels=bad)[0])
-    other = measure(prepared(clean, config(), bad_pixels=bad)[0])
+    one = measure(
+        preprocess_patterns(Dataset4D.from_array(wild, calibration=clean.calibration), config(), bad_pixels=bad)[0]
+    )
+    other = measure(preprocess_patterns(clean, config(), bad_pixels=bad)[0])
     for name, values in other.maps.items():
         np.testing.assert_array_equal(one.maps[name], values)
     np.testing.assert_array_equal(one.polar, other.polar)
@@ -252,7 +254,7 @@ def test_missing_patterns_keep_their_place():
 def test_negative_counts_after_a_dark_are_measured():
     dataset = scan_of_discs(shape=(2, 2))
     dark = np.full((64, 64), 1.0)
-    found = measure(prepared(dataset, config(), dark=dark)[0])
+    found = measure(preprocess_patterns(dataset, config(), dark=dark)[0])
     np.testing.assert_allclose(found.maps["total"], dataset.data.compute().sum(axis=(2, 3)) - dark.sum(), rtol=1e-6)
     with pytest.raises(DataError, match="subtract a smaller dark"):
-        measure(prepared(dataset, config(), dark=100 * dark)[0])
+        measure(preprocess_patterns(dataset, config(), dark=100 * dark)[0])

@@ -1,8 +1,22 @@
 """How objects show themselves in a terminal and in a notebook."""
 
+import inspect
 import re
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
 
+import dask.array as da
+import numpy as np
+import pytest
+from fake_run import make_run
+
+import stemvane
+from stemvane.data.dataset import Dataset4D
 from stemvane.data.representation import Representable, as_html, as_text, format_quantity, format_shape, format_size
+from stemvane.data.specimen import ScanDefects
+from stemvane.features.harmonics import HarmonicBasis
+from stemvane.runs.sweep_folder import Sweep
 
 
 def test_text_keeps_to_eight_lines_of_a_hundred_and_twenty_columns():
@@ -43,3 +57,83 @@ def test_an_object_gives_title_and_rows_once():
 
     assert repr(Thing()) == "Thing\n  size  3 Å"
     assert "3 Å" in Thing()._repr_html_()
+
+
+# Every public object ---------------------------------------------------------------------------------------------
+
+
+class Unreadable:
+    """Patterns that nobody may read in order to show a data set."""
+
+    shape, dtype, ndim = (4, 5, 16, 16), np.dtype("uint16"), 4
+
+    def __getitem__(self, part):
+        raise AssertionError("a representation has read the data")
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory):
+    """One object of every class that users meet, from one small journey."""
+    scan, _ = stemvane.synthetic((12, 12), (32, 32), dose=1e4)
+    bare = replace(scan.recalibrated(optical_axis=None, disc_radius=None), expectation=None)
+    measured = stemvane.measure(bare)
+    run = make_run(tmp_path_factory.mktemp("runs") / "a run", field=True)
+    config = run.config.updated(
+        source={"path": "/x" * 2000}, training={"n_epochs": 3}, simulation={"structure": "MoS2"}
+    )
+    basis = HarmonicBasis.fitted(measured)
+    unread = da.from_array(Unreadable(), chunks=(1, 5, 16, 16), meta=np.empty((0,) * 4, np.uint16))
+    choice = {"n_latent": 2, "seed": 0, "score": "evidence", "rule": "", "reason": "more do not pay"}
+    return [
+        scan.calibration,
+        config,
+        *(getattr(config, name) for name in type(config).model_fields),
+        bare,
+        Dataset4D(unread, name="a long name " * 20, atoms=run.measurements.atoms, path=run.path),
+        run.embedding,
+        stemvane.field_maps(run.measurements),
+        basis,
+        stemvane.align_rotation(basis.features(measured), basis),
+        measured,
+        measured.preparation,
+        run.measurements,
+        stemvane.PixelGrid(measured.grid.axis, 10 + 1 / 3, 16),
+        measured.grid,
+        run,
+        run.measurements.atoms,
+        ScanDefects(("N",), np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), np.zeros((1, 2)), np.zeros(1, int)),
+        stemvane.find_rotation(run.measurements.deflection),
+        stemvane.survey(bare),
+        Sweep(Path("sweep"), {"n_latent": np.arange(7.0)}, {"data": "a", "n_patterns": 1, "recommended": choice}),
+        stemvane.VirtualDetector.disc("bright_field", (24, 24), (11.5, 11.5), 6.0),
+    ]
+
+
+# an exception shows its message; models and defects have tests of their own
+SHOWN_OTHERWISE = {"StemvaneError", "RotationVAE", "SymmetryAnalysis"}
+
+
+def test_every_public_class_is_among_the_objects(objects):
+    public = {name for name in stemvane.__all__ if inspect.isclass(getattr(stemvane, name))}
+    assert public - {type(thing).__name__ for thing in objects} - SHOWN_OTHERWISE == set()
+
+
+def test_every_object_prints_in_eight_lines_and_has_an_html_form(objects):
+    for thing in objects:
+        lines = repr(thing).splitlines()
+        assert 1 <= len(lines) <= 8, type(thing)
+        assert max(map(len, lines)) <= 120, type(thing)
+        assert type(thing).__name__ in lines[0]
+        html = thing._repr_html_()
+        # one element, closed, without anything that is run
+        ElementTree.fromstring(html)
+        assert not re.search(r"<script|onerror|javascript:", html)
+
+
+def test_what_was_found_is_said(objects):
+    measured = next(thing for thing in objects if type(thing).__name__ == "Measurements")
+    assert measured.origins["optical_axis"] == "found"
+    assert measured.origins["pixel_size"] == "given"
+    assert measured.origins["disc_radius"] == "computed"
+    assert "optical axis found" in repr(measured)
+    assert "px, found; radius" in repr(measured)

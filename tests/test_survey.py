@@ -65,10 +65,10 @@ def test_no_disc_in_flat_patterns(level):
     found = survey(Dataset4D.from_array(counted(np.full((64, 64), 1.0), level)))
     assert not found.disc_found
     assert any("no bright-field disc" in note for note in found.notes)
-    with pytest.raises(CalibrationError, match=r"optical_axis is unknown; give optical_axis.*--axis YxX") as info:
+    with pytest.raises(CalibrationError, match=r"optical_axis is unknown; give source\.optical_axis in pixels") as info:
         found.completed(Calibration())
     assert "\n" not in str(info.value)
-    with pytest.raises(CalibrationError, match="--disc-radius PX, or disc_radius in the section"):
+    with pytest.raises(CalibrationError, match=r"give source\.disc_radius in pixels"):
         found.completed(Calibration(optical_axis=(31.5, 31.5)))
     known = Calibration(optical_axis=(31.5, 31.5), disc_radius=10)
     assert found.completed(known) == known

@@ -26,6 +26,7 @@ from .models.registry import load_model as load_model
 from .models.registry import pattern_model as pattern_model
 from .models.rotation_vae import RotationVAE as RotationVAE
 from .reduction.measure import measure as measure
+from .reduction.prepare import prepare_scan as prepare_scan
 from .reduction.survey import survey as survey
 from .reduction.virtual_detectors import VirtualDetector as VirtualDetector
 from .runs.run import Run as Run

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import textwrap
 import tomllib
+from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -72,6 +75,24 @@ class _Section(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(f"{origin}: {_first_trouble(error, cls)}") from None
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What differs from the defaults."""
+        for name, part in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value != part.get_default(call_default_factory=True):
+                yield name, value
+
+    def __repr__(self) -> str:
+        lines = textwrap.wrap(super().__repr__(), 120, subsequent_indent="  ", max_lines=8, placeholder=" …)")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        values = tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))
+        return f"<details><summary>{escape(repr(self))}</summary><pre>{escape(values)}</pre></details>"
 
 
 class SourceConfig(_Section):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from stemvane.data.representation import Representable, Row, format_position, format_quantity
 from stemvane.errors import CalibrationError
 
-__all__ = ["Calibration", "wavelength"]
+__all__ = ["Calibration", "require_plausible", "wavelength"]
 
 _PLANCK = 6.62607015e-34
 _ELECTRON_MASS = 9.1093837015e-31
 _CHARGE = 1.602176634e-19
 _LIGHT = 299792458.0
+_NUMBER = (int, float, np.number)
 
 
 def wavelength(energy: float) -> float:
@@ -45,8 +50,44 @@ def wavelength(energy: float) -> float:
     return _PLANCK / momentum * 1e10
 
 
-@dataclass(frozen=True)
-class Calibration:
+# what a user can mean: beams from scanning microscopes at 1 keV to the MeV of ultrafast ones, and everything that a
+# mistaken power of ten (keV for eV, rad for mrad, m or nm for Å) would put elsewhere
+_PLAUSIBLE = {
+    "energy": (1e3, 1e7, "eV", "give it in eV, such as {:g}e3 eV for {:g} keV"),
+    "convergence_semiangle": (0.05, 500.0, "mrad", "give it in mrad, such as 31"),
+    "scan_step": (1e-3, 1e6, "Å", "give it in Å, such as 0.16"),
+    "pixel_size": (1e-4, 100.0, "mrad", "give it in mrad, such as 1.5"),
+    # degrees given as rad show only beyond two full turns
+    "scan_rotation": (-4 * math.pi, 4 * math.pi, "rad", "give it in rad, such as np.deg2rad({:g})"),
+}
+
+
+def require_plausible(**values: Any) -> None:
+    """Refuse numbers of a user's that cannot be meant, such as 60 for the energy in eV.
+
+    Parameters
+    ----------
+    **values
+        Values as `Calibration` takes them; None and names without known limits pass.
+
+    Raises
+    ------
+    CalibrationError
+        If a number lies outside what any microscope has; the message says which unit is expected.
+    """
+    for name, value in values.items():
+        if value is None or name not in _PLAUSIBLE:
+            continue
+        low, high, unit, cure = _PLAUSIBLE[name]
+        for number in value if isinstance(value, tuple) else (value,):
+            # what is no number, or has an impossible sign, is the calibration's to refuse
+            if isinstance(number, _NUMBER) and (number > 0 or low < 0) and not low <= number <= high:
+                advice = cure.format(*[float(number)] * cure.count("{"))
+                raise CalibrationError(f"{name} is {float(number):g} {unit}, which cannot be meant; {advice}")
+
+
+@dataclass(frozen=True, repr=False)
+class Calibration(Representable):
     """Steps, optical axis, rotation and beam of a 4D-STEM scan.
 
     Every value may be None, which means unknown; nothing is assumed. Pairs are ``(y, x)``, y grows downwards.
@@ -54,9 +95,9 @@ class Calibration:
     Parameters
     ----------
     scan_step : tuple of float, optional
-        Distance between neighbouring probe positions in Å.
+        Distance between neighbouring probe positions in Å; a single number stands for both axes.
     pixel_size : tuple of float, optional
-        Angle between neighbouring detector pixels in mrad.
+        Angle between neighbouring detector pixels in mrad; a single number stands for both axes.
     optical_axis : tuple of float, optional
         Position of the optical axis on the detector in pixels; pixel centres have integer coordinates.
     disc_radius : float, optional
@@ -66,7 +107,7 @@ class Calibration:
     energy : float, optional
         Beam energy in eV.
     scan_rotation : float, optional
-        Angle in rad by which a vector measured on the detector must be turned, counter-clockwise on the
+        Angle in rad by which a vector measured on the detector must be rotated, counter-clockwise on the
         screen, to be a vector in the scan.
     ellipse : tuple of float, optional
         Elliptical distortion of the detector: circles appear stretched by the first number, long over short axis, along
@@ -92,6 +133,8 @@ class Calibration:
             value = getattr(self, name)
             if value is None:
                 continue
+            if name != "optical_axis" and isinstance(value, _NUMBER):
+                value = (value, value)
             try:
                 pair = (float(value[0]), float(value[1]))
             except (TypeError, IndexError, ValueError):
@@ -124,6 +167,36 @@ class Calibration:
     def updated(self, **changes: Any) -> Calibration:
         """Return a copy with some values replaced."""
         return replace(self, **changes)
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        degrees = None if self.scan_rotation is None else math.degrees(self.scan_rotation)
+        rows = [
+            ("scan step", format_quantity(self.scan_step, "Å")),
+            ("pixel size", format_quantity(self.pixel_size, "mrad")),
+            ("optical axis", format_position(self.optical_axis)),
+            ("disc radius", format_quantity(self.disc_radius, "px")),
+            ("beam", self.describe_beam()),
+            ("scan rotation", format_quantity(degrees, "deg")),
+        ]
+        if self.ellipse is not None:
+            ratio, direction = self.ellipse[0], math.degrees(self.ellipse[1])
+            rows.append(("ellipse", f"long over short axis {ratio:.4f}, long axis at {direction:.0f} deg"))
+        return "Calibration", rows
+
+    def describe_beam(self) -> str:
+        """Energy and semi-angle in words."""
+        energy = None if self.energy is None else self.energy / 1e3
+        angle = self.convergence_semiangle
+        return f"energy {format_quantity(energy, 'keV')}, semi-angle {format_quantity(angle, 'mrad')}"
+
+    def describe_disc(self, origins: Mapping[str, str]) -> str:
+        """Optical axis and disc radius in words, with their origins."""
+        axis, radius = (
+            "" if getattr(self, name) is None else f", {origins.get(name, 'given')}"
+            for name in ("optical_axis", "disc_radius")
+        )
+        position, size = format_position(self.optical_axis), format_quantity(self.disc_radius, "px")
+        return f"axis {position}{axis}; radius {size}{radius}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the known values as plain numbers and lists, for TOML and JSON."""

@@ -16,7 +16,9 @@ import numpy as np
 from dask.array.core import slices_from_chunks
 from numpy.typing import ArrayLike, NDArray
 
-from stemvane.data.calibration import Calibration
+from stemvane.data.calibration import Calibration, require_plausible
+from stemvane.data.preparation_record import Preparation, describe_preparation
+from stemvane.data.representation import Representable, Row, format_quantity, format_shape, format_size
 from stemvane.data.specimen import ScanAtoms, ScanDefects
 from stemvane.errors import DataError
 
@@ -27,8 +29,8 @@ _LENGTHS = {"Å": 1.0, "nm": 10.0, "µm": 1e4, "um": 1e4, "pm": 0.01, "m": 1e10}
 _ANGLES = {"mrad": 1.0, "rad": 1e3}
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset4D:
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset4D(Representable):
     """A 4D-STEM scan: a lazy array in the order ``(scan_y, scan_x, k_y, k_x)`` and a `Calibration`.
 
     Build one with `open_dataset`, `simulate`, `Dataset4D.from_array` or `Dataset4D.from_hyperspy`.
@@ -61,7 +63,8 @@ class Dataset4D:
     signed : bool
         Whether negative intensities are in order, as after subtracting a dark pattern.
     origins : mapping
-        Where numbers of the calibration came from that did not come from the file: ``"given"`` or ``"found"``.
+        Where numbers of the calibration came from that did not come from the file: ``"given"`` by the user, ``"found"``
+        in the patterns, found in those of a probe in ``"vacuum"``, or ``"computed"`` from the semi-angle.
     reciprocal_pixel : tuple of float, optional
         Detector step ``(y, x)`` in 1/Å where the file gives that; the beam energy makes it a pixel size.
     electrons_per_pattern : float, optional
@@ -72,6 +75,8 @@ class Dataset4D:
         Whether positions next to each other were next to each other on the specimen.
     files : tuple of Path
         The files that the data lie in, where these are more than `path` alone.
+    preparation : Preparation, optional
+        What `prepare_scan` has found and done; None where it has not been called.
     """
 
     data: da.Array
@@ -92,6 +97,7 @@ class Dataset4D:
     noiseless: bool = False
     is_scan: bool = True
     files: tuple[Path, ...] = ()
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         _require_4d(self.data, self.name)
@@ -228,6 +234,30 @@ class Dataset4D:
         """Number of recorded patterns."""
         return self.shape[0] * self.shape[1]
 
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        known = self.calibration
+        extras = {
+            "noiseless patterns": self.expectation is not None,
+            "image": self.image is not None,
+            "atoms": self.atoms is not None,
+            f"{0 if self.missing is None else int(self.missing.sum())} missing patterns": self.missing is not None,
+            f"{0 if self.bad_pixels is None else int(self.bad_pixels.sum())} bad pixels": self.bad_pixels is not None,
+        }
+        rows = [
+            ("scan", f"{format_shape(self.scan_shape)} positions, step {format_quantity(known.scan_step, 'Å')}"),
+            (
+                "detector",
+                f"{format_shape(self.detector_shape)} px, each {format_quantity(known.pixel_size, 'mrad')}",
+            ),
+            ("data", f"{self.data.dtype}, {format_size(self.data.nbytes)}, lazy"),
+            ("beam", known.describe_beam()),
+            ("disc", known.describe_disc({name: self.origin(name) for name in vars(known)})),
+            ("preparation", describe_preparation(self.preparation)),
+        ]
+        if any(extras.values()):
+            rows.append(("with", ", ".join(word for word, present in extras.items() if present)))
+        return f"Dataset4D '{self.name}'", rows
+
     def pattern(self, y: int, x: int) -> NDArray[Any]:
         """Return one recorded pattern, shape ``(k_y, k_x)``."""
         return np.asarray(self.data[y, x].compute())
@@ -245,7 +275,14 @@ class Dataset4D:
         Returns
         -------
         Dataset4D
+
+        Raises
+        ------
+        CalibrationError
+            If a value is impossible, or is given and cannot be meant, such as an energy of 60 eV.
         """
+        if origin == "given":
+            require_plausible(**changes)
         known = self.calibration.updated(**changes)
         renewed = changes.get("energy") not in (None, self.calibration.energy)
         if renewed and changes.get("pixel_size") in (None, self.calibration.pixel_size):
@@ -260,7 +297,7 @@ class Dataset4D:
         return 1e3 * known.wavelength * step_y, 1e3 * known.wavelength * step_x
 
     def origin(self, name: str) -> str:
-        """Say where a number of the calibration came from: ``"file"``, ``"given"``, ``"found"`` or ``"unknown"``."""
+        """Say where a number of the calibration came from, as `origins`, or ``"file"`` or ``"unknown"``."""
         if getattr(self.calibration, name) is None:
             return "unknown"
         return self.origins.get(name, "given" if self.path is None else "file")

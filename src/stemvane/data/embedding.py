@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,13 +11,15 @@ import zarr
 from numpy.typing import NDArray
 from scipy import special
 
+from stemvane.data.representation import Representable, Row, format_shape
+
 __all__ = ["Embedding"]
 
 _MAPS = ("latents", "latent_std", "angle", "angle_std", "angle_posterior", "log_evidence")
 
 
-@dataclass(frozen=True, eq=False)
-class Embedding:
+@dataclass(frozen=True, eq=False, repr=False)
+class Embedding(Representable):
     """Latents and angle of every probe position, with their uncertainties; NaN where a mask left a position out.
 
     Attributes
@@ -104,6 +107,24 @@ class Embedding:
         # an arc of hardly more than a cell shows better in the standard deviation
         narrow = self.angle_std * special.ndtri((1 + level) / 2)
         return np.asarray(np.where(self.angle_std < 3 * np.pi / n_angles, narrow, np.minimum(on_grid, np.pi)))
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        ranges = [
+            f"{np.min(z):+.3g} to {np.max(z):+.3g}" if len(z) else "none"
+            for z in (self.latents[..., k][np.isfinite(self.latents[..., k])] for k in range(self.n_latent))
+        ]
+        valid = np.isfinite(self.angle)
+        spread, evidence = np.degrees(self.angle_std[valid]), self.log_evidence[np.isfinite(self.log_evidence)]
+        n_valid, n_all = int(valid.sum()), valid.size
+        rows = [
+            ("scan", f"{format_shape(self.scan_shape)} positions"),
+            ("embedded", f"{n_valid} of {n_all} positions" if n_valid < n_all else "all positions"),
+            ("latents", f"{self.n_latent}" + (f": {'; '.join(ranges[:6])}" if ranges else "")),
+            ("angle", f"uncertain by {np.median(spread):.3g} deg (median)" if len(spread) else "unknown"),
+            ("angle grid", f"{self.angle_posterior.shape[-1]} angles"),
+            ("log evidence", f"{evidence.mean():.4g} nat per pattern (mean)" if len(evidence) else "unknown"),
+        ]
+        return "Embedding", rows
 
     def write(self, group: zarr.Group) -> None:
         """Write every map as an array of its name into a Zarr group."""

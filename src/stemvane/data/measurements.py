@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,8 @@ import zarr
 from numpy.typing import NDArray
 
 from stemvane.data.calibration import Calibration
+from stemvane.data.preparation_record import Preparation, describe_preparation
+from stemvane.data.representation import Representable, Row, format_quantity, format_shape
 from stemvane.data.specimen import ScanAtoms
 from stemvane.data.specimen_zarr import read_atoms, write_atoms
 from stemvane.errors import DataError
@@ -20,8 +22,8 @@ from stemvane.geometry.polar import PolarGrid
 __all__ = ["Measurements"]
 
 
-@dataclass(frozen=True, eq=False)
-class Measurements:
+@dataclass(frozen=True, eq=False, repr=False)
+class Measurements(Representable):
     """What one pass over the raw data has measured at every probe position.
 
     Attributes
@@ -60,6 +62,10 @@ class Measurements:
         Whether the source says that the patterns are free of noise.
     is_scan : bool
         Whether positions next to each other were next to each other on the specimen.
+    origins : mapping
+        Where each number of the calibration came from: ``"file"``, or as in `Dataset4D`.
+    preparation : Preparation, optional
+        What was found in the scan and done to it before it was measured; None where nothing was.
     """
 
     maps: Mapping[str, NDArray[np.floating[Any]]]
@@ -79,6 +85,8 @@ class Measurements:
     electrons_per_pattern: float | None = None
     noiseless: bool = False
     is_scan: bool = True
+    origins: Mapping[str, str] = field(default_factory=dict)
+    preparation: Preparation | None = None
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -202,7 +210,28 @@ class Measurements:
 
     def _require_polar(self) -> None:
         if self.polar is None:
-            raise DataError(f"{self.name}: measured without polar patterns; call `measure` with polar=True")
+            raise DataError(f"{self.name}: measured without polar patterns; call measure(..., polar=True)")
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        known, n_missing = self.calibration, self.n_patterns - int(self.recorded.sum())
+        missing = f", {n_missing} without a pattern" if n_missing else ""
+        step = format_quantity(known.scan_step, "Å")
+        patterns = [] if self.polar is None else [f"polar {self.grid.n_radial} rings × {self.grid.n_azimuthal} sectors"]
+        if self.pixels is not None and self.pixel_grid is not None:
+            patterns.append(f"Cartesian {format_shape(self.pixel_grid.shape)}")
+        rows = [
+            ("scan", f"{format_shape(self.scan_shape)} positions, step {step}{missing}"),
+            (
+                "detector",
+                f"{format_shape(self.detector_shape)} px, each {format_quantity(known.pixel_size, 'mrad')}",
+            ),
+            ("maps", ", ".join(f"{name} ({self.units[name]})" for name in self.maps)),
+            ("patterns", ", ".join(patterns) or "none"),
+            ("beam", known.describe_beam()),
+            ("disc", known.describe_disc(self.origins)),
+            ("preparation", describe_preparation(self.preparation)),
+        ]
+        return f"Measurements '{self.name}'", rows
 
     def write(self, group: zarr.Group) -> None:
         """Write everything into a Zarr group but polar and Cartesian patterns that `measure` has streamed there."""
@@ -230,6 +259,8 @@ class Measurements:
                 "electrons_per_pattern": self.electrons_per_pattern,
                 "noiseless": self.noiseless,
                 "is_scan": self.is_scan,
+                "origins": dict(self.origins),
+                "preparation": None if self.preparation is None else self.preparation.to_dict(),
             }
         )
         if self.pixel_grid is not None:
@@ -260,4 +291,6 @@ class Measurements:
             electrons_per_pattern=known.get("electrons_per_pattern"),
             noiseless=bool(known.get("noiseless", False)),
             is_scan=bool(known.get("is_scan", True)),
+            origins=attrs.get("origins", {}),
+            preparation=Preparation.from_dict(done) if (done := attrs.get("preparation")) else None,
         )

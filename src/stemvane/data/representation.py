@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Representable", "Row", "as_html", "as_text", "format_quantity", "format_shape", "format_size"]
+__all__ = [
+    "Representable",
+    "Row",
+    "as_html",
+    "as_text",
+    "format_position",
+    "format_quantity",
+    "format_shape",
+    "format_size",
+]
 
 Row = tuple[str, str]
 """Name of a quantity, and its value with the unit."""
@@ -108,6 +117,11 @@ def format_quantity(value: float | Sequence[float] | None, unit: str = "", missi
     words = [f"{v:.4g}" for v in numbers]
     text = words[0] if len(set(words)) == 1 else ", ".join(words)
     return f"{text} {unit}".rstrip()
+
+
+def format_position(position: Sequence[float] | None, unit: str = "px") -> str:
+    """A position ``(y, x)`` to a hundredth, with its unit."""
+    return "unknown" if position is None else f"({position[0]:.2f}, {position[1]:.2f}) {unit}"
 
 
 def format_shape(shape: Iterable[int]) -> str:

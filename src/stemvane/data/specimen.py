@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError
 
 __all__ = ["ScanAtoms", "ScanDefects"]
 
 
-@dataclass(frozen=True, eq=False)
-class ScanDefects:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScanDefects(Representable):
     """Defects of a simulated specimen: the truth that a search for them is scored by.
 
     Parameters
@@ -55,13 +58,17 @@ class ScanDefects:
     def __len__(self) -> int:
         return len(self.kinds)
 
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        rows = [("kinds", _count(self.kinds)), ("lattice sites", f"{len(self.owners)}")]
+        return f"ScanDefects: {len(self)} defects", rows
+
     def moved(self, by: NDArray[np.float64]) -> ScanDefects:
         """Return the same defects at positions ``(y, x)`` that are larger by `by`, Å."""
         return replace(self, positions=self.positions + by, sites=self.sites + by)
 
 
-@dataclass(frozen=True, eq=False)
-class ScanAtoms:
+@dataclass(frozen=True, eq=False, repr=False)
+class ScanAtoms(Representable):
     """Atoms of a simulated specimen in the coordinates of the scan.
 
     Parameters
@@ -91,7 +98,20 @@ class ScanAtoms:
         if self.labels is not None and len(self.labels) != n:
             raise DataError(f"{n} atoms need as many labels, not {len(self.labels)}")
 
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        rows = [("atomic numbers", _count(self.numbers.tolist()))]
+        for name, values in (("y", self.positions[:, 0]), ("x", self.positions[:, 1]), ("height", self.heights)):
+            if len(values):
+                rows.append((name, f"{values.min():.4g} to {values.max():.4g} Å"))
+        rows.append(("defects", "unknown" if self.defects is None else _count(self.defects.kinds)))
+        return f"ScanAtoms: {len(self.numbers)} atoms", rows
+
     def moved(self, by: NDArray[np.float64]) -> ScanAtoms:
         """Return the same atoms and defects at positions ``(y, x)`` that are larger by `by`, Å."""
         defects = None if self.defects is None else self.defects.moved(by)
         return replace(self, positions=self.positions + by, defects=defects)
+
+
+def _count(words: Iterable[object]) -> str:
+    """How many there are of each, such as ``6: 120, 14: 1``."""
+    return ", ".join(f"{word}: {n}" for word, n in sorted(Counter(words).items(), key=str)) or "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.config import AlignConfig
+from stemvane.data.representation import Representable, Row
 from stemvane.features.harmonics import HarmonicBasis, turned
 
 __all__ = ["Alignment", "align_rotation"]
@@ -17,8 +19,8 @@ _N_COMPARED = 2048
 _N_SOFT_ROUNDS = 12
 
 
-@dataclass(frozen=True, eq=False)
-class Alignment:
+@dataclass(frozen=True, eq=False, repr=False)
+class Alignment(Representable):
     """Angles, template and principal components of turned residuals.
 
     Attributes
@@ -46,6 +48,19 @@ class Alignment:
     scores: NDArray[np.float64]
     start_order: int
     symmetry: int
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        share = self.variance / max(float(self.variance.sum()), np.finfo(float).tiny)
+        rows = [
+            ("patterns", f"{len(self.angle)}, each with an angle"),
+            ("template", f"{len(self.template)} features, {self.symmetry}-fold symmetry"),
+            (
+                "components",
+                f"{len(self.components)}, with {', '.join(f'{100 * s:.3g} %' for s in share[:6])} of theirs",
+            ),
+            ("start", f"circular order {self.start_order}" if self.start_order else "none, or given angles"),
+        ]
+        return "Alignment", rows
 
 
 def align_rotation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from stemvane.config import BasisConfig
 from stemvane.data.measurements import Measurements
+from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError, ModelError
 from stemvane.geometry.polar import harmonics_of, polar_from
 
 __all__ = ["HarmonicBasis", "turned"]
 
 
-@dataclass(frozen=True, eq=False)
-class HarmonicBasis:
+@dataclass(frozen=True, eq=False, repr=False)
+class HarmonicBasis(Representable):
     """Short complex vectors, the features, of the residual patterns.
 
     A pattern minus the background is expanded in circular harmonics. For each order the rings are combined so that
@@ -64,6 +65,16 @@ class HarmonicBasis:
     noise: float
     discarded: float
     mean_total: float
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        rows = [
+            ("features", f"{len(self.orders)} complex numbers per pattern"),
+            ("circular orders", f"0 to {int(np.max(self.orders, initial=0))}"),
+            ("rings, sectors", f"{self.analysis.shape[1]}, {self.n_azimuthal}"),
+            ("discarded", f"{100 * self.discarded:.3g} % of the residuals' variance"),
+            ("counting noise", f"{self.noise:.3g} times that of electrons that count for one"),
+        ]
+        return "HarmonicBasis", rows
 
     @classmethod
     def fitted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.data.measurements import Measurements
+from stemvane.data.representation import Representable, Row, format_shape
 from stemvane.errors import DataError
 from stemvane.field.derivatives import curl, divergence, levelled, turned
 from stemvane.field.integration import integrate
@@ -22,8 +23,8 @@ __all__ = ["FieldMaps", "field_maps", "rotation_metrics", "with_field"]
 _LEAST = 3
 
 
-@dataclass(frozen=True, eq=False)
-class FieldMaps:
+@dataclass(frozen=True, eq=False, repr=False)
+class FieldMaps(Representable):
     """The field of one scan, and how it came into the scan's frame.
 
     Attributes
@@ -46,6 +47,17 @@ class FieldMaps:
     angle: float | None = None
     source: Literal["given", "found"] | None = None
     rotation: ScanRotation | None = None
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        found = self.rotation if self.source == "found" else None
+        spread = "" if found is None else f" ± {math.degrees(found.uncertainty):.1f}"
+        angle = "unknown" if self.angle is None else f"{math.degrees(self.angle):.1f}{spread} deg ({self.source})"
+        rows = [
+            ("scan", f"{format_shape(next(iter(self.maps.values())).shape)} positions" if self.maps else "no maps"),
+            ("maps", ", ".join(f"{name} ({self.units[name]})" for name in self.maps) or "none"),
+            ("scan rotation", angle),
+        ]
+        return "FieldMaps", rows + [("note", note) for note in (() if self.rotation is None else self.rotation.notes)]
 
     @property
     def metrics(self) -> dict[str, Any]:

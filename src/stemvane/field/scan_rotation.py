@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError
 from stemvane.field.derivatives import curl, divergence, gradient, levelled, turned
 
@@ -29,8 +30,8 @@ _WEAK = 1 / (2 * _CERTAIN)
 """Uncertainty in rad, 7°, at which the sum that the angle is half the phase of is so many standard errors from 0."""
 
 
-@dataclass(frozen=True)
-class ScanRotation:
+@dataclass(frozen=True, repr=False)
+class ScanRotation(Representable):
     """How the detector lies on the scan.
 
     Attributes
@@ -63,6 +64,15 @@ class ScanRotation:
     curl_ratio: tuple[float, float]
     smoothing: float
     notes: tuple[str, ...] = ()
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        rows = [
+            ("angle", f"{math.degrees(self.angle):.1f} ± {math.degrees(self.uncertainty):.1f} deg, detector to scan"),
+            ("detector", "flipped: y changes its sign first" if self.flipped else "not flipped"),
+            ("curl over divergence", "{:.3g} as the detector is, {:.3g} flipped".format(*self.curl_ratio)),
+            ("smoothing", f"{self.smoothing:g} positions"),
+        ]
+        return "ScanRotation", rows + [("note", note) for note in self.notes]
 
     @property
     def found(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ __all__ = ["PixelGrid"]
 _POINTS = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PixelGrid:
     """Equal square samples around the optical axis, the first at the top left.
 
@@ -69,6 +70,17 @@ class PixelGrid:
         """Build a grid from the mapping that `to_dict` returns."""
         parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**parts)
+
+    def __repr__(self) -> str:
+        y, x = self.axis
+        shape = "" if self.ellipse is None else f", ellipse {self.ellipse[0]:.4f}"
+        return (
+            f"PixelGrid: {self.n} × {self.n} samples around ({y:.4g}, {x:.4g}) px, "
+            f"half a side {self.half_width:.4g} px{shape}"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from stemvane.geometry.overlap import SampleWeights, pixel_overlaps
 __all__ = ["PolarGrid", "harmonics_of", "plane_of_pixels", "polar_from", "rotate"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PolarGrid:
     """Rings and sectors around the optical axis.
 
@@ -61,6 +62,17 @@ class PolarGrid:
             )
         if self.n_radial < 1 or self.n_azimuthal < 4:
             raise CalibrationError("a polar grid needs at least 1 ring and 4 sectors")
+
+    def __repr__(self) -> str:
+        y, x = self.axis
+        shape = "" if self.ellipse is None else f", ellipse {self.ellipse[0]:.4f}"
+        return (
+            f"PolarGrid: {self.n_radial} rings × {self.n_azimuthal} sectors around ({y:.4g}, {x:.4g}) px, "
+            f"out to {self.outer:.4g} px{shape}"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(repr(self))}</pre>"
 
     @classmethod
     def chosen(

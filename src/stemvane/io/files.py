@@ -40,6 +40,13 @@ def open_dataset(
     shape: tuple[int, ...] | None = None,
     dtype: str | None = None,
     image: str | os.PathLike[str] | None = None,
+    energy: float | None = None,
+    convergence_semiangle: float | None = None,
+    scan_step: float | tuple[float, float] | None = None,
+    pixel_size: float | tuple[float, float] | None = None,
+    optical_axis: tuple[float, float] | None = None,
+    disc_radius: float | None = None,
+    scan_rotation: float | None = None,
 ) -> Dataset4D:
     """Open a 4D-STEM scan; patterns stay on disk until they are needed.
 
@@ -59,6 +66,20 @@ def open_dataset(
         Number type of raw binary, such as ``<u2`` or ``float32``.
     image : str or path, optional
         A separately recorded image of the scan's shape (.npy, TIFF, PNG, .dm3), for example of annular dark field.
+    energy : float, optional
+        Beam energy in eV, such as 60e3. This number and those below take precedence over the file's.
+    convergence_semiangle : float, optional
+        Semi-angle of the probe-forming aperture in mrad.
+    scan_step : float or tuple of float, optional
+        Distance between neighbouring probe positions ``(y, x)`` in Å; one number stands for both axes.
+    pixel_size : float or tuple of float, optional
+        Angle between neighbouring detector pixels ``(y, x)`` in mrad; one number stands for both axes.
+    optical_axis : tuple of float, optional
+        Position of the optical axis ``(y, x)`` on the detector in pixels.
+    disc_radius : float, optional
+        Radius of the bright-field disc in pixels, along x.
+    scan_rotation : float, optional
+        Rotation from the detector to the scan in rad, counter-clockwise on the screen.
 
     Returns
     -------
@@ -74,12 +95,28 @@ def open_dataset(
     DataError
         If the file holds no real array with two scan and two detector axes, the shape of the scan is unknown or does
         not fit, or the image does not have it.
+    CalibrationError
+        If a given number is impossible or cannot be meant, such as an energy of 60 eV.
 
     Notes
     -----
     Nothing is ever unpickled. Damage within a compressed block shows when that block is read, then too as a
     `FileFormatError`.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise DataError(
+            f"open_dataset takes the path of a file, not a {type(path).__name__}; call measure, or "
+            "Dataset4D.from_array to give an array its calibration"
+        )
+    given: dict[str, Any] = {
+        "energy": energy,
+        "convergence_semiangle": convergence_semiangle,
+        "scan_step": scan_step,
+        "pixel_size": pixel_size,
+        "optical_axis": optical_axis,
+        "disc_radius": disc_radius,
+        "scan_rotation": scan_rotation,
+    }
     source = Path(path)
     request = Request(source, scan_shape, dataset, shape, dtype)
     with file_errors(source):
@@ -87,6 +124,7 @@ def open_dataset(
         opened = recognised(head, request).open(request)
     if scan_shape is not None and -1 not in scan_shape and opened.scan_shape != tuple(scan_shape):
         opened = _refolded(opened, scan_shape)
+    opened = opened.recalibrated(**{name: value for name, value in given.items() if value is not None})
     return opened if image is None else replace(opened, image=_scan_image(image, opened))
 
 

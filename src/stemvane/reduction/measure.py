@@ -16,9 +16,11 @@ from scipy import ndimage
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from stemvane.config import MeasureConfig
+from stemvane.data.arguments import ScanLike, as_dataset
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.measurements import Measurements
+from stemvane.data.progress import Progress, announce, counting_bar
 from stemvane.errors import CalibrationError, DataError
 from stemvane.geometry.pixels import PixelGrid
 from stemvane.geometry.polar import PolarGrid, plane_of_pixels
@@ -27,6 +29,7 @@ from stemvane.reduction.kernels.frames import FramePlan, FrameSums
 from stemvane.reduction.kernels.lanes import LanePlan
 from stemvane.reduction.kernels.passes import BeamShift, PassPlan
 from stemvane.reduction.kernels.sums import ImagePlan
+from stemvane.reduction.prepare import prepare_scan
 from stemvane.reduction.virtual_detectors import VirtualDetector
 
 __all__ = ["measure", "standard_detectors"]
@@ -70,12 +73,13 @@ def standard_detectors(
 
 
 def measure(
-    dataset: Dataset4D,
+    dataset: ScanLike,
     detectors: Sequence[VirtualDetector] | None = None,
     *,
     config: MeasureConfig | None = None,
+    prepare: bool = True,
     store: zarr.Group | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | bool | None = None,
     polar: bool = True,
     mean_pattern: bool = True,
     client: Any = None,
@@ -89,16 +93,21 @@ def measure(
 
     Parameters
     ----------
-    dataset : Dataset4D
-        With optical axis and disc radius in its calibration (`survey` finds them).
+    dataset : Dataset4D, array of four axes or HyperSpy signal
+        A signal may be lazy. Where the optical axis or the disc radius is unknown, the scan is prepared first.
     detectors : sequence of VirtualDetector, optional
         Virtual images besides total and COM; `standard_detectors` where left out.
     config : MeasureConfig, optional
         Polar grid, Cartesian patterns where ``n_pixels`` is not 0, and detector edges.
+    prepare : bool
+        Whether `prepare_scan` is called, without switches, where the calibration lacks optical axis or disc radius.
+        What it has done is announced, and stays in `Measurements.preparation`. A scan whose axis and radius are known
+        is measured as it is; call `prepare_scan` to leave out its hot and dead pixels.
     store : zarr.Group, optional
         Where polar and Cartesian patterns are streamed to; memory where left out.
-    progress : callable, optional
-        Called with the numbers of patterns done and in all.
+    progress : callable or bool, optional
+        A function is called with the numbers of patterns done and in all. True shows a bar, False neither bar nor
+        announcement; by default both are shown in a terminal and in a notebook.
     polar : bool
         Whether polar patterns are wanted; `RotationVAE` needs them.
     mean_pattern : bool
@@ -115,9 +124,10 @@ def measure(
     Raises
     ------
     CalibrationError
-        If axis or disc radius are unknown.
+        If axis or disc radius are unknown and cannot be found.
     DataError
-        If a pattern holds NaN, negative values where the data set is not ``signed``, or nothing at all.
+        If the data are no scan, or a pattern holds NaN, negative values where the data set is not ``signed``, or
+        nothing at all.
 
     Notes
     -----
@@ -127,7 +137,12 @@ def measure(
     the scan, every pattern is measured about its own axis, to a sixteenth of a pixel. Positions without a pattern are
     NaN in the maps and 0 in polar and Cartesian patterns.
     """
+    dataset = as_dataset(dataset, "measure")
     config = config or MeasureConfig()
+    if prepare and None in (dataset.calibration.optical_axis, dataset.calibration.disc_radius):
+        dataset = prepare_scan(dataset)
+        if progress is not False:
+            _announce(dataset)
     _axis_and_radius(dataset.calibration)
     if detectors is None:
         detectors = standard_detectors(dataset.calibration, dataset.detector_shape, config)
@@ -144,21 +159,27 @@ def measure(
     if dataset.expectation is not None:
         sources.append(("expectation", dataset.expectation))
     total = dataset.n_patterns * len(sources)
-    found: list[Measurements] = []
-    for number, (name, data) in enumerate(sources):
-        group = store if store is None or not name else store.require_group(name)
+    passes: list[Measurements] = []
+    with counting_bar(progress, "measure") as count:
+        for number, (name, data) in enumerate(sources):
+            group = store if store is None or not name else store.require_group(name)
 
-        def report(done: int, offset: int = number * dataset.n_patterns) -> None:
-            if progress is not None:
-                progress(offset + done, total)
+            def report(done: int, offset: int = number * dataset.n_patterns) -> None:
+                count(offset + done, total)
 
-        found.append(_one_pass(dataset, data, detectors, grids, plan, group, report, client))
-    return found[0] if len(found) == 1 else replace(found[0], expectation=found[1])
+            passes.append(_one_pass(dataset, data, detectors, grids, plan, group, report, client))
+    return passes[0] if len(passes) == 1 else replace(passes[0], expectation=passes[1])
+
+
+def _announce(dataset: Dataset4D) -> None:
+    done = dataset.preparation
+    assert done is not None
+    announce(f"{dataset.name}: {step}" for step in (*done.steps, *(f"warning: {warning}" for warning in done.warnings)))
 
 
 @dataclass(frozen=True)
 class _Grids:
-    """Where polar and Cartesian samples lie; the former's grid is told also where they are left out."""
+    """Where polar and Cartesian samples lie; the polar grid is kept also where its samples are left out."""
 
     polar: PolarGrid
     pixels: PixelGrid | None
@@ -364,13 +385,16 @@ def _as_measurements(
         electrons_per_pattern=dataset.electrons_per_pattern,
         noiseless=dataset.noiseless,
         is_scan=dataset.is_scan,
+        origins={name: dataset.origin(name) for name, value in vars(calibration).items() if value is not None},
+        preparation=dataset.preparation,
     )
 
 
 def _axis_and_radius(calibration: Calibration) -> tuple[tuple[float, float], float]:
     if calibration.optical_axis is None or calibration.disc_radius is None:
         raise CalibrationError(
-            "the optical axis or the disc's radius is unknown; give them in the calibration or run `survey` first"
+            "the optical axis or the disc's radius is unknown; give optical_axis and disc_radius in the calibration, "
+            "or call prepare_scan first"
         )
     return calibration.optical_axis, calibration.disc_radius
 

@@ -14,10 +14,10 @@ from stemvane.config import PreparationConfig
 from stemvane.data.dataset import Dataset4D, ScanAtoms
 from stemvane.errors import ConfigError, DataError
 
-__all__ = ["corrected", "prepared"]
+__all__ = ["correct_patterns", "preprocess_patterns"]
 
 
-def prepared(
+def preprocess_patterns(
     dataset: Dataset4D,
     config: PreparationConfig,
     *,
@@ -81,7 +81,7 @@ def prepared(
     return dataset, record
 
 
-def corrected(
+def correct_patterns(
     dataset: Dataset4D,
     config: PreparationConfig,
     *,
@@ -95,7 +95,7 @@ def corrected(
     Parameters
     ----------
     dataset : Dataset4D
-        From `prepared`.
+        From `preprocess_patterns`.
     config : PreparationConfig
         The switches.
     hot_pixels, dead_pixels : ndarray of int, shape (n, 2)
@@ -139,7 +139,8 @@ def corrected(
                 f"{dataset.name}: the disc's ellipse was not found; give ellipse, or switch find_ellipse off"
             )
     if ellipse is not None:
-        dataset = dataset.recalibrated(ellipse=ellipse)
+        origin = "found" if config.ellipse is None else "given"
+        dataset = dataset.recalibrated(origin=origin, ellipse=ellipse)
         record["ellipse"] = {"ratio": ellipse[0], "direction_deg": math.degrees(ellipse[1])}
     if config.normalise:
         dataset = _normalised(dataset)

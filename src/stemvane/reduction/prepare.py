@@ -1,50 +1,60 @@
-"""Preparation of a data set before the pass: the switches, and what the survey finds."""
+"""Preparation of a scan before the pass: the switches, what the survey finds, and what is said of both."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from stemvane.config import PreparationConfig, SurveyConfig
+from stemvane.data.arguments import ScanLike, as_dataset
 from stemvane.data.dataset import Dataset4D
+from stemvane.data.preparation_record import Preparation
 from stemvane.errors import CalibrationError
 from stemvane.io.images import read_image
-from stemvane.reduction.preparation import corrected, prepared
-from stemvane.reduction.survey import survey
+from stemvane.reduction.preparation import correct_patterns, preprocess_patterns
+from stemvane.reduction.survey import Survey, survey
 
 __all__ = ["prepare_scan"]
 
+# a beam shift below half a pixel or a twentieth of the disc's radius moves maps less than the survey's own uncertainty
+_LEAST_SHIFT = 0.5
+_LEAST_SHARE = 0.05
+
 
 def prepare_scan(
-    dataset: Dataset4D, config: PreparationConfig | None = None, survey_config: SurveyConfig | None = None
-) -> tuple[Dataset4D, dict[str, Any]]:
-    """Apply the switches, look at some frames, and find the disc where nobody knows it.
+    dataset: ScanLike, config: PreparationConfig | None = None, survey_config: SurveyConfig | None = None
+) -> Dataset4D:
+    """Apply the switches, look at some frames, and find the disc where the calibration does not have it.
 
     Parameters
     ----------
-    dataset : Dataset4D
+    dataset : Dataset4D, array of four axes or HyperSpy signal
         As opened, with the user's numbers in its calibration.
     config : PreparationConfig, optional
-        The switches.
+        The switches; by default only hot and dead pixels are left out.
     survey_config : SurveyConfig, optional
         How many frames to look at.
 
     Returns
     -------
     Dataset4D
-        Ready for `measure`, with optical axis and disc radius in its calibration.
-    dict
-        What was done, for the manifest.
+        Ready for `measure`, with optical axis and disc radius in its calibration. `Dataset4D.preparation` says what was
+        done, and `Dataset4D.origin` which numbers were found.
 
     Raises
     ------
     CalibrationError
         If the disc cannot be found.
     DataError, ConfigError, FileFormatError
-        If a switch or an image does not fit the data.
+        If the data are no scan, or a switch or an image does not fit them.
     """
+    dataset = as_dataset(dataset, "prepare_scan")
     config = config or PreparationConfig()
     images = {name: read_image(path) for name in ("dark", "bad_pixels") if (path := getattr(config, name))}
-    dataset, record = prepared(dataset, config, **images)
+    dataset, record = preprocess_patterns(dataset, config, **images)
     survey_result = survey(dataset, survey_config)
     try:
         completed = survey_result.completed(dataset.calibration)
@@ -52,6 +62,67 @@ def prepare_scan(
         # what is wrong with the patterns may be why no disc was found
         notes = [note for note in survey_result.notes if " patterns " in note]
         raise CalibrationError("; ".join([f"{dataset.name}: {error}", *notes])) from None
+    as_given = dataset
+    computed = _computed(dataset)
     dataset = dataset.recalibrated(origin="found", **vars(completed))
-    dataset, corrections = corrected(dataset, config, **survey_result.corrections())
-    return dataset, record | corrections
+    dataset = replace(dataset, origins={**dataset.origins, **dict.fromkeys(computed, "computed")})
+    dataset, corrections = correct_patterns(dataset, config, **survey_result.corrections())
+    steps = [*_steps(record), *_completed(as_given, dataset, survey_result), *_steps(corrections)]
+    warnings = [*survey_result.notes, *_uncorrected(dataset, survey_result)]
+    return replace(dataset, preparation=Preparation(tuple(steps), tuple(warnings), record | corrections))
+
+
+def _steps(record: Mapping[str, Any]) -> Iterator[str]:
+    """What was done to the patterns, as sentences."""
+    sentences: dict[str, Callable[[Any], str]] = {
+        "bad_pixels": lambda n: f"{n} pixels of the given mask left out",
+        "dark_counts": lambda counts: f"dark pattern of {counts:.4g} counts subtracted",
+        "transpose": lambda _: "rows and columns of the detector swapped",
+        "flip_y": lambda _: "detector flipped along y",
+        "flip_x": lambda _: "detector flipped along x",
+        "scan_region": lambda r: f"scan cropped to rows {r[0]} to {r[1] - 1} and columns {r[2]} to {r[3] - 1}",
+        "scan_binning": lambda n: f"{n} × {n} probe positions summed to one",
+        "detector_binning": lambda n: f"{n} × {n} detector pixels summed to one",
+        "hot_pixels": lambda places: f"{len(places)} hot pixels left out" if places else "",
+        "dead_pixels": lambda places: f"{len(places)} dead pixels left out" if places else "",
+        "descan_px": lambda shift: "beam shift removed: {:.2f} px along y, {:.2f} px along x".format(
+            *(np.hypot(*shift[name]) for name in ("along_y", "along_x"))
+        ),
+        "ellipse": lambda e: f"ellipse undone: long over short axis {e['ratio']:.4f}, at {e['direction_deg']:.0f} deg",
+        "normalise": lambda _: "every pattern divided by its total",
+    }
+    for name, value in record.items():
+        if sentence := sentences[name](value):
+            yield sentence
+
+
+def _computed(dataset: Dataset4D) -> list[str]:
+    """Numbers that follow from the semi-angle: the disc's radius from the pixel size, or that from the radius."""
+    known = dataset.calibration
+    if known.convergence_semiangle is None:
+        return []
+    lacking = [name for name in ("disc_radius", "pixel_size") if getattr(known, name) is None]
+    return lacking if len(lacking) == 1 else lacking[1:]
+
+
+def _completed(before: Dataset4D, after: Dataset4D, looked: Survey) -> Iterator[str]:
+    """Numbers of the calibration that were not there before."""
+    old, new = before.calibration, after.calibration
+    where = f"in the mean of {looked.n_frames} patterns"
+    if old.optical_axis is None and new.optical_axis is not None:
+        y, x = new.optical_axis
+        yield f"optical axis found at ({y:.2f}, {x:.2f}) px {where}"
+    if old.disc_radius is None and new.disc_radius is not None:
+        source = "from semi-angle and pixel size" if after.origin("disc_radius") == "computed" else f"found {where}"
+        yield f"disc radius {new.disc_radius:.2f} px {source}"
+    if old.pixel_size is None and new.pixel_size is not None:
+        yield f"pixel size {new.pixel_size[1]:.4g} mrad from semi-angle and disc radius"
+
+
+def _uncorrected(dataset: Dataset4D, looked: Survey) -> Iterator[str]:
+    """What the survey has found and the switches leave as it is."""
+    shifts = (looked.beam_shift_along_y, looked.beam_shift_along_x)
+    largest = max(float(np.hypot(*shift)) if shift is not None else 0.0 for shift in shifts)
+    radius = dataset.calibration.disc_radius or 0.0
+    if dataset.beam_shift is None and largest > max(_LEAST_SHIFT, _LEAST_SHARE * radius):
+        yield f"the beam shifts by {largest:.2f} px over the scan; set preparation.descan to remove that"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stemvane.config import SurveyConfig
+from stemvane.data.arguments import ScanLike, as_dataset
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D
+from stemvane.data.representation import Representable, Row, format_position, format_quantity
 from stemvane.errors import CalibrationError
 from stemvane.geometry.disc import Disc, find_disc
 
@@ -22,8 +25,8 @@ _MAX_BYTES = 512 * 2**20
 _NO_PIXELS = np.empty((0, 2), np.int64)
 
 
-@dataclass(frozen=True, eq=False)
-class Survey:
+@dataclass(frozen=True, eq=False, repr=False)
+class Survey(Representable):
     """What a strided look at a scan has found.
 
     Attributes
@@ -70,8 +73,24 @@ class Survey:
     beam_shift_along_x: tuple[float, float] | None = None
     notes: tuple[str, ...] = ()
 
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        disc = "none found"
+        if self.disc_found:
+            disc = f"centre {format_position(self.disc_centre)}, radius {format_quantity(self.disc_radius, 'px')}"
+        counts = f"{self.counts_mean:.4g} per pattern ({self.counts_min:.4g} to {self.counts_max:.4g})"
+        rows = [
+            ("disc", disc),
+            ("counts", f"{counts}, brightest pixel {self.pixel_max:.4g}"),
+            ("hot, dead pixels", f"{len(self.hot_pixels)}, {len(self.dead_pixels)}"),
+        ]
+        if self.beam_shift_along_y is not None and self.beam_shift_along_x is not None:
+            shifts = (np.hypot(*shift) for shift in (self.beam_shift_along_y, self.beam_shift_along_x))
+            rows.append(("beam shift", "{:.3g} px along y, {:.3g} px along x".format(*shifts)))
+        rows += [("note", note) for note in self.notes]
+        return f"Survey of {self.n_frames} patterns", rows
+
     def corrections(self) -> dict[str, Any]:
-        """What `preparation.corrected` takes of it."""
+        """What `correct_patterns` takes of it."""
         shift = self.beam_shift_along_y, self.beam_shift_along_x
         return {
             "hot_pixels": self.hot_pixels,
@@ -104,30 +123,30 @@ class Survey:
         if radius is None and angle is not None and pixel is not None:
             radius = angle / pixel[1]
         if axis is None:
-            axis = self._needed(self.disc_centre, "optical_axis", "--axis YxX")
+            axis = self._require(self.disc_centre, "optical_axis")
         if radius is None:
-            radius = self._needed(self.disc_radius, "disc_radius", "--disc-radius PX")
+            radius = self._require(self.disc_radius, "disc_radius")
         if pixel is None and angle is not None:
             pixel = (angle / radius, angle / radius)
         return calibration.updated(optical_axis=axis, disc_radius=radius, pixel_size=pixel)
 
     @staticmethod
-    def _needed(value: Any, name: str, option: str) -> Any:
+    def _require(value: Any, name: str) -> Any:
         if value is None:
             raise CalibrationError(
                 f"no bright-field disc was found in the mean pattern, so {name} is unknown; "
-                f"give {name} in pixels: {option}, or {name} in the section [source] of the settings"
+                f"give source.{name} in pixels"
             )
         return value
 
 
-def survey(dataset: Dataset4D, config: SurveyConfig | None = None) -> Survey:
+def survey(dataset: ScanLike, config: SurveyConfig | None = None) -> Survey:
     """Look at patterns at regular strides over the scan.
 
     Parameters
     ----------
-    dataset : Dataset4D
-        Only the patterns looked at are read, in the calibration only the pixel size matters.
+    dataset : Dataset4D, array of four axes or HyperSpy signal
+        Only the patterns looked at are read; of the calibration only the pixel size matters.
     config : SurveyConfig, optional
         How many patterns; fewer where they would not fit into 512 MB.
 
@@ -135,7 +154,13 @@ def survey(dataset: Dataset4D, config: SurveyConfig | None = None) -> Survey:
     -------
     Survey
         Damaged patterns do not stop it; they are left out where they must be, and noted.
+
+    Raises
+    ------
+    DataError
+        If the data are no scan.
     """
+    dataset = as_dataset(dataset, "survey")
     config = config or SurveyConfig()
     frames, positions = _look(dataset, config.n_frames)
     finite = np.array([bool(np.isfinite(frame).all()) for frame in frames])
@@ -146,8 +171,7 @@ def survey(dataset: Dataset4D, config: SurveyConfig | None = None) -> Survey:
     bad[tuple(np.concatenate([hot, dead]).T)] = True
     disc = find_disc(_mended(mean, bad), dataset.calibration.pixel_aspect)
     if disc is None:
-        cure = "give --axis and --disc-radius (optical_axis and disc_radius in [source])"
-        notes.append(f"no bright-field disc found: {cure}")
+        notes.append("no bright-field disc was found; give source.optical_axis and source.disc_radius in pixels")
     else:
         notes += _contradictions(disc, dataset.calibration)
     shifts = None if disc is None else _beam_shift(frames[finite], positions[finite], disc, bad, dataset)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stemvane.data.representation import Representable, Row, format_shape
 from stemvane.errors import CalibrationError, DataError
 from stemvane.geometry.polar import PolarGrid
 
 __all__ = ["VirtualDetector"]
 
 
-@dataclass(frozen=True, eq=False)
-class VirtualDetector:
+@dataclass(frozen=True, eq=False, repr=False)
+class VirtualDetector(Representable):
     """One weight per detector pixel; the signal is the weighted sum of a pattern.
 
     Attributes
@@ -32,6 +34,14 @@ class VirtualDetector:
     def __post_init__(self) -> None:
         if np.ndim(self.weights) != 2 or not np.all(np.isfinite(self.weights)):
             raise DataError(f"virtual detector '{self.name}' needs a finite weight for every pixel, as a 2D array")
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        rows = [
+            ("detector", f"{format_shape(self.weights.shape)} px"),
+            ("weights", f"{self.weights.min():.4g} to {self.weights.max():.4g}"),
+            ("sum of weights", f"{self.weights.sum():.4g} px"),
+        ]
+        return f"VirtualDetector '{self.name}'", rows
 
     @classmethod
     def total(cls, detector_shape: tuple[int, int]) -> VirtualDetector:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from stemvane.config import Config
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
+from stemvane.data.representation import Representable, Row, format_quantity, format_shape, format_size
 from stemvane.data.signals import hyperspy_signals
 from stemvane.errors import RunError
 from stemvane.io import atomic
@@ -30,7 +31,7 @@ _HISTORY = ("epoch", "total", "reconstruction", "kl_latent", "kl_angle", "noise_
 _CACHED = ("config", "measurements", "embedding", "trained_on", "manifold", "manifold_latents", "history", "metrics")
 
 
-class Run:
+class Run(Representable):
     """The folder of one analysis.
 
     A run is written into the hidden sibling ``.<name>.partial`` and renamed when it is finished, so that a folder
@@ -53,6 +54,23 @@ class Run:
         self._overwrite = overwrite
         self._began = time.perf_counter()
         self._earlier: dict[str, float] = {}
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        data = self.manifest.get("data", {})
+        rows = [("folder", str(self.folder)), ("status", str(self.manifest.get("status")))]
+        if "shape" in data:
+            rows.append(("data", f"{data['name']}, {format_shape(data['shape'])}, {data['dtype']}"))
+        if not self.is_complete:
+            return f"Run '{self.path.name}'", [*rows, ("stages", ", ".join(self.manifest["stages"]) or "none")]
+        metrics, size = self.metrics, sum(self.manifest.get("bytes", {}).values())
+        r, error = metrics.get("pearson_r_first"), metrics.get("angle_error_median_deg")
+        rows += [
+            ("model", f"{metrics.get('model')}, {metrics.get('n_latent')} latents, seed {metrics.get('seed')}"),
+            ("explained variance", format_quantity(metrics.get("explained_variance"))),
+            ("against the COM", f"r {format_quantity(r)}, median angle error {format_quantity(error, 'deg')}"),
+            ("made", f"{self.manifest['finished']} in {self.manifest['total_seconds']:.0f} s, {format_size(size)}"),
+        ]
+        return f"Run '{self.path.name}'", rows
 
     # Making a run -----------------------------------------------------------------------------------------------
 

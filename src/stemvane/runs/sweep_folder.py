@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.data.representation import Representable, Row
 from stemvane.errors import RunError
 from stemvane.io import atomic
 
@@ -19,8 +20,8 @@ REFERENCES = {"": "measured COM", "_truth": "noiseless COM", "_neighbours": "nei
 """Suffixes of the columns that hold agreement with a centre of mass, and whose it is."""
 
 
-@dataclass(frozen=True, eq=False)
-class Sweep:
+@dataclass(frozen=True, eq=False, repr=False)
+class Sweep(Representable):
     """The folder of trainings with several numbers of latents and several seeds.
 
     Attributes
@@ -75,6 +76,17 @@ class Sweep:
         atomic.write_table(path / "sweep.csv", columns)
         atomic.write_json(path / "sweep.json", atomic.plain(summary))
         return cls(path, columns, summary)
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        numbers = np.unique(self.table["n_latent"]).astype(int)
+        rows = [
+            ("folder", str(self.path)),
+            ("data", f"{self.summary['data']}, {self.summary['n_patterns']} patterns"),
+            ("trainings", f"{len(self.table['n_latent'])}, with {', '.join(map(str, numbers))} latents"),
+            ("recommended", f"{self.n_latent} latents"),
+            ("reason", self.reason),
+        ]
+        return f"Sweep '{self.path.name}'", rows
 
     @property
     def n_latent(self) -> int:

@@ -183,8 +183,8 @@ def _measure_stage(
         run.record(data=source_record(dataset.name, dataset.shape, dataset.data.dtype, dataset.path))
     with run.stage("survey"):
         dataset = dataset.recalibrated(**config.source.calibration())
-        dataset, preparation = prepare_scan(dataset, config.preparation, config.survey)
-        run.record(preparation=preparation)
+        dataset = prepare_scan(dataset, config.preparation, config.survey)
+        run.record(preparation=dataset.preparation.record if dataset.preparation else {})
     with run.stage("measure", made_from=made_from, parts=_MEASURED):
         store = run.store("measurements")
         with connected(config.measure) as client:

@@ -1,0 +1,105 @@
+"""What public functions accept, and what they say of another kind of object."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol, TypeVar
+
+import dask.array as da
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.data.dataset import Dataset4D
+from stemvane.errors import DataError
+
+__all__ = ["HyperSpySignal", "ScanLike", "as_dataset", "require", "require_array"]
+
+Kind = TypeVar("Kind")
+
+
+class HyperSpySignal(Protocol):
+    """A signal of HyperSpy or pyxem."""
+
+    axes_manager: Any
+    data: Any
+
+
+ScanLike = Dataset4D | NDArray[Any] | da.Array | HyperSpySignal
+"""A data set, an array of four axes ``(scan_y, scan_x, k_y, k_x)``, or a (lazy) HyperSpy signal."""
+
+_FIRST = {
+    "Dataset4D": "call open_dataset(path) first",
+    "Measurements": "call measure first: measured = measure(scan)",
+    "Embedding": "call fit and embed first: embedding = model.fit(measured).embed(measured)",
+    "Run": "open it first: run = Run.open(folder), or make one with run_pipeline",
+    "Sweep": "open it first: sweep = Sweep.open(folder), or make one with run_sweep",
+}
+
+
+def as_dataset(scan: ScanLike, caller: str) -> Dataset4D:
+    """A data set as it is, or made of an array or a signal.
+
+    Parameters
+    ----------
+    scan : Dataset4D, array of four axes or HyperSpy signal
+        What the user gave.
+    caller : str
+        Name of the function that it was given to, for the message.
+
+    Returns
+    -------
+    Dataset4D
+
+    Raises
+    ------
+    DataError
+        If it is something else, or does not hold a real array of four axes.
+    """
+    if isinstance(scan, Dataset4D):
+        return scan
+    if hasattr(scan, "axes_manager"):
+        return Dataset4D.from_hyperspy(scan)
+    if isinstance(scan, np.ndarray | da.Array):
+        return Dataset4D.from_array(scan)
+    raise DataError(
+        f"{caller} takes a Dataset4D, an array of four axes or a HyperSpy signal, not {_kind(scan)}; "
+        f"{_FIRST['Dataset4D']}"
+    )
+
+
+def require(value: object, kind: type[Kind], caller: str) -> Kind:
+    """The value, if it is of a kind.
+
+    Raises
+    ------
+    DataError
+        If it is not; the message says what to call first.
+    """
+    if isinstance(value, kind):
+        return value
+    raise DataError(f"{caller} takes {_named(kind.__name__)}, not {_kind(value)}; {_FIRST[kind.__name__]}")
+
+
+def require_array(value: object, caller: str, what: str, cure: str) -> None:
+    """Refuse what is no NumPy array.
+
+    Raises
+    ------
+    DataError
+        If it is none; the message ends with the cure.
+    """
+    if not isinstance(value, np.ndarray):
+        raise DataError(f"{caller} takes {what}, not {_kind(value)}; {cure}")
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, str | os.PathLike):
+        return f"the path '{os.fspath(value)}'"
+    return _named(type(value).__name__)
+
+
+def _named(word: str) -> str:
+    """With its article."""
+    return f"{'an' if word[:1] in 'AEIOUaeiou' else 'a'} {word}"

@@ -1,0 +1,53 @@
+"""Preparation: what was found in a scan and done to it before it was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stemvane.data.representation import Representable, Row
+
+__all__ = ["Preparation", "describe_preparation"]
+
+
+@dataclass(frozen=True, repr=False)
+class Preparation(Representable):
+    """What was found in a scan and done to it before it was measured.
+
+    Attributes
+    ----------
+    steps : tuple of str
+        What was done, one sentence for each step, in the order of the steps.
+    warnings : tuple of str
+        What was noticed and left as it is, one sentence each.
+    record : mapping
+        The same as plain values, as a run's manifest holds them.
+    """
+
+    steps: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return {"steps": list(self.steps), "warnings": list(self.warnings), "record": dict(self.record)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preparation:
+        """Build it from what `to_dict` returned."""
+        return cls(tuple(values["steps"]), tuple(values["warnings"]), dict(values["record"]))
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        rows = [("done", step) for step in self.steps] + [("warning", warning) for warning in self.warnings]
+        return "Preparation", rows or [("done", "nothing")]
+
+
+def describe_preparation(preparation: Preparation | None) -> str:
+    """What was done, in one line."""
+    if preparation is None:
+        return "none"
+    n = len(preparation.warnings)
+    counted = f" ({n} {'warning' if n == 1 else 'warnings'})" if n else ""
+    words = "; ".join(preparation.steps) or "nothing to be done"
+    return f"{words}{counted}"
