@@ -110,7 +110,7 @@ def objects(tmp_path_factory):
 
 
 # an exception shows its message; models and defects have tests of their own
-SHOWN_OTHERWISE = {"StemvaneError", "RotationVAE", "SymmetryAnalysis"}
+SHOWN_OTHERWISE = {"StemvaneError", "RotationVAE", "DefectAnalysis"}
 
 
 def test_every_public_class_is_among_the_objects(objects):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
+from stemvane.data.arguments import require
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.geometry.polar import harmonics_of, polar_from, rotate
@@ -106,6 +107,8 @@ def segment_scan(measurements: Measurements, embedding: Embedding) -> Regions | 
     its features, too, is a mixture of both and no group. This is done from several starts, and the groups are those
     that agree best with all others.
     """
+    require(measurements, Measurements, "segment_scan")
+    require(embedding, Embedding, "segment_scan")
     known = measurements.recorded & np.isfinite(embedding.latents).all(axis=-1) & np.isfinite(embedding.angle)
     if not measurements.is_scan or known.sum() < _LEAST_POSITIONS:
         return None

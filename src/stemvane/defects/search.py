@@ -11,6 +11,7 @@ from scipy import ndimage, stats
 from scipy.spatial import cKDTree
 
 from stemvane.config import BasisConfig, SymmetryConfig
+from stemvane.data.arguments import require
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import highest_frequency, probe_positions
@@ -105,6 +106,8 @@ def find_defects(
     DataError
         If the scan step is unknown, there are no polar patterns, or the lattice is not the library's.
     """
+    require(measurements, Measurements, "find_defects")
+    require(embedding, Embedding, "find_defects")
     config = config or SymmetryConfig()
     scan = _read(measurements, config)
     lattice = find_lattice(_real(scan.features[..., :_SEARCHED]), measurements.recorded, scan.step, scan.highest)

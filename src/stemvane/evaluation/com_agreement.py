@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from stemvane.data.arguments import require
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 
@@ -98,6 +99,11 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
         neighbours; and with ``_truth`` against the noiseless one, None where that is unknown. Also the measured COM
         itself against the last two.
 
+    Raises
+    ------
+    DataError
+        If an argument is of another kind.
+
     Notes
     -----
     The neighbours' noise is independent of the pattern's own COM. It is not independent of an embedding that was
@@ -105,6 +111,8 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
     its values are None. Where every position was estimated from its own pattern, the neighbours were still among
     those that the model was trained on, so that the reference is nearly, but not strictly, independent.
     """
+    require(embedding, Embedding, "compare")
+    require(measurements, Measurements, "compare")
     references: list[tuple[str, _Floats, bool]] = [
         ("", measurements.deflection, measurements.noiseless),
         ("_neighbours", neighbour_mean(measurements.deflection), measurements.noiseless),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import zarr
 
+from stemvane.data.arguments import require
 from stemvane.data.signals import Signal, maps_of, origin_of, patterns_of, stacks_of
 from stemvane.errors import ConfigError, FileFormatError, RunError
 from stemvane.export.hdf5_writer import MARK, emd_bytes, hspy_bytes, is_marked
@@ -63,6 +64,7 @@ def export_run(run: Run, to: str, output: str | os.PathLike[str] | None = None, 
     MissingPackageError
         If ``tiff`` is asked for without tifffile.
     """
+    require(run, Run, "export_run")
     if to not in _FORMATS:
         raise ConfigError(f"'{to}' is not a format of export; choose one of {', '.join(_FORMATS)}")
     form = _FORMATS[to]

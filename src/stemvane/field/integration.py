@@ -8,10 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from stemvane.data.arguments import require_array
 from stemvane.errors import DataError
 from stemvane.field.derivatives import wave_numbers
 
 __all__ = ["integrate"]
+
+_CURE = "give measured.deflection, where measured = measure(scan), or call field_maps(measured)"
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -48,6 +51,7 @@ def integrate(field: _Floats, step: tuple[float, float] = (1.0, 1.0), *, periodi
     least squares are solved in one cosine transform: φ is mirrored at the edges, and so the component of the field
     across an edge is mirrored with the opposite sign.
     """
+    require_array(field, "integrate", "a field of shape (scan_y, scan_x, 2)", _CURE)
     if field.ndim != 3 or field.shape[2] != 2:
         raise DataError(f"a field has the shape (scan_y, scan_x, 2), not {field.shape}")
     return _periodic(field, step) if periodic else _bounded(np.asarray(field, np.float64), step)

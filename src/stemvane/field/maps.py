@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.data.arguments import require
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_shape
 from stemvane.errors import DataError
@@ -91,11 +92,17 @@ def field_maps(measurements: Measurements) -> FieldMaps:
         Without pixel size px stands for mrad, without scan step ``step`` for Å. Where the rotation is neither given nor
         found there are no maps, nor in a scan of fewer than 3 positions along an axis.
 
+    Raises
+    ------
+    DataError
+        If the argument is of another kind.
+
     Notes
     -----
     The deflection is the COM minus its mean over the scan, with all the noise that it has; the scan is not taken for
     periodic. A detector with a given rotation is taken as not flipped; ``preparation.flip_y`` turns its patterns over.
     """
+    require(measurements, Measurements, "field_maps")
     known = measurements.calibration
     rotation: ScanRotation | None = None
     source: Literal["given", "found"]

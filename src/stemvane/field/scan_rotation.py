@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from stemvane.data.arguments import require_array
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError
 from stemvane.field.derivatives import curl, divergence, gradient, levelled, turned
@@ -21,6 +22,7 @@ __all__ = ["ScanRotation", "find_rotation"]
 _Floats = NDArray[np.floating[Any]]
 _Waves = NDArray[np.complex128]
 
+_CURE = "give measured.deflection, where measured = measure(scan), or call field_maps(measured)"
 _LEAST = 8
 _TINY = 1e-12
 _SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
@@ -165,6 +167,7 @@ def find_rotation(
     The uncertainty is that of a jackknife over up to 6 × 6 tiles of the scan, each about 8 positions along a side or
     more, and, where the smoothing is left open, the scatter of the angle between smoothings, added in quadrature.
     """
+    require_array(deflection, "find_rotation", "a field of shape (scan_y, scan_x, 2)", _CURE)
     if deflection.ndim != 3 or deflection.shape[2] != 2:
         raise DataError(f"a field has the shape (scan_y, scan_x, 2), not {deflection.shape}")
     shape = (deflection.shape[0], deflection.shape[1])

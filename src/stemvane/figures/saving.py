@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from stemvane.data.arguments import require
 from stemvane.defects.analysis import DefectAnalysis
 from stemvane.errors import ConfigError, RunError
 from stemvane.figures.agreement_page import agreement_page
@@ -52,6 +53,7 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
     RunError
         If a part of the run is missing or damaged, or the folder cannot be written.
     """
+    require(run, Run, "save_figures")
     folder = run.figures_path if folder is None else Path(folder)
     measurements, embedding, metrics = run.measurements, run.embedding, run.metrics
     first = "figure1" if measurements.atoms is not None else "figure2"

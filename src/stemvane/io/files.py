@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.config import SourceConfig
+from stemvane.data.arguments import require
 from stemvane.data.dataset import Dataset4D, as_lazy
 from stemvane.errors import CalibrationError, DataError, FileFormatError
 from stemvane.geometry.disc import find_disc
@@ -243,6 +244,7 @@ def save_dataset(
     FileFormatError
         If the folder exists already or cannot be written.
     """
+    require(dataset, Dataset4D, "save_dataset")
     target = Path(path)
     if target.suffix != ".zarr":
         raise FileFormatError(f"{target}: data sets are saved as Zarr folders; give a name that ends in .zarr")
