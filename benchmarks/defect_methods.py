@@ -18,10 +18,12 @@ from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import highest_frequency, probe_positions
 from stemvane.defects.analysis import DefectAnalysis
-from stemvane.defects.channels import SITE_WIDTH, WEIGHTS
+from stemvane.defects.channels import WEIGHTS
+from stemvane.defects.fitted_scan import SITE_WIDTH
 from stemvane.defects.lattice import find_lattice
 from stemvane.defects.naming import DefectLibrary
 from stemvane.defects.periodic_fit import fit_periodic
+from stemvane.defects.sampling import Sampling
 from stemvane.defects.sites import Sites, find_sites
 from stemvane.defects.surroundings import Surroundings
 from stemvane.field.derivatives import divergence, turned
@@ -167,12 +169,12 @@ def dark_field(prepared: Prepared) -> dict[str, Scored]:
 
 def sites_of(image: NDArray[np.float64], step: tuple[float, float], highest: float) -> Sites | None:
     """Lattice sites of an image alone, missing atoms among them; None where it shows no lattice."""
-    recorded = np.isfinite(image)
-    lattice = find_lattice(image[..., None] / image.std(), recorded, step, highest)
+    sampling, maps = Sampling(np.isfinite(image), step, highest), image[..., None] / image.std()
+    lattice = find_lattice(maps, sampling)
     if lattice is None:
         return None
-    fit = fit_periodic(lattice, image[..., None] / image.std(), recorded, step, highest, judged_by=slice(0, 1))
-    return find_sites(fit.series, fit.series.coefficients[1:], image.shape, step, _MARGIN)[1]
+    fit = fit_periodic(lattice, maps, sampling, judged_by=slice(0, 1))
+    return find_sites(fit.series, fit.series.coefficients[1:], sampling, _MARGIN)[1]
 
 
 def centre_of_mass(prepared: Prepared) -> dict[str, Scored]:

@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 from stemvane.data.scan_geometry import probe_positions
 from stemvane.defects.lattice import Distortion, Lattice, _reduced, find_lattice
 from stemvane.defects.periodic_fit import PeriodicSeries, fit_periodic
+from stemvane.defects.sampling import Sampling
 from stemvane.defects.sites import find_sites
 from stemvane.errors import DataError
 
@@ -55,7 +56,7 @@ def test_a_lattice_at_any_orientation_is_found_in_noise(name, turned):
     vectors = cell(*CELLS[name], turned)
     shape, step = (60, 60), (0.25, 0.25)
     maps = recorded_maps(made_up(undistorted(vectors)), shape, step)
-    found = find_lattice(maps, np.ones(shape, bool), step, HIGHEST)
+    found = find_lattice(maps, Sampling(np.ones(shape, bool), step, HIGHEST))
     assert off_by(found.vectors, vectors) < 0.005
     assert found.stands_out > 10
     assert found.distortion.degree == 1
@@ -66,7 +67,7 @@ def test_a_lattice_at_any_orientation_is_found_in_noise(name, turned):
 def test_a_lattice_is_found_where_steps_and_sides_differ(shape, step):
     vectors = cell(*CELLS["oblique"], 40)
     maps = recorded_maps(made_up(undistorted(vectors)), shape, step)
-    assert off_by(find_lattice(maps, np.ones(shape, bool), step, HIGHEST).vectors, vectors) < 0.005
+    assert off_by(find_lattice(maps, Sampling(np.ones(shape, bool), step, HIGHEST)).vectors, vectors) < 0.005
 
 
 def test_gaps_do_not_hide_a_lattice_whatever_stands_in_them():
@@ -75,7 +76,7 @@ def test_gaps_do_not_hide_a_lattice_whatever_stands_in_them():
     recorded = np.random.default_rng(0).random(shape) > 0.15
     recorded[20:31, 35:60] = False
     maps[~recorded] = np.nan
-    assert off_by(find_lattice(maps, recorded, step, HIGHEST).vectors, vectors) < 0.005
+    assert off_by(find_lattice(maps, Sampling(recorded, step, HIGHEST)).vectors, vectors) < 0.005
 
 
 def test_a_coarse_cell_with_weak_orders_of_its_own_is_not_missed():
@@ -84,13 +85,13 @@ def test_a_coarse_cell_with_weak_orders_of_its_own_is_not_missed():
     fine = np.all(series.orders % 2 == 0, axis=1)
     series.coefficients[1:][np.tile(fine, 2)] *= 2
     maps = recorded_maps(series, shape, step)
-    assert off_by(find_lattice(maps, np.ones(shape, bool), step, HIGHEST).vectors, coarse) < 0.005
+    assert off_by(find_lattice(maps, Sampling(np.ones(shape, bool), step, HIGHEST)).vectors, coarse) < 0.005
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_noise_alone_has_no_lattice(seed):
     noise = np.random.default_rng(seed).normal(size=(50, 50, 16))
-    assert find_lattice(noise, np.ones((50, 50), bool), (0.25, 0.25), HIGHEST) is None
+    assert find_lattice(noise, Sampling(np.ones((50, 50), bool), (0.25, 0.25), HIGHEST)) is None
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -98,7 +99,7 @@ def test_smooth_maps_have_no_lattice(seed):
     rng = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(rng.normal(size=(60, 60, 16)), (8, 8, 0))
     maps = 10 * smooth / smooth.std() + rng.normal(size=smooth.shape)
-    assert find_lattice(maps, np.ones((60, 60), bool), (0.25, 0.25), HIGHEST) is None
+    assert find_lattice(maps, Sampling(np.ones((60, 60), bool), (0.25, 0.25), HIGHEST)) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -108,20 +109,20 @@ def test_a_few_blobs_have_no_lattice(seed):
     centres = rng.uniform(2, 13, (7, 2))
     blobs = np.exp(-((at[:, None] - centres) ** 2).sum(-1) / (2 * 0.7**2)) @ rng.normal(size=(7, 16))
     maps = 10 * blobs.reshape(60, 60, 16) + rng.normal(size=(60, 60, 16))
-    assert find_lattice(maps, np.ones((60, 60), bool), (0.25, 0.25), HIGHEST) is None
+    assert find_lattice(maps, Sampling(np.ones((60, 60), bool), (0.25, 0.25), HIGHEST)) is None
 
 
 def test_plane_waves_along_one_direction_are_no_lattice():
     shape, step = (64, 64), (0.25, 0.25)
     series = made_up(undistorted(cell(*GRAPHENE, 9)))
     series.coefficients[1:][np.tile(series.orders[:, 1] != 0, 2)] = 0
-    assert find_lattice(recorded_maps(series, shape, step), np.ones(shape, bool), step, HIGHEST) is None
+    assert find_lattice(recorded_maps(series, shape, step), Sampling(np.ones(shape, bool), step, HIGHEST)) is None
 
 
 def test_a_scan_of_two_cells_is_too_small_and_one_of_five_is_not():
     series, step = made_up(undistorted(cell(*GRAPHENE, 21))), (0.2, 0.2)
     for n, seen in ((24, False), (34, False), (62, True)):
-        found = find_lattice(recorded_maps(series, (n, 80), step, 0.1), np.ones((n, 80), bool), step, HIGHEST)
+        found = find_lattice(recorded_maps(series, (n, 80), step, 0.1), Sampling(np.ones((n, 80), bool), step, HIGHEST))
         assert (found is not None) == seen
 
 
@@ -253,8 +254,8 @@ def drifting():
     noisy = clean + np.random.default_rng(5).normal(size=clean.shape)
     disc = (np.linalg.norm(at - [9.0, 20.0], axis=1) < 1.2).reshape(SHAPE)
     noisy[disc] += 2.5
-    start = find_lattice(noisy, np.ones(SHAPE, bool), STEP, HIGHEST)
-    fit = fit_periodic(start, noisy, np.ones(SHAPE, bool), STEP, HIGHEST)
+    start = find_lattice(noisy, Sampling(np.ones(SHAPE, bool), STEP, HIGHEST))
+    fit = fit_periodic(start, noisy, Sampling(np.ones(SHAPE, bool), STEP, HIGHEST))
     return fit, noisy, clean, disc, at, half
 
 
@@ -299,7 +300,7 @@ def test_channels_that_judge_alone_find_the_distortion_and_the_others_follow(dri
     recorded = np.ones(SHAPE, bool)
     recorded[:9] = False
     start = undistorted(cell(*GRAPHENE, 21) * 1.01, SHAPE, STEP)
-    fit = fit_periodic(start, np.nan_to_num(both), recorded, STEP, HIGHEST, judged_by=slice(0, 6))
+    fit = fit_periodic(start, np.nan_to_num(both), Sampling(recorded, STEP, HIGHEST), judged_by=slice(0, 6))
     assert not fit.residual[:9].any()
     assert not fit.pristine[:9].any()
     missed = (fit.series.at(at).reshape(*SHAPE, 8)[..., :6] - clean)[recorded]
@@ -309,7 +310,9 @@ def test_channels_that_judge_alone_find_the_distortion_and_the_others_follow(dri
 def test_a_scan_of_few_cells_has_no_distortion():
     shape, step = (40, 40), (0.25, 0.25)
     lattice = undistorted(cell(*GRAPHENE, 21), shape, step)
-    fit = fit_periodic(lattice, recorded_maps(made_up(lattice), shape, step), np.ones(shape, bool), step, HIGHEST)
+    fit = fit_periodic(
+        lattice, recorded_maps(made_up(lattice), shape, step), Sampling(np.ones(shape, bool), step, HIGHEST)
+    )
     assert fit.series.lattice.distortion.degree == 1
     assert not fit.series.lattice.distortion.coefficients.any()
 
@@ -334,7 +337,9 @@ def sites_of(atoms, weights, vectors, margin=1.0, shape=(64, 72), step=(0.25, 0.
     lattice = undistorted(vectors, shape, step)
     orders = lattice.orders(1.3)
     series = PeriodicSeries(lattice, orders, np.zeros((1 + 2 * len(orders), 1)))
-    return find_sites(series, brightness(lattice, orders, atoms, weights), shape, step, margin)
+    return find_sites(
+        series, brightness(lattice, orders, atoms, weights), Sampling(np.ones(shape, bool), step, HIGHEST), margin
+    )
 
 
 def everywhere(lattice, fractional, edge):

@@ -9,6 +9,7 @@ from stemvane.defects.channels import atom_p
 from stemvane.defects.gauss_laguerre import Window, gauss_laguerre
 from stemvane.defects.lattice import Distortion, Lattice
 from stemvane.defects.periodic_fit import fit_periodic
+from stemvane.defects.sampling import Sampling
 from stemvane.defects.sites import Sites
 from stemvane.defects.strain import Strain, without_strain
 from stemvane.defects.surroundings import Surroundings
@@ -40,7 +41,7 @@ def sheet():
     values = patterns(atoms, points)
     maps = np.concatenate([values.real, values.imag], axis=-1).reshape(*SHAPE, 4)
     lattice = Lattice(VECTORS, Distortion(points.mean(axis=0), points.mean(axis=0)), origin=points.mean(axis=0))
-    series = fit_periodic(lattice, maps, np.ones(SHAPE, bool), STEP, 1.6, degree=1).series
+    series = fit_periodic(lattice, maps, Sampling(np.ones(SHAPE, bool), STEP, 1.6), degree=1).series
     kernel = AtomKernel.fitted(series, ORDERS, sites, WIDTH)
     return points, atoms, sites, Strain(series, kernel.narrowed(series, sites))
 

@@ -11,7 +11,8 @@ from stemvane.defects.gauss_laguerre import Window, gauss_laguerre
 from stemvane.defects.kinds import _Compared, classify_defects, defect_centres
 from stemvane.defects.lattice import Distortion, Lattice, lattice_rotations
 from stemvane.defects.local_symmetry import fold_symmetry, winding_number
-from stemvane.defects.p_values import combined, false_discovery_rate, quadratic_p, robust_scale, squares_p
+from stemvane.defects.numerics import robust_scale
+from stemvane.defects.p_values import combined, false_discovery_rate, quadratic_p, squares_p
 from stemvane.defects.sites import Sites
 from stemvane.defects.surroundings import Surroundings
 

@@ -15,6 +15,7 @@ from stemvane.data.arguments import require
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.geometry.polar import harmonics_of, polar_from, rotate
+from stemvane.geometry.smoothing import gaussian_mean
 
 __all__ = ["Regions", "segment_scan"]
 
@@ -163,15 +164,8 @@ def _described(
     )
 
 
-def _smoothed(values: _Floats, known: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Mean over the known neighbours of every position."""
-    weight = ndimage.gaussian_filter(known.astype(float), _SIGMA, mode="constant")
-    summed = ndimage.gaussian_filter(np.where(known, values, 0.0).astype(float), _SIGMA, mode="constant")
-    return np.asarray(summed / np.maximum(weight, 1e-9))
-
-
 def _noise(values: _Floats, known: NDArray[np.bool_]) -> float:
-    """Standard deviation of the noise of a map that `_smoothed` leaves, from differences between neighbours.
+    """Standard deviation of the noise of a map that `gaussian_mean` leaves, from differences between neighbours.
 
     Beam current changes from row to row: noise that the positions of a row share is averaged along columns alone.
     """
@@ -193,7 +187,7 @@ def _deflection(measurements: Measurements, known: NDArray[np.bool_]) -> tuple[N
     """Length of the COM's deflection, averaged over neighbours as a vector, and the noise of one component."""
     parts = np.moveaxis(measurements.deflection, -1, 0)
     noise = float(np.sqrt(np.mean([_noise(part, known) ** 2 for part in parts])))
-    return np.hypot(*(_smoothed(part, known) for part in parts)), noise
+    return np.hypot(*(gaussian_mean(part, known, _SIGMA) for part in parts)), noise
 
 
 def _features(
@@ -203,7 +197,7 @@ def _features(
     columns: list[_Floats] = []
     for name in ("total", "bright_field", "annular_dark_field"):
         values = measurements.maps[name]
-        columns.append(_smoothed(values, known)[known] / _noise(values, known))
+        columns.append(gaussian_mean(values, known, _SIGMA)[known] / _noise(values, known))
     columns.append(deflection[known])
     for i in range(embedding.n_latent):
         # the model has read the neighbours already

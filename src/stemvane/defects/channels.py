@@ -9,43 +9,59 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from stemvane.defects.atoms import AtomContent
+from stemvane.defects.fitted_scan import FittedScan, MapChannel
 from stemvane.defects.gauss_laguerre import Window
-from stemvane.defects.p_values import robust_scale, squares_p
+from stemvane.defects.numerics import as_real, robust_scale
+from stemvane.defects.p_values import squares_p
 from stemvane.defects.sites import Sites
 from stemvane.defects.surroundings import Surroundings
 
-__all__ = [
-    "PATTERN_DEGREE",
-    "ROUGH",
-    "SITE_WIDTH",
-    "WEIGHTS",
-    "atom_p",
-    "latent_p",
-    "pattern_p",
-    "pooled_p",
-    "without_spikes",
-]
+__all__ = ["ROUGH", "WEIGHTS", "atom_p", "latent_p", "pattern_p", "pooled_p", "site_p_values", "without_spikes"]
 
 _Floats = NDArray[np.floating[Any]]
 
 WEIGHTS = {"dark_field": 0.6, "atoms": 0.2, "patterns": 0.1, "latents": 0.05, "likelihood": 0.05}
 """Share of each channel in the combined p-value."""
 
-SITE_WIDTH = 0.63
-"""Width of the functions about a site, over the finest period that the probe resolves."""
-
 ROUGH = 3.0
 """Degrees of freedom for what a model says, whose distribution is not known."""
 
-PATTERN_DEGREE = 4
-"""Degree of the functions about a site in which all features are looked at."""
-
+# degree of the functions about a site in which all features are looked at
+_PATTERN_DEGREE = 4
 # how much a defect changes what is around an atom, in atoms of the lattice: the prior that scores expect
 _CHANGE = 0.3
 # share of an atom that one that strain has moved seems to have less
 _MOVED = 0.1
 _SPIKE = 4.0
 _TINY = 1e-300
+
+
+def site_p_values(fitted: FittedScan, content: AtomContent) -> dict[str, NDArray[np.float64]]:
+    """p-values of all channels.
+
+    Parameters
+    ----------
+    fitted : FittedScan
+        The scan, its pristine lattice and its sites.
+    content : AtomContent
+        How much more of an atom each atom site holds.
+
+    Returns
+    -------
+    dict of str to ndarray of float, shape (n_sites,)
+        By the names of `WEIGHTS`.
+    """
+    around, maps = fitted.around, fitted.residual_maps
+    modelled = without_spikes(maps)
+    direction = modelled[:, MapChannel.DIRECTION_REAL] + 1j * modelled[:, MapChannel.DIRECTION_IMAGINARY]
+    strain = fitted.strain.of_sublattices(around, Window(around.width, _PATTERN_DEGREE))
+    return {
+        "dark_field": pooled_p(around, maps[:, MapChannel.DARK_FIELD]),
+        "atoms": atom_p(content, fitted.sites),
+        "patterns": pattern_p(around, fitted.residual, fitted.modulation, strain),
+        "latents": latent_p(around, modelled[:, MapChannel.LATENTS :], direction),
+        "likelihood": pooled_p(around, modelled[:, MapChannel.EVIDENCE], low_only=True, freedom=ROUGH),
+    }
 
 
 def without_spikes(values: _Floats) -> NDArray[np.float64]:
@@ -124,17 +140,15 @@ def pattern_p(
     residual, pristine : ndarray of complex, shape (n_points, n_features)
         What the pristine lattice leaves, and how it varies, in units of the counting noise.
     strain : ndarray of complex, shape (n_sublattices, n_directions, n_modes, n_features)
-        What strain makes of each sublattice's surroundings in functions up to `PATTERN_DEGREE`; it does not count.
+        What strain makes of each sublattice's surroundings in the functions of this channel; it does not count.
     """
-    window = Window(around.width, PATTERN_DEGREE)
+    window = Window(around.width, _PATTERN_DEGREE)
     missed, there = around.described(residual, window), around.described(pristine, window)
     found = np.full(len(around.sites), np.nan)
     for own, directions in zip(_by_sublattice(around.sites), strain, strict=True):
         power = (np.abs(there[own].mean(axis=0)) ** 2 / 2).ravel()
-        flat = missed[own].reshape(len(missed[own]), -1)
-        values = np.concatenate([flat.real, flat.imag], axis=1)
-        flat = directions.reshape(len(directions), -1)
-        parts = np.concatenate([flat.real, flat.imag], axis=1)
+        values = as_real(missed[own].reshape(int(own.sum()), -1))
+        parts = as_real(directions.reshape(len(directions), -1))
         found[own] = squares_p(values, np.tile(_CHANGE**2 * power, 2), _freedom(own), without=parts)
     return found
 

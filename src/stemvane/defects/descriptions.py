@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.defects.fitted_scan import FittedScan
 from stemvane.defects.gauss_laguerre import Window
-from stemvane.defects.strain import Strain, without_strain
+from stemvane.defects.strain import without_strain
 from stemvane.defects.surroundings import Surroundings
-from stemvane.features.harmonics import HarmonicBasis
 
 __all__ = ["SHIFT", "Descriptions", "describe", "displaced"]
 
@@ -103,35 +103,21 @@ class Descriptions:
         return np.where(self.circular_orders == 0, 1, 2)
 
 
-def describe(
-    residual: NDArray[np.complex128],
-    features: NDArray[np.complexfloating[Any, Any]],
-    strain: Strain,
-    basis: HarmonicBasis,
-    around: Surroundings,
-    quiet: Surroundings,
-    degree: int,
-) -> Descriptions:
-    """Describe what is around places.
+def describe(fitted: FittedScan, around: Surroundings, quiet: Surroundings) -> Descriptions:
+    """Describe the surroundings of places.
 
     Parameters
     ----------
-    residual, features : ndarray of complex, shape (n_points, n_features)
-        Features in units of their counting noise, less those of the pristine lattice, and as they are.
-    strain : Strain
-        What strain makes of the pristine lattice.
-    basis : HarmonicBasis
-        Of the features.
+    fitted : FittedScan
+        The scan and its pristine lattice.
     around, quiet : Surroundings
-        Centres of defects, and places where nothing was found.
-    degree : int
-        Of the functions, whose width is that of `around`.
+        Centres of defects, and places without any.
 
     Returns
     -------
     Descriptions
     """
-    window = Window(around.width, degree)
+    window, basis, residual, strain = fitted.window, fitted.basis, fitted.residual, fitted.strain
     directions = strain.directions(around, window)
     shape = (len(window.modes), basis.n_features)
     pristine = quiet.described(residual, window)
@@ -139,9 +125,9 @@ def describe(
         positions=around.sites.positions,
         values=without_strain(around.described(residual, window), directions),
         shifts=without_strain(displaced(around, residual, window), directions),
-        noise=_noise(around, window, features, basis),
+        noise=_noise(around, fitted),
         pristine=without_strain(pristine, strain.directions(quiet, window)),
-        pristine_noise=_noise(quiet, window, features, basis).mean(axis=0) if len(pristine) else np.ones(shape),
+        pristine_noise=_noise(quiet, fitted).mean(axis=0) if len(pristine) else np.ones(shape),
         strain=directions,
         angular_orders=window.angular_orders,
         circular_orders=basis.orders,
@@ -162,17 +148,16 @@ def displaced(around: Surroundings, values: NDArray[np.complex128], window: Wind
     return np.stack(changes, axis=1)
 
 
-def _noise(
-    around: Surroundings, window: Window, features: NDArray[np.complexfloating[Any, Any]], basis: HarmonicBasis
-) -> NDArray[np.float64]:
+def _noise(around: Surroundings, fitted: FittedScan) -> NDArray[np.float64]:
     """Variance of the counting noise of every coefficient around every site over that of the mean pattern's.
 
     Counts make their own noise, so it is larger where more is scattered into the rings that a feature holds; a
     coefficient has that of all positions over which it is summed. Near an edge, where some of these were not recorded
     and coefficients are smaller than a model's for that alone, it is taken as if they had been.
     """
+    basis, features = fitted.basis, fitted.features
     usual = np.maximum(basis.polar(np.zeros((1, basis.n_features), complex))[0].mean(axis=-1), 0.0)
-    spread = around.spread(np.column_stack([np.ones(len(features)), features]), window)
+    spread = around.spread(np.column_stack([np.ones(len(features)), features]), fitted.window)
     total, summed = spread[..., :1].real, spread[..., 1:].reshape(-1, basis.n_features).astype(np.complex128)
     beyond = basis.polar(summed * basis.counting, background=False).mean(axis=-1)
     rings = usual + beyond.reshape(*total.shape[:2], len(usual)) / np.maximum(total, 1e-6)

@@ -12,8 +12,8 @@ from scipy.cluster import hierarchy
 from scipy.spatial import cKDTree
 
 from stemvane.defects.descriptions import SHIFT, Descriptions
+from stemvane.defects.numerics import as_real, misfit_beyond_shift
 from stemvane.defects.sites import Sites
-from stemvane.defects.strain import as_real
 
 __all__ = ["DefectKinds", "classify_defects", "defect_centres"]
 
@@ -227,12 +227,7 @@ class _Compared:
         turned = self.values[:, None] * self.phases
         off = _rows((self.values[i] - turned) * scale)
         shifts = _rows(self.shifts[i] * scale)
-        # of a shift with a normal prior (Woodbury)
-        along = np.einsum("jtr,jar->jta", off, shifts)
-        inner = shifts @ np.swapaxes(shifts, 1, 2) + np.eye(2) / SHIFT**2
-        solved = np.linalg.solve(inner[:, None], along[..., None])[..., 0]
-        squared = (off**2).sum(axis=-1) - (along * solved).sum(axis=-1)
-        off -= solved @ shifts
+        squared, off = misfit_beyond_shift(off, shifts, SHIFT)
         # of their weighted mean the noise is independent of that of the difference
         common = (self.noise[:, None] * self.values[i] + self.noise[i] * turned) / noise[:, None]
         spread = (_rows(common * scale * np.sqrt(weight)[:, None]) ** 2).sum(axis=-1)

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
+from stemvane.defects.sampling import Sampling
+
 __all__ = ["Distortion", "Lattice", "find_lattice", "lattice_rotations"]
 
 _Floats = NDArray[np.floating[Any]]
@@ -140,29 +142,23 @@ def lattice_rotations(lattice: Lattice) -> NDArray[np.float64]:
     return np.asarray(2 * np.pi * np.arange(n) / n)
 
 
-def find_lattice(
-    channels: _Floats, recorded: NDArray[np.bool_], step: tuple[float, float], highest: float
-) -> Lattice | None:
+def find_lattice(channels: _Floats, sampling: Sampling) -> Lattice | None:
     """Find the lattice of a scan from the peaks of the power spectrum of its maps.
 
     Parameters
     ----------
     channels : ndarray of float, shape (scan_y, scan_x, n_channels)
         Maps whose powers can be compared, such as in units of their noise.
-    recorded : ndarray of bool, shape (scan_y, scan_x)
-        True where there is a pattern.
-    step : tuple of float
-        Scan step ``(y, x)`` in Å.
-    highest : float
-        Highest spatial frequency that the maps can hold, 1/Å.
+    sampling : Sampling
+        Where the maps were recorded, and up to which spatial frequency they hold anything.
 
     Returns
     -------
     Lattice or None
         Without distortion; None where no two independent peaks of one lattice stand out.
     """
-    shape = np.array(recorded.shape)
-    extent = shape * step
+    recorded, step, highest = sampling.recorded, sampling.step, sampling.highest
+    extent = np.array(sampling.shape) * step
     values = np.where(recorded[..., None], channels, 0.0)
     values = values - values[recorded].mean(axis=0) * recorded[..., None]
     taper = np.outer(*(np.hanning(n + 2)[1:-1] for n in recorded.shape))
@@ -181,7 +177,8 @@ def find_lattice(
     vectors = _reduced(np.linalg.inv(reciprocal).T)
     if extent.min() < _LEAST_PERIODS * np.linalg.norm(vectors, axis=1).max():
         return None
-    distortion = Distortion(centre=(shape - 1) * step / 2, half=np.maximum(shape - 1, 1) * step / 2)
+    half = np.maximum(np.array(sampling.shape) - 1, 1) * step / 2
+    distortion = Distortion(centre=sampling.extent / 2, half=half)
     return Lattice(vectors, distortion, float(min(contrast[list(pair)])))
 
 

@@ -14,8 +14,8 @@ from stemvane.config import DefectKind, MeasureConfig, SimulationConfig, Symmetr
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import highest_frequency
+from stemvane.defects.fitted_scan import defect_window
 from stemvane.defects.naming import FARTHEST, DefectLibrary
-from stemvane.defects.search import defect_window
 from stemvane.errors import CalibrationError
 from stemvane.io.files import open_dataset, save_dataset
 from stemvane.reduction.measure import measure

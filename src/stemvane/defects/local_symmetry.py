@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["fold_symmetry", "winding_number"]
+from stemvane.data.embedding import Embedding
+from stemvane.defects.gauss_laguerre import Window
+from stemvane.defects.surroundings import Surroundings
+
+__all__ = ["fold_symmetries", "fold_symmetry", "winding_number"]
 
 _Floats = NDArray[np.floating[Any]]
 
 _N_RING = 36
+# degree of the functions about a site in which symmetry is looked for
+_DEGREE = 4
 
 
 def winding_number(angle: _Floats, centres: _Floats, step: tuple[float, float], radius: float) -> NDArray[np.float64]:
@@ -50,6 +57,31 @@ def winding_number(angle: _Floats, centres: _Floats, step: tuple[float, float], 
     direction = (real + 1j * imag).reshape(len(centres), _N_RING)
     steps = np.angle(np.roll(direction, -1, axis=1) * direction.conj())
     return np.asarray(np.round(steps.sum(axis=1) / (2 * np.pi)))
+
+
+def fold_symmetries(embedding: Embedding, around: Surroundings, folds: Iterable[int]) -> dict[int, NDArray[np.float64]]:
+    """Share of the variation of latents and angle around each site that each rotation leaves unchanged.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        Latents and angles of the scan.
+    around : Surroundings
+        The sites.
+    folds : iterable of int
+        Rotational symmetries to look for.
+
+    Returns
+    -------
+    dict of int to ndarray of float, shape (n_sites,)
+        `fold_symmetry` for each.
+    """
+    window = Window(around.width, _DEGREE)
+    latents = np.nan_to_num(embedding.latents.reshape(len(around.points), -1)).astype(np.complex128)
+    direction = np.nan_to_num(np.exp(1j * embedding.angle.ravel()))[:, None]
+    scalars = around.described(latents - latents.mean(axis=0), window)
+    vectors = around.described(direction, window)[:, :, 0]
+    return {fold: fold_symmetry(scalars, vectors, window.angular_orders, fold) for fold in folds}
 
 
 def fold_symmetry(

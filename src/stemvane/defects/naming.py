@@ -14,13 +14,14 @@ from scipy.special import logsumexp
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import probe_positions
 from stemvane.defects.descriptions import SHIFT, Descriptions, displaced
+from stemvane.defects.fitted_scan import FittedScan
 from stemvane.defects.gauss_laguerre import Window
-from stemvane.defects.lattice import Lattice, lattice_rotations
+from stemvane.defects.lattice import lattice_rotations
+from stemvane.defects.numerics import as_real, misfit_beyond_shift
 from stemvane.defects.sites import Sites
-from stemvane.defects.strain import as_real, without_strain
+from stemvane.defects.strain import without_strain
 from stemvane.defects.surroundings import Surroundings
 from stemvane.errors import DataError
-from stemvane.features.harmonics import HarmonicBasis
 
 __all__ = ["FARTHEST", "UNKNOWN", "DefectLibrary", "Naming", "name_defects"]
 
@@ -123,13 +124,8 @@ class _Templates:
 def name_defects(
     library: DefectLibrary,
     described: Descriptions,
-    group: NDArray[np.int64],
-    basis: HarmonicBasis,
-    lattice: Lattice,
-    window: Window,
-    *,
-    area: float,
-    scan_rotation: float,
+    kind: NDArray[np.int64],
+    fitted: FittedScan,
 ) -> Naming:
     """Compare defects with those of a library.
 
@@ -138,19 +134,11 @@ def name_defects(
     library : DefectLibrary
         What there may be.
     described : Descriptions
-        Of the defects that were found.
-    group : ndarray of int, shape (n_defects,)
+        Descriptions of the defects of the scan.
+    kind : ndarray of int, shape (n_defects,)
         Kind of each.
-    basis : HarmonicBasis
-        Of the features.
-    lattice : Lattice
-        Of the scan.
-    window : Window
-        Of the descriptions.
-    area : float
-        Å² of the scan for each position.
-    scan_rotation : float
-        By how much (rad) a vector on the detector must be turned to be one in the scan.
+    fitted : FittedScan
+        The scan and its pristine lattice.
 
     Returns
     -------
@@ -170,7 +158,7 @@ def name_defects(
     different from every side, such as pairs, of which one always fits noise best. A pair whose other atom would lie
     outside of what is described, where nothing was found, is taken to be improbable.
     """
-    templates = _templates(library, basis, described, lattice, window, area, scan_rotation)
+    templates = _templates(library, described, fitted)
     likelihoods, known, unexplained = [], [], []
     quiet = described.pristine_power
     usual, most = float(np.median(quiet)), _NOISIER * float(np.quantile(quiet, _QUANTILE))
@@ -187,23 +175,16 @@ def name_defects(
     by_defect = np.array(likelihoods).reshape(len(described), len(library.names))
     names = [library.names[n] if k else UNKNOWN for n, k in zip(by_defect.argmax(axis=1), known, strict=True)]
     kind_names = []
-    for number in range(int(group.max(initial=-1)) + 1):
-        own = group == number
+    for number in range(int(kind.max(initial=-1)) + 1):
+        own = kind == number
         best_name = library.names[int(by_defect[own].sum(axis=0).argmax())]
         kind_names.append(best_name if np.mean(np.array(known)[own]) >= 0.5 else UNKNOWN)
     return Naming(tuple(names), tuple(kind_names), np.array(unexplained))
 
 
-def _templates(
-    library: DefectLibrary,
-    basis: HarmonicBasis,
-    described: Descriptions,
-    lattice: Lattice,
-    window: Window,
-    area: float,
-    scan_rotation: float,
-) -> _Templates:
+def _templates(library: DefectLibrary, described: Descriptions, fitted: FittedScan) -> _Templates:
     """All templates in the scan's own orientation, length and noise."""
+    basis, lattice, window = fitted.basis, fitted.lattice, fitted.window
     length = float(np.linalg.norm(library.vector))
     ours = lattice.vectors[0]
     turns = lattice_rotations(lattice)
@@ -221,10 +202,10 @@ def _templates(
     # one total for all, so that what a defect scatters off the detector is not made up for
     total = library.pristine.maps["total"]
     without = basis.features(library.pristine)
-    phases = described.phases(direction + turns) * np.exp(1j * described.circular_orders * scan_rotation)
+    phases = described.phases(direction + turns) * np.exp(1j * described.circular_orders * fitted.scan.scan_rotation)
     own_window = Window(window.width * scale, window.degree)
     own_area = step[0] * step[1]
-    factor = np.sqrt(own_area / area) / scale
+    factor = np.sqrt(own_area / fitted.around.area) / scale
     values, shifts, numbers, expected, other = [], [], [], [], []
     for number, scan in enumerate(library.scans):
         assert scan.atoms is not None
@@ -261,7 +242,4 @@ def _misfits(described: Descriptions, i: int, templates: _Templates) -> tuple[ND
     values = as_real((without_strain(templates.values[None], directions)[0] / sigma).reshape(-1, half))
     shifts = as_real((without_strain(templates.shifts[None], directions)[0] / sigma).reshape(-1, 2, half))
     off = as_real((described.values[i] / sigma).reshape(half)) - values
-    along = np.einsum("tr,tar->ta", off, shifts)
-    inner = shifts @ np.swapaxes(shifts, 1, 2) + np.eye(2) / SHIFT**2
-    solved = np.linalg.solve(inner, along[..., None])[..., 0]
-    return (off**2).sum(axis=1) - (along * solved).sum(axis=1), (values**2).sum(axis=1)
+    return misfit_beyond_shift(off[:, None], shifts, SHIFT)[0][:, 0], (values**2).sum(axis=1)

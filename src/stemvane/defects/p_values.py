@@ -9,48 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["combined", "false_discovery_rate", "peak_discovery_rate", "quadratic_p", "robust_scale", "squares_p"]
+from stemvane.defects.numerics import bisect, without_directions
+
+__all__ = ["combined", "false_discovery_rate", "peak_discovery_rate", "quadratic_p", "squares_p"]
 
 _Floats = NDArray[np.floating[Any]]
 
-_DEVIATION = 1.4826
-# the variance of a standard normal number within 2.5 standard deviations
-_CLIPPED, _KEPT_VARIANCE, _CLIPPINGS = 2.5, 0.91126, 4
-_BISECTIONS = 80
 # sums beyond these are as likely as these, in numbers that can be held
 _SUMS = (1e-30, 1e30)
 # terms whose dependence is followed after directions were taken out
 _HEAVY = 500
 _TINY, _HIGHEST = 1e-300, 0.95
-
-
-def robust_scale(values: _Floats, least: float = 0.0) -> NDArray[np.float64]:
-    """Standard deviation of each column about 0, which a few outliers hardly move.
-
-    Parameters
-    ----------
-    values : ndarray of float, shape (n, n_columns)
-        NaN is left out.
-    least : float
-        Smallest scale; 1 for values in units of a noise that is known.
-
-    Returns
-    -------
-    ndarray of float, shape (n_columns,)
-
-    Notes
-    -----
-    The median absolute deviation is the start; then the standard deviation of what lies within 2.5 of it, times what a
-    normal distribution loses by that, four times over.
-    """
-    if not len(values):
-        return np.full(values.shape[1], max(least, 1.0))
-    size = np.abs(values)
-    scale = _DEVIATION * np.nanmedian(size, axis=0)
-    for _ in range(_CLIPPINGS):
-        kept = np.where(size <= _CLIPPED * scale, size**2, np.nan)
-        scale = np.where(scale > 0, np.sqrt(np.nanmean(kept, axis=0) / _KEPT_VARIANCE), scale)
-    return np.asarray(np.maximum(np.nan_to_num(scale, nan=1.0), max(least, 1e-12)))
 
 
 def quadratic_p(values: _Floats, weights: _Floats, freedom: float = np.inf) -> NDArray[np.float64]:
@@ -96,12 +65,12 @@ def quadratic_p(values: _Floats, weights: _Floats, freedom: float = np.inf) -> N
     if share > 0:
         low = np.maximum(low, -(1 - 1e-12) / (2 * x * share))
     high = np.full(len(x), (1 - 1e-12) / (2 * terms.max()))
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        ours, other = parts(middle)
-        above = ours @ number > other
-        low, high = np.where(above, low, middle), np.where(above, middle, high)
-    at = (low + high) / 2
+
+    def above(at: _Floats) -> NDArray[np.bool_]:
+        ours, other = parts(at)
+        return np.asarray(ours @ number > other)
+
+    at = bisect(above, low, high)
     ours, other = parts(at)
     level = -0.5 * np.log1p(-2 * at[:, None] * terms) @ number
     level -= freedom / 2 * np.log1p(2 * at * x * share) if share > 0 else at * x
@@ -146,8 +115,7 @@ def squares_p(
     if not weights.any():
         return np.where(np.isfinite(values).all(axis=1), 1.0, np.nan)
     if without is not None:
-        basis = np.linalg.qr(without.T)[0]
-        values = values - values @ basis @ basis.T
+        values, basis = without_directions(values, without)
     sums = (values**2 * weights).sum(axis=1)
     if without is not None:
         weights = _left_weights(weights, basis)
@@ -155,11 +123,9 @@ def squares_p(
     if not known.any():
         return np.full(len(values), np.nan)
     # the median of the sum where all is pristine
-    low, high = 0.0, float(weights.sum()) * 4 + 1
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if quadratic_p(np.array([middle]), weights, freedom)[0] > 0.5 else (low, middle)
-    excess = max(1.0, float(np.median(sums[known])) / middle)
+    low, high = np.zeros(1), np.array([4 * weights.sum() + 1])
+    median = bisect(lambda at: quadratic_p(at, weights, freedom) <= 0.5, low, high)[0]
+    excess = max(1.0, float(np.median(sums[known])) / median)
     return np.where(known, quadratic_p(np.where(known, sums, 0.0) / excess, weights, freedom), np.nan)
 
 

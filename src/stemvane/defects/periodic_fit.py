@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from stemvane.data.scan_geometry import probe_positions
 from stemvane.defects.lattice import Distortion, Lattice
+from stemvane.defects.numerics import median_and_spread
+from stemvane.defects.sampling import Sampling
+from stemvane.geometry.smoothing import gaussian_mean
 
 __all__ = ["PeriodicFit", "PeriodicSeries", "fit_periodic"]
 
@@ -20,7 +21,6 @@ _BLOCK = 8192
 _ROUNDS = 4
 # positions whose residual power, averaged over this many Å, is so many deviations above the median are left out
 _AROUND, _OUTLYING = 0.8, 3.0
-_DEVIATION = 1.4826
 _MOST_POSITIONS = 40_000
 # a distortion must explain this share of the power beyond that of noise of standard deviation 1, or beyond this share
 _WORTH_CURVING, _LEAST_EXCESS = 0.3, 0.02
@@ -84,9 +84,7 @@ class PeriodicFit:
 def fit_periodic(
     lattice: Lattice,
     values: _Floats,
-    recorded: NDArray[np.bool_],
-    step: tuple[float, float],
-    highest: float,
+    sampling: Sampling,
     *,
     judged_by: slice = slice(None),
     degree: int = 3,
@@ -99,12 +97,8 @@ def fit_periodic(
         As found, without distortion.
     values : ndarray of float, shape (scan_y, scan_x, n_channels)
         Maps; those in `judged_by` in units of their noise, so that their squares can be added.
-    recorded : ndarray of bool, shape (scan_y, scan_x)
-        True where there is a pattern.
-    step : tuple of float
-        Scan step ``(y, x)`` in Å.
-    highest : float
-        Highest spatial frequency of the series, 1/Å.
+    sampling : Sampling
+        Where the maps were recorded, and the highest spatial frequency of the series.
     judged_by : slice
         Channels that distortion and outliers are found from.
     degree : int
@@ -121,13 +115,12 @@ def fit_periodic(
     ``-u · grad``, so u follows from least squares over all channels and positions (Gauss–Newton). The fit begins in the
     middle of the scan and grows outwards, so that u may become larger than the cell.
     """
-    points = probe_positions(recorded.shape, step)
+    points = sampling.points
     rows = values.reshape(len(points), -1)
-    use = recorded.ravel()
-    shortest = np.linalg.norm(lattice.vectors, axis=1).max()
-    cells = min(n * d for n, d in zip(recorded.shape, step, strict=True)) / shortest
+    use = sampling.recorded.ravel()
+    cells = min(np.array(sampling.shape) * sampling.step) / np.linalg.norm(lattice.vectors, axis=1).max()
     degree = int(min(degree, max(1, cells // _CELLS_PER_DEGREE)))
-    orders = lattice.orders(highest)
+    orders = lattice.orders(sampling.highest)
     judged = rows[:, judged_by]
     straight = _grown(lattice, orders, points[use], judged[use], 1)
     lattice = straight if degree < 2 else _grown(lattice, orders, points[use], judged[use], degree)
@@ -142,12 +135,12 @@ def fit_periodic(
         series = PeriodicSeries(lattice, orders, _coefficients(lattice, orders, points[use], rows[use]))
         residual = np.zeros_like(rows)
         for part in _blocks(len(rows)):
-            residual[part] = (rows[part] - series.at(points[part])) * recorded.ravel()[part, None]
-        follows = _following(residual[:, judged_by], recorded, step)
+            residual[part] = (rows[part] - series.at(points[part])) * sampling.recorded.ravel()[part, None]
+        follows = _following(residual[:, judged_by], sampling)
         if np.array_equal(follows, use):
             break
         use = follows
-    return PeriodicFit(series, np.asarray(residual.reshape(values.shape), np.float64), use.reshape(recorded.shape))
+    return PeriodicFit(series, np.asarray(residual.reshape(values.shape), np.float64), use.reshape(sampling.shape))
 
 
 def _grown(lattice: Lattice, orders: NDArray[np.int64], points: _Floats, rows: _Floats, degree: int) -> Lattice:
@@ -224,13 +217,9 @@ def _moved(lattice: Lattice, moved: _Floats, degree: int) -> Lattice:
     return replace(lattice, vectors=vectors, distortion=replace(distortion, degree=degree, coefficients=curved))
 
 
-def _following(residual: _Floats, recorded: NDArray[np.bool_], step: tuple[float, float]) -> NDArray[np.bool_]:
+def _following(residual: _Floats, sampling: Sampling) -> NDArray[np.bool_]:
     """Positions around which the residual has no more power than is usual in this scan."""
-    power = (residual**2).sum(axis=1).reshape(recorded.shape)
-    sigma = [_AROUND / d for d in step]
-    weight = ndimage.gaussian_filter(recorded.astype(float), sigma, mode="constant")
-    smooth = ndimage.gaussian_filter(power, sigma, mode="constant") / np.maximum(weight, 1e-12)
-    middle = np.median(smooth[recorded])
-    spread = _DEVIATION * np.median(np.abs(smooth[recorded] - middle))
-    found = recorded & (smooth <= middle + _OUTLYING * spread)
-    return np.asarray(found.ravel())
+    power = sampling.as_map((residual**2).sum(axis=1))
+    smooth = gaussian_mean(power, sampling.recorded, sampling.sigma(_AROUND))
+    median, spread = median_and_spread(smooth[sampling.recorded])
+    return np.asarray((sampling.recorded & (smooth <= median + _OUTLYING * spread)).ravel())

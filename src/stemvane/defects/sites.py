@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from stemvane.defects.lattice import Lattice
 from stemvane.defects.periodic_fit import PeriodicSeries
+from stemvane.defects.sampling import Sampling
 from stemvane.errors import DataError
 
 __all__ = ["Sites", "find_sites"]
@@ -72,9 +73,7 @@ class Sites:
         return np.asarray((atoms[pairs[:, 0]] + atoms[pairs[:, 1]]) / 2)
 
 
-def find_sites(
-    series: PeriodicSeries, brightness: _Floats, scan_shape: tuple[int, int], step: tuple[float, float], margin: float
-) -> tuple[Lattice, Sites]:
+def find_sites(series: PeriodicSeries, brightness: _Floats, sampling: Sampling, margin: float) -> tuple[Lattice, Sites]:
     """Locate atoms and hollows in the cell, and list all of them in the scan.
 
     Parameters
@@ -84,10 +83,8 @@ def find_sites(
     brightness : ndarray of float, shape (n_series, n_channels)
         Coefficients of a map that is high at atoms, in the order of ``series.coefficients`` without the mean, one
         column for each map to add.
-    scan_shape : tuple of int
-        Probe positions ``(y, x)``.
-    step : tuple of float
-        Scan step ``(y, x)`` in Å.
+    sampling : Sampling
+        The extent of the scan.
     margin : float
         Distance in Å that sites keep from the edge of the scan.
 
@@ -120,12 +117,12 @@ def find_sites(
     shifts = np.concatenate([atoms, hollows]) @ lattice.vectors
     kinds = ["atom"] * len(atoms) + ["hollow"] * len(hollows)
     lattice = replace(lattice, origin=shifts[len(atoms) if len(hollows) else 0])
-    extent = (np.array(scan_shape) - 1) * step
-    found = [lattice.points_within(np.full(2, margin), extent - margin, shift - lattice.origin) for shift in shifts]
+    low, high = np.full(2, margin), sampling.extent - margin
+    points = [lattice.points_within(low, high, shift - lattice.origin) for shift in shifts]
     return lattice, Sites(
-        positions=np.concatenate(found),
-        kinds=tuple(kind for kind, points in zip(kinds, found, strict=True) for _ in points),
-        sublattices=np.repeat(np.arange(len(found)), [len(points) for points in found]),
+        positions=np.concatenate(points),
+        kinds=tuple(kind for kind, part in zip(kinds, points, strict=True) for _ in part),
+        sublattices=np.repeat(np.arange(len(points)), [len(part) for part in points]),
     )
 
 

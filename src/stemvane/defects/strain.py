@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.defects.gauss_laguerre import Window
+from stemvane.defects.numerics import as_real, without_directions
 from stemvane.defects.periodic_fit import PeriodicSeries
 from stemvane.defects.surroundings import Surroundings
 
-__all__ = ["Strain", "as_real", "without_strain"]
+__all__ = ["Strain", "without_strain"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -104,12 +105,7 @@ def without_strain(values: NDArray[np.complex128], directions: NDArray[np.comple
         return values
     n, n_directions, *shape = directions.shape
     half = int(np.prod(shape))
-    basis = np.linalg.qr(np.swapaxes(as_real(directions.reshape(n, n_directions, half)), 1, 2))[0]
-    rows = as_real(values.reshape(n, -1, half))
-    rows = rows - rows @ basis @ np.swapaxes(basis, 1, 2)
+    rows, _ = without_directions(
+        as_real(values.reshape(n, -1, half)), as_real(directions.reshape(n, n_directions, half))
+    )
     return np.asarray((rows[..., :half] + 1j * rows[..., half:]).reshape(values.shape))
-
-
-def as_real(values: NDArray[np.complex128]) -> NDArray[np.float64]:
-    """Real parts, then imaginary parts, along the last axis."""
-    return np.concatenate([values.real, values.imag], axis=-1)
