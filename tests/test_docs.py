@@ -222,7 +222,17 @@ def test_every_page_is_in_the_tables_of_contents_once():
 
 
 @pytest.mark.parametrize(
-    "page", ["quickstart.md", "model.md", "baselines.md", "errors.md", "export.md", "structures.md"]
+    "page",
+    [
+        "../README.md",
+        "index.md",
+        "quickstart.md",
+        "model.md",
+        "baselines.md",
+        "errors.md",
+        "export.md",
+        "structures.md",
+    ],
 )
 def test_code_blocks_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
