@@ -63,23 +63,46 @@ def tree(path):
 
 def imports(path):
     """Full names of everything a file imports, also within functions, but not for type checkers alone."""
-    found, checked_only = set(), set()
-    for node in ast.walk(tree(path)):
+    return imported_by(tree(path))
+
+
+def imported_by(parsed, *, exempt=frozenset()):
+    """The same of parsed source, without the nodes whose ids are exempt."""
+    found, skipped = set(), set(exempt)
+    for node in ast.walk(parsed):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            checked_only |= {id(inner) for inner in ast.walk(node)}
-        if id(node) in checked_only:
+            skipped |= {id(inner) for inner in ast.walk(node)}
+        if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
+            assert node.level == 0, f"{ast.unparse(node)} imports relatively"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
-def modules_of(path):
-    """Modules of ours that a file imports."""
-    ours = {name.removeprefix("stemvane.") for name in imports(path) if name.startswith("stemvane.")}
+def drawing(parsed):
+    """Ids of the imports from figures in methods and properties of classes whose names begin with plot."""
+    methods = [
+        member
+        for node in ast.walk(parsed)
+        if isinstance(node, ast.ClassDef)
+        for member in node.body
+        if isinstance(member, ast.FunctionDef) and member.name.startswith("plot")
+    ]
+    return {
+        id(node)
+        for method in methods
+        for node in ast.walk(method)
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("stemvane.figures.")
+    }
+
+
+def modules_of(parsed):
+    """Modules of ours that a source imports, but for figures that plot methods draw."""
+    names = imported_by(parsed, exempt=drawing(parsed))
+    ours = {name.removeprefix("stemvane.") for name in names if name.startswith("stemvane.")}
     return {name if name in MODULES else name.rpartition(".")[0] for name in ours} - {""}
 
 
@@ -102,15 +125,35 @@ def test_imports_point_down_only():
     wrong = [
         (module, other)
         for module, path in MODULES.items()
-        for other in modules_of(path)
+        for other in modules_of(tree(path))
         if folder(other) != folder(module) and not storey(other) < storey(module)
     ]
     assert wrong == []
 
 
+def test_only_plot_methods_may_import_figures_from_below():
+    """Nothing else may: no other method, no function, no module, and a plot method nothing but figures."""
+    page, run = "from stemvane.figures.style import STYLE", "from stemvane.runs.run import Run"
+    for source, expected in (
+        (f"class A:\n    def plot(self):\n        {page}", set()),
+        (f"class A:\n    @property\n    def plots(self):\n        {page}", set()),
+        (f"class A:\n    def plot_manifold(self):\n        {run}\n        {page}", {"runs.run"}),
+        (f"class A:\n    def draw(self):\n        {page}", {"figures.style"}),
+        (f"class A:\n    def draw_plot(self):\n        {page}", {"figures.style"}),
+        (f"class A:\n    {page}\n    def plot(self): pass", {"figures.style"}),
+        (f"def plot():\n    {page}", {"figures.style"}),
+        (f"{page}\nclass A:\n    def plot(self): pass", {"figures.style"}),
+        ("class A:\n    def plot(self):\n        import matplotlib.pyplot", set()),
+    ):
+        assert modules_of(ast.parse(source)) == expected, source
+    assert "matplotlib.pyplot" in imported_by(
+        ast.parse("class A:\n    def plot(self):\n        import matplotlib.pyplot")
+    )
+
+
 def test_there_are_no_circles():
     """Neither among the modules nor, folder by folder, within one."""
-    open_modules = {module: modules_of(path) - {module} for module, path in MODULES.items()}
+    open_modules = {module: modules_of(tree(path)) - {module} for module, path in MODULES.items()}
     while open_modules:
         free = [module for module, others in open_modules.items() if not others & open_modules.keys()]
         assert free, f"circle among {sorted(open_modules)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from scipy import special
 
 from stemvane.data.representation import Representable, Row, format_shape
+from stemvane.errors import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Embedding"]
 
@@ -76,6 +81,38 @@ class Embedding(Representable):
         level = np.maximum(0.5 * p.max(axis=-1, keepdims=True), 2.0 / p.shape[-1])
         peak = (p >= np.roll(p, 1, axis=-1)) & (p > np.roll(p, -1, axis=-1)) & (p >= level)
         return np.asarray(peak.sum(axis=-1), np.int64)
+
+    def plot(self, what: str = "overview", ax: Axes | None = None, *, figure: Figure | None = None) -> Axes | Figure:
+        """Draw the rotation and the latents.
+
+        Parameters
+        ----------
+        what : str
+            ``overview`` for a page with everything, or a single panel: ``angle``, ``angle_std``, ``latent 1`` and so
+            on, ``latents`` for the plane of the first two, or ``log_evidence``.
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw a panel into; those of a new figure where left out.
+        figure : matplotlib.figure.Figure, optional
+            Empty figure to draw the page into; a new one where left out.
+
+        Returns
+        -------
+        matplotlib.axes.Axes or matplotlib.figure.Figure
+            The panel, or the page.
+
+        Raises
+        ------
+        DataError
+            If there is nothing of that name, or axes are given for the page.
+        """
+        from stemvane.figures.canvas import shown_figure
+        from stemvane.figures.embedding_panels import draw_embedding, embedding_page
+
+        if what != "overview":
+            return draw_embedding(self, what, ax)
+        if ax is not None:
+            raise DataError("the overview is a page of several panels; name one panel for these axes, such as 'angle'")
+        return embedding_page(self, figure=shown_figure(figure))
 
     def angle_interval(self, level: float = 0.68) -> NDArray[np.float64]:
         """Half width of the arc around each angle that holds a share of its posterior.

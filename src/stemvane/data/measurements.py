@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -18,6 +18,9 @@ from stemvane.data.specimen_zarr import read_atoms, write_atoms
 from stemvane.errors import DataError
 from stemvane.geometry.pixels import PixelGrid
 from stemvane.geometry.polar import PolarGrid
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Measurements"]
 
@@ -139,6 +142,31 @@ class Measurements(Representable):
         """Direction of the deflection in rad, counter-clockwise on the screen, 0 to the right."""
         deflection = self.deflection
         return np.asarray(np.arctan2(-deflection[..., 0], deflection[..., 1]))
+
+    def plot(self, what: str = "com", ax: Axes | None = None) -> Axes:
+        """Draw one of the measurements, with units, scale bar, colour bar and frame.
+
+        Parameters
+        ----------
+        what : str
+            ``com``, direction as hue and magnitude as brightness; ``com_magnitude``; the name of a map, such as
+            ``annular_dark_field``; ``image``; or ``mean_pattern``, with optical axis and disc.
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw into; those of a new figure where left out.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The panel.
+
+        Raises
+        ------
+        DataError
+            If there is nothing of that name.
+        """
+        from stemvane.figures.measurement_panels import draw_measurement
+
+        return draw_measurement(self, what, ax)
 
     def polar_patterns(self) -> NDArray[np.float32]:
         """All polar patterns in memory, shape ``(n_patterns, n_radial, n_azimuthal)``.

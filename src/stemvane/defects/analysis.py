@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.data.embedding import Embedding
+from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_quantity, format_shape
 from stemvane.defects.atoms import AtomContent
 from stemvane.defects.kinds import DefectKinds
 from stemvane.defects.lattice import Lattice
 from stemvane.defects.naming import Naming
 from stemvane.defects.sites import Sites
+from stemvane.errors import DataError
 from stemvane.segmentation import Regions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["DefectAnalysis", "Defects"]
 
@@ -95,6 +102,10 @@ class DefectAnalysis(Representable):
         The defects at the false discovery rate of the settings.
     regions : Regions or None
         Groups of patterns, where there is no lattice.
+    measurements : Measurements or None
+        Measurements that were searched, for figures.
+    embedding : Embedding or None
+        Embedding that was searched, for figures.
     """
 
     lattice: Lattice | None
@@ -110,6 +121,33 @@ class DefectAnalysis(Representable):
     owner: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     defects: Defects | None = None
     regions: Regions | None = None
+    measurements: Measurements | None = None
+    embedding: Embedding | None = None
+
+    def plot(self, *, figure: Figure | None = None) -> Figure:
+        """Draw dark field, anomaly, rotation and latents, and the kinds of defects or, without a lattice, the groups.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure, optional
+            Empty figure to draw the page into; a new one where left out.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The page.
+
+        Raises
+        ------
+        DataError
+            If the analysis holds no measurements or no embedding.
+        """
+        from stemvane.figures.canvas import shown_figure
+        from stemvane.figures.defects_page import defects_page
+
+        if self.measurements is None or self.embedding is None:
+            raise DataError("the analysis holds no measurements and embedding to draw; use the result of find_defects")
+        return defects_page(self.measurements, self.embedding, self, figure=shown_figure(figure))
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
         """The lattice and one row for each kind, or the groups of patterns."""

@@ -71,7 +71,8 @@ def find_defects(
     lattice = scan.find_lattice()
     if lattice is None:
         anomaly = anomaly_map(scan.features.astype(np.complex128), scan.sampling, SITE_WIDTH / scan.sampling.highest)
-        return DefectAnalysis(None, anomaly, regions=segment_scan(measurements, embedding))
+        regions = segment_scan(measurements, embedding)
+        return DefectAnalysis(None, anomaly, regions=regions, measurements=measurements, embedding=embedding)
     fitted = FittedScan.of(scan, lattice, config.distortion_degree)
     sites, step = fitted.sites, scan.sampling.step
     content = excess(fitted.kernel, fitted.residual, fitted.around.points, sites)
@@ -80,6 +81,8 @@ def find_defects(
     owner, centres = _assigned(sites, content, p, config.false_discovery_rate)
     ring = _RING * sites.bond
     return DefectAnalysis(
+        measurements=measurements,
+        embedding=embedding,
         lattice=fitted.lattice,
         anomaly=anomaly_map(scan.sampling.as_map(fitted.residual), scan.sampling, fitted.around.width),
         sites=sites,

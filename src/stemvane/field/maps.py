@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from stemvane.field.derivatives import curl, divergence, levelled, turned
 from stemvane.field.integration import integrate
 from stemvane.field.physical import projected_field
 from stemvane.field.scan_rotation import ScanRotation, find_rotation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["FieldMaps", "field_maps", "rotation_metrics", "with_field"]
 
@@ -40,7 +43,9 @@ class FieldMaps(Representable):
     source : str or None
         ``given`` by the calibration, ``found`` from the curl, None where it is not known.
     rotation : ScanRotation or None
-        What was found, where it was looked for; also where it does not stand out from noise.
+        Result of the search for the rotation, where there was one; also where it does not stand out from noise.
+    measurements : Measurements or None
+        Measurements that the maps are made from; figures take image and scale from them.
     """
 
     maps: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -48,6 +53,7 @@ class FieldMaps(Representable):
     angle: float | None = None
     source: Literal["given", "found"] | None = None
     rotation: ScanRotation | None = None
+    measurements: Measurements | None = field(default=None, kw_only=True)
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
         found = self.rotation if self.source == "found" else None
@@ -71,6 +77,31 @@ class FieldMaps(Representable):
             "scan_rotation_ambiguous": None if found is None else found.ambiguous,
             "scan_flipped": found.flipped if found is not None else None if self.source is None else False,
         }
+
+    def plot(self, *, figure: Figure | None = None) -> Figure:
+        """Draw the field as arrows and as colours, its divergence, curl and integral.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure, optional
+            Empty figure to draw the page into; a new one where left out.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The page.
+
+        Raises
+        ------
+        DataError
+            If there are no maps, for the scan rotation is not known.
+        """
+        from stemvane.figures.canvas import shown_figure
+        from stemvane.figures.field_page import field_page
+
+        if self.measurements is None or not self.maps:
+            raise DataError("no field to draw, for the scan rotation is not known; give calibration.scan_rotation")
+        return field_page(_joined(self.measurements, self), figure=shown_figure(figure))
 
 
 def field_maps(measurements: Measurements) -> FieldMaps:
@@ -111,10 +142,10 @@ def field_maps(measurements: Measurements) -> FieldMaps:
     else:
         rotation = _found(measurements)
         if rotation is None or not rotation.found:
-            return FieldMaps(rotation=rotation)
+            return FieldMaps(rotation=rotation, measurements=measurements)
         angle, flipped, source = rotation.angle, rotation.flipped, "found"
     if min(measurements.scan_shape) < _LEAST:
-        return FieldMaps(angle=angle, source=source, rotation=rotation)
+        return FieldMaps(angle=angle, source=source, rotation=rotation, measurements=measurements)
     step, unit = known.scan_step or (1.0, 1.0), measurements.com_unit
     length = "step" if known.scan_step is None else "Å"
     deflection = turned(measurements.deflection, angle, flipped=flipped)
@@ -129,23 +160,26 @@ def field_maps(measurements: Measurements) -> FieldMaps:
     }
     units = dict.fromkeys(("field_y", "field_x"), "V" if absolute else unit)
     units |= {"divergence": f"{unit}/{length}", "curl": f"{unit}/{length}", "integrated_com": f"{unit}·{length}"}
-    return FieldMaps(maps, units, angle, source, rotation)
+    return FieldMaps(maps, units, angle, source, rotation, measurements=measurements)
 
 
 def with_field(measurements: Measurements) -> Measurements:
     """Add the maps of `field_maps` to the measurements, and to their metadata how they came into the scan's frame."""
-    found = field_maps(measurements)
-    return replace(
-        measurements,
-        maps={**measurements.maps, **found.maps},
-        units={**measurements.units, **found.units},
-        metadata={**measurements.metadata, **found.metrics},
-    )
+    return _joined(measurements, field_maps(measurements))
 
 
 def rotation_metrics(measurements: Measurements) -> dict[str, Any]:
     """What `with_field` has put into the metadata, as in ``metrics.json``; None where it is missing."""
     return {key: measurements.metadata.get(key) for key in FieldMaps().metrics}
+
+
+def _joined(measurements: Measurements, fields: FieldMaps) -> Measurements:
+    return replace(
+        measurements,
+        maps={**measurements.maps, **fields.maps},
+        units={**measurements.units, **fields.units},
+        metadata={**measurements.metadata, **fields.metrics},
+    )
 
 
 def _found(measurements: Measurements) -> ScanRotation | None:

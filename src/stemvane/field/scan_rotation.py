@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from stemvane.data.arguments import require_array
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError
 from stemvane.field.derivatives import curl, divergence, gradient, levelled, turned
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["ScanRotation", "find_rotation"]
 
@@ -83,6 +86,23 @@ class ScanRotation(Representable):
         The smallest uncertainty of several smoothings can be that small by chance, but then neither can be told.
         """
         return self.uncertainty <= _WEAK and not (self.ambiguous and self.flip_ambiguous)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw how much curl the deflection has at every angle, and the angle with its standard error.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw into; those of a new figure where left out.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The panel.
+        """
+        from stemvane.figures.rotation_panel import draw_scan_rotation
+
+        return draw_scan_rotation(self, ax)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ __all__ = [
 DETECTOR_FRAME = "detector\nframe"
 SCAN_FRAME = "scan frame"
 
-_ABOUT = "over positions whose |COM| is above 20 % of its maximum"
 _LINE = 0.105
 _CHARACTERS = 158
 
@@ -65,7 +64,9 @@ def angle_error_caption(metrics: Mapping[str, Any]) -> str:
         "" if offset is None else f" after a constant offset of {offset:.0f}°".replace("-", "−").replace("−0°", "0°")
     )
     mirrored = ", mirrored" if metrics.get("angle_sign") == -1 else ""
-    words = f"The rotation{mirrored} is {_degrees(error)} (median {_ABOUT}{after}) from the direction of the "
+    most = "maximum" if suffix == "_truth" else "99th percentile"
+    where = f"over positions whose |COM| is above 20 % of its {most}"
+    words = f"The rotation{mirrored} is {_degrees(error)} (median {where}{after}) from the direction of the "
     if suffix == "_truth" and not com_error:
         return f"{words}COM, which has no noise."
     if suffix == "_truth":
@@ -86,17 +87,18 @@ def scan_rotation_remarks(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     return f"scan rotation {value}", f"{metrics.get('scan_rotation_source')}{unclear}{flipped}"
 
 
-def caption_height(caption: str) -> float:
-    """Height in inches that a caption takes at the bottom of a page."""
-    return _LINE * len(_lines(caption)) + (0.06 if caption else 0.0)
+def caption_height(caption: str, width: float = WIDTH) -> float:
+    """Height in inches that a caption takes at the bottom of a page of this width."""
+    return _LINE * len(_lines(caption, width)) + (0.06 if caption else 0.0)
 
 
 def write_caption(figure: Figure, caption: str) -> None:
     """Write sentences along the bottom of a page, which is `caption_height` higher for it."""
+    width, height = figure.get_size_inches()
     figure.text(
-        0.08 / WIDTH,
-        0.05 / figure.get_figheight(),
-        "\n".join(_lines(caption)),
+        0.08 / width,
+        0.05 / height,
+        "\n".join(_lines(caption, width)),
         size=SMALL,
         color="0.3",
         va="bottom",
@@ -104,8 +106,8 @@ def write_caption(figure: Figure, caption: str) -> None:
     )
 
 
-def _lines(caption: str) -> list[str]:
-    return textwrap.wrap(caption, _CHARACTERS)
+def _lines(caption: str, width: float) -> list[str]:
+    return textwrap.wrap(caption, int(_CHARACTERS * width / WIDTH))
 
 
 def _angle_error(metrics: Mapping[str, Any]) -> tuple[str, float | None, float]:

@@ -220,13 +220,20 @@ def add_color_bar(
     """Add a colour bar with its quantity and unit to a box of a page."""
     ax = add_axes(figure, box, "colour bar")
     n_ticks = max(3, round(4 * max(box.width, box.height)))
-    bar = draw_color_bar(ax, mappable, title, unit, n_ticks=n_ticks, upright=upright)
+    bar = draw_color_bar(ax, mappable, title, unit, n_ticks=n_ticks, upright=upright, is_short=True)
     bar.ax.tick_params(length=1.5, width=0.4, pad=1.5)
     bar.outline.set_linewidth(0.4)
 
 
 def draw_color_bar(
-    ax: Axes, mappable: ScalarMappable, title: str, unit: str, *, n_ticks: int = 5, upright: bool = True
+    ax: Axes,
+    mappable: ScalarMappable,
+    title: str,
+    unit: str,
+    *,
+    n_ticks: int = 5,
+    upright: bool = True,
+    is_short: bool = False,
 ) -> Colorbar:
     """Draw a colour bar into axes of its own, with its quantity and unit; a power of ten goes to the unit.
 
@@ -242,6 +249,8 @@ def draw_color_bar(
         Most numbers along the bar.
     upright : bool
         Whether the bar stands beside its map.
+    is_short : bool
+        Whether an upright bar is too short for its label in one line.
 
     Returns
     -------
@@ -262,10 +271,14 @@ def draw_color_bar(
         mappable, cax=ax, orientation="vertical" if upright else "horizontal", extend=extend, extendfrac=0.06
     )
     bar.locator = MaxNLocator(n_ticks, steps=[1, 2, 2.5, 5, 10])
-    bar.formatter = FuncFormatter(lambda value, position: tidy_number(value / 10**power, 4))
+    # a narrow range of large numbers needs more digits to tell its ends apart
+    narrow = largest / (high - low) if high > low else 1.0
+    digits = max(4, 3 + math.ceil(math.log10(narrow)))
+    bar.formatter = FuncFormatter(lambda value, position: tidy_number(value / 10**power, digits))
     bar.ax.tick_params(labelsize=small_type())
-    space = "\n" if upright else " "
-    bar.set_label(f"{title}{space}({unit})" if unit else title, size=small_type(), labelpad=2)
+    space = "\n" if upright and is_short else " "
+    label = f"{title}{space}({unit})" if title and unit else title or unit
+    bar.set_label(label, size=small_type(), labelpad=2)
     return bar
 
 

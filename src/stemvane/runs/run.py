@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import zarr
@@ -23,6 +23,9 @@ from stemvane.data.signals import hyperspy_signals
 from stemvane.errors import RunError
 from stemvane.io import atomic
 from stemvane.runs.manifest import digest, finished_stages, largest_memory_mb, new_manifest, now, spent
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Run"]
 
@@ -383,6 +386,31 @@ class Run(Representable):
         """Content of ``metrics.json``; None where a quantity is missing."""
         with self._reading("metrics.json"):
             return atomic.read_json(self.folder / "metrics.json")
+
+    def plot(self, *, figure: Figure | None = None) -> Figure:
+        """Draw the overview: manifold, specimen, COM, rotation and latents.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure, optional
+            Empty figure to draw the page into; a new one where left out.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The page.
+
+        Raises
+        ------
+        RunError
+            If a part of the run is missing or damaged.
+        """
+        from stemvane.figures.canvas import shown_figure
+        from stemvane.figures.manifold_panel import Manifold
+        from stemvane.figures.overview_page import overview_page
+
+        manifold = Manifold(self.manifold, self.manifold_latents)
+        return overview_page(self.measurements, self.embedding, manifold, self.metrics, figure=shown_figure(figure))
 
     def to_hyperspy(self) -> dict[str, Any]:
         """Maps and patterns as HyperSpy signals, by name; a `RunError` where HyperSpy is not installed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import RunError
 from stemvane.io import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["REFERENCES", "Sweep"]
 
@@ -112,6 +115,24 @@ class Sweep(Representable):
     def reference(self) -> str:
         """Suffix of the columns with the agreement that tables and figures show; one of `REFERENCES`."""
         return str(self.summary["reference"])
+
+    def plot(self, *, figure: Figure | None = None) -> Figure:
+        """Draw evidence, explained variance, correlation and angle error against the number of latents.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure, optional
+            Empty figure to draw the page into; a new one where left out.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            The page.
+        """
+        from stemvane.figures.canvas import shown_figure
+        from stemvane.figures.sweep_page import sweep_page
+
+        return sweep_page(self, figure=shown_figure(figure))
 
     def over_seeds(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Numbers of latents, and the mean over the seeds of a column's values for each; NaN where it is not known."""
