@@ -98,7 +98,7 @@ def trained(task: dict[str, Any], measurements: Measurements, mask: Any) -> dict
         "training": model.training_mask,
         "angle": angles[-1],
         "latents": latents[-1],
-        "predicted": model.predict(measurements).reshape(-1, n, n),
+        "predicted": model.reconstruct(measurements).reshape(-1, n, n),
         "curve_seconds": times,
         "curve_angle": np.stack(angles),
         "curve_latents": np.stack(latents),

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from stemvane.config import BasisConfig, Config, ModelConfig, TrainingConfig
+from stemvane.config import BasisConfig, Config, HarmonicConfig, TrainingConfig
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.evaluation.com_agreement import compare, explained_variance
@@ -57,7 +57,7 @@ def fitted(
     model = RotationVAE(
         basis=BasisConfig(**{**config.basis.model_dump(), "drop_orders": drop, "neighbours": neighbours}),
         align=config.align,
-        model=ModelConfig(**model_section),
+        model=HarmonicConfig(**model_section),
         training=TrainingConfig(**training),
     ).fit(measurements)
     row: dict[str, Any] = {"seed": seed, "start": start, "noise_floor": model.model_config.noise_floor}

@@ -14,7 +14,7 @@ import torch
 
 from stemvane import RotationVAE, measure
 from stemvane.config import TrainingConfig
-from stemvane.models.harmonic import HarmonicModel, LossParts
+from stemvane.models.harmonic_network import HarmonicNetwork, LossParts
 from stemvane.models.training import ANNEALED, device_named, one_thread
 from stemvane.simulation.simulate import simulate
 from stemvane.workflow.pipeline import demo_config
@@ -36,7 +36,7 @@ def milliseconds(call: Callable[[], object], device: torch.device) -> float:
     return (time.perf_counter() - start) / N_ROUNDS * 1e3
 
 
-def parts(network: HarmonicModel, x: torch.Tensor) -> dict[str, float]:
+def parts(network: HarmonicNetwork, x: torch.Tensor) -> dict[str, float]:
     """Milliseconds of a step and of its parts."""
     trained = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=1e-4, betas=ANNEALED.betas, fused=True)
@@ -77,7 +77,9 @@ def main() -> None:
     measurements = measure(simulate(demo_config().simulation))
     model = RotationVAE(training=TrainingConfig(device=chosen.device)).fit(measurements)
     orders = torch.from_numpy(model.basis.orders)
-    network = HarmonicModel(orders, model.n_latent, model.model_config.width, model.model_config.n_angles).to(device)
+    network = HarmonicNetwork(orders, model.n_latent, model.model_config.n_hidden, model.model_config.n_angles).to(
+        device
+    )
     # the time does not depend on the numbers
     chance = [torch.randn(n, 2 * len(orders), device=device) / len(orders) for n in (1, model.n_latent, SIZE)]
     network.start_from(chance[0][0], chance[1], torch.ones(model.n_latent, device=device))

@@ -57,7 +57,7 @@ def fitted(measurements: Measurements, name: str, n_latent: int) -> PatternModel
 def explained(measurements: Measurements, model: PatternModel) -> float:
     """Share of the pixels' variance over the scan that a model explains."""
     pixels = np.asarray(measurements.pixels[:], float)
-    left = ((pixels - model.predict(measurements)) ** 2).sum()
+    left = ((pixels - model.reconstruct(measurements)) ** 2).sum()
     return float(1 - left / ((pixels - pixels.mean(axis=(0, 1))) ** 2).sum())
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from stemvane.cli.app import app
-from stemvane.config import Config
+from stemvane.config import MODEL_CONFIGS, Config
 
 PAGE = Path(__file__).parent / "cli.md"
 HEAD = """# The command line
@@ -43,13 +43,22 @@ def page() -> str:
 
 
 def _settings(section: str) -> str:
-    values: Any = Config.model_fields[section].default
+    """Table of a section; of the section ``model``, one table for each model."""
+    if section == "model":
+        words = "Each model has settings of its own; `model` says which one it is, the first if left out."
+        return f"\n### {section}\n\n{words}\n" + "".join(
+            _table(f"#### {name}", kind) for name, kind in MODEL_CONFIGS.items()
+        )
+    return _table(f"### {section}", type(Config.model_fields[section].default))
+
+
+def _table(title: str, section: Any) -> str:
     rows = []
-    for name, field in type(values).model_fields.items():
-        default = getattr(values, name)
+    for name, field in section.model_fields.items():
+        default = field.get_default(call_default_factory=True)
         shown = "none" if default is None else f"`{list(default) if isinstance(default, tuple) else default!r}`"
         rows.append(f"| `{name}` | {shown} | {field.description or ''} |\n")
-    return f"\n### {section}\n\n{type(values).__doc__}\n\n| | default | |\n|---|---|---|\n{''.join(rows)}"
+    return f"\n{title}\n\n{section.__doc__}\n\n| | default | |\n|---|---|---|\n{''.join(rows)}"
 
 
 def _section(name: str, command: Any) -> str:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from stemvane import (
+    AlignedPCA,
     Calibration,
     Config,
     Dataset4D,
@@ -24,7 +25,6 @@ from stemvane import (
 from stemvane.config import MeasureConfig
 from stemvane.errors import ConfigError, DataError, ModelError
 from stemvane.models.base import checked_mask
-from stemvane.models.registry import AlignedPCA
 from stemvane.models.training import TrainingHistory, training_positions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWa
 SCAN, DETECTOR, N = (12, 12), (32, 32), 16
 ALL = ("harmonic", "coordinate", "vae", "pca", "nmf", "alignment")
 WITHOUT_ANGLE = ("vae", "pca", "nmf")
+TRAINED = ("harmonic", "coordinate", "vae")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,8 +54,12 @@ def noiseless():
 
 
 def settings(name, n_latent=2, **training):
-    training = {"n_epochs": 2, "batch_size": 64, "device": "cpu", **training}
-    return Config().updated(basis={"n_features": 32}, model={"model": name, "n_latent": n_latent}, training=training)
+    training = {"n_epochs": 2, "device": "cpu", **training}
+    model = {"model": name, "n_latent": n_latent}
+    if name in TRAINED:
+        model["batch_size"] = 64
+        model |= {key: training.pop(key) for key in ("batch_size", "learning_rate") if key in training}
+    return Config().updated(basis={"n_features": 32}, model=model, training=training)
 
 
 def fitted(measurements, name, n_latent=2, *, mask=None, **training):
@@ -99,11 +104,11 @@ def test_every_model_keeps_the_interface(models, measurements, name):
     assert drawn.shape == (3, 1, *DETECTOR)
     assert np.isfinite(drawn[..., 16, 16]).all()
     assert np.isnan(drawn[..., 0, 0]).all()
-    left, whole = model.misfit(measurements)
-    again, _ = model.misfit(measurements, truth=measurements.expectation)
-    assert left.shape == whole.shape == SCAN
-    assert np.isfinite(left).all()
-    assert again.sum() != left.sum()
+    misfit = model.misfit(measurements)
+    again = model.misfit(measurements, truth=measurements.expectation)
+    assert misfit.residual.shape == misfit.total.shape == SCAN
+    assert np.isfinite(misfit.residual).all()
+    assert again.residual.sum() != misfit.residual.sum()
     assert (model.evidence(measurements, n_samples=1) is None) == (name not in ("harmonic", "alignment"))
     assert (model.noise_level is None) == (name not in ("harmonic", "alignment"))
 
@@ -127,7 +132,7 @@ def test_saved_and_read_every_model_says_the_same(models, measurements, name, tm
     assert type(models[name]).load(path).n_latent == 2
     for part, values in vars(again.embed(measurements)).items():
         np.testing.assert_array_equal(values, getattr(models[name].embed(measurements), part))
-    np.testing.assert_array_equal(again.predict(measurements), models[name].predict(measurements))
+    np.testing.assert_array_equal(again.reconstruct(measurements), models[name].reconstruct(measurements))
     np.testing.assert_array_equal(again.decode([[0.5, -1]], 0.3), models[name].decode([[0.5, -1]], 0.3))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ModelError, match="save"):
@@ -149,17 +154,17 @@ def test_masks_and_gaps_stay_out_of_every_model(measurements, name):
     one, other = (fitted(data, name, mask=mask) for data in (holed, clean))
     assert not one.training_mask[gap | ~mask].any()
     used = mask & ~gap
-    seen = one.predict(holed, mask=mask)
+    seen = one.reconstruct(holed, mask=mask)
     assert np.isnan(seen[~used]).all()
-    np.testing.assert_allclose(seen[used], other.predict(clean, mask=mask)[used], rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(seen[used], other.reconstruct(clean, mask=mask)[used], rtol=1e-4, atol=1e-2)
     found = one.embed(holed, mask=mask)
     assert np.isnan(found.latents[~used]).all()
     assert np.isnan(found.angle_std[~used]).all()
     assert np.isfinite(found.latents[used]).all()
-    assert (np.isnan(one.misfit(clean)[0]) == gap).all()
+    assert (np.isnan(one.misfit(clean).residual) == gap).all()
     nothing = one.embed(measurements, mask=np.zeros(SCAN, bool))
     assert np.isnan(nothing.latents).all()
-    assert np.isnan(one.predict(measurements, mask=np.zeros(SCAN, bool))).all()
+    assert np.isnan(one.reconstruct(measurements, mask=np.zeros(SCAN, bool))).all()
     with pytest.raises(DataError, match=r"\(3, 3\)"):
         one.embed(measurements, mask=np.ones((3, 3), bool))
 
@@ -168,9 +173,11 @@ def test_principal_components_are_those_of_the_covariance(noiseless):
     model = fitted(noiseless, "pca", 5, holdout=0.0)
     truth = pixels(noiseless).reshape(-1, N * N)
     values = np.linalg.svd(truth - truth.mean(0), compute_uv=False) ** 2
-    assert explained(noiseless, model.predict(noiseless)) == pytest.approx(values[:5].sum() / values.sum(), abs=1e-5)
-    left, whole = model.misfit(noiseless)
-    assert 1 - left.sum() / whole.sum() == pytest.approx(values[:5].sum() / values.sum(), abs=1e-5)
+    assert explained(noiseless, model.reconstruct(noiseless)) == pytest.approx(
+        values[:5].sum() / values.sum(), abs=1e-5
+    )
+    residual, total = model.misfit(noiseless)
+    assert 1 - residual.sum() / total.sum() == pytest.approx(values[:5].sum() / values.sum(), abs=1e-5)
     # the drawing of one standard deviation along each component has the variance that it explains
     steps = model.decode(np.eye(5)) - model.decode(np.zeros((5, 5)))
     lengths = np.nansum(steps**2, axis=(1, 2))
@@ -190,13 +197,13 @@ def test_a_turned_pattern_takes_two_components_for_each_order_and_one_template()
     same = (still - mean) / truth.content[0][..., None, None]
     patterns = (mean + same - same.mean((0, 1))).astype(np.float32)
     found = measure(replace(dataset, data=dataset.data * 0 + patterns), config=MeasureConfig(n_pixels=N))
-    shares = [explained(found, fitted(found, "pca", n, holdout=0.0).predict(found)) for n in (1, 2, 3, 4)]
+    shares = [explained(found, fitted(found, "pca", n, holdout=0.0).reconstruct(found)) for n in (1, 2, 3, 4)]
     assert shares[0] < 0.55
     assert shares[2] < 0.98
     assert shares[3] > 0.995
-    assert explained(found, fitted(found, "alignment", 0, holdout=0.0).predict(found)) > 0.97
+    assert explained(found, fitted(found, "alignment", 0, holdout=0.0).reconstruct(found)) > 0.97
     parts = fitted(found, "nmf", 2, holdout=0.0)
-    assert explained(found, parts.predict(found)) < shares[1]
+    assert explained(found, parts.reconstruct(found)) < shares[1]
 
 
 def test_parts_are_not_negative_and_ordered(noiseless):
@@ -209,8 +216,8 @@ def test_parts_are_not_negative_and_ordered(noiseless):
     assert (np.diff(varying) <= 1e-6 * varying[0]).all()
     assert (
         0.3
-        < explained(noiseless, model.predict(noiseless))
-        <= explained(noiseless, fitted(noiseless, "pca", 4, holdout=0.0).predict(noiseless))
+        < explained(noiseless, model.reconstruct(noiseless))
+        <= explained(noiseless, fitted(noiseless, "pca", 4, holdout=0.0).reconstruct(noiseless))
     )
 
 
@@ -224,7 +231,7 @@ def test_plain_autoencoder_learns():
     found = measure(Dataset4D.from_array(patterns, calibration=calibration), config=MeasureConfig(n_pixels=32))
     model = fitted(found, "vae", n_epochs=100, learning_rate=3e-3, batch_size=32)
     # noise of variance 1 beside a variance of 12 along each spot
-    assert explained(found, model.predict(found)) > 0.8
+    assert explained(found, model.reconstruct(found)) > 0.8
     assert model.history.epochs[-1].kl_latent > 1
     assert model.history.epochs[-1].kl_angle == 0
     latents = model.embed(found).latents.reshape(-1, 2)
@@ -258,50 +265,46 @@ def test_alignment_is_that_of_align_rotation(models, measurements):
 @pytest.mark.parametrize("name", ["harmonic", "alignment"])
 def test_harmonic_models_predict_pixels(noiseless, name):
     model = fitted(noiseless, name, n_epochs=0, holdout=0.0)
-    seen = model.predict(noiseless)
+    seen = model.reconstruct(noiseless)
     assert seen.shape == (*SCAN, N, N)
     assert seen.dtype == np.float32
-    left, whole = model.misfit(noiseless)
+    residual, total = model.misfit(noiseless)
     # what the polar patterns lose on their way to pixels is little beside what the model leaves
-    assert explained(noiseless, seen) > 1 - left.sum() / whole.sum() - 0.03
+    assert explained(noiseless, seen) > 1 - residual.sum() / total.sum() - 0.03
     assert explained(noiseless, seen) > 0.9
     # a model that has seen no pixels takes its background from the polar mean, blurred at the disc's edge
     bare = replace(noiseless, pixels=None, pixel_grid=None)
     blind = fitted(bare, name, n_epochs=0, holdout=0.0)
-    other = blind.predict(noiseless)
+    other = blind.reconstruct(noiseless)
     shift = (other - seen).reshape(-1, N, N)
     np.testing.assert_allclose(shift, shift[:1].repeat(len(shift), 0), atol=1e-6 * seen.max())
     middle = slice(5, 11)
     assert np.abs(shift[0, middle, middle]).max() < 0.02 * seen.max()
     with pytest.raises(DataError, match="n_pixels"):
-        model.predict(bare)
+        model.reconstruct(bare)
 
 
-def test_settings_choose_the_model_and_its_open_numbers():
+def test_settings_choose_the_model_and_its_defaults():
     kinds = {name: type(pattern_model(Config().updated(model={"model": name}))).__name__ for name in ALL}
     assert kinds == {
         "harmonic": "RotationVAE",
-        "coordinate": "RotationVAE",
-        "vae": "PixelModel",
-        "pca": "PixelModel",
-        "nmf": "PixelModel",
+        "coordinate": "CoordinateVAE",
+        "vae": "PlainVAE",
+        "pca": "PCA",
+        "nmf": "NMF",
         "alignment": "AlignedPCA",
     }
     for name, width, batch, rate, n_pixels in (
         ("harmonic", 64, 512, 8e-3, 0),
+        ("coordinate", 128, 256, 1e-4, 16),
         ("vae", 128, 256, 1e-4, 16),
-        ("pca", 64, 512, 8e-3, 16),
     ):
         config = Config().updated(model={"model": name}).completed()
-        assert (config.model.n_hidden, config.training.batch_size, config.training.learning_rate) == (
-            width,
-            batch,
-            rate,
-        )
+        assert (config.model.n_hidden, config.model.batch_size, config.model.learning_rate) == (width, batch, rate)
         assert config.measure.n_pixels == n_pixels
+    assert Config().updated(model={"model": "pca"}).completed().measure.n_pixels == 16
     chosen = Config().updated(
-        model={"model": "vae", "n_hidden": 32},
-        training={"learning_rate": 0.01, "batch_size": 10},
+        model={"model": "vae", "n_hidden": 32, "learning_rate": 0.01, "batch_size": 10},
         measure={"n_pixels": 24},
     )
     assert chosen.completed() == chosen
@@ -317,7 +320,7 @@ def test_impossible_numbers_of_latents_are_refused(measurements):
             fitted(measurements, name, 200)
     none = fitted(measurements, "pca", 0)
     assert none.embed(measurements).latents.shape == (*SCAN, 0)
-    assert explained(measurements, none.predict(measurements)) == pytest.approx(0, abs=0.02)
+    assert explained(measurements, none.reconstruct(measurements)) == pytest.approx(0, abs=0.02)
     with pytest.raises(ModelError, match="call fit"):
         pattern_model(settings("pca")).embed(measurements)
 

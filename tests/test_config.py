@@ -127,7 +127,7 @@ def test_sections_are_frozen():
 
 
 def test_every_setting_but_the_obvious_is_described():
-    obvious = {"batch_size", "learning_rate", "seed", "dpi"}
+    obvious = {"dpi"}
     for _, section in Config():
         for name, field in type(section).model_fields.items():
             assert field.description or name in obvious, name

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import stemvane
 from stemvane import Config, StemvaneError, run_pipeline, synthetic
 from stemvane.cli.app import app
+from stemvane.config import MODEL_CONFIGS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -64,9 +65,10 @@ def script(name):
 def leave_out_evidence(patch):
     """Likelihood estimates take most of a small run's time and have tests of their own."""
     patch.setattr(
-        "stemvane.models.rotation_vae.log_evidence", lambda model, features, *_, **__: features.new_zeros(len(features))
+        "stemvane.models.harmonic_model.log_evidence",
+        lambda model, features, *_, **__: features.new_zeros(len(features)),
     )
-    patch.setattr("stemvane.models.rotation_vae.best_noise_variance", lambda model, features: 0.01)
+    patch.setattr("stemvane.models.harmonic_model.best_noise_variance", lambda model, features: 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,11 @@ def test_every_public_name_is_on_one_page():
 
 
 def test_every_setting_is_on_its_page():
+    for name, kind in MODEL_CONFIGS.items():
+        assert [row[0].strip("`") for row in rows(section("cli.md", name, 4))] == list(kind.model_fields)
     for name, field in Config.model_fields.items():
+        if name == "model":
+            continue
         assert [row[0].strip("`") for row in rows(section("cli.md", name, 3))] == list(type(field.default).model_fields)
 
 

@@ -129,7 +129,7 @@ def slow_parts_left_out():
     """Figures and the search for the likeliest noise take most of a small run's time and have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
-        patch.setattr("stemvane.models.rotation_vae.best_noise_variance", lambda model, features: 0.01)
+        patch.setattr("stemvane.models.harmonic_model.best_noise_variance", lambda model, features: 0.01)
         yield
 
 

@@ -258,7 +258,7 @@ def test_trainings_are_taken_over_one_by_one(tmp_path, recorded, trainings, noth
         shutil.copytree(hidden, tmp_path / f".{name}.partial")
     trainings.clear()
     # other settings of training: measured, but not trained before
-    swept(recorded.updated(training={"learning_rate": 1e-3}), tmp_path / "other")
+    swept(recorded.updated(model={"learning_rate": 1e-3}), tmp_path / "other")
     assert len(trainings) == 4
     trainings.clear()
     damaged = tmp_path / ".damaged.partial" / "trainings" / "0-1" / "row.json"

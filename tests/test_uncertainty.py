@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from stemvane.models.harmonic import HarmonicModel
+from stemvane.models.harmonic_network import HarmonicNetwork
 from stemvane.models.uncertainty import learn_priors, noisy_angle, noisy_latents
 
 NOISE = 0.25
@@ -13,7 +13,7 @@ NOISE = 0.25
 @pytest.fixture(scope="module")
 def network():
     """Content of order 1 whose strength is ``1 + z / 2``, and a second latent in order 3."""
-    found = HarmonicModel(torch.tensor([1, 3]), 2, 8, 72)
+    found = HarmonicNetwork(torch.tensor([1, 3]), 2, 8, 72)
     components = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]])
     found.start_from(torch.tensor([1.0, 0, 0, 0]), components, torch.tensor([0.5, 0.2]))
     found.noise_variance.fill_(NOISE**2)

@@ -22,6 +22,11 @@ from .geometry.pixels import PixelGrid as PixelGrid
 from .geometry.polar import PolarGrid as PolarGrid
 from .io.files import open_dataset as open_dataset
 from .io.files import save_dataset as save_dataset
+from .models.aligned_pca import AlignedPCA as AlignedPCA
+from .models.coordinate_vae import CoordinateVAE as CoordinateVAE
+from .models.nmf import NMF as NMF
+from .models.pca import PCA as PCA
+from .models.plain_vae import PlainVAE as PlainVAE
 from .models.registry import load_model as load_model
 from .models.registry import pattern_model as pattern_model
 from .models.rotation_vae import RotationVAE as RotationVAE

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,14 +16,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stemvane.errors import ConfigError
 
 __all__ = [
+    "MODEL_CONFIGS",
     "AlignConfig",
+    "AlignmentConfig",
     "BasisConfig",
     "CompareConfig",
     "Config",
+    "CoordinateConfig",
     "DefectKind",
     "FiguresConfig",
+    "HarmonicConfig",
     "MeasureConfig",
     "ModelConfig",
+    "ModelSection",
+    "NMFConfig",
+    "PCAConfig",
+    "PlainConfig",
     "PreparationConfig",
     "SimulationConfig",
     "SourceConfig",
@@ -37,23 +45,10 @@ __all__ = [
 DefectKind = Literal["N", "B", "P", "Si-C3", "Si-C4", "vacancy", "divacancy", "stone-wales", "N-N-ortho", "N-N-para"]
 """Defects of graphene."""
 
-StructureName = Literal[
-    "graphene",
-    "graphene-N",
-    "graphene-B",
-    "graphene-P",
-    "graphene-Si-C3",
-    "graphene-Si-C4",
-    "graphene-vacancy",
-    "graphene-divacancy",
-    "graphene-stone-wales",
-    "graphene-N-N-ortho",
-    "graphene-N-N-para",
-    "graphene-zigzag-edge",
-    "graphene-armchair-edge",
-    "h-BN",
-    "MoS2",
-]
+_WithDefect = Literal["graphene-N", "graphene-B", "graphene-P", "graphene-Si-C3", "graphene-Si-C4", "graphene-vacancy"]
+_WithDefects = Literal["graphene-divacancy", "graphene-stone-wales", "graphene-N-N-ortho", "graphene-N-N-para"]
+_WithEdge = Literal["graphene-zigzag-edge", "graphene-armchair-edge"]
+StructureName = Literal["graphene", _WithDefect, _WithDefects, _WithEdge, "h-BN", "MoS2"]
 """Specimens that can be simulated: a host, or a host with one defect."""
 
 _ABOUT_THE_FILE = {"path", "scan_shape", "dataset", "shape", "dtype", "image", "vacuum"}
@@ -116,8 +111,7 @@ class SourceConfig(_Section):
     )
     disc_radius: float | None = Field(None, gt=0, description="px, along x; overrides the file and what is found")
     scan_rotation: float | None = Field(
-        None,
-        description="degrees, from the detector to the scan, counter-clockwise on the screen; overrides the file",
+        None, description="degrees from detector to scan, counter-clockwise on the screen; overrides the file"
     )
 
     def calibration(self) -> dict[str, Any]:
@@ -140,9 +134,7 @@ class SimulationConfig(_Section):
     )
     energy: float = Field(60e3, gt=0, description="beam energy, eV")
     convergence_semiangle: float = Field(31.0, gt=0, description="mrad")
-    defocus: float = Field(
-        0.0, description="Å, positive for underfocus: the beam comes to its focus behind the specimen"
-    )
+    defocus: float = Field(0.0, description="defocus, Å; positive for underfocus, with the focus behind the specimen")
     cs: float = Field(0.0, description="spherical aberration, Å")
     scan_shape: tuple[int, int] = Field((64, 64), description="probe positions (y, x)")
     scan_extent: tuple[float, float] = Field((10.5, 10.5), description="Å (y, x); step = extent / shape")
@@ -253,55 +245,114 @@ class AlignConfig(_Section):
     max_order: int = Field(6, ge=1, description="one start per harmonic order up to this")
 
 
-class ModelConfig(_Section):
-    """The generative model."""
+_NAME = Field(description="name of the model")
+_NAngles = Annotated[
+    int, Field(ge=16, description="grid angles of the posterior; 72 holds 2-, 3-, 4- and 6-fold peaks")
+]
+_NHidden = Annotated[int, Field(ge=4, description="width of the hidden layers")]
+_Beta = Annotated[float, Field(ge=0, description="weight of the Kullback-Leibler divergence of the latents")]
+_NoiseFloor = Annotated[float, Field(gt=0, description="smallest noise level, over the rms length of a residual")]
+_BatchSize = Annotated[int, Field(ge=1, description="number of patterns per training step")]
+_Rate = Annotated[float, Field(gt=0, description="learning rate of Adam")]
 
-    model: Literal["harmonic", "coordinate", "vae", "pca", "nmf", "alignment"] = Field(
-        "harmonic", description="which model: ours, the published one, or a baseline"
-    )
-    n_latent: int = Field(2, ge=0, description="latent variables besides the angle")
-    n_angles: int = Field(72, ge=16, description="grid of the angle's posterior; 72 holds 2-, 3-, 4- and 6-fold peaks")
-    n_hidden: int | None = Field(
-        None, ge=4, description="width of the hidden layers; 64 if none, 128 in coordinate and vae"
-    )
-    beta: float = Field(1.0, ge=0, description="weight of the latents' KL divergence")
-    angle_prior: float = Field(0.1, gt=0, description="coordinate: prior deviation of the angle, rad")
+
+class ModelSection(_Section):
+    """What every model is asked for."""
+
+    learns_pixels: ClassVar[bool] = False
+    """Whether the model learns from Cartesian patterns instead of polar ones."""
+    latent_unit: ClassVar[str] = "rms residual"
+    """What latents are measured in: rms lengths of a residual, or standard deviations."""
+
+    model: str
+    n_latent: int = Field(2, ge=0, description="number of latent variables besides the angle")
+
+
+class HarmonicConfig(ModelSection):
+    """The rotation-equivariant variational autoencoder in circular harmonics, `RotationVAE`."""
+
+    model: Annotated[Literal["harmonic"], _NAME] = "harmonic"
+    n_angles: _NAngles = 72
+    n_hidden: _NHidden = 64
+    beta: _Beta = 1.0
+    noise_floor: _NoiseFloor = 0.05
+    start: Literal["alignment", "random"] = Field("alignment", description="where the training starts")
+    batch_size: _BatchSize = 512
+    learning_rate: float = Field(0.008, gt=0, description="largest learning rate of Adam, which falls to 0")
+
+
+class AlignmentConfig(ModelSection):
+    """Rotational alignment followed by principal components, `AlignedPCA`."""
+
+    model: Annotated[Literal["alignment"], _NAME] = "alignment"
+    n_angles: _NAngles = 72
+    noise_floor: _NoiseFloor = 0.05
+
+
+class PixelModelSection(ModelSection):
+    """Settings of a model that learns from Cartesian patterns."""
+
+    learns_pixels: ClassVar[bool] = True
+    latent_unit: ClassVar[str] = "s.d."
+
+
+class CoordinateConfig(PixelModelSection):
+    """The rotationally invariant autoencoder with a coordinate decoder, as published, `CoordinateVAE`."""
+
+    model: Annotated[Literal["coordinate"], _NAME] = "coordinate"
+    n_angles: _NAngles = 72
+    n_hidden: _NHidden = 128
+    beta: _Beta = 1.0
+    angle_prior: float = Field(0.1, gt=0, description="standard deviation of the angle's prior, rad")
     translation: float = Field(
-        0.0, ge=0, description="coordinate: prior deviation of a shift, in half widths of the pattern; 0 for no shift"
+        0.0, ge=0, description="standard deviation of a shift's prior, in half widths of the pattern; 0 for no shift"
     )
-    noise_floor: float = Field(
-        0.05, gt=0, description="smallest noise level, as a fraction of the rms length of a residual"
-    )
-    start: Literal["alignment", "random"] = Field("alignment", description="where training starts")
+    batch_size: _BatchSize = 256
+    learning_rate: _Rate = 0.0001
 
-    @property
-    def learns_pixels(self) -> bool:
-        """Whether the model learns from Cartesian patterns instead of polar ones."""
-        return self.model not in ("harmonic", "alignment")
 
-    @property
-    def latent_unit(self) -> str:
-        """What latents are measured in: rms lengths of a residual, or standard deviations."""
-        return "s.d." if self.learns_pixels else "rms residual"
+class PlainConfig(PixelModelSection):
+    """The plain variational autoencoder without an angle, `PlainVAE`."""
 
-    @property
-    def width(self) -> int:
-        """Width of the hidden layers: `n_hidden`, or the model's own where it is left open."""
-        return self.n_hidden or (128 if self.model in ("coordinate", "vae") else 64)
+    model: Annotated[Literal["vae"], _NAME] = "vae"
+    n_hidden: _NHidden = 128
+    beta: _Beta = 1.0
+    batch_size: _BatchSize = 256
+    learning_rate: _Rate = 0.0001
+
+
+class PCAConfig(PixelModelSection):
+    """Principal component analysis, `PCA`."""
+
+    model: Annotated[Literal["pca"], _NAME] = "pca"
+
+
+class NMFConfig(PixelModelSection):
+    """Non-negative matrix factorisation, `NMF`."""
+
+    model: Annotated[Literal["nmf"], _NAME] = "nmf"
+
+
+ModelConfig = Annotated[
+    HarmonicConfig | CoordinateConfig | PlainConfig | PCAConfig | NMFConfig | AlignmentConfig,
+    Field(discriminator="model"),
+]
+"""Settings of one model; the setting ``model`` says of which."""
+
+MODEL_CONFIGS: dict[str, type[ModelSection]] = {
+    section.model_fields["model"].default: section for section in get_args(get_args(ModelConfig)[0])
+}
+"""Settings of every model by its name; the first is the default."""
 
 
 class TrainingConfig(_Section):
-    """How the model is trained."""
+    """How any model is trained; batch size and learning rate belong to the model."""
 
-    n_epochs: int = Field(75, ge=0, description="passes over the training patterns")
-    batch_size: int | None = Field(None, ge=1, description="patterns per step; 512 if none, 256 in coordinate and vae")
-    learning_rate: float | None = Field(
-        None, gt=0, description="of Adam; 0.008 if none, 0.0001 and constant in coordinate and vae"
-    )
-    holdout: float = Field(0.1, ge=0, lt=1, description="share of the patterns kept from training")
-    max_patterns: int = Field(100_000, ge=2, description="patterns to train on at most, a random choice of the scan")
-    seed: int = Field(0, ge=0)
-    device: str = Field("auto", description="'auto', 'cpu' or 'cuda'")
+    n_epochs: int = Field(75, ge=0, description="passes over the training patterns; none in closed-form models")
+    holdout: float = Field(0.1, ge=0, lt=1, description="share of the patterns that is held out from training")
+    max_patterns: int = Field(100_000, ge=2, description="largest number of training patterns, chosen at random")
+    seed: int = Field(0, ge=0, description="random seed of the training")
+    device: str = Field("auto", description="where the training runs: 'auto', 'cpu' or 'cuda'")
 
 
 class CompareConfig(_Section):
@@ -319,11 +370,9 @@ class SymmetryConfig(_Section):
         3, ge=1, le=6, description="degree of the polynomial that drift and distortion follow; less on small scans"
     )
     library: Literal["", "graphene"] = Field("", description="sheet whose defects are simulated to name those found")
-    defocus: float = Field(
-        0.0, description="of the probe that the library is simulated with, Å, positive for underfocus"
-    )
-    cs: float = Field(0.0, description="its spherical aberration, Å")
-    source_size: float = Field(0.0, ge=0, description="full width at half maximum of its source, Å")
+    defocus: float = Field(0.0, description="defocus of the probe of the library, Å; positive for underfocus")
+    cs: float = Field(0.0, description="spherical aberration of the probe of the library, Å")
+    source_size: float = Field(0.0, ge=0, description="full width at half maximum of the library's source, Å")
 
 
 class FiguresConfig(_Section):
@@ -343,7 +392,7 @@ class Config(_Section):
     measure: MeasureConfig = MeasureConfig()
     basis: BasisConfig = BasisConfig()
     align: AlignConfig = AlignConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = HarmonicConfig()
     training: TrainingConfig = TrainingConfig()
     compare: CompareConfig = CompareConfig()
     symmetry: SymmetryConfig = SymmetryConfig()
@@ -370,18 +419,10 @@ class Config(_Section):
         return cls.from_dict(values, str(path))
 
     def completed(self) -> Config:
-        """Return a copy in which every value that depends on the model and was left open has its number.
-
-        These are ``model.n_hidden``, ``training.batch_size``, ``training.learning_rate``, and, where the model learns
-        from Cartesian patterns, ``measure.n_pixels``.
-        """
-        by_pixels = self.model.model in ("coordinate", "vae")
-        training = {
-            "learning_rate": self.training.learning_rate or (1e-4 if by_pixels else 8e-3),
-            "batch_size": self.training.batch_size or (256 if by_pixels else 512),
-        }
-        n_pixels = self.measure.n_pixels or (16 if self.model.learns_pixels else 0)
-        return self.updated(measure={"n_pixels": n_pixels}, model={"n_hidden": self.model.width}, training=training)
+        """Return a copy in which Cartesian patterns are measured, 16 samples wide, if the model learns from them."""
+        if self.measure.n_pixels or not self.model.learns_pixels:
+            return self
+        return self.updated(measure={"n_pixels": 16})
 
     def to_toml(self) -> str:
         """Return every value, defaults included, as TOML; values that are None are left out."""
@@ -390,27 +431,70 @@ class Config(_Section):
     def updated(self, **sections: dict[str, Any]) -> Config:
         """Return a copy with some values of some sections replaced, checked again.
 
+        Where ``model.model`` changes, the new model has its own defaults; other values of the old model remain where
+        the new one has a setting of that name.
+
         Raises
         ------
         ConfigError
             If a key is unknown or a value out of range.
         """
         values = self.model_dump(mode="python")
+        name = sections.get("model", {}).get("model", self.model.model)
+        if name != self.model.model and name in MODEL_CONFIGS:
+            chosen = self.model.model_dump(mode="python", exclude_defaults=True)
+            values["model"] = {key: chosen[key] for key in chosen if key in MODEL_CONFIGS[name].model_fields}
         for section, changes in sections.items():
             values.setdefault(section, {}).update(changes)
         return self.from_dict(values)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _sort_model_settings(cls, values: Any) -> Any:
+        """Name the model, and accept what files of version 0.1 hold: one section for all models."""
+        if not isinstance(values, dict) or not isinstance(values.get("model", {}), dict):
+            return values
+        model = {"model": next(iter(MODEL_CONFIGS))} | values.get("model", {})
+        training = values.get("training", {})
+        if isinstance(training, dict):
+            moved = {name: training[name] for name in ("batch_size", "learning_rate") if name in training}
+            model |= moved
+            values = values | {"training": {name: training[name] for name in training if name not in moved}}
+        if isinstance(model["model"], str) and model["model"] in MODEL_CONFIGS:
+            model = _own_settings(model, MODEL_CONFIGS[model["model"]])
+        return values | {"model": model}
 
-def _first_trouble(error: ValidationError, model: type[BaseModel]) -> str:
+
+def _own_settings(values: dict[str, Any], section: type[ModelSection]) -> dict[str, Any]:
+    """Settings of a model without those of other models, which must have a default of theirs."""
+    remaining = dict(values)
+    for name in values.keys() - section.model_fields.keys():
+        others = [other.model_fields[name] for other in MODEL_CONFIGS.values() if name in other.model_fields]
+        if others and values[name] not in [field.default for field in others]:
+            names = ", ".join(key for key in section.model_fields if key != "model")
+            raise ValueError(f"the model {values['model']!r} has no setting 'model.{name}'; it has {names}")
+        if others:
+            del remaining[name]
+    return remaining
+
+
+def _first_trouble(error: ValidationError, section: type[BaseModel]) -> str:
+    """Name the first setting in question and what is wrong with it."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    # pydantic names the member of the union of models after the section
+    place = [str(part) for part in first["loc"]]
+    if place[:1] == ["model"] and len(place) > 1 and section is Config:
+        del place[1]
+    where = ".".join(place)
+    if not where:
+        return message
     if first["type"] == "extra_forbidden":
-        known: type[BaseModel] = model
         for part in first["loc"][:-1]:
-            annotation = known.model_fields[str(part)].annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                known = annotation
-        return f"unknown setting '{where}'; known here are {', '.join(known.model_fields)}"
+            section = MODEL_CONFIGS.get(str(part)) or type(section.model_fields[str(part)].default)
+        return f"unknown setting '{where}'; known here are {', '.join(section.model_fields)}"
+    if first["type"] == "union_tag_invalid":
+        return f"'model.model' is {first['input'].get('model')!r}; choose one of {', '.join(MODEL_CONFIGS)}"
     if first["type"] == "finite_number":
         return f"'{where}' is {first['input']!r}; give a finite number"
-    return f"'{where}' is {first.get('input')!r}: {first['msg'].removeprefix('Value error, ')}"
+    return f"'{where}' is {first.get('input')!r}: {message}"

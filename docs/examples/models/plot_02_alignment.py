@@ -13,8 +13,7 @@ import stemvane as sv
 
 scan, truth = sv.synthetic((32, 32), (48, 48), dose=2e4)
 measured = sv.measure(scan)
-config = sv.Config().updated(model={"model": "alignment", "n_latent": 2})
-embedding = sv.pattern_model(config).fit(measured).embed(measured)
+embedding = sv.AlignedPCA(n_latent=2).fit(measured).embed(measured)
 
 # %%
 # The angle of the alignment against the one that was put in: equal up to a constant, which is a matter of what is

@@ -11,10 +11,10 @@ import numpy as np
 
 import stemvane as sv
 
-config = sv.Config().updated(model={"model": "pca", "n_latent": 2}, measure={"n_pixels": 16})
+config = sv.Config().updated(measure={"n_pixels": 16})
 measured = sv.measure(sv.simulate(scan_shape=(40, 40), scan_extent=(7.0, 7.0)), config=config.measure)
 
-pca = sv.pattern_model(config).fit(measured).embed(measured)
+pca = sv.PCA(n_latent=2).fit(measured).embed(measured)
 vae = sv.RotationVAE(n_latent=2).fit(measured).embed(measured)
 
 # %%

@@ -78,12 +78,12 @@ def scored(
     metrics : dict
         None where a quantity is not known.
     held_out : dict of str to ndarray of float, shape (n_patterns,)
-        ``left`` and ``whole`` of `PatternModel.misfit`, and ``evidence``, of at most 8192 of the patterns kept from
-        training; empty where there are none, without ``evidence`` where the model has none.
+        ``residual`` and ``total`` of `PatternModel.misfit`, and ``evidence``, of at most 8192 of the patterns held out
+        from training; empty where there are none, without ``evidence`` where the model has none.
     """
     metrics = compare(embedding, measurements)
-    left, whole = model.misfit(measurements)
-    metrics["explained_variance"] = explained_variance(left, whole)
+    misfit = model.misfit(measurements)
+    metrics["explained_variance"] = explained_variance(*misfit)
     metrics["explained_variance_truth"] = metrics["explained_variance"] if measurements.noiseless else None
     if measurements.expectation is not None:
         against_truth = model.misfit(measurements, truth=measurements.expectation)
@@ -93,11 +93,11 @@ def scored(
     if held is None or not held.any():
         return metrics, {}
     at = np.flatnonzero(held)
-    metrics["explained_variance_heldout"] = explained_variance(left[held], whole[held])
+    metrics["explained_variance_heldout"] = explained_variance(misfit.residual[held], misfit.total[held])
     held.ravel()[np.delete(at, np.s_[:: -(-len(at) // _N_EVIDENCE)])] = False
-    kept = {"left": left[held], "whole": whole[held]}
-    found = model.evidence(measurements, held)
-    if found is not None:
-        kept["evidence"] = found[0]
-        metrics["evidence_heldout"], metrics["evidence_noise_level"] = float(found[0].mean()), found[1]
-    return metrics, kept
+    held_out = {"residual": misfit.residual[held], "total": misfit.total[held]}
+    evidence = model.evidence(measurements, held)
+    if evidence is not None:
+        held_out["evidence"], metrics["evidence_noise_level"] = evidence
+        metrics["evidence_heldout"] = float(evidence[0].mean())
+    return metrics, held_out

@@ -1,48 +1,102 @@
-"""What the pipeline and the benchmarks ask of any model of patterns."""
+"""What every model of patterns offers: the abstract base class of the models, and the checks that they share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
+from stemvane.config import Config, ModelSection
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
-from stemvane.errors import DataError, ModelError
-from stemvane.models.training import EpochReport, TrainingHistory
+from stemvane.data.representation import Representable, Row, format_quantity
+from stemvane.errors import ConfigError, DataError, ModelError
+from stemvane.models.model_file import read_model, read_settings, write_model
+from stemvane.models.training import EpochReport, TrainingHistory, training_positions
 
-__all__ = ["PatternModel", "checked_latents", "checked_mask", "intensity_factor", "spread"]
+__all__ = ["Misfit", "PatternModel", "checked_mask", "checked_settings", "intensity_factor", "own_section", "spread"]
+
+Section = TypeVar("Section", bound=ModelSection)
 
 
-class PatternModel(Protocol):
+class Misfit(NamedTuple):
+    """What a model leaves unexplained of every pattern.
+
+    ``1 - residual.sum() / total.sum()`` is the explained variance.
+
+    Attributes
+    ----------
+    residual : ndarray of float, shape (scan_y, scan_x)
+        Squared length of the difference between a pattern and its reconstruction, in units of counting noise; NaN
+        where nothing was recorded.
+    total : ndarray of float, shape (scan_y, scan_x)
+        Squared length of the difference between a pattern and the background, in the same units.
+    """
+
+    residual: NDArray[np.float64]
+    total: NDArray[np.float64]
+
+
+class PatternModel(Representable, ABC):
     """A model of the patterns of a scan.
 
     Attributes
     ----------
+    settings : Config
+        Settings, of which the sections in `sections` count.
     history : TrainingHistory
-        Loss parts by epoch, and the time that training took.
+        Parts of the loss by epoch, and the time that training took.
     training_mask : ndarray of bool, shape (scan_y, scan_x), or None
-        Probe positions that were trained on.
+        Probe positions that were trained on; the others inside the mask of `fit` were held out.
     """
 
-    history: TrainingHistory
-    training_mask: NDArray[np.bool_] | None
+    kind: ClassVar[str]
+    """Name of the model in the settings."""
+    sections: ClassVar[frozenset[str]] = frozenset({"model", "training"})
+    """Sections of the settings that the model uses."""
+
+    def __init__(self, settings: Config) -> None:
+        self.settings = settings
+        self.training_config = settings.training
+        self.history = TrainingHistory()
+        self.training_mask: NDArray[np.bool_] | None = None
+
+    @classmethod
+    @abstractmethod
+    def from_settings(cls, settings: Config) -> Self:
+        """Make an unfitted model of the settings of a run.
+
+        Parameters
+        ----------
+        settings : Config
+            Whose section ``model`` is of this model.
+        """
 
     @property
     def n_latent(self) -> int:
         """Number of latent variables besides an angle."""
+        return self.settings.model.n_latent
 
     @property
+    @abstractmethod
+    def is_fitted(self) -> bool:
+        """Whether the model has been fitted or loaded."""
+
+    @property
+    @abstractmethod
     def noise_level(self) -> float | None:
-        """Noise level that was learned; None in a model that learns none."""
+        """Standard deviation of the noise, as a fraction of the rms length of a residual; None if it is not learned."""
 
     @property
+    @abstractmethod
     def mean_total(self) -> float:
-        """Mean total intensity of the training patterns, to which others are scaled."""
+        """Mean total intensity of the training patterns, to which others are scaled; ModelError before `fit`."""
 
     def fit(
         self,
@@ -51,26 +105,151 @@ class PatternModel(Protocol):
         mask: NDArray[np.bool_] | None = None,
         progress: Callable[[EpochReport], None] | None = None,
     ) -> Self:
-        """Learn from the patterns in the mask and return the model."""
+        """Learn from the patterns of a scan.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            Of the scan, from `measure`.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to use.
+        progress : callable, optional
+            Called with an `EpochReport` after every epoch.
+
+        Returns
+        -------
+        PatternModel
+            The model itself, fitted.
+
+        Raises
+        ------
+        DataError
+            If these are no measurements, the patterns that the model learns from were not measured, fewer than two
+            patterns remain, all patterns are the same, or the mask does not fit the scan.
+        ModelError
+            If there are more latents than the patterns can have.
+        """
+        allowed = self._allowed(measurements, mask)
+        used = training_positions(allowed, self.training_config)
+        if used.sum() < 2:
+            raise DataError(f"{used.sum()} patterns are too few to learn from; widen the mask or take a larger scan")
+        self._learn(measurements, used, allowed, progress)
+        return self
 
     def embed(
         self, measurements: Measurements, *, mask: NDArray[np.bool_] | None = None, rescale: bool = True
     ) -> Embedding:
-        """Latents and angle of every probe position; intensities scaled to the training data's unless told not to.
+        """Find latents and angle of every probe position, also of a scan that was not trained on.
 
-        In a model without an angle the angle is NaN, its deviation infinite and its posterior uniform.
+        Parameters
+        ----------
+        measurements : Measurements
+            On grids of the same size as those fitted; intensities are scaled to the mean total of the training data.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to embed, also as neighbours of others; the others become NaN.
+        rescale : bool
+            False leaves intensities as they were measured, for a few patterns that are no sample of the scan.
+
+        Returns
+        -------
+        Embedding
+            In a model without an angle, the angle is NaN, its standard deviation infinite and its posterior uniform.
+
+        Raises
+        ------
+        ModelError
+            Before `fit`, or if the patterns are of another size.
+        DataError
+            If these are no measurements, or the mask does not fit the scan.
         """
+        allowed = self._allowed(measurements, mask)
+        maps = spread(self._embedded(measurements, allowed, rescale), allowed)
+        step, unit = measurements.calibration.scan_step, self.settings.model.latent_unit
+        return Embedding(*maps, scan_step=step, latent_unit=unit)
 
     def decode(self, latents: ArrayLike, angle: ArrayLike = 0.0, *, background: bool = True) -> NDArray[np.float64]:
-        """Mean intensity per detector pixel, shape ``(..., k_y, k_x)``; NaN outside of what the model saw."""
+        """Draw the patterns that latents and angle stand for.
 
-    def predict(self, measurements: Measurements, *, mask: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
-        """The patterns as the model sees them, on ``measurements.pixel_grid``, shape ``(scan_y, scan_x, n, n)``."""
+        Parameters
+        ----------
+        latents : array_like, shape (..., n_latent)
+            Latent variables.
+        angle : array_like, broadcastable to shape (...)
+            Rotation in rad, counter-clockwise on the screen; without effect in a model without an angle.
+        background : bool
+            Whether the background, the mean of the training patterns, is added.
 
-    def misfit(
-        self, measurements: Measurements, *, truth: Measurements | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What the model leaves of every residual, and the residual itself, squared, shape ``(scan_y, scan_x)``."""
+        Returns
+        -------
+        ndarray of float, shape (..., k_y, k_x)
+            Mean intensity per detector pixel; NaN outside of the area that the model learned from.
+
+        Raises
+        ------
+        ModelError
+            Before `fit`, or if the number of latents is wrong.
+        """
+        values = np.asarray(latents, dtype=np.float32)
+        if values.ndim == 0 or values.shape[-1] != self.n_latent:
+            raise ModelError(
+                f"latents of shape {values.shape} do not fit a model of {self.n_latent}; give (..., n_latent)"
+            )
+        shape = values.shape[:-1]
+        angles = np.broadcast_to(np.asarray(angle, dtype=np.float32), shape).ravel().copy()
+        drawn = self._drawn(values.reshape(math.prod(shape), self.n_latent), angles, background)
+        return drawn.reshape(*shape, *drawn.shape[1:])
+
+    def reconstruct(self, measurements: Measurements, mask: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+        """Draw every pattern of a scan as the model reproduces it, from its own latents and angle.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            With Cartesian patterns, whose grid of pixels the reconstructions lie on.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to reconstruct.
+
+        Returns
+        -------
+        ndarray of float32, shape (scan_y, scan_x, n, n)
+            Mean intensity per detector pixel on ``measurements.pixel_grid``; NaN at the other positions.
+
+        Raises
+        ------
+        ModelError
+            Before `fit`, or if the patterns are of another size.
+        DataError
+            If there are no Cartesian patterns, or the mask does not fit the scan.
+        """
+        allowed = self._allowed(measurements, mask)
+        return spread(self._reconstructed(measurements, allowed), allowed)[0]
+
+    def misfit(self, measurements: Measurements, *, truth: Measurements | None = None) -> Misfit:
+        """Measure what the model leaves unexplained of every pattern.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            Patterns that latents and angles are taken from.
+        truth : Measurements, optional
+            What the reconstructions are compared with instead of these patterns, such as noiseless patterns.
+
+        Returns
+        -------
+        Misfit
+            A named tuple of the maps ``residual`` and ``total``, in units of counting noise.
+
+        Raises
+        ------
+        ModelError
+            Before `fit`, or if the patterns are of another size.
+        DataError
+            If these are no measurements.
+        """
+        everywhere = self._allowed(measurements, None)
+        reference = measurements if truth is None else truth
+        self._allowed(reference, None)
+        return Misfit(*spread(self._squares(measurements, reference, everywhere), everywhere))
 
     def evidence(
         self,
@@ -80,14 +259,195 @@ class PatternModel(Protocol):
         noise_level: float | None = None,
         n_samples: int = 16,
     ) -> tuple[NDArray[np.float64], float] | None:
-        """Log likelihood of the patterns in the mask in nats, and the noise level used; None where there is none."""
+        """Estimate the log likelihood of patterns; None in a model whose likelihood cannot be compared with others'.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            Of the scan.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to use.
+        noise_level : float, optional
+            As a fraction of the rms length of a residual; the one that makes these patterns likeliest if left out.
+        n_samples : int
+            Number of importance samples per pattern.
+
+        Returns
+        -------
+        ndarray of float, shape (n_patterns,)
+            Log likelihood of every pattern in nats.
+        float
+            The noise level used.
+        """
+        return None
 
     def save(self, path: str | Path) -> Path:
-        """Write the model as safetensors, and its settings beside it as TOML."""
+        """Write the model as safetensors, and its settings beside it as TOML of the same name.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write; its suffix becomes ``.safetensors``.
+
+        Returns
+        -------
+        Path
+            The file written.
+
+        Raises
+        ------
+        ModelError
+            Before `fit`, or if the file cannot be written.
+        """
+        return write_model(Path(path), *self._state(), self.settings, self.sections)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote."""
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The ``.safetensors`` file; its settings are read from the TOML file beside it.
+
+        Returns
+        -------
+        PatternModel
+            The fitted model.
+
+        Raises
+        ------
+        ModelError
+            If a file is missing or damaged, or holds another model.
+        ConfigError
+            If a setting is unknown.
+        """
+        path = Path(path)
+        settings = read_settings(path)
+        if settings.model.model != cls.kind:
+            raise ModelError(f"{path}: holds the model {settings.model.model!r}, not {cls.kind!r}; call load_model")
+        model = cls.from_settings(settings)
+        read_model(path, model._restore)
+        return model
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        """Title and rows of the printed model: whether it is fitted, its settings, and its training."""
+        steps = {"n_epochs": self.training_config.n_epochs}
+        options = {name: value for name, value in self.settings.model if name not in ("model", "n_latent")}
+        steps |= {name: options.pop(name) for name in ("batch_size", "learning_rate") if name in options}
+        rows = [("number of latents", str(self.n_latent)), ("settings", _listed(options))]
+        rows += [("training", _listed(steps))] if len(steps) > 1 else []
+        if self.training_mask is not None:
+            rows += [("patterns", f"{self.training_mask.sum()} trained on")]
+        if self.history.epochs:
+            rows += [("epochs", f"{len(self.history.epochs)}, last {self.history.epochs[-1]}")]
+        if self.history.seconds:
+            rows += [("training time", format_quantity(self.history.seconds, "s"))]
+        if self.is_fitted and self.noise_level is not None:
+            rows += [("noise level", format_quantity(self.noise_level, "rms residual"))]
+        return f"{type(self).__name__}, {'fitted' if self.is_fitted else 'not fitted'}", [row for row in rows if row[1]]
+
+    @abstractmethod
+    def _learn(
+        self,
+        measurements: Measurements,
+        used: NDArray[np.bool_],
+        allowed: NDArray[np.bool_],
+        progress: Callable[[EpochReport], None] | None,
+    ) -> None:
+        """Fit to the patterns at the positions used; those allowed may serve as neighbours."""
+
+    @abstractmethod
+    def _embedded(
+        self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
+    ) -> Sequence[Sequence[NDArray[Any]]]:
+        """Columns of the `Embedding` of the allowed positions, block by block."""
+
+    @abstractmethod
+    def _drawn(
+        self, latents: NDArray[np.float32], angles: NDArray[np.float32], background: bool
+    ) -> NDArray[np.float64]:
+        """Patterns on the detector, shape ``(n, k_y, k_x)``, of latents ``(n, n_latent)`` and angles ``(n,)``."""
+
+    @abstractmethod
+    def _reconstructed(
+        self, measurements: Measurements, allowed: NDArray[np.bool_]
+    ) -> Sequence[Sequence[NDArray[np.float32]]]:
+        """Reconstructed Cartesian patterns of the allowed positions, block by block in a single column."""
+
+    @abstractmethod
+    def _squares(
+        self, measurements: Measurements, reference: Measurements, allowed: NDArray[np.bool_]
+    ) -> Sequence[Sequence[NDArray[np.float64]]]:
+        """Columns of the `Misfit` of the allowed positions, block by block."""
+
+    @abstractmethod
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and plain numbers from which `_restore` builds the fitted model; ModelError before `fit`."""
+
+    @abstractmethod
+    def _restore(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Take over what `_state` returned."""
+
+    def _unfitted(self) -> ModelError:
+        return ModelError(
+            f"the model has not been fitted; call fit(measurements) or {type(self).__name__}.load(path) first"
+        )
+
+    def _allowed(self, measurements: Measurements, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+        """Recorded positions in the mask; DataError if there are no measurements or the mask does not fit them."""
+        if not isinstance(measurements, Measurements):
+            raise DataError(
+                f"{type(self).__name__} takes measurements, not a {type(measurements).__name__}; call measure first, "
+                f"as in fit(measure(dataset))"
+            )
+        return checked_mask(mask, measurements)
+
+
+def _listed(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in options.items())
+
+
+def checked_settings(
+    section: type[ModelSection], n_latent: int | None, model: ModelSection | None, **sections: Any
+) -> Config:
+    """Settings of a model from the arguments of its constructor.
+
+    Parameters
+    ----------
+    section : type of ModelSection
+        Class of the settings of this model.
+    n_latent : int, optional
+        Number of latent variables; takes precedence over that of `model`.
+    model : ModelSection, optional
+        Settings of the model; its defaults if left out.
+    **sections
+        Other sections of the settings; one that is None has its defaults.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    ConfigError
+        If `model` holds the settings of another model, or a value is out of range.
+    """
+    if model is not None and not isinstance(model, section):
+        raise ConfigError(f"a {type(model).__name__} is not for this model; give a {section.__name__} as model")
+    values = {"model": section.model_fields["model"].default} if model is None else model.model_dump()
+    if n_latent is not None:
+        values["n_latent"] = n_latent
+    return Config.from_dict({"model": values, **{name: part for name, part in sections.items() if part is not None}})
+
+
+def own_section(settings: Config, section: type[Section]) -> Section:
+    """Section ``model`` of the settings; ConfigError if it is not of the given class."""
+    if not isinstance(settings.model, section):
+        raise ConfigError(
+            f"these are settings of the model {settings.model.model!r}, not a {section.__name__}; call pattern_model"
+        )
+    return settings.model
 
 
 def checked_mask(mask: NDArray[np.bool_] | None, measurements: Measurements) -> NDArray[np.bool_]:
@@ -103,18 +463,6 @@ def intensity_factor(mean_total: float, measurements: Measurements, mask: NDArra
     """Factor that brings the patterns in the mask to a mean total; 1 where there are none."""
     total: NDArray[Any] = np.asarray(measurements.maps["total"], dtype=float)[mask]
     return mean_total / float(total.mean()) if len(total) else 1.0
-
-
-def checked_latents(
-    latents: ArrayLike, angle: ArrayLike, n_latent: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[int, ...]]:
-    """Latents and angles as rows, and the shape they had; ModelError if the latents are of the wrong number."""
-    values = np.asarray(latents, dtype=np.float32)
-    if values.ndim == 0 or values.shape[-1] != n_latent:
-        raise ModelError(f"latents of shape {values.shape} do not fit a model of {n_latent}; give (..., n_latent)")
-    shape = values.shape[:-1]
-    angles = np.broadcast_to(np.asarray(angle, dtype=np.float32), shape).ravel().copy()
-    return values.reshape(math.prod(shape), n_latent), angles, shape
 
 
 def spread(blocks: Sequence[Sequence[NDArray[Any]]], allowed: NDArray[np.bool_]) -> list[NDArray[Any]]:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from stemvane.models.harmonic import HarmonicModel
+from stemvane.models.harmonic_network import HarmonicNetwork
 
 __all__ = ["best_noise_variance", "log_evidence"]
 
@@ -15,7 +15,7 @@ _CHUNK = 512
 
 
 def log_evidence(
-    model: HarmonicModel,
+    model: HarmonicNetwork,
     features: Tensor,
     variance: float,
     *,
@@ -31,7 +31,7 @@ def log_evidence(
 
     Parameters
     ----------
-    model : HarmonicModel
+    model : HarmonicNetwork
         Trained.
     features : Tensor, shape (n_patterns, 2 n_features)
         Of rms length 1.
@@ -60,7 +60,7 @@ def log_evidence(
 
 
 def best_noise_variance(
-    model: HarmonicModel, features: Tensor, *, n_samples: int = 8, low: float = 1e-3, high: float = 1.0
+    model: HarmonicNetwork, features: Tensor, *, n_samples: int = 8, low: float = 1e-3, high: float = 1.0
 ) -> float:
     """Noise variance that makes patterns likeliest, by golden-section search over noise levels from `low` to `high`.
 
@@ -88,7 +88,7 @@ def best_noise_variance(
 
 
 def _log_evidence(
-    model: HarmonicModel, x: Tensor, variance: Tensor, n_samples: int, refined: bool, generator: torch.Generator
+    model: HarmonicNetwork, x: Tensor, variance: Tensor, n_samples: int, refined: bool, generator: torch.Generator
 ) -> Tensor:
     constant = 0.5 * model.n_coordinates * torch.log(2 * math.pi * variance)
 
@@ -119,7 +119,7 @@ def _log_evidence(
     return torch.stack(log_weights).logsumexp(0) - math.log(n_samples)
 
 
-def _mode(model: HarmonicModel, x: Tensor, variance: Tensor, n_steps: int = 6) -> tuple[Tensor, Tensor]:
+def _mode(model: HarmonicNetwork, x: Tensor, variance: Tensor, n_steps: int = 6) -> tuple[Tensor, Tensor]:
     """Latents of the largest posterior density, and the precision matrix there, both per pattern."""
     latents, _ = model.encode(x)
     identity = torch.eye(model.n_latent, device=x.device)

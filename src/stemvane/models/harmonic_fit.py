@@ -1,4 +1,4 @@
-"""What a fit of the harmonic model has found: all that embedding and decoding need."""
+"""The result of fitting a harmonic model: all that embedding and decoding need."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stemvane.config import Config, ModelConfig
 from stemvane.features.alignment import Alignment
 from stemvane.features.feature_reader import FeatureReader
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.features.scan_filter import ScanFilter
 from stemvane.geometry.pixels import PixelGrid
 from stemvane.geometry.polar import PolarGrid
-from stemvane.models.harmonic import HarmonicModel
+from stemvane.models.harmonic_network import HarmonicNetwork
 
-__all__ = ["HarmonicFit", "as_complex", "as_tensor", "start_aligned", "untrained"]
+__all__ = ["HarmonicFit", "as_complex", "as_tensor", "smallest_noise_level", "start_aligned"]
 
 _ARRAYS = ("orders", "scale", "analysis", "synthesis", "background", "counting")
 _COMPLEX = ("analysis", "synthesis", "background")
@@ -39,7 +38,7 @@ class HarmonicFit:
         From measurements to features.
     length : float
         Root mean square length of the training patterns' features, by which they are divided.
-    network : HarmonicModel
+    network : HarmonicNetwork
         The trained network.
     grid : PolarGrid
         Where the polar samples lay on the detector.
@@ -51,7 +50,7 @@ class HarmonicFit:
 
     reader: FeatureReader
     length: float
-    network: HarmonicModel
+    network: HarmonicNetwork
     grid: PolarGrid
     detector_shape: tuple[int, int]
     pixels: NDArray[np.float64] | None = None
@@ -98,7 +97,7 @@ class HarmonicFit:
         return painted
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and plain numbers from which `restored` builds it again."""
+        """Tensors and plain numbers from which `restored` builds the fit again."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         for name in _ARRAYS:
             tensor = torch.from_numpy(np.ascontiguousarray(getattr(self.basis, name)))
@@ -107,7 +106,7 @@ class HarmonicFit:
             tensors["pixels"] = torch.from_numpy(self.pixels)
         tensors["noise"] = torch.from_numpy(self.reader.noise)
         scan_filter = self.reader.scan_filter
-        about = {
+        numbers = {
             "length": self.length,
             "detector_shape": list(self.detector_shape),
             "basis": {name: getattr(self.basis, name) for name in _NUMBERS},
@@ -115,34 +114,36 @@ class HarmonicFit:
         }
         if scan_filter is not None:
             tensors |= {f"filter.{name}": torch.from_numpy(getattr(scan_filter, name)) for name in _FILTER_ARRAYS}
-            about["filter"] = {name: getattr(scan_filter, name) for name in _FILTER_NUMBERS}
-        return tensors, about
+            numbers["filter"] = {name: getattr(scan_filter, name) for name in _FILTER_NUMBERS}
+        return tensors, numbers
 
     @classmethod
-    def restored(cls, config: Config, about: dict[str, Any], tensors: dict[str, Tensor]) -> HarmonicFit:
-        """Build it from settings and what `state` returned."""
+    def restored(
+        cls, make_network: Callable[[Tensor], HarmonicNetwork], numbers: dict[str, Any], tensors: dict[str, Tensor]
+    ) -> HarmonicFit:
+        """Build the fit from what `state` returned; `make_network` takes the circular orders of the features."""
         arrays: dict[str, Any] = {
             name: (
                 torch.view_as_complex(tensors[f"basis.{name}"]) if name in _COMPLEX else tensors[f"basis.{name}"]
             ).numpy()
             for name in _ARRAYS
         }
-        numbers: dict[str, Any] = {name: about["basis"][name] for name in _NUMBERS}
-        basis, model = HarmonicBasis(**arrays, **numbers), config.model
-        network = HarmonicModel(torch.from_numpy(basis.orders), model.n_latent, model.width, model.n_angles)
-        network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")})
+        of_basis: dict[str, Any] = {name: numbers["basis"][name] for name in _NUMBERS}
+        basis = HarmonicBasis(**arrays, **of_basis)
+        network = make_network(torch.from_numpy(basis.orders))
+        network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})
         network.eval()
         scan_filter = None
-        if "filter" in about:
-            found: dict[str, Any] = {name: tensors[f"filter.{name}"].numpy() for name in _FILTER_ARRAYS}
-            known = about["filter"] | {"step": tuple(about["filter"]["step"])}
-            scan_filter = ScanFilter(**found, **{name: known[name] for name in _FILTER_NUMBERS})
-        rows, columns = about["detector_shape"]
+        if "filter" in numbers:
+            of_filter: dict[str, Any] = {name: tensors[f"filter.{name}"].numpy() for name in _FILTER_ARRAYS}
+            of_filter |= {name: numbers["filter"][name] for name in _FILTER_NUMBERS}
+            scan_filter = ScanFilter(**of_filter | {"step": tuple(numbers["filter"]["step"])})
+        rows, columns = numbers["detector_shape"]
         return cls(
             reader=FeatureReader(basis, scan_filter, tensors["noise"].numpy()),
-            length=float(about["length"]),
+            length=float(numbers["length"]),
             network=network,
-            grid=PolarGrid.from_dict(about["grid"]),
+            grid=PolarGrid.from_dict(numbers["grid"]),
             detector_shape=(rows, columns),
             pixels=tensors["pixels"].numpy() if "pixels" in tensors else None,
         )
@@ -159,32 +160,29 @@ def as_complex(tensor: Tensor) -> NDArray[np.complex64]:
     return np.asarray(values[:, :n] + 1j * values[:, n:], dtype=np.complex64)
 
 
-def untrained(
-    reader: FeatureReader, features: NDArray[np.complex64], length: float, model: ModelConfig
-) -> HarmonicModel:
-    """Network of a model's sizes at its smallest noise level, before anything is known of the patterns.
+def smallest_noise_level(
+    reader: FeatureReader, features: NDArray[np.complex64], length: float, noise_floor: float
+) -> float:
+    """Noise level below which training does not go, as a fraction of the rms length of a residual.
 
     Parameters
     ----------
     reader : FeatureReader
-        Where its features come from.
+        Where the features come from.
     features : ndarray of complex64, shape (n_patterns, n_features)
-        Of the training patterns.
+        Features of the training patterns.
     length : float
-        Their root mean square length, over which the network sees them.
-    model : ModelConfig
-        Sizes, and the smallest noise level where counting noise is smaller.
+        Their root mean square length, by which they are divided for the network.
+    noise_floor : float
+        Smallest noise level where counting noise is smaller.
     """
-    basis = reader.basis
-    network = HarmonicModel(torch.from_numpy(basis.orders), model.n_latent, model.width, model.n_angles)
     # one level for all features, in units of order 0
     power = (np.abs(features) ** 2).mean(axis=0)
-    counting = np.sqrt(np.average((reader.noise / basis.scale) ** 2, weights=power))
-    network.noise_variance.fill_(max(model.noise_floor, float(counting / length)) ** 2)
-    return network
+    counting = np.sqrt(np.average((reader.noise / reader.basis.scale) ** 2, weights=power))
+    return max(noise_floor, float(counting / length))
 
 
-def start_aligned(network: HarmonicModel, found: Alignment, noise: NDArray[np.float64], length: float) -> None:
+def start_aligned(network: HarmonicNetwork, found: Alignment, noise: NDArray[np.float64], length: float) -> None:
     """Start a network from an alignment of features whose counting noise and rms length are given."""
     n = network.n_latent
     # the patterns scatter by their content and by counting noise; the latents stand for the content alone

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import safetensors.torch
 import tomli_w
@@ -18,10 +18,10 @@ from stemvane.errors import ModelError
 
 __all__ = ["read_model", "read_settings", "write_model"]
 
-Fitted = TypeVar("Fitted")
 
-
-def write_model(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], settings: Config) -> Path:
+def write_model(
+    path: Path, tensors: dict[str, Tensor], numbers: dict[str, Any], settings: Config, sections: Collection[str]
+) -> Path:
     """Write a model as safetensors, and its settings beside it as TOML of the same name.
 
     Parameters
@@ -29,11 +29,13 @@ def write_model(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], s
     path : Path
         The suffix becomes ``.safetensors``.
     tensors : dict of Tensor
-        By name.
-    about : dict
+        Tensors by their names.
+    numbers : dict
         Plain numbers, words and lists, kept in the same file.
     settings : Config
-        Of which the sections of the model are written.
+        Settings of the model.
+    sections : collection of str
+        Names of the sections of the settings that are written.
 
     Returns
     -------
@@ -46,9 +48,8 @@ def write_model(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], s
         If a file cannot be written.
     """
     path = path.with_suffix(".safetensors")
-    sections = {"basis", "align", "model", "training"}
-    text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, include=sections))
-    metadata = {"stemvane": json.dumps({"format": "stemvane-model", **about})}
+    text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, include=set(sections)))
+    metadata = {"stemvane": json.dumps({"format": "stemvane-model", **numbers})}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         safetensors.torch.save_file(
@@ -61,51 +62,39 @@ def write_model(path: Path, tensors: dict[str, Tensor], about: dict[str, Any], s
 
 
 def read_settings(path: Path) -> Config:
-    """Settings of a model, from the TOML file of its name; errors as of `read_model`."""
+    """Settings of a model, from the TOML file of its name; ModelError if it is missing or damaged."""
     settings = path.with_suffix(".toml")
     try:
         sections = tomllib.loads(settings.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
-    return Config.from_dict(sections, str(settings)).completed()
+    return Config.from_dict(sections, str(settings))
 
 
-def read_model(
-    path: Path, restored: Callable[[Config, dict[str, Any], dict[str, Tensor]], Fitted]
-) -> tuple[Config, Fitted]:
+def read_model(path: Path, restore: Callable[[dict[str, Any], dict[str, Tensor]], None]) -> None:
     """Read what `write_model` wrote.
 
     Parameters
     ----------
     path : Path
         The suffix becomes ``.safetensors``.
-    restored : callable
-        From settings, plain numbers and tensors to what was fitted.
-
-    Returns
-    -------
-    Config
-        The settings.
-    object
-        What `restored` made.
+    restore : callable
+        Takes over the plain numbers and the tensors.
 
     Raises
     ------
     ModelError
         If a file is missing or damaged, or model and settings do not fit each other.
-    ConfigError
-        If a setting is unknown.
     """
     path = path.with_suffix(".safetensors")
-    config = read_settings(path)
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("stemvane", "{}"))
+            numbers = json.loads((file.metadata() or {}).get("stemvane", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise _unreadable(path, error) from None
     try:
-        return config, restored(config, about, tensors)
+        restore(numbers, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: does not fit its settings ({_reason(error)}); save the model again") from None
 

@@ -1,4 +1,4 @@
-"""Which model the settings name, and what the models are compared with."""
+"""Which model the settings name, and which model a file holds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from pathlib import Path
 from stemvane.config import Config
 from stemvane.models.aligned_pca import AlignedPCA
 from stemvane.models.base import PatternModel
+from stemvane.models.coordinate_vae import CoordinateVAE
 from stemvane.models.model_file import read_settings
-from stemvane.models.pixel_models import PixelModel
+from stemvane.models.nmf import NMF
+from stemvane.models.pca import PCA
+from stemvane.models.plain_vae import PlainVAE
 from stemvane.models.rotation_vae import RotationVAE
 
-__all__ = ["load_model", "pattern_model"]
+__all__ = ["MODELS", "load_model", "pattern_model"]
+
+MODELS: dict[str, type[PatternModel]] = {
+    model.kind: model for model in (RotationVAE, CoordinateVAE, PlainVAE, PCA, NMF, AlignedPCA)
+}
+"""Class of every model by its name in the settings."""
 
 
 def pattern_model(config: Config) -> PatternModel:
@@ -20,12 +28,13 @@ def pattern_model(config: Config) -> PatternModel:
     Parameters
     ----------
     config : Config
-        ``model.model`` is its name; the sections ``basis``, ``align``, ``model`` and ``training`` are its settings.
+        Settings of a run; ``model.model`` is the name of the model.
 
     Returns
     -------
     PatternModel
-        Not fitted yet: `RotationVAE` for ``harmonic`` and ``coordinate``, otherwise a baseline.
+        Not fitted yet: `RotationVAE` for ``harmonic``, `CoordinateVAE` for ``coordinate``, `PlainVAE` for ``vae``,
+        `PCA` for ``pca``, `NMF` for ``nmf`` and `AlignedPCA` for ``alignment``.
 
     Examples
     --------
@@ -33,11 +42,7 @@ def pattern_model(config: Config) -> PatternModel:
     >>> pattern_model(Config().updated(model={"model": "pca", "n_latent": 3})).n_latent
     3
     """
-    name = config.model.model
-    if name in ("harmonic", "coordinate", "alignment"):
-        kind = AlignedPCA if name == "alignment" else RotationVAE
-        return kind(basis=config.basis, align=config.align, model=config.model, training=config.training)
-    return PixelModel(config)
+    return MODELS[config.model.model].from_settings(config)
 
 
 def load_model(path: str | Path) -> PatternModel:
@@ -51,6 +56,7 @@ def load_model(path: str | Path) -> PatternModel:
     Returns
     -------
     PatternModel
+        The fitted model, of the class that wrote it.
 
     Raises
     ------
@@ -59,4 +65,4 @@ def load_model(path: str | Path) -> PatternModel:
     ConfigError
         If a setting is unknown.
     """
-    return type(pattern_model(read_settings(Path(path)))).load(path)
+    return MODELS[read_settings(Path(path)).model.model].load(path)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from stemvane.config import TrainingConfig
 from stemvane.errors import ModelError
-from stemvane.models.harmonic import LossParts
+from stemvane.models.harmonic_network import LossParts
 
 __all__ = [
     "ANNEALED",
@@ -114,6 +114,8 @@ def train(
     history: TrainingHistory,
     *,
     beta: float,
+    batch_size: int,
+    learning_rate: float,
     noise_floor: float = 0.0,
     recipe: Recipe = ANNEALED,
     progress: Callable[[EpochReport], None] | None = None,
@@ -127,32 +129,29 @@ def train(
     patterns : Tensor, shape (n_patterns, n_coordinates)
         Training patterns as the model takes them.
     config : TrainingConfig
-        Epochs, batch size, learning rate, seed. Batches are smaller where an epoch would otherwise have fewer than
-        eight, but not below 64 patterns for that.
+        Number of epochs, and random seed.
     history : TrainingHistory
-        Goes on: epochs are added to those that it has.
+        Epochs are added to those that it has.
     beta : float
-        Weight of the latents' KL divergence.
+        Weight of the Kullback-Leibler divergence of the latents.
+    batch_size : int
+        Number of patterns per step. Batches are smaller where an epoch would otherwise have fewer than eight, but not
+        below 64 patterns for that reason.
+    learning_rate : float
+        Learning rate of Adam, the largest one where the recipe anneals it.
     noise_floor : float
         Smallest noise level; the noise level, where it is learned, follows the misfit above it.
     recipe : Recipe
         How steps are taken.
     progress : callable, optional
         Called after every epoch.
-
-    Raises
-    ------
-    ModelError
-        If batch size or learning rate were left open.
     """
-    if config.learning_rate is None or config.batch_size is None:
-        raise ModelError("batch size or learning rate is open; complete the settings with Config.completed")
     generator = torch.Generator(device=patterns.device).manual_seed(config.seed)
     n = len(patterns)
-    size = min(config.batch_size, n, max(64, n // 8))
+    size = min(batch_size, n, max(64, n // 8))
     n_batches = max(1, n // size)
     parameters = list(model.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=config.learning_rate, betas=recipe.betas, fused=True)
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate, betas=recipe.betas, fused=True)
     n_steps = max(1, config.n_epochs * n_batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: _rate(step / n_steps) if recipe.annealed else 1.0
@@ -199,11 +198,11 @@ def training_positions(allowed: NDArray[np.bool_], config: TrainingConfig) -> ND
     n_held = round(config.holdout * len(positions))
     # the same for every seed, so that seeds differ in nothing but the network's own chance
     chance = np.random.default_rng(0)
-    left = np.setdiff1d(positions, chance.choice(positions, n_held, replace=False))
-    if len(left) > config.max_patterns:
-        left = chance.choice(left, config.max_patterns, replace=False)
+    remaining = np.setdiff1d(positions, chance.choice(positions, n_held, replace=False))
+    if len(remaining) > config.max_patterns:
+        remaining = chance.choice(remaining, config.max_patterns, replace=False)
     used = np.zeros(allowed.shape, bool)
-    used.ravel()[left] = True
+    used.ravel()[remaining] = True
     return used
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from stemvane.models.harmonic import AnglePosterior, HarmonicModel
+from stemvane.models.harmonic_network import AnglePosterior, HarmonicNetwork
 
 __all__ = ["learn_priors", "noisy_angle", "noisy_latents", "template_noise"]
 
@@ -26,17 +26,17 @@ _REACH = 4.0
 _SMALLEST = -80.0
 
 
-def learn_priors(network: HarmonicModel, x: Tensor, noise: Tensor) -> None:
+def learn_priors(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> None:
     """Let a trained network know how first latent and slopes are distributed over its noisy training patterns.
 
-    The first latent's density on `HarmonicModel.first_prior` is the one that makes the patterns likeliest, angle
+    The first latent's density on `HarmonicNetwork.first_prior` is the one that makes the patterns likeliest, angle
     integrated out, found by expectation maximisation from the normal one (Laird, J. Am. Stat. Assoc. 73, 805, 1978),
-    which counts for one pattern more. `HarmonicModel.slope_prior` is the mean square of the latents' slopes less that
+    which counts for one pattern more. `HarmonicNetwork.slope_prior` is the mean square of the latents' slopes less that
     of the noise, among patterns of similar first latent.
 
     Parameters
     ----------
-    network : HarmonicModel
+    network : HarmonicNetwork
         With at least one latent.
     x : Tensor, shape (n, 2 n_features)
         Training patterns.
@@ -77,7 +77,7 @@ def learn_priors(network: HarmonicModel, x: Tensor, noise: Tensor) -> None:
 
 
 def noisy_angle(
-    network: HarmonicModel, x: Tensor, straight: Tensor, mean: Tensor, content: Tensor, noise: Tensor
+    network: HarmonicNetwork, x: Tensor, straight: Tensor, mean: Tensor, content: Tensor, noise: Tensor
 ) -> tuple[AnglePosterior, Tensor]:
     """Angle's posterior about the peak for the content, and its probabilities on the fixed grid.
 
@@ -86,7 +86,7 @@ def noisy_angle(
 
     Parameters
     ----------
-    network : HarmonicModel
+    network : HarmonicNetwork
         With at least one latent.
     x, straight : Tensor, shape (n, 2 n_features)
         Patterns, and the same turned back onto the template.
@@ -111,7 +111,7 @@ def noisy_angle(
 
 
 def noisy_latents(
-    network: HarmonicModel, x: Tensor, turn: Tensor, straight: Tensor, mean: Tensor, noise: Tensor
+    network: HarmonicNetwork, x: Tensor, turn: Tensor, straight: Tensor, mean: Tensor, noise: Tensor
 ) -> Tensor:
     """Standard deviation that counting noise gives to the latents' means, as distances.
 
@@ -150,14 +150,14 @@ class _Strength:
 
     Attributes
     ----------
-    network : HarmonicModel
+    network : HarmonicNetwork
     x, base : Tensor, shape (n, 2 n_features)
         Patterns, and their content without the first latent's.
     noise : Tensor, shape (n,)
         Variance of the noise.
     """
 
-    network: HarmonicModel
+    network: HarmonicNetwork
     x: Tensor
     base: Tensor
     noise: Tensor
@@ -237,7 +237,7 @@ class _Strength:
         ]
 
 
-def _log_prior(network: HarmonicModel, latent: Tensor) -> Tensor:
+def _log_prior(network: HarmonicNetwork, latent: Tensor) -> Tensor:
     """Logarithm of the first latent's density, between the points where it is known."""
     places, density = network.first_prior
     step = places[1] - places[0]
@@ -246,13 +246,13 @@ def _log_prior(network: HarmonicModel, latent: Tensor) -> Tensor:
     return torch.lerp(density[left], density[left + 1], at - left)
 
 
-def _slopes(network: HarmonicModel, straight: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def _slopes(network: HarmonicNetwork, straight: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
     """Slope of every latent with the angle at which a pattern is turned back, and variance of its noise."""
     turning = network.derivative(network.readout()[0])
     return straight @ turning.T, (noise**2).repeat(1, 2) @ (turning**2).T
 
 
-def _kept(network: HarmonicModel, mean: Tensor, of_noise: Tensor) -> Tensor:
+def _kept(network: HarmonicNetwork, mean: Tensor, of_noise: Tensor) -> Tensor:
     """Share of a slope found that is not noise, as patterns of similar first latent tell; shape ``(n, n_latent)``."""
     places, squares = network.slope_prior[0].contiguous(), network.slope_prior[1:].T
     first = mean[:, 0].contiguous()
@@ -264,7 +264,7 @@ def _kept(network: HarmonicModel, mean: Tensor, of_noise: Tensor) -> Tensor:
     return 1 / (1 + of_noise / between.nan_to_num(nan=math.inf).clamp(min=1e-30))
 
 
-def template_noise(network: HarmonicModel, noise: Tensor) -> Tensor:
+def template_noise(network: HarmonicNetwork, noise: Tensor) -> Tensor:
     """Variance, shape ``(n,)``, of noise alike in all coordinates that scatters the template's angle as the true."""
     strength = network.derivative(network.template) ** 2
     found: Tensor = (noise**2).repeat(1, 2) @ strength / strength.sum().clamp(min=1e-30)
@@ -272,7 +272,7 @@ def template_noise(network: HarmonicModel, noise: Tensor) -> Tensor:
 
 
 def _content_noise(
-    network: HarmonicModel, at_peak: Tensor, straight: Tensor, mean: Tensor, content: Tensor, noise: Tensor
+    network: HarmonicNetwork, at_peak: Tensor, straight: Tensor, mean: Tensor, content: Tensor, noise: Tensor
 ) -> Tensor:
     """Variance, shape ``(n,)``, of noise alike in all coordinates that scatters the content's angle as the true.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stemvane.config import Config
 from stemvane.data.dataset import Dataset4D
@@ -186,14 +187,20 @@ def _columns(most: int) -> list[str]:
 
 def _recommended(run: Run, plan: Sequence[Config], rows: Sequence[dict[str, Any]]) -> Recommendation:
     """By the evidence of the held-out patterns; by their explained variance where the model has no evidence."""
-    tables = [atomic.read_table(run.folder / _folder(one) / "held_out.csv") for one in plan]
+    tables = [_held_out(run.folder / _folder(one) / "held_out.csv") for one in plan]
     by_evidence = all("evidence" in table for table in tables)
     scores: dict[int, list[Any]] = {}
     for row, table in zip(rows, tables, strict=True):
-        score = table["evidence"] if by_evidence else 1 - table["left"] / table["whole"].mean()
+        score = table["evidence"] if by_evidence else 1 - table["residual"] / table["total"].mean()
         scores.setdefault(row["n_latent"], []).append(score)
     stacked = {n: np.stack(values) for n, values in scores.items()}
     return recommended(stacked, "evidence" if by_evidence else "explained variance")
+
+
+def _held_out(path: Path) -> dict[str, NDArray[Any]]:
+    """Scores of the held-out patterns of one training; a sweep that was killed may hold the columns' former names."""
+    former = {"left": "residual", "whole": "total"}
+    return {former.get(name, name): values for name, values in atomic.read_table(path).items()}
 
 
 def _best_seed(rows: Sequence[dict[str, Any]], choice: Recommendation) -> tuple[int, int]:

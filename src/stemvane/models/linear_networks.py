@@ -11,14 +11,14 @@ from scipy.linalg import eigh
 from torch import Tensor
 
 from stemvane.errors import ModelError
-from stemvane.models.pixel import PixelCode, PixelNetwork
+from stemvane.models.pixel_network import PixelCode, PixelNetwork
 
-__all__ = ["NonNegativeModel", "PrincipalModel"]
+__all__ = ["NonNegativeNetwork", "PrincipalNetwork"]
 
 _N_ROUNDS = 500
 
 
-class PrincipalModel(PixelNetwork):
+class PrincipalNetwork(PixelNetwork):
     """Principal component analysis; latents are the scores of the components that explain most."""
 
     def __init__(self, n_side: int, n_latent: int) -> None:
@@ -56,7 +56,7 @@ class PrincipalModel(PixelNetwork):
         return self.mean + latents @ self.components
 
 
-class NonNegativeModel(PixelNetwork):
+class NonNegativeNetwork(PixelNetwork):
     """Non-negative matrix factorisation; latents are the amounts of the parts, those that vary most first."""
 
     def __init__(self, n_side: int, n_latent: int) -> None:

@@ -7,13 +7,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from stemvane.models.harmonic import LossParts
-from stemvane.models.pixel import PixelCode, PixelNetwork, dense, kl_normal
+from stemvane.models.harmonic_network import LossParts
+from stemvane.models.pixel_network import PixelCode, PixelNetwork, dense, kl_normal
 
-__all__ = ["PlainModel"]
+__all__ = ["PlainNetwork"]
 
 
-class PlainModel(PixelNetwork):
+class PlainNetwork(PixelNetwork):
     """Fully connected encoder and decoder, with the layers and the loss of AtomAI's VAE.
 
     Parameters

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AnglePosterior", "HarmonicModel", "LossParts"]
+__all__ = ["AnglePosterior", "HarmonicNetwork", "LossParts"]
 
 _PRIOR_REACH = 4.0
 _N_FIRST = 65
@@ -78,7 +78,7 @@ class AnglePosterior:
         return torch.where(resultant < 1e-6, torch.full_like(spread, math.inf), (spread + within).sqrt())
 
 
-class HarmonicModel(nn.Module):
+class HarmonicNetwork(nn.Module):
     """Equivariant variational autoencoder on features.
 
     Parameters
@@ -88,7 +88,7 @@ class HarmonicModel(nn.Module):
     n_latent : int
         Latent variables besides the angle.
     n_hidden : int
-        Width of the two hidden layers of encoder and decoder.
+        Width of the two hidden layers of the decoder's curved part; 0 for a linear decoder.
     n_angles : int
         Grid points on the circle.
 
@@ -135,7 +135,8 @@ class HarmonicModel(nn.Module):
         self.register_buffer("slope_prior", torch.full((1 + n_latent, _N_SLOPES), math.inf))
         self.template = nn.Parameter(torch.zeros(2 * n_features))
         self.components = nn.Parameter(torch.zeros(n_latent, 2 * n_features))
-        if n_latent:
+        self.is_curved = n_latent > 0 and n_hidden > 0
+        if self.is_curved:
             self.decoder = _layers(n_latent, n_hidden, 2 * n_features)
 
     orders: Tensor
@@ -273,9 +274,12 @@ class HarmonicModel(nn.Module):
         template = self.template.expand(len(latents), -1)
         if not self.n_latent:
             return template
+        linear: Tensor = template + latents @ self.components
+        if not self.is_curved:
+            return linear
         curved: Tensor = self.decoder(latents) * self.support
         closed = nn.functional.normalize(torch.cat([self.derivative(self.template)[None], self.components]))
-        return template + latents @ self.components + curved - (curved @ closed.T) @ closed
+        return linear + curved - (curved @ closed.T) @ closed
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the standard deviation of the latents' posterior, each ``(n, n_latent)``.
@@ -347,7 +351,7 @@ class _Marginal(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, content: Tensor, x: Tensor, model: HarmonicModel) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, content: Tensor, x: Tensor, model: HarmonicNetwork) -> tuple[Tensor, Tensor]:
         variance = model.noise_variance.clone()
         posterior = model.angle_posterior(x, content, variance)
         p = posterior.probability

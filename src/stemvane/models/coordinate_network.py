@@ -11,13 +11,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from stemvane.models.harmonic import LossParts
-from stemvane.models.pixel import PixelCode, PixelNetwork, dense, kl_normal
+from stemvane.models.harmonic_network import LossParts
+from stemvane.models.pixel_network import PixelCode, PixelNetwork, dense, kl_normal
 
-__all__ = ["CoordinateModel"]
+__all__ = ["CoordinateNetwork"]
 
 
-class CoordinateModel(PixelNetwork):
+class CoordinateNetwork(PixelNetwork):
     """Fully connected encoder to angle and latents; decoder from turned pixel coordinates and latents to a brightness.
 
     Parameters

@@ -1,0 +1,285 @@
+"""What the models in circular harmonics have in common: features, alignment, embedding and reconstruction."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stemvane.config import AlignmentConfig, Config, HarmonicConfig
+from stemvane.data.measurements import Measurements
+from stemvane.features.alignment import Alignment, align_rotation
+from stemvane.features.feature_reader import FeatureReader
+from stemvane.features.harmonics import HarmonicBasis
+from stemvane.models.base import PatternModel, intensity_factor
+from stemvane.models.evidence import best_noise_variance, log_evidence
+from stemvane.models.harmonic_fit import HarmonicFit, as_complex, as_tensor, smallest_noise_level, start_aligned
+from stemvane.models.harmonic_network import HarmonicNetwork
+from stemvane.models.inference import embedded, reconstructed
+from stemvane.models.pixel_model import mean_pixels, needed_grid
+from stemvane.models.training import device_named, one_thread
+from stemvane.models.uncertainty import learn_priors
+
+__all__ = ["HarmonicModel", "TrainingFeatures"]
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingFeatures:
+    """Features of the training patterns.
+
+    Attributes
+    ----------
+    reader : FeatureReader
+        From measurements to features.
+    features : ndarray of complex64, shape (n_patterns, n_features)
+        Features, filtered over the scan where the patterns are noisy.
+    as_recorded : ndarray of complex64, shape (n_patterns, n_features)
+        Features of every pattern by itself.
+    length : float
+        Root mean square length of the features.
+    x : Tensor, shape (n_patterns, 2 n_features)
+        Features over `length`, as networks take them, on the device of the training.
+    """
+
+    reader: FeatureReader
+    features: NDArray[np.complex64]
+    as_recorded: NDArray[np.complex64]
+    length: float
+    x: Tensor
+
+
+class HarmonicModel(PatternModel):
+    """A model of patterns in circular harmonics, which starts from their alignment.
+
+    Attributes
+    ----------
+    alignment : Alignment or None
+        The closed-form alignment of the training patterns; None before `fit` and in a model that was loaded.
+    """
+
+    sections: ClassVar[frozenset[str]] = frozenset({"basis", "align", "model", "training"})
+
+    def __init__(self, settings: Config, model_config: HarmonicConfig | AlignmentConfig) -> None:
+        super().__init__(settings)
+        self.basis_config, self.align_config = settings.basis, settings.align
+        self.alignment: Alignment | None = None
+        self._noise_floor = model_config.noise_floor
+        self._fitted: HarmonicFit | None = None
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the model has been fitted or loaded."""
+        return self._fitted is not None
+
+    @property
+    def basis(self) -> HarmonicBasis:
+        """Background and features; ModelError before `fit`."""
+        return self._need().basis
+
+    @property
+    def mean_total(self) -> float:
+        """Mean total intensity of the training patterns, to which others are scaled; ModelError before `fit`."""
+        return self._need().basis.mean_total
+
+    @property
+    def noise_level(self) -> float:
+        """Standard deviation of the noise per real coordinate, as a fraction of the rms length of a residual."""
+        return math.sqrt(self._need().network.noise_variance.item())
+
+    def reconstruct_features(
+        self, measurements: Measurements, mask: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.complex64]:
+        """Reproduce the features of every pattern from its own latents and angle.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            With polar patterns.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to reconstruct.
+
+        Returns
+        -------
+        ndarray of complex64, shape (n_patterns, n_features)
+            Features of the patterns in the mask, in the order of the scan.
+
+        Raises
+        ------
+        ModelError
+            Before `fit`, or if the patterns are of another size.
+        DataError
+            If these are no measurements, or the mask does not fit the scan.
+        """
+        return np.concatenate(list(self._reproduced(measurements, self._allowed(measurements, mask))))
+
+    def evidence(
+        self,
+        measurements: Measurements,
+        mask: NDArray[np.bool_] | None = None,
+        *,
+        noise_level: float | None = None,
+        n_samples: int = 16,
+    ) -> tuple[NDArray[np.float64], float]:
+        """Estimate the log likelihood of patterns, each by itself, with angle and latents integrated out.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            With polar patterns.
+        mask : ndarray of bool, shape (scan_y, scan_x), optional
+            True at the probe positions to use.
+        noise_level : float, optional
+            As a fraction of the rms length of a residual; the one that makes these patterns likeliest if left out.
+        n_samples : int
+            Number of importance samples per pattern.
+
+        Returns
+        -------
+        ndarray of float, shape (n_patterns,)
+            Nats per pattern, of features divided by their rms length.
+        float
+            The noise level used.
+
+        Raises
+        ------
+        ModelError
+            Before `fit`, or if the patterns are of another size.
+        DataError
+            If these are no measurements, or the mask does not fit the scan.
+        """
+        network, allowed = self._need().network, self._allowed(measurements, mask)
+        x = torch.cat([part for part, _ in self._chunks(measurements, allowed, neighbours=False)])
+        with one_thread():
+            variance = best_noise_variance(network, x) if noise_level is None else noise_level**2
+            values = log_evidence(network, x, variance, n_samples=n_samples)
+        return values.double().cpu().numpy(), math.sqrt(variance)
+
+    @abstractmethod
+    def _new_network(self, orders: Tensor) -> HarmonicNetwork:
+        """Untrained network for features of these circular orders."""
+
+    def _read(
+        self, measurements: Measurements, used: NDArray[np.bool_], allowed: NDArray[np.bool_]
+    ) -> TrainingFeatures:
+        """Basis and scan filter of the training patterns, and their features."""
+        reader = FeatureReader.fitted(measurements, self.basis_config, used=used, allowed=allowed)
+        features = reader.features(measurements, used, allowed)
+        length = float(np.sqrt(np.mean(np.sum(np.abs(features) ** 2, axis=1))))
+        x = as_tensor(features / length).to(device_named(self.training_config.device))
+        as_recorded = features if reader.scan_filter is None else reader.basis.features(measurements, used)
+        return TrainingFeatures(reader, features, as_recorded, length, x)
+
+    def _untrained(self, data: TrainingFeatures) -> HarmonicNetwork:
+        """Network at its smallest noise level, before it knows anything of the patterns."""
+        network = self._new_network(torch.from_numpy(data.reader.basis.orders))
+        level = smallest_noise_level(data.reader, data.features, data.length, self._noise_floor)
+        network.noise_variance.fill_(level**2)
+        return network.to(data.x.device)
+
+    def _start_aligned(
+        self,
+        measurements: Measurements,
+        used: NDArray[np.bool_],
+        data: TrainingFeatures,
+        angle: NDArray[np.float64] | None = None,
+    ) -> HarmonicNetwork:
+        """Align the training patterns, from given angles or in closed form, and start the model from the result."""
+        network = self._untrained(data)
+        self.alignment = align_rotation(
+            data.features,
+            data.reader.basis,
+            self.align_config,
+            n_components=max(self.n_latent, 1),
+            as_recorded=data.as_recorded,
+            angle=angle,
+        )
+        start_aligned(network, self.alignment, data.reader.noise, data.length)
+        pixels = mean_pixels(measurements, used)
+        self._fitted = HarmonicFit(
+            data.reader, data.length, network, measurements.grid, measurements.detector_shape, pixels
+        )
+        self.training_mask = used
+        return network
+
+    def _finish(self, network: HarmonicNetwork, data: TrainingFeatures) -> None:
+        """Centre the latents, and learn how they are distributed where the patterns are noisy."""
+        network.train(False)
+        network.centre(data.x)
+        if self.n_latent and data.reader.noise.any():
+            with one_thread():
+                learn_priors(network, data.x, torch.from_numpy(data.reader.noise / data.length).to(data.x))
+
+    def _embedded(
+        self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
+    ) -> Sequence[Sequence[NDArray[Any]]]:
+        network, parts = self._need().network, []
+        for x, noise in self._chunks(measurements, allowed, rescale=rescale):
+            with one_thread():
+                parts.append([column.cpu().numpy() for column in embedded(network, x, noise)])
+        return parts
+
+    def _drawn(
+        self, latents: NDArray[np.float32], angles: NDArray[np.float32], background: bool
+    ) -> NDArray[np.float64]:
+        fitted = self._need()
+        return fitted.drawn(fitted.content(latents, angles), background=background)
+
+    def _reconstructed(
+        self, measurements: Measurements, allowed: NDArray[np.bool_]
+    ) -> Sequence[Sequence[NDArray[np.float32]]]:
+        fitted = self._need()
+        draw = fitted.pixel_painter(measurements.grid, needed_grid(measurements))
+        factor = intensity_factor(fitted.basis.mean_total, measurements, allowed)
+        return [[np.asarray(draw(part) / factor, np.float32)] for part in self._reproduced(measurements, allowed)]
+
+    def _squares(
+        self, measurements: Measurements, reference: Measurements, allowed: NDArray[np.bool_]
+    ) -> Sequence[Sequence[NDArray[np.float64]]]:
+        fitted = self._need()
+        # compared with patterns as recorded: filtered over the scan they would be closer to the model
+        reproduced = np.concatenate(list(self._reproduced(measurements, allowed)))
+        squares, n_done = [], 0
+        for features in fitted.basis.feature_blocks(reference, allowed):
+            difference = features - reproduced[n_done : n_done + len(features)]
+            squares.append([fitted.squared(part / np.float32(fitted.length)) for part in (difference, features)])
+            n_done += len(features)
+        return squares
+
+    def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        return self._need().state()
+
+    def _restore(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self._fitted = HarmonicFit.restored(self._new_network, numbers, tensors)
+
+    def _need(self) -> HarmonicFit:
+        if self._fitted is None:
+            raise self._unfitted()
+        return self._fitted
+
+    def _reproduced(self, measurements: Measurements, mask: NDArray[np.bool_]) -> Iterator[NDArray[np.complex64]]:
+        """Reconstructed features of the patterns in the mask, some at a time."""
+        fitted = self._need()
+        for x, _ in self._chunks(measurements, mask):
+            with one_thread():
+                yield as_complex(reconstructed(fitted.network, x)) * np.float32(fitted.length)
+
+    def _chunks(
+        self,
+        measurements: Measurements,
+        mask: NDArray[np.bool_],
+        *,
+        neighbours: bool = True,
+        rescale: bool = True,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features of the patterns in the mask and their noise, some at a time, in units of their rms length."""
+        fitted = self._need()
+        device = fitted.network.template.device
+        for features, noise in fitted.reader.blocks(measurements, mask, neighbours=neighbours, rescale=rescale):
+            yield as_tensor(features / fitted.length).to(device), torch.from_numpy(noise / fitted.length).to(device)

@@ -1,0 +1,83 @@
+"""Non-negative matrix factorisation of Cartesian patterns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stemvane.config import Config, NMFConfig, TrainingConfig
+from stemvane.models.base import checked_settings, own_section
+from stemvane.models.linear_networks import NonNegativeNetwork
+from stemvane.models.pixel_model import PixelFit, PixelModel
+from stemvane.models.training import EpochReport, TrainingHistory
+
+__all__ = ["NMF"]
+
+
+class NMF(PixelModel[NonNegativeNetwork]):
+    """Non-negative matrix factorisation of Cartesian patterns (``measure.n_pixels``).
+
+    Latents are the amounts of non-negative parts, those that vary most first; no mean is subtracted.
+
+    Parameters
+    ----------
+    n_latent : int, optional
+        Number of parts; takes precedence over the model's settings, whose default is 2.
+    model : NMFConfig, optional
+        Settings of the model.
+    training : TrainingConfig, optional
+        Held-out patterns and seed.
+
+    Attributes
+    ----------
+    settings : Config
+        The settings as used.
+    history : TrainingHistory
+        Without epochs, since nothing is trained step by step; its time is that of the fit.
+    training_mask : ndarray of bool, shape (scan_y, scan_x), or None
+        Probe positions that were fitted; the others inside the mask of `fit` were held out.
+
+    Examples
+    --------
+    >>> from stemvane import NMF, measure, synthetic
+    >>> from stemvane.config import MeasureConfig
+    >>> dataset, truth = synthetic(scan_shape=(12, 12), detector_shape=(32, 32))
+    >>> measurements = measure(dataset, config=MeasureConfig(n_pixels=16))
+    >>> NMF(n_latent=3).fit(measurements).embed(measurements).n_latent
+    3
+    """
+
+    kind: ClassVar[str] = "nmf"
+
+    def __init__(
+        self,
+        n_latent: int | None = None,
+        *,
+        model: NMFConfig | None = None,
+        training: TrainingConfig | None = None,
+    ) -> None:
+        super().__init__(checked_settings(NMFConfig, n_latent, model, training=training))
+
+    @classmethod
+    def from_settings(cls, settings: Config) -> Self:
+        """Make an unfitted model of the settings of a run."""
+        return cls(model=own_section(settings, NMFConfig), training=settings.training)
+
+    def _new_network(self, n_side: int) -> NonNegativeNetwork:
+        return NonNegativeNetwork(n_side, self.n_latent)
+
+    def _solve(
+        self,
+        fitted: PixelFit[NonNegativeNetwork],
+        patterns: NDArray[np.float32],
+        progress: Callable[[EpochReport], None] | None,
+    ) -> Tensor:
+        x, began = fitted.normalised(patterns), time.perf_counter()
+        fitted.network.solve(x, self.training_config.seed)
+        self.history = TrainingHistory(seconds=time.perf_counter() - began)
+        return x

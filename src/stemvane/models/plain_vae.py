@@ -1,0 +1,97 @@
+"""The plain variational autoencoder, without an angle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stemvane.config import Config, PlainConfig, TrainingConfig
+from stemvane.models.base import checked_settings, own_section
+from stemvane.models.pixel_model import PixelFit, PixelModel
+from stemvane.models.plain_network import PlainNetwork
+from stemvane.models.training import CONSTANT, EpochReport, TrainingHistory, device_named, train
+
+__all__ = ["PlainVAE"]
+
+
+class PlainVAE(PixelModel[PlainNetwork]):
+    """Plain variational autoencoder, fully connected and without an angle.
+
+    It learns from Cartesian patterns (``measure.n_pixels``), with the layers and the loss of AtomAI's VAE.
+
+    Parameters
+    ----------
+    n_latent : int, optional
+        Number of latent variables; takes precedence over the model's settings, whose default is 2.
+    model : PlainConfig, optional
+        Sizes of the network, and how it is trained.
+    training : TrainingConfig, optional
+        Number of epochs, held-out patterns, seed and device.
+
+    Attributes
+    ----------
+    settings : Config
+        The settings as used.
+    history : TrainingHistory
+        Parts of the loss by epoch, and the time that training took.
+    training_mask : ndarray of bool, shape (scan_y, scan_x), or None
+        Probe positions that were trained on; the others inside the mask of `fit` were held out.
+
+    Examples
+    --------
+    >>> from stemvane import PlainVAE, measure, synthetic
+    >>> from stemvane.config import MeasureConfig, TrainingConfig
+    >>> dataset, truth = synthetic(scan_shape=(12, 12), detector_shape=(32, 32))
+    >>> measurements = measure(dataset, config=MeasureConfig(n_pixels=16))
+    >>> model = PlainVAE(n_latent=1, training=TrainingConfig(n_epochs=2)).fit(measurements)
+    >>> model.reconstruct(measurements).shape
+    (12, 12, 16, 16)
+    """
+
+    kind: ClassVar[str] = "vae"
+
+    def __init__(
+        self,
+        n_latent: int | None = None,
+        *,
+        model: PlainConfig | None = None,
+        training: TrainingConfig | None = None,
+    ) -> None:
+        settings = checked_settings(PlainConfig, n_latent, model, training=training)
+        super().__init__(settings)
+        self.model_config = own_section(settings, PlainConfig)
+
+    @classmethod
+    def from_settings(cls, settings: Config) -> Self:
+        """Make an unfitted model of the settings of a run."""
+        return cls(model=own_section(settings, PlainConfig), training=settings.training)
+
+    def _new_network(self, n_side: int) -> PlainNetwork:
+        model = self.model_config
+        return PlainNetwork(n_side, model.n_latent, model.n_hidden)
+
+    def _solve(
+        self,
+        fitted: PixelFit[PlainNetwork],
+        patterns: NDArray[np.float32],
+        progress: Callable[[EpochReport], None] | None,
+    ) -> Tensor:
+        fitted.network.to(device_named(self.training_config.device))
+        x, model = fitted.normalised(patterns), self.model_config
+        self.history = TrainingHistory()
+        train(
+            fitted.network,
+            x,
+            self.training_config,
+            self.history,
+            beta=model.beta,
+            batch_size=model.batch_size,
+            learning_rate=model.learning_rate,
+            recipe=CONSTANT,
+            progress=progress,
+        )
+        return x
