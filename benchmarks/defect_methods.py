@@ -26,7 +26,7 @@ from stemvane.defects.periodic_fit import fit_periodic
 from stemvane.defects.sampling import Sampling
 from stemvane.defects.sites import Sites, find_sites
 from stemvane.defects.surroundings import Surroundings
-from stemvane.field.derivatives import divergence, turned
+from stemvane.field.derivatives import divergence, rotate_vectors
 
 __all__ = ["METHODS", "ROWS", "Method", "Prepared", "Scored", "embedding_of_nothing", "scored"]
 
@@ -180,7 +180,7 @@ def sites_of(image: NDArray[np.float64], step: tuple[float, float], highest: flo
 def centre_of_mass(prepared: Prepared) -> dict[str, Scored]:
     """Length and divergence of the deflection."""
     measurements = prepared.measurements
-    field_ = turned(measurements.deflection, measurements.calibration.scan_rotation or 0.0)
+    field_ = rotate_vectors(measurements.deflection, measurements.calibration.scan_rotation or 0.0)
     maps = np.stack(
         [measurements.com_magnitude, divergence(field_, measurements.calibration.scan_step, periodic=False)], axis=-1
     )

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Arc
 
 from stemvane import Calibration, Dataset4D, Measurements, find_rotation, measure
-from stemvane.field.derivatives import turned
+from stemvane.field.derivatives import rotate_vectors
 from stemvane.field.scan_rotation import ScanRotation
 
 PICTURE = Path(__file__).parent / "images" / "conventions.png"
@@ -145,8 +145,8 @@ def deflections() -> tuple[Any, list[Any], list[ScanRotation]]:
         spot = np.exp(-((rows - row) ** 2 + (columns - column) ** 2) / 45)
         atoms += spot
         field += spot[..., None] * np.stack([row - rows, column - columns], axis=-1)
-    seen = turned(field, -SCAN_ROTATION)
-    flipped = turned(seen, 0.0, flipped=True)
+    seen = rotate_vectors(field, -SCAN_ROTATION)
+    flipped = rotate_vectors(seen, 0.0, flipped=True)
     fields = [seen, flipped]
     return atoms, [*fields, field], [find_rotation(one, scatterers=atoms) for one in fields]
 

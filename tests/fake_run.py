@@ -10,7 +10,7 @@ from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import ScanAtoms
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
-from stemvane.field.maps import rotation_metrics, with_field
+from stemvane.field.maps import add_field, rotation_metrics
 from stemvane.geometry.polar import PolarGrid
 from stemvane.runs.run import Run
 
@@ -102,7 +102,7 @@ def make_run(
         noiseless=True,
     )
     if field:
-        measurements = with_field(measurements)
+        measurements = add_field(measurements)
     angle = np.angle(np.exp(1j * (measurements.com_angle + 0.2 + noise * rng.standard_normal(shape))))
     latents = rng.standard_normal((*shape, n_latent)) * 0.2
     if n_latent:

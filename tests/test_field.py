@@ -4,7 +4,7 @@ import pytest
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError
-from stemvane.field.derivatives import curl, divergence, gradient, turned
+from stemvane.field.derivatives import curl, divergence, gradient, rotate_vectors
 from stemvane.field.integration import integrate
 from stemvane.reduction.measure import measure
 
@@ -60,9 +60,9 @@ def test_a_scan_turned_by_90_degrees_turns_map_and_vectors():
 
 def test_vectors_turn_counter_clockwise_after_the_flip():
     right, down = np.array([0.0, 1.0]), np.array([1.0, 0.0])
-    np.testing.assert_allclose(turned(right, np.pi / 2), [-1, 0], atol=1e-12)  # up
-    np.testing.assert_allclose(turned(down, np.pi / 2), [0, 1], atol=1e-12)
-    np.testing.assert_allclose(turned(down, np.pi / 2, flipped=True), [0, -1], atol=1e-12)
+    np.testing.assert_allclose(rotate_vectors(right, np.pi / 2), [-1, 0], atol=1e-12)  # up
+    np.testing.assert_allclose(rotate_vectors(down, np.pi / 2), [0, 1], atol=1e-12)
+    np.testing.assert_allclose(rotate_vectors(down, np.pi / 2, flipped=True), [0, -1], atol=1e-12)
 
 
 def bounded(step, shape=(40, 51)):

@@ -8,9 +8,9 @@ import pytest
 from stemvane import Calibration, Measurements, PolarGrid, measure, simulate
 from stemvane.data.calibration import wavelength
 from stemvane.errors import CalibrationError
-from stemvane.field.derivatives import gradient, turned
+from stemvane.field.derivatives import gradient, rotate_vectors
 from stemvane.field.integration import integrate
-from stemvane.field.maps import field_maps, rotation_metrics, with_field
+from stemvane.field.maps import add_field, field_maps, rotation_metrics
 from stemvane.field.physical import momentum_velocity, projected_field, projected_potential
 from stemvane.field.scan_rotation import find_rotation
 
@@ -59,7 +59,7 @@ def test_the_field_points_away_from_where_electrons_are_drawn_to():
 
 def test_a_given_rotation_is_used(blobs):
     potential, field = blobs
-    seen = turned(field, np.radians(-30))
+    seen = rotate_vectors(field, np.radians(-30))
     known = {"scan_rotation": np.radians(30), "scan_step": (0.2, 0.2), "energy": 60e3}
     found = field_maps(measured(seen, potential, **known))
     level = field - field.mean(axis=(0, 1))
@@ -88,7 +88,7 @@ def test_a_given_rotation_is_used(blobs):
 @pytest.mark.parametrize("flipped", [False, True])
 def test_an_unknown_rotation_is_found(blobs, flipped):
     potential, field = blobs
-    seen = turned(turned(field, np.radians(-140)), 0, flipped=flipped)
+    seen = rotate_vectors(rotate_vectors(field, np.radians(-140)), 0, flipped=flipped)
     found = field_maps(measured(seen, potential, scan_step=(0.2, 0.2)))
     np.testing.assert_allclose(found.maps["field_x"], (field - field.mean(axis=(0, 1)))[..., 1], atol=0.05)
     metrics = found.metrics
@@ -139,7 +139,7 @@ def test_measurements_with_their_field(blobs):
     potential, field = blobs
     plain = measured(field, potential, scan_rotation=0.0)
     assert set(rotation_metrics(plain).values()) == {None}
-    both = with_field(plain)
+    both = add_field(plain)
     assert set(both.maps) - set(plain.maps) == {"field_y", "field_x", "divergence", "curl", "integrated_com"}
     assert set(both.units) == set(both.maps)
     assert rotation_metrics(both)["scan_rotation_deg"] == 0
@@ -192,4 +192,4 @@ def test_integrated_com_of_graphene_is_its_potential_under_the_probe():
     assert abs(rotation.angle) < np.radians(0.2)
     assert not rotation.flipped
     assert not rotation.ambiguous
-    assert rotation.found
+    assert rotation.is_significant

@@ -7,7 +7,7 @@ import pytest
 
 from stemvane import Calibration, Dataset4D, Measurements, measure, open_dataset
 from stemvane.errors import DataError
-from stemvane.field.derivatives import turned
+from stemvane.field.derivatives import rotate_vectors
 from stemvane.field.scan_rotation import find_rotation
 
 ROTAVIRUS = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
@@ -27,7 +27,7 @@ def atoms_in_view(shape=(48, 56), step=(0.3, 0.25), seed=0):
 
 def detected(field, angle, flipped=False):
     """What a detector sees whose `scan_rotation` is `angle` and that is flipped or not."""
-    return turned(turned(field, -angle), 0.0, flipped=flipped)
+    return rotate_vectors(rotate_vectors(field, -angle), 0.0, flipped=flipped)
 
 
 def difference(angle, other, period=2 * np.pi):
@@ -39,10 +39,10 @@ def difference(angle, other, period=2 * np.pi):
 def test_rotation_and_handedness_are_found(degrees, flipped):
     potential, field, step = atoms_in_view()
     seen = detected(field, np.radians(degrees), flipped)
-    np.testing.assert_allclose(turned(seen, np.radians(degrees), flipped=flipped), field, atol=1e-12)
+    np.testing.assert_allclose(rotate_vectors(seen, np.radians(degrees), flipped=flipped), field, atol=1e-12)
     found = find_rotation(seen, step, potential)
     assert difference(found.angle, np.radians(degrees)) < np.radians(0.2)
-    assert found.found
+    assert found.is_significant
     assert found.flipped is flipped
     assert not found.ambiguous
     assert not found.flip_ambiguous
@@ -74,7 +74,7 @@ def test_offset_descan_and_noise_do_not_move_the_angle():
     for seed in range(20):
         noise = np.random.default_rng(seed).normal(size=field.shape) * field.std()
         found = find_rotation(detected(field, turn) + descan + noise, step, potential)
-        assert found.found
+        assert found.is_significant
         assert not found.ambiguous
         pulls.append((found.angle - turn) / found.uncertainty)
     assert np.sqrt(np.mean(np.square(pulls))) < 1.5
@@ -84,9 +84,9 @@ def test_offset_descan_and_noise_do_not_move_the_angle():
 def test_noise_has_no_rotation():
     rng = np.random.default_rng(5)
     found = [find_rotation(rng.normal(size=(48, 48, 2)), (1, 1), rng.normal(size=(48, 48))) for _ in range(20)]
-    assert not any(one.found for one in found)
+    assert not any(one.is_significant for one in found)
     assert all(one.ambiguous for one in found)
-    assert not find_rotation(np.zeros((16, 16, 2))).found
+    assert not find_rotation(np.zeros((16, 16, 2))).is_significant
 
 
 def test_a_square_lattice_needs_the_scatterers_for_its_handedness():
@@ -99,7 +99,7 @@ def test_a_square_lattice_needs_the_scatterers_for_its_handedness():
     blind = find_rotation(seen)
     assert blind.flip_ambiguous
     assert "flipped" in blind.notes[1]
-    assert not blind.found
+    assert not blind.is_significant
 
 
 def test_positions_without_a_value_are_left_out():
@@ -217,7 +217,7 @@ def test_rotavirus(rotavirus, name):
     assert difference(found.angle, np.radians(-59), period=np.pi) < np.radians(3)
     assert np.radians(0.3) < found.uncertainty < np.radians(3)
     assert difference(found.angle, np.radians(121)) < np.radians(3)
-    assert found.found
+    assert found.is_significant
     assert not found.flipped
     assert not found.ambiguous
     assert not found.flip_ambiguous

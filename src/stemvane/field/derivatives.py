@@ -1,4 +1,4 @@
-"""Vector fields on the scan: turning, gradient, divergence and curl."""
+"""Vector fields on the scan: rotation, gradient, divergence and curl."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from stemvane.errors import DataError
 
-__all__ = ["curl", "divergence", "gradient", "levelled", "turned", "wave_numbers"]
+__all__ = ["curl", "divergence", "gradient", "rotate_vectors", "subtract_plane", "wave_numbers"]
 
 _Floats = NDArray[np.floating[Any]]
 
 
-def turned(field: _Floats, angle: float, *, flipped: bool = False) -> NDArray[np.float64]:
-    """Turn the vectors of a field, each where it is.
+def rotate_vectors(field: _Floats, angle: float, *, flipped: bool = False) -> NDArray[np.float64]:
+    """Rotate the vectors of a field, each where it stands.
 
     Parameters
     ----------
@@ -25,11 +25,12 @@ def turned(field: _Floats, angle: float, *, flipped: bool = False) -> NDArray[np
         Angle in rad, counter-clockwise on the screen; ``Calibration.scan_rotation`` takes a deflection from the
         detector into the scan.
     flipped : bool
-        Whether y changes its sign before the vectors are turned.
+        Whether y changes its sign before the vectors are rotated.
 
     Returns
     -------
     ndarray of float, shape (..., 2)
+        The rotated vectors.
     """
     down, right = -field[..., 0] if flipped else field[..., 0], field[..., 1]
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -46,7 +47,7 @@ def gradient(image: _Floats, step: tuple[float, float] = (1.0, 1.0), *, periodic
     step : tuple of float
         Distance of neighbouring positions ``(y, x)``.
     periodic : bool
-        Whether the image goes on beyond its edges as it began, as a simulated cell does and a recorded scan does not.
+        Whether the image repeats beyond its edges, as a simulated cell does and a recorded scan does not.
 
     Returns
     -------
@@ -79,7 +80,7 @@ def divergence(field: _Floats, step: tuple[float, float] = (1.0, 1.0), *, period
 
 
 def curl(field: _Floats, step: tuple[float, float] = (1.0, 1.0), *, periodic: bool = True) -> NDArray[np.float64]:
-    """Curl of a field, shape ``(scan_y, scan_x)``; positive where it turns counter-clockwise on the screen.
+    """Curl of a field, shape ``(scan_y, scan_x)``; positive where it circulates counter-clockwise on the screen.
 
     `step` and `periodic` are those of `gradient`.
     """
@@ -87,8 +88,8 @@ def curl(field: _Floats, step: tuple[float, float] = (1.0, 1.0), *, periodic: bo
     return np.asarray(along - across)
 
 
-def levelled(maps: _Floats) -> NDArray[np.float64]:
-    """Take the plane that fits best out of each of the maps, shape ``(scan_y, scan_x, n)``; NaN has no part in it."""
+def subtract_plane(maps: _Floats) -> NDArray[np.float64]:
+    """Subtract the plane that fits best from each of the maps, shape ``(scan_y, scan_x, n)``; NaN is not fitted."""
     values = np.asarray(maps, np.float64)
     rows, columns = np.indices(values.shape[:2], dtype=float)
     design = np.stack([np.ones_like(rows), rows - rows.mean(), columns - columns.mean()], axis=-1)

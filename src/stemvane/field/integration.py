@@ -29,8 +29,8 @@ def integrate(field: _Floats, step: tuple[float, float] = (1.0, 1.0), *, periodi
     step : tuple of float
         Distance of neighbouring positions ``(y, x)``.
     periodic : bool
-        Whether the field goes on beyond its edges as it began. A recorded scan does not: taking it for periodic
-        bends the map towards its opposite edge.
+        Whether the field repeats beyond its edges. A recorded scan does not: taken for periodic, its map bends
+        towards the opposite edge.
 
     Returns
     -------

@@ -14,7 +14,7 @@ from stemvane.data.arguments import require
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_shape
 from stemvane.errors import DataError
-from stemvane.field.derivatives import curl, divergence, levelled, turned
+from stemvane.field.derivatives import curl, divergence, rotate_vectors, subtract_plane
 from stemvane.field.integration import integrate
 from stemvane.field.physical import projected_field
 from stemvane.field.scan_rotation import ScanRotation, find_rotation
@@ -22,14 +22,14 @@ from stemvane.field.scan_rotation import ScanRotation, find_rotation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FieldMaps", "field_maps", "rotation_metrics", "with_field"]
+__all__ = ["FieldMaps", "add_field", "field_maps", "rotation_metrics"]
 
-_LEAST = 3
+_MIN_POSITIONS = 3
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FieldMaps(Representable):
-    """The field of one scan, and how it came into the scan's frame.
+    """The field of one scan in the scan's frame, and the rotation that took it there.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class FieldMaps(Representable):
     units : mapping of str to str
         Unit of each map.
     angle : float or None
-        Rotation from the detector to the scan in rad, given or found.
+        Rotation from the detector to the scan in rad, given by the calibration or estimated from the curl.
     source : str or None
         ``given`` by the calibration, ``found`` from the curl, None where it is not known.
     rotation : ScanRotation or None
@@ -56,8 +56,8 @@ class FieldMaps(Representable):
     measurements: Measurements | None = field(default=None, kw_only=True)
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
-        found = self.rotation if self.source == "found" else None
-        spread = "" if found is None else f" ± {math.degrees(found.uncertainty):.1f}"
+        estimate = self.rotation if self.source == "found" else None
+        spread = "" if estimate is None else f" ± {math.degrees(estimate.uncertainty):.1f}"
         angle = "unknown" if self.angle is None else f"{math.degrees(self.angle):.1f}{spread} deg ({self.source})"
         rows = [
             ("scan", f"{format_shape(next(iter(self.maps.values())).shape)} positions" if self.maps else "no maps"),
@@ -69,13 +69,13 @@ class FieldMaps(Representable):
     @property
     def metrics(self) -> dict[str, Any]:
         """The rotation as in ``metrics.json``."""
-        found = self.rotation if self.source == "found" else None
+        estimate = self.rotation if self.source == "found" else None
         return {
             "scan_rotation_deg": None if self.angle is None else math.degrees(self.angle),
-            "scan_rotation_uncertainty_deg": None if found is None else math.degrees(found.uncertainty),
+            "scan_rotation_uncertainty_deg": None if estimate is None else math.degrees(estimate.uncertainty),
             "scan_rotation_source": self.source,
-            "scan_rotation_ambiguous": None if found is None else found.ambiguous,
-            "scan_flipped": found.flipped if found is not None else None if self.source is None else False,
+            "scan_rotation_ambiguous": None if estimate is None else estimate.ambiguous,
+            "scan_flipped": estimate.flipped if estimate is not None else None if self.source is None else False,
         }
 
     def plot(self, *, figure: Figure | None = None) -> Figure:
@@ -105,13 +105,14 @@ class FieldMaps(Representable):
 
 
 def field_maps(measurements: Measurements) -> FieldMaps:
-    """Turn the deflection into the scan's frame, take its divergence, curl and integral.
+    """Rotate the deflection into the scan's frame, and take its divergence, curl and integral.
 
     Parameters
     ----------
     measurements : Measurements
-        With the COM. The scan rotation of its calibration is used where it has one; it is found from the curl
-        otherwise, its half turn from the annular dark field, or from minus the bright field where that does not tell.
+        Measurements with the COM. The scan rotation of their calibration is used where there is one; otherwise it is
+        estimated from the curl, and which of the two angles 180° apart is right from the annular dark field, or from
+        minus the bright field where the dark field does not decide.
 
     Returns
     -------
@@ -119,7 +120,7 @@ def field_maps(measurements: Measurements) -> FieldMaps:
         ``field_y``, ``field_x``: the projected electric field in V (see `projected_field`), or the deflection in the
         unit of the COM where the beam energy or the pixel size is unknown. ``divergence``, ``curl``: those of the
         deflection, in mrad/Å. ``integrated_com``: the map whose gradient is the deflection, in mrad·Å (see
-        `projected_potential`), levelled: without its best plane, for the deflection is known up to a constant only.
+        `projected_potential`), levelled: without its best plane, because the deflection is known up to a constant only.
         Without pixel size px stands for mrad, without scan step ``step`` for Å. Where the rotation is neither given nor
         found there are no maps, nor in a scan of fewer than 3 positions along an axis.
 
@@ -131,45 +132,45 @@ def field_maps(measurements: Measurements) -> FieldMaps:
     Notes
     -----
     The deflection is the COM minus its mean over the scan, with all the noise that it has; the scan is not taken for
-    periodic. A detector with a given rotation is taken as not flipped; ``preparation.flip_y`` turns its patterns over.
+    periodic. A detector with a given rotation is taken as not flipped; ``preparation.flip_y`` flips its patterns.
     """
     require(measurements, Measurements, "field_maps")
-    known = measurements.calibration
+    calibration = measurements.calibration
     rotation: ScanRotation | None = None
     source: Literal["given", "found"]
-    if known.scan_rotation is not None:
-        angle, flipped, source = known.scan_rotation, False, "given"
+    if calibration.scan_rotation is not None:
+        angle, flipped, source = calibration.scan_rotation, False, "given"
     else:
-        rotation = _found(measurements)
-        if rotation is None or not rotation.found:
+        rotation = _estimate_rotation(measurements)
+        if rotation is None or not rotation.is_significant:
             return FieldMaps(rotation=rotation, measurements=measurements)
         angle, flipped, source = rotation.angle, rotation.flipped, "found"
-    if min(measurements.scan_shape) < _LEAST:
+    if min(measurements.scan_shape) < _MIN_POSITIONS:
         return FieldMaps(angle=angle, source=source, rotation=rotation, measurements=measurements)
-    step, unit = known.scan_step or (1.0, 1.0), measurements.com_unit
-    length = "step" if known.scan_step is None else "Å"
-    deflection = turned(measurements.deflection, angle, flipped=flipped)
-    absolute = known.energy is not None and unit == "mrad"
-    shown = projected_field(deflection, known.energy) if absolute else deflection  # type: ignore[arg-type]
+    step, unit = calibration.scan_step or (1.0, 1.0), measurements.com_unit
+    length = "step" if calibration.scan_step is None else "Å"
+    deflection = rotate_vectors(measurements.deflection, angle, flipped=flipped)
+    is_absolute = calibration.energy is not None and unit == "mrad"
+    field_ = projected_field(deflection, calibration.energy) if is_absolute else deflection  # type: ignore[arg-type]
     maps = {
-        "field_y": shown[..., 0],
-        "field_x": shown[..., 1],
+        "field_y": field_[..., 0],
+        "field_x": field_[..., 1],
         "divergence": divergence(deflection, step, periodic=False),
         "curl": curl(deflection, step, periodic=False),
-        "integrated_com": levelled(integrate(deflection, step, periodic=False)[..., None])[..., 0],
+        "integrated_com": subtract_plane(integrate(deflection, step, periodic=False)[..., None])[..., 0],
     }
-    units = dict.fromkeys(("field_y", "field_x"), "V" if absolute else unit)
+    units = dict.fromkeys(("field_y", "field_x"), "V" if is_absolute else unit)
     units |= {"divergence": f"{unit}/{length}", "curl": f"{unit}/{length}", "integrated_com": f"{unit}·{length}"}
     return FieldMaps(maps, units, angle, source, rotation, measurements=measurements)
 
 
-def with_field(measurements: Measurements) -> Measurements:
-    """Add the maps of `field_maps` to the measurements, and to their metadata how they came into the scan's frame."""
+def add_field(measurements: Measurements) -> Measurements:
+    """Add the maps of `field_maps` to the measurements, and the scan rotation with its source to their metadata."""
     return _joined(measurements, field_maps(measurements))
 
 
 def rotation_metrics(measurements: Measurements) -> dict[str, Any]:
-    """What `with_field` has put into the metadata, as in ``metrics.json``; None where it is missing."""
+    """The scan rotation that `add_field` wrote into the metadata, as in ``metrics.json``; None where it is missing."""
     return {key: measurements.metadata.get(key) for key in FieldMaps().metrics}
 
 
@@ -182,7 +183,7 @@ def _joined(measurements: Measurements, fields: FieldMaps) -> Measurements:
     )
 
 
-def _found(measurements: Measurements) -> ScanRotation | None:
+def _estimate_rotation(measurements: Measurements) -> ScanRotation | None:
     step = measurements.calibration.scan_step or (1.0, 1.0)
     maps = measurements.maps
     scatterers: list[Any] = [maps["annular_dark_field"]] if "annular_dark_field" in maps else []

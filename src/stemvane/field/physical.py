@@ -75,7 +75,7 @@ def projected_field(deflection: _Floats, energy: float) -> NDArray[np.float64]:
     - It holds for a phase object. In a specimen so thick that the probe spreads or channels on its way, the COM is no
       longer linear in the field; at atomic resolution that begins at some nanometres.
     - Electrons beyond the detector's edge are missing from the COM.
-    - A deflection without field, from descan or from a tilted or bent edge of the specimen, is taken for one.
+    - A deflection without a field, from descan or from a tilted or bent edge of the specimen, is taken for a field.
     """
     return np.asarray(-1e-3 * momentum_velocity(energy) * np.asarray(deflection, np.float64))
 
@@ -93,7 +93,7 @@ def projected_potential(integrated_com: _Floats, energy: float) -> NDArray[np.fl
     Returns
     -------
     ndarray of float, shape (scan_y, scan_x)
-        In V·Å, positive at nuclei, up to a constant that a deflection cannot tell.
+        In V·Å, positive at nuclei, up to a constant, which a deflection does not determine.
 
     Raises
     ------

@@ -15,7 +15,7 @@ from scipy import ndimage
 from stemvane.data.arguments import require_array
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError
-from stemvane.field.derivatives import curl, divergence, gradient, levelled, turned
+from stemvane.field.derivatives import curl, divergence, gradient, rotate_vectors, subtract_plane
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,11 +26,11 @@ _Floats = NDArray[np.floating[Any]]
 _Waves = NDArray[np.complex128]
 
 _CURE = "give measured.deflection, where measured = measure(scan), or call field_maps(measured)"
-_LEAST = 8
+_MIN_POSITIONS = 8
 _TINY = 1e-12
 _SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 _CERTAIN = 4.0
-"""Standard deviations at which a sign counts as known; of at most 36 tiles, so a little more than of a Gaussian."""
+"""Standard deviations at which a sign counts as certain; of at most 36 tiles, so a little more than of a Gaussian."""
 _WEAK = 1 / (2 * _CERTAIN)
 """Uncertainty in rad, 7°, at which the sum that the angle is half the phase of is so many standard errors from 0."""
 
@@ -42,23 +42,23 @@ class ScanRotation(Representable):
     Attributes
     ----------
     angle : float
-        Angle in rad, in (−π, π], by which a vector measured on the detector must be turned, counter-clockwise on the
+        Angle in rad, in (−π, π], by which a vector measured on the detector must be rotated, counter-clockwise on the
         screen and after the flip, to be a vector in the scan.
     uncertainty : float
-        Standard error of the angle in rad; infinite where the scan does not tell.
+        Standard error of the angle in rad; infinite where the scan does not determine it.
     flipped : bool
-        Whether the detector's y axis must change its sign before the vectors are turned.
+        Whether the detector's y axis must change its sign before the vectors are rotated.
     ambiguous : bool
-        Whether the angle could as well be half a turn away.
+        Whether the angle could as well be 180° away.
     flip_ambiguous : bool
-        Whether the scan does not tell if the detector is flipped.
+        Whether the scan leaves open if the detector is flipped.
     curl_ratio : tuple of float
         Root mean square of the curl over that of the divergence at the angle of least curl, as the detector is and
         flipped: 0 for a field without curl, 1 for noise.
     smoothing : float
         Standard deviation in positions of the Gaussian that the deflection was smoothed with.
     notes : tuple of str
-        What is not certain, in words.
+        Sentences on what is not certain.
     """
 
     angle: float
@@ -80,10 +80,10 @@ class ScanRotation(Representable):
         return "ScanRotation", rows + [("note", note) for note in self.notes]
 
     @property
-    def found(self) -> bool:
-        """Whether the angle stands out from noise: uncertain by 7° at most, and half turn or handedness are clear.
+    def is_significant(self) -> bool:
+        """Whether the angle stands out from noise: its error is 7° at most, and its sign or the handedness is clear.
 
-        The smallest uncertainty of several smoothings can be that small by chance, but then neither can be told.
+        The smallest uncertainty of several smoothings can be that small by chance, but then neither can be determined.
         """
         return self.uncertainty <= _WEAK and not (self.ambiguous and self.flip_ambiguous)
 
@@ -117,11 +117,11 @@ class _Fit:
     @cached_property
     def angle(self) -> float:
         """Angle of least curl, in (−π/2, π/2]."""
-        return float(_least(self.sums.sum()))
+        return float(_least_curl_angle(self.sums.sum()))
 
     @cached_property
     def uncertainty(self) -> float:
-        return _jackknife(_wrapped(_least(self.sums.sum() - self.sums) - self.angle))
+        return _jackknife(_wrapped(_least_curl_angle(self.sums.sum() - self.sums) - self.angle))
 
     @cached_property
     def coherence(self) -> float:
@@ -131,8 +131,8 @@ class _Fit:
     @property
     def coherences(self) -> NDArray[np.float64]:
         """The same with one tile left out."""
-        left = np.maximum(self.power.sum() - self.power, np.finfo(float).tiny)
-        return np.asarray(np.abs(self.sums.sum() - self.sums) / left)
+        rest = np.maximum(self.power.sum() - self.power, np.finfo(float).tiny)
+        return np.asarray(np.abs(self.sums.sum() - self.sums) / rest)
 
     @property
     def curl_ratio(self) -> float:
@@ -172,17 +172,17 @@ def find_rotation(
 
     Notes
     -----
-    An electrostatic field has no curl. A turn of all vectors by α multiplies ``w = divergence + i curl`` by
-    ``exp(iα)``, so the mean square of the curl is least at ``α = −½ arg Σ w²``; it is the same half a turn away. Of the
+    An electrostatic field has no curl. A rotation of all vectors by α multiplies ``w = divergence + i curl`` by
+    ``exp(iα)``, so the mean square of the curl is least at ``α = −½ arg Σ w²``; it is the same 180° away. Of the
     field and the flipped field the one counts that leaves less curl. The flipped field of a square lattice may have no
     curl either; then the one counts that follows the scatterers. The beam is deflected towards the nuclei, so that the
-    divergence is negative at scatterers, which settles the half turn. (What is taken is the mean of the deflection
-    along the gradient of the scatterers: by parts the same with the opposite sign, and less noisy.)
+    divergence is negative at scatterers, which decides between the two. (The quantity used is the mean of the
+    deflection along the gradient of the scatterers: by parts the same with the opposite sign, and less noisy.)
 
     A constant and a plane, the descan, are taken out first. White noise that is the same along y and x adds the same
     to divergence and curl at every angle and does not move the angle; smoothing keeps it from hiding it. Noise along
     one axis only, as from jumps between scan lines, does pull at the angle. The derivatives are central differences
-    that do not wrap round, and positions that the edges have a part in are left out.
+    that do not wrap round, and positions that depend on the edges are left out.
 
     The uncertainty is that of a jackknife over up to 6 × 6 tiles of the scan, each about 8 positions along a side or
     more, and, where the smoothing is left open, the scatter of the angle between smoothings, added in quadrature.
@@ -191,11 +191,13 @@ def find_rotation(
     if deflection.ndim != 3 or deflection.shape[2] != 2:
         raise DataError(f"a field has the shape (scan_y, scan_x, 2), not {deflection.shape}")
     shape = (deflection.shape[0], deflection.shape[1])
-    if min(shape) < _LEAST:
-        raise DataError(f"a scan of {shape} is too small to find its rotation; give at least {_LEAST} × {_LEAST}")
+    if min(shape) < _MIN_POSITIONS:
+        raise DataError(
+            f"a scan of {shape} is too small to find its rotation; give at least {_MIN_POSITIONS} × {_MIN_POSITIONS}"
+        )
     if scatterers is not None and scatterers.shape != shape:
         raise DataError(f"the map of scatterers has the shape {scatterers.shape}, the scan {shape}; give them alike")
-    level = levelled(deflection)
+    level = subtract_plane(deflection)
     scales = _SCALES if smoothing is None else (smoothing,)
     fits = [
         (_fit(level, step, scale, flipped=False), _fit(level, step, scale, flipped=True))
@@ -230,7 +232,7 @@ def find_rotation(
 
 
 def _fit(deflection: NDArray[np.float64], step: tuple[float, float], smoothing: float, *, flipped: bool) -> _Fit:
-    field = _smooth(turned(deflection, 0.0, flipped=flipped), smoothing)
+    field = _smooth(rotate_vectors(deflection, 0.0, flipped=flipped), smoothing)
     waves = _inner(divergence(field, step, periodic=False) + 1j * curl(field, step, periodic=False), smoothing)
     waves = np.where(np.isfinite(waves), waves, 0)
     square = waves**2
@@ -252,20 +254,20 @@ def _sign(fit: _Fit, deflection: NDArray[np.float64], step: tuple[float, float],
     """
     if scatterers is None:
         return 0.0
-    field = _smooth(turned(deflection, fit.angle, flipped=fit.flipped), fit.smoothing)
-    uphill = gradient(_smooth(levelled(scatterers[..., None]), fit.smoothing)[..., 0], step, periodic=False)
+    field = _smooth(rotate_vectors(deflection, fit.angle, flipped=fit.flipped), fit.smoothing)
+    uphill = gradient(_smooth(subtract_plane(scatterers[..., None]), fit.smoothing)[..., 0], step, periodic=False)
     along = _inner(np.sum(field * uphill, axis=-1), fit.smoothing)
     sums = _over_tiles(np.where(np.isfinite(along), along, 0.0))
     error = _jackknife(sums.sum() - sums)
     return float(sums.sum() / error) if error > 0 else 0.0
 
 
-def _least(sums: Any) -> Any:
+def _least_curl_angle(sums: Any) -> Any:
     return -np.angle(sums) / 2
 
 
 def _wrapped(angle: Any) -> Any:
-    """Bring an angle that is known up to half a turn into (−π/2, π/2]."""
+    """Bring an angle that is determined up to 180° into (−π/2, π/2]."""
     return np.angle(np.exp(2j * angle)) / 2
 
 
@@ -284,7 +286,7 @@ def _over_tiles(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _inner(values: NDArray[Any], smoothing: float) -> NDArray[Any]:
-    """Cut off what the edges of the scan have a part in: one-sided differences and mirrored values."""
+    """Cut off what depends on the edges of the scan: one-sided differences and mirrored values."""
     edge = min(2 + math.ceil(smoothing), (min(values.shape[:2]) - 4) // 2)
     return values[edge:-edge, edge:-edge]
 
@@ -302,7 +304,7 @@ def _notes(ambiguous: bool, flip_unclear: bool, scatterers: _Floats | None) -> t
             if scatterers is None
             else "the deflection does not follow the map of scatterers"
         )
-        notes.append(f"the angle could as well be half a turn away: {why}")
+        notes.append(f"the angle could as well be 180° away: {why}")
     if flip_unclear:
         notes.append("the detector could as well be flipped: both ways leave about as much curl")
     return tuple(notes)

@@ -48,7 +48,7 @@ def field_page(
     Parameters
     ----------
     measurements : Measurements
-        Measurements with the maps of the field, as `with_field` gives them.
+        Measurements with the maps of the field, as `add_field` gives them.
     rotation : mapping, optional
         The scan rotation with its standard error and source, as in ``metrics.json``; what the measurements say of it
         where left out.

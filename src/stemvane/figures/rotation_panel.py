@@ -52,7 +52,7 @@ def draw_scan_rotation(rotation: ScanRotation, ax: Axes | None = None) -> Axes:
     ax.set(xlim=(-180, 180), ylim=(0, 1.15), xticks=[-180, -90, 0, 90, 180])
     ax.set(xlabel="scan rotation (deg)", ylabel="share of curl, C / (C + D)")
     value = f"{middle:.1f}° ± {math.degrees(rotation.uncertainty):.1f}°".replace("-", "−")
-    unclear = "; half a turn away is as likely" if rotation.ambiguous else ""
+    unclear = "; 180° away is as likely" if rotation.ambiguous else ""
     ax.set_title(f"Scan rotation {value}{unclear}\nC, D: mean squares of curl and divergence", size="medium")
     ax.legend(loc="upper right", fontsize=small_type(), ncols=2)
     return ax

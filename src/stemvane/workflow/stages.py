@@ -17,7 +17,7 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.data.measurements import Measurements
 from stemvane.errors import RunError, StemvaneError
 from stemvane.evaluation.metrics import run_metrics
-from stemvane.field.maps import with_field
+from stemvane.field.maps import add_field
 from stemvane.figures.saving import save_figures
 from stemvane.io.atomic import file_states, keep_only
 from stemvane.io.files import open_source
@@ -196,7 +196,7 @@ def _measure_stage(
                 progress=lambda done, total: report("measure", done, total, ""),
                 client=client,
             )
-        with_field(measurements).write(store)
+        add_field(measurements).write(store)
         _write_sample(store, dataset, config.compare.n_turned)
         return Measurements.read(store)
 
