@@ -83,7 +83,7 @@ SLICED = """
 ## One slice or several
 
 `method="single-slice"` lets the wave pass the whole specimen at once. Against multislice with slices of 1 Å, at 60 kV
-and 31 mrad, in focus on the middle of the specimen (`python benchmarks/slices.py`):
+and 31 mrad, in focus on the middle of the specimen (`python -m benchmarks.accuracy.slices`):
 
 | structure | rms COM (mrad) | difference of the COM | difference of the patterns |
 |---|---|---|---|

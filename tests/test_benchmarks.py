@@ -10,25 +10,26 @@ import pytest
 
 from stemvane.data.specimen import ScanDefects
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def tools():
-    sys.path.insert(0, str(BENCHMARKS))
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     try:
-        import bounds
-        import defect_scores
-        import defect_tables
-        import defects
-        import model_scores
-        import model_tables
+        from benchmarks.accuracy import bounds
+        from benchmarks.defects import comparison as defects
+        from benchmarks.defects import scores as defect_scores
+        from benchmarks.defects import tables as defect_tables
+        from benchmarks.harness import cells
+        from benchmarks.models import comparison as models
+        from benchmarks.models import scores, tables
     finally:
-        sys.path.remove(str(BENCHMARKS))
+        sys.path.pop(0)
     return SimpleNamespace(
         bounds=bounds,
-        scores=model_scores,
-        tables=model_tables,
+        cells=cells,
+        scores=scores,
+        tables=tables,
+        models=models,
         defects=defects,
         defect_scores=defect_scores,
         defect_tables=defect_tables,
@@ -266,10 +267,56 @@ def test_defect_tables_and_figure_from_made_up_cells(tools, lattice, rng, tmp_pa
     assert "| stemvane, all channels | 1.000 ± 0.000 | 1.000 ± 0.000 |" in text
     assert "| 0.16 | 100,000 | 100.0% of 4 | 0.000 |" in text
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{tools.defects.BEGIN}\n{tools.defects.END}\nafter\n", encoding="utf-8")
-    tools.defects.publish(report, text, tmp_path / "defects.json", readme)
+    comparison = tools.defects.COMPARISON
+    readme.write_text(f"before\n{comparison.begin}\n{comparison.end}\nafter\n", encoding="utf-8")
+    comparison.publish(report, text, tmp_path / "defects.json", readme)
     assert readme.read_text(encoding="utf-8").startswith("before")
     assert (tmp_path / "defects.png").stat().st_size > 1000
     tools.defects.restore(json.loads((tmp_path / "defects.json").read_text(encoding="utf-8")), tmp_path)
     restored = tools.defects.joined(tmp_path)["cells"]
     assert sorted(map(json.dumps, restored)) == sorted(map(json.dumps, cells))
+
+
+def test_no_cell_starts_that_would_end_too_late(tools):
+    progress = tools.cells.Progress(4, minutes=10.0)
+    assert [progress.admits(seconds) for seconds in (3600, 500, 700, 90)] == [True, True, False, True]
+    assert (progress.n_started, progress.n_postponed) == (3, 1)
+    unlimited = tools.cells.Progress(2)
+    assert unlimited.admits(1e9)
+    assert unlimited.admits(1e9)
+
+
+def test_scans_are_planned_in_order_until_the_time_is_used_up(tools):
+    scene = tools.defects.Scene("broken-0", 0, {"N": 1})
+    other = tools.defects.Scene("broken-1", 1, {"N": 1})
+    jobs = [tools.defects.Job(s, 0.16, dose, ("pca",)) for s in (scene, other) for dose in (None, 1e5, 1e4)]
+    assert tools.defects.planned(jobs, 2, None) == jobs
+    assert tools.defects.planned(jobs, 2, 0.0) == jobs[:1]
+    simulated = tools.defects.SIMULATION_SECONDS * jobs[0].size
+    minutes = (simulated + 3 * jobs[0].seconds / 2 + 1) / 60
+    assert tools.defects.planned(jobs, 2, minutes) == jobs[:3]
+    assert tools.defects.planned(jobs, 2, minutes + simulated / 60) == jobs[:3]
+    assert len(tools.defects.planned(jobs, 2, minutes + (simulated + jobs[0].seconds) / 60)) > 3
+
+
+def test_an_incomplete_comparison_is_not_published(tools, lattice, rng, tmp_path, capsys):
+    comparison = tools.defects.COMPARISON
+    readme, output = tmp_path / "README.md", tmp_path / "out" / "defects.json"
+    readme.write_text(f"{comparison.begin}\n{comparison.end}\n", encoding="utf-8")
+    places = ["--work", str(tmp_path), "--output", str(output), "--readme", str(readme)]
+    report = {
+        "machine": {"processors": 2, "time": "now"},
+        "cells": [made_up_cell(tools, lattice, rng, "broken-0", 1e5, "ours", 9.0)],
+    }
+    for postponed in (True, False):
+        chosen = comparison.parser(None).parse_args(places)
+        progress = comparison.progress(chosen, 2)
+        progress.n_postponed += postponed
+        comparison.finish(report, chosen, progress)
+        assert output.exists() != postponed
+        assert ("time is up" in capsys.readouterr().err) == postponed
+        assert ("stemvane, all channels" in readme.read_text(encoding="utf-8")) != postponed
+    progress = comparison.progress(chosen, 2)
+    progress.n_failed = 1
+    with pytest.raises(SystemExit, match="1 failed"):
+        comparison.finish(report, chosen, progress)

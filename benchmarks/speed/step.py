@@ -1,7 +1,7 @@
 """What one training step spends its time on, and how fast training is on a device.
 
-Run as ``python benchmarks/step.py [--device cuda]``; prints the table of the README. The demo's graphene is trained on,
-then each part of a step is timed by itself, over and over.
+Run as ``python -m benchmarks.speed.step [--device cuda]``; prints the table of the README. The demo's graphene is
+trained on, then each part of a step is timed by itself, over and over.
 """
 
 from __future__ import annotations

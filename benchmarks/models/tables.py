@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from model_methods import METHODS
+from benchmarks.models.methods import METHODS
 
 __all__ = ["OURS", "PEERS", "best_rates", "column", "tables"]
 

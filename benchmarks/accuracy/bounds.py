@@ -1,8 +1,8 @@
 """Cramér-Rao bounds: no unbiased estimate of a pattern's angle from its counts alone can scatter less.
 
-Run as ``python benchmarks/bounds.py``; prints the bounds of graphene at 100,000, 20,000 and 4,000 electrons per pattern
-with the probe position unknown. The bound is on the standard deviation; the tables compare median absolute errors, for
-which it is 0.6745 of that, as of a Gaussian.
+Run as ``python -m benchmarks.accuracy.bounds``; prints the bounds of graphene at 100,000, 20,000 and 4,000 electrons
+per pattern with the probe position unknown. The bound is on the standard deviation; the tables compare median absolute
+errors, for which it is 0.6745 of that, as of a Gaussian.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def main() -> None:
         f"COM: rms difference {result['com_rms_difference_mrad']:.2g} mrad, largest {result['com_max_mrad']:.3f} mrad"
     )
     print(f"COM: rms difference to abTEM alone {result['com_rms_difference_to_abtem_alone_mrad']:.2g} mrad")
-    path = Path(__file__).parent / "results" / "simulate.json"
+    path = Path(__file__).parents[1] / "results" / "simulate.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

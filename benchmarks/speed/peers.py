@@ -1,8 +1,8 @@
-"""Other programs on the same file, each in an environment of its own: started by ``benchmarks/measure.py``.
+"""Other programs on the same file, each in an environment of its own, for ``benchmarks/speed/measure.py``.
 
-``python peers.py NAME FILE.npy MASKS.npz`` loads what it needs, prints a line of JSON for its tasks, and then runs a
-task for every line that it reads, printing seconds and peak memory. MASKS.npz holds the optical axis and weights
-``(n, k_y, k_x)`` of the virtual images, and of the polar samples as a sparse matrix.
+``python -m benchmarks.speed.peers NAME FILE.npy MASKS.npz`` loads what it needs, prints a line of JSON for its tasks,
+and then runs a task for every line that it reads, printing seconds and peak memory. MASKS.npz holds the optical axis
+and weights ``(n, k_y, k_x)`` of the virtual images, and of the polar samples as a sparse matrix.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.harness.memory import peak_mib
 
 
 def numpy_tasks(path: str, masks: Any) -> dict[str, Callable[[], Any]]:
@@ -125,12 +126,6 @@ def pyxem_tasks(path: str, masks: Any) -> dict[str, Callable[[], Any]]:
         return np.concatenate([com(), images.compute().reshape(-1, len(masks["images"]))], axis=-1)
 
     return {"com": com, "com_images": com_images}
-
-
-def peak_mib() -> float:
-    """Largest memory that this program has held; `getrusage` would give its parent's where that was larger."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
-    return int(line.split()[1]) / 1024
 
 
 def main() -> None:

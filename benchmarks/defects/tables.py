@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from defect_methods import ROWS
-from defect_scenes import KINDS, Scene
-from defect_scores import auc, average_precision, false_alarms
+
+from benchmarks.defects.methods import ROWS
+from benchmarks.defects.scenes import KINDS, Scene
+from benchmarks.defects.scores import auc, average_precision, false_alarms
 
 __all__ = ["BASELINES", "OURS", "detection", "doses_of", "steps_of", "tables"]
 

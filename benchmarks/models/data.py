@@ -1,7 +1,7 @@
 """Data sets of the comparison of models: measured once, with all that is known of them, in files for every model.
 
-``python model_data.py NAME FOLDER [--quick]`` makes one: ``measurements.zarr`` for our models and ``known.npz`` for the
-other programs and for the scores. ``models.py`` starts it.
+``python -m benchmarks.models.data NAME FOLDER [--quick]`` makes one: ``measurements.zarr`` for our models and
+``known.npz`` for the other programs and for the scores. The comparison starts it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import zarr
-from bounds import MEDIAN_OF_DEVIATION, analytic_bound, graphene_bound
 from scipy import ndimage
 
+from benchmarks.accuracy.bounds import MEDIAN_OF_DEVIATION, analytic_bound, graphene_bound
+from benchmarks.harness.cells import ROOT
 from stemvane import Config, Dataset4D, Measurements, measure, open_dataset
 from stemvane.config import MeasureConfig
 from stemvane.evaluation.com_agreement import neighbour_mean
@@ -35,7 +36,7 @@ HELD_OUT = 0.1
 NOMINAL_DOSE = 20_000.0
 QUICK = (24, 24)
 DETECTOR = (48, 48)
-RECORDED = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
+RECORDED = ROOT.parent / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """How often the intervals of angle and latents hold: one frozen model, the same patterns counted again and again.
 
-Run as ``python benchmarks/uncertainty.py``; writes ``benchmarks/results/uncertainty.json`` and prints the table of the
-README. At every dose a model is trained on the demo's graphene, and other counts of the same patterns (``--draws``) are
-embedded by it. What must lie within an interval is the model's own value for the noiseless patterns, filtered alike.
+Run as ``python -m benchmarks.accuracy.uncertainty``; writes ``benchmarks/results/uncertainty.json`` and prints the
+table of the README. At every dose a model is trained on the demo's graphene, and other counts of the same patterns
+(``--draws``) are embedded by it. What must lie within an interval is the model's own value for the noiseless patterns,
+filtered alike.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from stemvane.reduction.measure import measure
 from stemvane.simulation.simulate import simulate
 from stemvane.workflow.pipeline import demo_config
 
-RESULTS = Path(__file__).parent / "results" / "uncertainty.json"
+RESULTS = Path(__file__).parents[1] / "results" / "uncertainty.json"
 LEVELS = (0.68, 0.95)
 
 

@@ -1,6 +1,6 @@
-"""Models of this package on a prepared data set: started by ``models.py``, one process for each training.
+"""Models of this package on a prepared data set: one process for each training.
 
-``python model_ours.py TASK.json`` writes what ``model_peers.py`` writes for the other programs.
+``python -m benchmarks.models.ours TASK.json`` writes what ``peers.py`` writes for the other programs.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 import zarr
-from model_clock import now_of, warm_up
-from model_data import HELD_OUT, Known
-from peers import peak_mib
 
+from benchmarks.harness.memory import peak_mib
+from benchmarks.models.clock import now_of, warm_up
+from benchmarks.models.data import HELD_OUT, Known
 from stemvane import Config, Measurements, pattern_model
 
 # epochs after which the model is asked, so that the curve costs little

@@ -1,6 +1,7 @@
 """Ten seeds on the demo's graphene: from the alignment and from a random start, noiseless and at finite dose.
 
-Run as ``python benchmarks/seeds.py``; writes ``benchmarks/results/seeds.json`` and prints the tables of the README:
+Run as ``python -m benchmarks.accuracy.seeds``; writes ``benchmarks/results/seeds.json`` and prints the tables of the
+README:
 
 - ``main``: seeds 0 to 9, noiseless, both starts, beside alignment + PCA with as many latents;
 - ``dose``: 100,000, 20,000 and 4,000 electrons per pattern, with neighbours and every pattern by itself, against the
@@ -8,19 +9,22 @@ Run as ``python benchmarks/seeds.py``; writes ``benchmarks/results/seeds.json`` 
 - ``frontier``: explained variance against r and angle over the noise floor;
 - ``dipole``: the same data with the m = 1 harmonic withheld.
 
-``--only NAME`` runs one of them, ``--seeds N`` fewer seeds, ``--output FILE`` writes elsewhere. Tables of earlier runs
-stay in the file until they are made again.
+``--only NAME`` runs one of them, ``--seeds N`` fewer seeds, ``--output FILE`` writes elsewhere. Tables of earlier
+runs stay in the file until they are made again. A run that was stopped goes on where it was, from ``--work``.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.cells import ROOT, write_json
 from stemvane.config import BasisConfig, Config, HarmonicConfig, TrainingConfig
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
@@ -30,7 +34,8 @@ from stemvane.reduction.measure import measure
 from stemvane.simulation.simulate import simulate
 from stemvane.workflow.pipeline import demo_config
 
-RESULTS = Path(__file__).parent / "results" / "seeds.json"
+RESULTS = Path(__file__).parents[1] / "results" / "seeds.json"
+DOSES = (100_000, 20_000, 4_000)
 FLOORS = (0.2, 0.1, 0.05, 0.03, 0.02, 0.01)
 
 
@@ -100,26 +105,23 @@ def main_table(config: Config, measurements: Measurements, seeds: range) -> list
     return rows
 
 
-def dose_table(config: Config, seeds: range) -> list[dict[str, Any]]:
+def dose_table(config: Config, dose: float, seeds: range) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    for dose in (100_000, 20_000, 4_000):
-        measurements = measure(simulate(config.simulation, dose=dose))
-        maps: dict[str, list[Embedding]] = {"RotationVAE": [], "RotationVAE, random": []}
-        for seed in seeds:
-            for method, options in (
-                ("alignment + PCA, alone", {"n_epochs": 0, "neighbours": False}),
-                ("RotationVAE, alone", {"neighbours": False}),
-                ("alignment + PCA", {"n_epochs": 0}),
-                ("RotationVAE", {}),
-                ("RotationVAE, random", {"start": "random"}),
-            ):
-                found = fitted(config, measurements, seed=seed, maps=maps.get(method), **options)
-                rows.append({"dose": dose, "method": method} | found)
-                show(rows[-1], "_truth")
-        raw = rows[-1]
-        print(
-            f"  raw COM at {dose}: r {raw['com_pearson_r_truth']:.4f} {raw['com_angle_error_median_deg_truth']:.2f} deg"
-        )
+    measurements = measure(simulate(config.simulation, dose=dose))
+    maps: dict[str, list[Embedding]] = {"RotationVAE": [], "RotationVAE, random": []}
+    for seed in seeds:
+        for method, options in (
+            ("alignment + PCA, alone", {"n_epochs": 0, "neighbours": False}),
+            ("RotationVAE, alone", {"neighbours": False}),
+            ("alignment + PCA", {"n_epochs": 0}),
+            ("RotationVAE", {}),
+            ("RotationVAE, random", {"start": "random"}),
+        ):
+            found = fitted(config, measurements, seed=seed, maps=maps.get(method), **options)
+            rows.append({"dose": dose, "method": method} | found)
+            show(rows[-1], "_truth")
+    raw = rows[-1]
+    print(f"  raw COM at {dose}: r {raw['com_pearson_r_truth']:.4f} {raw['com_angle_error_median_deg_truth']:.2f} deg")
     return rows
 
 
@@ -164,25 +166,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("main", "dose", "frontier", "dipole"))
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "seeds")
     parser.add_argument("--output", type=Path, default=RESULTS)
     chosen = parser.parse_args()
     config, seeds = demo_config(), range(chosen.seeds)
-    measurements = measure(simulate(config.simulation))
-    results, tables = chosen.output, {}
-    work = {
-        "main": lambda: main_table(config, measurements, seeds),
-        "frontier": lambda: frontier(config, measurements),
-        "dipole": lambda: dipole_table(config, measurements),
-        "dose": lambda: dose_table(config, seeds),
+
+    @functools.cache
+    def noiseless() -> Measurements:
+        return measure(simulate(config.simulation))
+
+    parts: dict[str, list[Callable[[], list[dict[str, Any]]]]] = {
+        "main": [lambda: main_table(config, noiseless(), seeds)],
+        "frontier": [lambda: frontier(config, noiseless())],
+        "dipole": [lambda: dipole_table(config, noiseless())],
+        "dose": [lambda dose=dose: dose_table(config, dose, seeds) for dose in DOSES],
     }
-    for name, make in work.items():
-        if chosen.only in (None, name):
-            print(name)
-            rows = make()
-            results.parent.mkdir(exist_ok=True)
-            tables = json.loads(results.read_text()) if results.exists() else {}
-            tables[name] = rows
-            results.write_text(json.dumps(tables, indent=1, default=float) + "\n")
+    tables: dict[str, Any] = {}
+    for name in [chosen.only] if chosen.only else parts:
+        print(name)
+        # a part is a file until its table is complete, so that a run that was stopped goes on where it was
+        files = [chosen.work / f"{name}-{number}-{len(seeds)}-seeds.json" for number in range(len(parts[name]))]
+        for file, make in zip(files, parts[name], strict=True):
+            if not file.exists():
+                write_json({"rows": make()}, file)
+        tables = json.loads(chosen.output.read_text()) if chosen.output.exists() else {}
+        tables[name] = [row for file in files for row in json.loads(file.read_text())["rows"]]
+        chosen.output.parent.mkdir(exist_ok=True)
+        chosen.output.write_text(json.dumps(tables, indent=1) + "\n")
+        for file in files:
+            file.unlink()
     arrived = [
         abs(r["pearson_r_first"]) >= 0.998 and r["angle_error_median_deg"] <= 1.3
         for r in tables.get("main", [])

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from defect_scores import mahalanobis, robust_z
 from numpy.typing import NDArray
 
+from benchmarks.defects.scores import mahalanobis, robust_z
 from stemvane import RotationVAE, find_defects, pattern_model
 from stemvane.config import Config, TrainingConfig
 from stemvane.data.embedding import Embedding

@@ -1,6 +1,6 @@
 """Open damaged variants of a small file of every format; none may end in anything but data or one clear line.
 
-Run as ``python benchmarks/fuzz_readers.py --n 2000``; POSIX systems only. Prints a line for each format and
+Run as ``python -m benchmarks.readers.fuzz --n 2000``; POSIX systems only. Prints a line for each format and
 exits with 1 where a fault was found.
 """
 
@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import fuzzing
 import reader_files as made

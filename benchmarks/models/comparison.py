@@ -1,8 +1,9 @@
 """Models side by side: ours, the one as published, AtomAI's and pyroVED's rotation-invariant VAEs, and baselines.
 
-Run as ``python benchmarks/models.py``; writes ``benchmarks/results/models.json`` and ``models.png``, and puts the
+Run as ``python -m benchmarks.models``; writes ``benchmarks/results/models.json`` and ``models.png``, and puts the
 tables between the markers of ``benchmarks/README.md``. Every training is a process of its own, and every finished one
-is a file under ``--work``, so that a run that was stopped goes on where it was. AtomAI and pyroVED get environments of
+is a file under ``--work``, so that a run that was stopped goes on where it was. It stops by itself after ``--minutes``;
+``--full`` lets it run until everything is done, as for the published tables. AtomAI and pyroVED get environments of
 their own under ``--environments``.
 
 ``--quick`` takes five data sets, small scans, one seed and 6 s for each training of a peer; ``--only`` some data sets,
@@ -17,26 +18,24 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
-from cells import Progress, machine, split_at_markers, write_json
-from environments import interpreter
-from model_data import DATA_SETS, RECORDED, SPEED_SETS, Known
-from model_figure import draw
-from model_methods import METHODS, Method
-from model_scores import angle_error, correlations, explained, poisson_excess, time_to_share
-from model_tables import tables
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "models.json"
-BEGIN, END = "<!-- models: begin -->", "<!-- models: end -->"
+from benchmarks.harness.cells import Progress, machine, run_module, write_json
+from benchmarks.harness.comparison import Comparison, read_report
+from benchmarks.harness.environments import interpreter
+from benchmarks.models.data import DATA_SETS, RECORDED, SPEED_SETS, Known
+from benchmarks.models.figure import draw
+from benchmarks.models.methods import METHODS, Method
+from benchmarks.models.scores import angle_error, correlations, explained, poisson_excess, time_to_share
+from benchmarks.models.tables import tables
+
 REQUIREMENTS = {"atomai": ("atomai==0.8.1", ["six"]), "pyroved": ("pyroved==0.3.0", [])}
 # a plain torch would come with gigabytes of CUDA
 CONSTRAINTS = ["torch==2.13.0"]
@@ -47,6 +46,10 @@ QUICK_SETS = ("graphene", "graphene-20k", "analytic", "threefold", "rotavirus")
 LEARNED = 0.2
 # of the data sets that are not long, over the budget of those that are
 SHORT = 0.2
+# seconds of starting, embedding and scoring, besides a training that has a budget; and of one that has none
+BESIDES, UNBUDGETED = 60.0, 90.0
+
+COMPARISON = Comparison("models", tables, draw, lambda report: json.dumps(report, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
@@ -67,45 +70,31 @@ class Cell:
         threads = f"-{self.threads or 'all'}-threads" if self.speed_only else ""
         return f"{self.data}/{self.method}-{self.seed}{threads}"
 
+    @property
+    def seconds(self) -> float:
+        """Rough cost."""
+        return BESIDES + self.budget if METHODS[self.method].budgeted else UNBUDGETED
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
+    parser = COMPARISON.parser(__doc__)
     parser.add_argument("--only", help=f"comma-separated: {', '.join([*DATA_SETS, 'speed'])}")
     parser.add_argument("--methods", help=f"comma-separated: {', '.join(METHODS)}")
     parser.add_argument("--budget", type=float, help="seconds for a training of a peer")
     parser.add_argument("--seeds", type=int, help="at most so many")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--work", type=Path, default=HERE.parent / "build" / "models")
     parser.add_argument("--environments", type=Path, help="a folder in --work by default")
-    parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--readme", type=Path, default=HERE / "README.md")
-    parser.add_argument("--resume", type=Path, metavar="RESULTS", help="a file like results/models.json")
-    parser.add_argument("--tables", action="store_true")
     chosen = parser.parse_args()
-    work = (chosen.work / ("quick" if chosen.quick else "full")).absolute()
+    work = COMPARISON.work(chosen)
     environments = chosen.environments or chosen.work / "environments"
     cells = all_cells(chosen)
+    COMPARISON.require_page(chosen)
     if chosen.resume:
-        restore(json.loads(chosen.resume.read_text(encoding="utf-8")), work)
-    failed = 0 if chosen.tables else run_all(cells, work, environments, chosen.jobs, quick=chosen.quick)
-    report = joined(work)
-    text = tables(report)
-    if chosen.quick:
-        print(text)
-    else:
-        publish(report, text, chosen.output, chosen.readme)
-    if failed:
-        raise SystemExit(f"{failed} trainings failed, see above; the others are kept")
-
-
-def publish(report: dict[str, Any], text: str, output: Path, readme: Path) -> None:
-    """Write the JSON file, the figure, and the tables between the markers."""
-    before, after = split_at_markers(readme, BEGIN, END)
-    output.parent.mkdir(exist_ok=True)
-    output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    draw(report, output.with_suffix(".png"))
-    readme.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}", encoding="utf-8")
+        restore(read_report(chosen.resume), work)
+    todo = [cell for cell in cells if not done(cell, work)]
+    progress = COMPARISON.progress(chosen, len(todo))
+    if not chosen.tables:
+        run_all(todo, work, environments, chosen.jobs, progress, quick=chosen.quick)
+    COMPARISON.finish(joined(work), chosen, progress)
 
 
 def all_cells(chosen: argparse.Namespace) -> list[Cell]:
@@ -144,34 +133,38 @@ def settings(method: Method, quick: bool) -> dict[str, Any]:
     return found
 
 
-def run_all(cells: list[Cell], work: Path, environments: Path, n_jobs: int, *, quick: bool) -> int:
-    """Run what is missing: throughput one by one, then the others side by side; returns how many failed."""
-    todo = [cell for cell in cells if not done(cell, work)]
+def run_all(todo: list[Cell], work: Path, environments: Path, n_jobs: int, progress: Progress, *, quick: bool) -> None:
+    """Run what is missing and fits into the time: throughput one by one, then the others side by side."""
     pythons = {
         program: interpreter(environments, requirement, more=more, constraints=CONSTRAINTS)
         for program, (requirement, more) in REQUIREMENTS.items()
         if any(METHODS[cell.method].program == program for cell in todo)
     }
-    for data in dict.fromkeys(cell.data for cell in todo):
-        prepare(data, work, quick=quick)
-    progress = Progress(len(todo))
+    prepared: dict[str, None] = {}
+    one_at_a_time = Lock()
 
     def work_on(cell: Cell) -> None:
+        if not progress.admits(cell.seconds):
+            return
+        with one_at_a_time:
+            if cell.data not in prepared:
+                prepare(cell.data, work, quick=quick)
+                prepared[cell.data] = None
         progress.add(cell.file, run(cell, work, pythons))
 
     for cell in (c for c in todo if c.speed_only):
         work_on(cell)
     with ThreadPoolExecutor(n_jobs) as pool:
         list(pool.map(work_on, [cell for cell in todo if not cell.speed_only]))
-    return progress.failed
 
 
 def prepare(data: str, work: Path, *, quick: bool) -> None:
     """Make a data set in a process of its own, so that it does not count in anybody's memory."""
     folder = work / "data" / data
     if not (folder / "about.json").exists():
-        command = [sys.executable, str(HERE / "model_data.py"), data, str(folder), *(["--quick"] if quick else [])]
-        subprocess.run(command, check=True)
+        ended = run_module("models.data", data, str(folder), *(["--quick"] if quick else []))
+        if ended.returncode:
+            raise SystemExit(f"{data}: cannot be made:\n{ended.stderr[-2000:]}")
     about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
     write_json(about, about_path(work, data))
 
@@ -217,11 +210,8 @@ def run(cell: Cell, work: Path, pythons: dict[str, str]) -> str:
     }
     task_path.write_text(json.dumps(task), encoding="utf-8")
     python = pythons.get(method.program, sys.executable)
-    script = HERE / ("model_peers.py" if method.program in pythons else "model_ours.py")
-    threads = {"OMP_NUM_THREADS": str(cell.threads), "MKL_NUM_THREADS": str(cell.threads)} if cell.threads else {}
-    ended = subprocess.run(
-        [python, str(script), str(task_path)], capture_output=True, text=True, env={**os.environ, **threads}
-    )
+    module = "models.peers" if method.program in pythons else "models.ours"
+    ended = run_module(module, str(task_path), python=python, threads=cell.threads or None)
     if ended.returncode:
         return f"failed:\n{ended.stderr[-2000:]}"
     found = dict(np.load(output))
@@ -276,7 +266,3 @@ def joined(work: Path) -> dict[str, Any]:
             about = json.loads(about_path(work, name).read_text(encoding="utf-8"))
             data[name] = {"about": about, "rows": [json.loads(file.read_text(encoding="utf-8")) for file in files]}
     return {"machine": machine(), "data": data}
-
-
-if __name__ == "__main__":
-    main()

@@ -1,8 +1,8 @@
-"""AtomAI's and pyroVED's rotation-invariant VAEs, each in an environment of its own: started by ``models.py``.
+"""AtomAI's and pyroVED's rotation-invariant VAEs, each in an environment of its own.
 
-``python model_peers.py TASK.json`` reads the patterns, trains for a number of seconds or epochs, and writes latents,
-angles and predicted patterns of all positions, and latents and angles at intervals, into an .npz file. The clock stands
-still while they are taken.
+``python -m benchmarks.models.peers TASK.json`` reads the patterns, trains for a number of seconds or epochs, and writes
+latents, angles and predicted patterns of all positions, and latents and angles at intervals, into an .npz file. The
+clock stands still while they are taken.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from model_clock import Clock, OutOfTimeError, warm_up
-from peers import peak_mib
+
+from benchmarks.harness.memory import peak_mib
+from benchmarks.models.clock import Clock, OutOfTimeError, warm_up
 
 # what stands for the noise in noiseless patterns, over the scatter of all samples
 NOISELESS = 0.3

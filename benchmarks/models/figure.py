@@ -9,9 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from model_methods import METHODS
-from model_tables import OURS, best_rates, column
 
+from benchmarks.models.methods import METHODS
+from benchmarks.models.tables import OURS, best_rates, column
 from stemvane.figures.style import STYLE
 
 __all__ = ["draw"]

@@ -7,11 +7,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from defect_methods import ROWS
-from defect_scenes import KINDS
-from defect_tables import OURS, detection, dose_title, doses_of, family, standard_error, steps_of
 from matplotlib.axes import Axes
 
+from benchmarks.defects.methods import ROWS
+from benchmarks.defects.scenes import KINDS
+from benchmarks.defects.tables import OURS, detection, dose_title, doses_of, family, standard_error, steps_of
 from stemvane.figures.style import STYLE
 
 __all__ = ["draw"]

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from simulate import com
 
+from benchmarks.speed.simulate import com
 from stemvane.simulation.simulate import simulate
 
 DETECTOR = {"detector_shape": (64, 64), "detector_outer": 66.0}
@@ -55,7 +55,7 @@ def main() -> None:
             f"{structure:<16}{found['com_rms_mrad']:>16.4f}{found['com_rms_difference_mrad']:>12.2g}"
             f"{found['com_relative_difference']:>10.2%}{found['pattern_relative_difference']:>10.2%}"
         )
-    path = Path(__file__).parent / "results" / "slices.json"
+    path = Path(__file__).parents[1] / "results" / "slices.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,9 +1,9 @@
 """One pass over 128^4 counts of 16 bits: stemvane beside LiberTEM, py4DSTEM, pyxem, NumPy and the machine's own limits.
 
-Run as ``python benchmarks/measure.py``; writes ``benchmarks/results/measure.json`` and prints tables. Every program
-runs in a process of its own, in an environment of its own that is made under ``--environments`` (a temporary folder by
-default); all take turns, round by round. Their centres of mass and virtual images must agree with stemvane's. Files
-are made cold with ``posix_fadvise(POSIX_FADV_DONTNEED)`` after ``fsync``, which needs no root.
+Run as ``python -m benchmarks.speed.measure``; writes ``benchmarks/results/measure.json`` and prints tables. Every
+program runs in a process of its own, in an environment of its own that is made under ``--environments`` (a temporary
+folder by default); all take turns, round by round. Their centres of mass and virtual images must agree with stemvane's.
+Files are made cold with ``posix_fadvise(POSIX_FADV_DONTNEED)`` after ``fsync``, which needs no root.
 
 ``--rounds N`` takes more or fewer turns, ``--peers ''`` leaves the others out, ``--large GB`` instead measures a file
 of that size, generated in the temporary folder and deleted again, and prints the largest memory that the process held.
@@ -32,12 +32,12 @@ import hdf5plugin
 import numba
 import numpy as np
 import zarr
-from cells import machine
-from environments import interpreter
-from peers import peak_mib
 from rsciio.hspy import file_writer
 from zarr.codecs import BloscCodec
 
+from benchmarks.harness.cells import ROOT, machine
+from benchmarks.harness.environments import interpreter
+from benchmarks.harness.memory import peak_mib
 from stemvane import (
     Calibration,
     Config,
@@ -51,7 +51,7 @@ from stemvane import (
 )
 from stemvane.data.dataset import pattern_chunks
 
-RESULTS = Path(__file__).parent / "results" / "measure.json"
+RESULTS = Path(__file__).parents[1] / "results" / "measure.json"
 SIZE = 128
 KNOWN = Calibration(optical_axis=(63.3, 63.8), disc_radius=30.0)
 BLOCK = 8 * 2**20
@@ -298,10 +298,10 @@ class Peer:
     """Another program in its own process."""
 
     def __init__(self, name: str, path: Path, masks_path: Path, python: str) -> None:
-        command = [python, str(Path(__file__).with_name("peers.py")), name, str(path), str(masks_path)]
+        command = [python, "-m", "benchmarks.speed.peers", name, str(path.absolute()), str(masks_path.absolute())]
         self.log = path.with_name(f"{name}.log").open("w+")
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, cwd=ROOT
         )
         self.peak = 0.0
         self.tasks: list[str] = self._answer()
@@ -342,7 +342,7 @@ def check(data: Any, detectors: list[VirtualDetector], others: dict[str, Peer], 
     own = np.stack([found.maps[name].ravel() for name in ("com_y", "com_x", *(d.name for d in detectors))], axis=-1)
     for name, peer in others.items():
         for task in peer.tasks:
-            peer.run(task, folder / "found.npy")
+            peer.run(task, folder.absolute() / "found.npy")
             theirs = np.load(folder / "found.npy")
             worst = np.abs(theirs - own[:, : theirs.shape[1]]).max()
             print(f"{name} {task}: differs by {worst:.1e} at most", file=sys.stderr)
@@ -406,8 +406,8 @@ def large(folder: Path, gigabytes: float) -> None:
     with removed(folder / "large.npy") as path:
         write_scan(path, n_rows)
         forget(path)
-        command = [sys.executable, __file__, "--measure-large", str(path)]
-        subprocess.run(command, check=True)
+        command = [sys.executable, "-m", "benchmarks.speed.measure", "--measure-large", str(path.absolute())]
+        subprocess.run(command, check=True, cwd=ROOT)
 
 
 def measure_large(path: Path) -> None:

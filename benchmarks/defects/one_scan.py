@@ -1,6 +1,6 @@
-"""Methods on one recorded scan: started by ``defects.py``, one process for each scan.
+"""Methods on one recorded scan: one process for each scan.
 
-``python defect_cells.py TASK.json`` writes a JSON file for every method that the task names.
+``python -m benchmarks.defects.one_scan TASK.json`` writes a JSON file for every method that the task names.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import write_json
-from defect_methods import METHODS, Prepared, embedding_of_nothing
-from defect_scenes import Scene, expectation, recorded
-from defect_scores import Places, defect_level, found_defects, site_level
 
+from benchmarks.defects.methods import METHODS, Prepared, embedding_of_nothing
+from benchmarks.defects.scenes import Scene, expectation, recorded
+from benchmarks.defects.scores import Places, defect_level, found_defects, site_level
+from benchmarks.harness.cells import write_json
 from stemvane import find_defects, measure, simulate_library
 from stemvane.config import MeasureConfig
 from stemvane.data.dataset import ScanDefects

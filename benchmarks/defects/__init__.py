@@ -1,0 +1,1 @@
+"""Searches for defects side by side."""

@@ -1,0 +1,5 @@
+"""Run the comparison: ``python -m benchmarks.defects``."""
+
+from benchmarks.defects.comparison import main
+
+main()

@@ -1,0 +1,5 @@
+"""Run the comparison: ``python -m benchmarks.models``."""
+
+from benchmarks.models.comparison import main
+
+main()

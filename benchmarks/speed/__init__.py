@@ -1,0 +1,1 @@
+"""How fast scans are read, measured, simulated and trained on."""
