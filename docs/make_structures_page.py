@@ -9,7 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-from stemvane.simulation.catalogue import CATALOGUE, TOLERANCE, bond_length
+from stemvane.simulation.catalogue import TOLERANCE, bond_agrees, bond_length
+from stemvane.specimens import SPECIMENS
 
 PAGE = Path(__file__).parent / "structures.md"
 PICTURE = PAGE.parent / "images" / "structures.png"
@@ -117,8 +118,8 @@ def page() -> str:
 
 def _bonds() -> str:
     rows = []
-    for entry in CATALOGUE:
-        here = f"{bond_length(entry):.3f}" + ("" if entry.agrees else r" \*")
+    for entry in SPECIMENS:
+        here = f"{bond_length(entry):.3f}" + ("" if bond_agrees(entry) else r" \*")
         cells = (f"`{entry.name}`", entry.changed, entry.words, entry.bond, here, entry.published_words, entry.source)
         rows.append(f"| {' | '.join(cells)} |\n")
     return "".join(rows)

@@ -22,7 +22,7 @@ MODULES = {
 
 # a folder, or a module beside the folders, imports only from rows above its own
 STOREYS = (
-    ("errors",),
+    ("errors", "specimens"),
     ("config", "extras", "geometry"),
     ("data",),
     ("io", "simulation", "features", "field", "segmentation"),

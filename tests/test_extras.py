@@ -21,7 +21,8 @@ from stemvane.cli.app import main
 from stemvane.config import MeasureConfig
 from stemvane.errors import MissingPackageError
 from stemvane.reduction.cluster import connected
-from stemvane.simulation.catalogue import CATALOGUE, bond_length
+from stemvane.simulation.catalogue import bond_length
+from stemvane.specimens import SPECIMENS
 
 def command(*words):
     sys.argv, errors = ["stemvane", *words], io.StringIO()
@@ -49,7 +50,7 @@ answers["doors"] = [
     error_of(sv.simulate, scan_shape=(2, 2), method="multislice"),
     error_of(sv.graphene),
     error_of(sv.build_structure, "graphene-N"),
-    error_of(bond_length, CATALOGUE[0]),
+    error_of(bond_length, SPECIMENS[0]),
     error_of(connect),
     error_of(sv.export_run, run, "tiff", "out"),
     error_of(run.to_hyperspy),

@@ -3,7 +3,6 @@
 import csv
 import json
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from stemvane.cli.app import app
 from stemvane.config import AlignConfig, BasisConfig, SymmetryConfig, TrainingConfig
 from stemvane.defects.naming import UNKNOWN, _farthest, _Templates
 from stemvane.errors import CalibrationError, DataError
+from stemvane.specimens import DEFECTS
 
 SCAN = {"scan_shape": (48, 48), "scan_extent": (14.4, 14.4), "dose": 1e5}
 # what is found hardly depends on latents and angles, names not at all
@@ -156,7 +156,8 @@ def test_the_command_writes_names(tmp_path, monkeypatch):
         return simulate_library(measurements, config, progress=progress)
 
     monkeypatch.setattr(stemvane.defects.library, "simulate_library", told)
-    monkeypatch.setattr(stemvane.defects.library, "DefectKind", Literal["N", "Si-C3", "Si-C4"])
+    few = {kind: DEFECTS[kind] for kind in ("N", "Si-C3", "Si-C4")}
+    monkeypatch.setattr(stemvane.defects.library, "DEFECTS", few)
     monkeypatch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
     config = Config().updated(
         simulation={**SCAN, "scan_shape": (40, 40), "scan_extent": (12.0, 12.0), "defects": {"Si-C3": 1}}

@@ -8,12 +8,13 @@ import tomllib
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stemvane.errors import ConfigError
+from stemvane.specimens import DEFECTS, SPECIMENS
 
 __all__ = [
     "MODEL_CONFIGS",
@@ -42,14 +43,14 @@ __all__ = [
 ]
 
 
-DefectKind = Literal["N", "B", "P", "Si-C3", "Si-C4", "vacancy", "divacancy", "stone-wales", "N-N-ortho", "N-N-para"]
-"""Defects of graphene."""
-
-_WithDefect = Literal["graphene-N", "graphene-B", "graphene-P", "graphene-Si-C3", "graphene-Si-C4", "graphene-vacancy"]
-_WithDefects = Literal["graphene-divacancy", "graphene-stone-wales", "graphene-N-N-ortho", "graphene-N-N-para"]
-_WithEdge = Literal["graphene-zigzag-edge", "graphene-armchair-edge"]
-StructureName = Literal["graphene", _WithDefect, _WithDefects, _WithEdge, "h-BN", "MoS2"]
-"""Specimens that can be simulated: a host, or a host with one defect."""
+if TYPE_CHECKING:
+    DefectKind = str
+    StructureName = str
+    LibraryHost = str
+else:  # the choices are those of the table, so that no list has to be kept beside it
+    DefectKind = Literal[tuple(DEFECTS)]
+    StructureName = Literal[tuple(specimen.name for specimen in SPECIMENS)]
+    LibraryHost = Literal[("", *dict.fromkeys(specimen.host for specimen in DEFECTS.values()))]
 
 _ABOUT_THE_FILE = {"path", "scan_shape", "dataset", "shape", "dtype", "image", "vacuum"}
 
@@ -366,10 +367,8 @@ class SymmetryConfig(_Section):
 
     false_discovery_rate: float = Field(0.05, gt=0, lt=1, description="share of false ones among the defects reported")
     n_features: int = Field(96, ge=8, description="complex numbers kept per pattern, those with most variance")
-    distortion_degree: int = Field(
-        3, ge=1, le=6, description="degree of the polynomial that drift and distortion follow; less on small scans"
-    )
-    library: Literal["", "graphene"] = Field("", description="sheet whose defects are simulated to name those found")
+    distortion_degree: int = Field(3, ge=1, le=6, description="degree of drift and distortion; less on small scans")
+    library: LibraryHost = Field("", description="sheet whose defects are simulated to name those found")
     defocus: float = Field(0.0, description="defocus of the probe of the library, Å; positive for underfocus")
     cs: float = Field(0.0, description="spherical aberration of the probe of the library, Å")
     source_size: float = Field(0.0, ge=0, description="full width at half maximum of the library's source, Å")

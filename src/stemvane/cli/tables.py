@@ -17,7 +17,8 @@ from stemvane.cli.options import show_bytes, show_number
 from stemvane.data.dataset import Dataset4D
 from stemvane.reduction.survey import Survey
 from stemvane.runs.sweep_folder import REFERENCES, Sweep
-from stemvane.simulation.catalogue import CATALOGUE, TOLERANCE, bond_length
+from stemvane.simulation.catalogue import TOLERANCE, bond_agrees, bond_length
+from stemvane.specimens import SPECIMENS
 
 __all__ = ["info_table", "progress_bars", "run_table", "structures_table", "sweep_table", "symmetry_table"]
 
@@ -101,8 +102,8 @@ def structures_table() -> Table:
     table = Table(title="Structures", title_justify="left", caption=caption, caption_justify="left")
     for label in ("name", "atoms changed", "what it is", "bond", "here (Å)", "published (Å)", "published in"):
         table.add_column(label, justify="right" if "Å" in label else "left")
-    for entry in CATALOGUE:
-        here = f"{bond_length(entry):.3f}{'' if entry.agrees else ' *'}"
+    for entry in SPECIMENS:
+        here = f"{bond_length(entry):.3f}{'' if bond_agrees(entry) else ' *'}"
         table.add_row(entry.name, entry.changed, entry.words, entry.bond, here, entry.published_words, entry.source)
     return table
 

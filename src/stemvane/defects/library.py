@@ -6,11 +6,11 @@ import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
-from stemvane.config import DefectKind, MeasureConfig, SimulationConfig, SymmetryConfig
+from stemvane.config import MeasureConfig, SimulationConfig, SymmetryConfig
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import highest_frequency
@@ -20,7 +20,7 @@ from stemvane.errors import CalibrationError
 from stemvane.io.files import open_dataset, save_dataset
 from stemvane.reduction.measure import measure
 from stemvane.simulation.simulate import simulate
-from stemvane.simulation.structures import LATTICE_CONSTANT
+from stemvane.specimens import DEFECTS, LATTICE_CONSTANT
 
 __all__ = ["simulate_library"]
 
@@ -92,8 +92,8 @@ def simulate_library(
         "detector_outer": detector_outer,
     }
     measured_as = MeasureConfig(n_radial=grid.n_radial, n_azimuthal=grid.n_azimuthal, outer=outer)
-    kinds = get_args(DefectKind)
-    structures: list[Any] = [host, *(f"{host}-{kind}" for kind in kinds)]
+    defects = {kind: specimen.name for kind, specimen in DEFECTS.items() if specimen.host == host}
+    structures = [host, *defects.values()]
     scans = []
     for number, structure in enumerate(structures):
 
@@ -104,7 +104,7 @@ def simulate_library(
         # positions are of the sheet's own corner, so the lattice is the same in all
         settings = SimulationConfig(structure=structure, **base)
         scans.append(measure(_scan(settings, folder, report), config=measured_as))
-    return DefectLibrary(tuple(kinds), tuple(scans[1:]), scans[0], np.array([0.0, LATTICE_CONSTANT]))
+    return DefectLibrary(tuple(defects), tuple(scans[1:]), scans[0], np.array([0.0, LATTICE_CONSTANT]))
 
 
 def _scan(settings: SimulationConfig, folder: Path | None, progress: Callable[[int, int], None]) -> Dataset4D:

@@ -18,8 +18,8 @@ from stemvane.figures.atom_overlay import draw_atoms
 from stemvane.figures.layout import WIDTH, Box, add_axes
 from stemvane.figures.panels import without_ticks
 from stemvane.figures.style import SMALL, STYLE
-from stemvane.simulation.catalogue import CATALOGUE
 from stemvane.simulation.scenes import build_structure
+from stemvane.specimens import SPECIMENS
 
 __all__ = ["structures_page"]
 
@@ -39,12 +39,12 @@ def structures_page() -> Figure:
     Figure
         One panel for each entry of the catalogue, in its order.
     """
-    n_down = -(-len(CATALOGUE) // _ACROSS)
+    n_down = -(-len(SPECIMENS) // _ACROSS)
     height = n_down * (_HEAD + _SIZE) + (n_down - 1) * 0.06 + _FOOT
     elements: dict[str, NDArray[np.float64]] = {}
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, height))
-        for index, entry in enumerate(CATALOGUE):
+        for index, entry in enumerate(SPECIMENS):
             left = _MARGIN + index % _ACROSS * (_SIZE + _GAP)
             top = _HEAD + index // _ACROSS * (_SIZE + _HEAD + 0.06)
             ax = add_axes(figure, Box(left, top, _SIZE, _SIZE), entry.name)

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.simulation.relaxed_defects import faded, read_geometry
-from stemvane.simulation.structures import LATTICE_CONSTANT, graphene
+from stemvane.simulation.structures import graphene
+from stemvane.specimens import EDGES, LATTICE_CONSTANT
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["EDGES", "graphene_edge"]
-
-EDGES = ("zigzag", "armchair")
+__all__ = ["graphene_edge"]
 
 _GAP = 15.0
 """Empty space (Å) before the scan, and sheet behind it: what a probe in the scan can see."""
@@ -46,7 +45,7 @@ def graphene_edge(
     ase.Atoms
         Positions ``(x, y, z)`` in Å; the array ``labels`` is `kind` for the outermost row, ``"graphene"`` for the rest.
     """
-    axis = EDGES.index(kind) ^ 1  # of ASE's (x, y, z), across the edge
+    axis = {"zigzag": 1, "armchair": 0}[kind]  # across the edge, in the order (x, y, z) of ASE
     room = list(extent)
     scan = scan_extent or tuple(e - 2 * _GAP * (axis == 1 - i) for i, e in enumerate(extent))
     room[1 - axis] = max(extent[1 - axis], scan[1 - axis] + 2 * _GAP)
@@ -85,4 +84,4 @@ def _displacements(
 
 @functools.cache
 def _edge_geometry(kind: str) -> Any:
-    return read_geometry(f"{kind}-edge")
+    return read_geometry(EDGES[kind].geometry)

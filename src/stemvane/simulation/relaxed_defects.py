@@ -13,26 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.extras import needed_for
-from stemvane.simulation.structures import EXTRA, LATTICE_CONSTANT, SIMULATING
+from stemvane.simulation.structures import EXTRA, SIMULATING
+from stemvane.specimens import DEFECTS, LATTICE_CONSTANT
 
-__all__ = ["KINDS", "Patch", "Placement", "faded", "load_patch", "placements", "read_geometry"]
+__all__ = ["Patch", "Placement", "faded", "load_patch", "placements", "read_geometry"]
 
 Floats = NDArray[np.float64]
-
-_TWO, _THREE, _SIX = (0, 1), (0, 1, 2), (0, 1, 2, 3, 4, 5)
-KINDS: dict[str, tuple[tuple[int, ...], bool]] = {
-    "N": (_TWO, False),
-    "B": (_TWO, False),
-    "P": (_TWO, True),
-    "Si-C3": (_TWO, True),
-    "Si-C4": (_THREE, False),
-    "vacancy": (_SIX, False),
-    "divacancy": (_THREE, False),
-    "stone-wales": (_THREE, False),
-    "N-N-ortho": (_THREE, False),
-    "N-N-para": (_THREE, False),
-}
-"""For each kind the turns by 60° that differ, and whether it also differs when it is turned over."""
 
 _WHOLE, _NOTHING = 6.0, 10.0
 """Distances (Å) from a defect's centre up to which it is as relaxed, and from which on the lattice is perfect."""
@@ -96,7 +82,7 @@ def load_patch(kind: str) -> Patch:
     Parameters
     ----------
     kind : str
-        One of `KINDS`.
+        Kind of the defect, one of `DEFECTS`.
 
     Returns
     -------
@@ -133,7 +119,7 @@ def placements(kind: str, size: tuple[float, float]) -> list[Placement]:
     Parameters
     ----------
     kind : str
-        One of `KINDS`.
+        Kind of the defect, one of `DEFECTS`.
     size : tuple of float
         Length of the sheet's cell (x, y) in Å: whole cells of graphene with a hexagon on its corner.
 
@@ -142,7 +128,7 @@ def placements(kind: str, size: tuple[float, float]) -> list[Placement]:
     list of Placement
         With centres in the cell.
     """
-    turns, two_sided = KINDS[kind]
+    specimen = DEFECTS[kind]
     width, height = LATTICE_CONSTANT, math.sqrt(3) * LATTICE_CONSTANT
     corners = [
         ((i + shift) * width, (j + shift) * height)
@@ -150,8 +136,8 @@ def placements(kind: str, size: tuple[float, float]) -> list[Placement]:
         for i in range(round(size[0] / width))
         for shift in (0.0, 0.5)
     ]
-    over = (False, True) if two_sided else (False,)
-    found = [Placement(kind, turn, side, at) for at in corners for turn in turns for side in over]
+    over = (False, True) if specimen.two_sided else (False,)
+    found = [Placement(kind, turn, side, at) for at in corners for turn in specimen.rotations for side in over]
     return [p._replace(hexagon=_inside(p, size)) for p in found]
 
 

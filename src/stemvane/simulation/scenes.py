@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from stemvane.config import DefectKind, StructureName
 from stemvane.data.specimen import ScanDefects
 from stemvane.errors import ConfigError
-from stemvane.simulation.edges import EDGES, graphene_edge
+from stemvane.simulation.edges import graphene_edge
 from stemvane.simulation.relaxed_defects import Placement, load_patch, placements
 from stemvane.simulation.structures import SHEETS
+from stemvane.specimens import DEFECTS, SPECIMENS, Specimen
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 __all__ = ["build_structure"]
 
-_ENDS = {f"graphene-{kind}-edge": kind for kind in EDGES}
 _SEPARATION = 7.0
 _MARGIN = 3.0
 _SMALLEST = 20.0
@@ -84,18 +83,18 @@ def build_structure(
     >>> defects.kinds, sorted(set(atoms.get_array("labels").tolist()))
     (('N', 'N'), ['N', 'graphene'])
     """
-    host, middle = _parts(name)
+    specimen = _specimen(name)
     area = scan_extent or extent
-    if host in _ENDS:
-        atoms = graphene_edge(_ENDS[host], extent, area)
+    if specimen.edge:
+        atoms = graphene_edge(specimen.edge, extent, area)
     else:
-        atoms = SHEETS[host](extent)
-        atoms.set_array("labels", np.full(len(atoms), host, dtype="U16"))
+        atoms = SHEETS[specimen.host](extent)
+        atoms.set_array("labels", np.full(len(atoms), specimen.host, dtype="U16"))
     wanted = _numbers(atoms, area, defects or {}, concentrations or {})
-    if middle is None and not wanted:
+    if not specimen.defect and not wanted:
         return atoms, _truth([])
-    if host != "graphene":
-        raise ConfigError(f"{host}: defects are known in endless graphene only; leave them out, or take graphene")
+    if specimen.edge or {DEFECTS[kind].host for kind in wanted} - {specimen.host}:
+        raise ConfigError(f"{name}: defects are known in endless graphene only; leave them out, or take graphene")
     size = (float(atoms.cell[0, 0]), float(atoms.cell[1, 1]))
     if min(size) < _SMALLEST:
         raise ConfigError(f"a supercell of {extent} Å is too small for a defect; give at least {_SMALLEST:.0f} Å")
@@ -103,32 +102,28 @@ def build_structure(
         raise ConfigError(
             f"separation is {separation} Å; give at least {_CLOSEST:g}, so that no two defects share a site"
         )
-    placed = [] if middle is None else [_in_the_middle(middle, size, area)]
+    placed = [_in_the_middle(specimen.defect, size, area)] if specimen.defect else []
     placed = _at_random(placed, wanted, size, area, separation, margin, seed)
     _replace(atoms, placed)
     return atoms, _truth(placed)
 
 
-def _parts(name: str) -> tuple[str, str | None]:
-    """Host and defect of a name."""
-    if name not in get_args(StructureName):
-        raise ConfigError(f"unknown structure '{name}'; known are {', '.join(get_args(StructureName))}")
-    if name in SHEETS or name in _ENDS:
-        return name, None
-    host, _, kind = name.partition("-")
-    return host, kind
+def _specimen(name: str) -> Specimen:
+    by_name = {specimen.name: specimen for specimen in SPECIMENS}
+    if name not in by_name:
+        raise ConfigError(f"unknown structure '{name}'; known are {', '.join(by_name)}")
+    return by_name[name]
 
 
 def _numbers(
     atoms: Atoms, area: tuple[float, float], defects: Mapping[str, int], concentrations: Mapping[str, float]
 ) -> dict[str, int]:
     """How many of each kind, in the order in which the kinds are listed."""
-    known = get_args(DefectKind)
-    unknown = sorted({*defects, *concentrations} - set(known))
+    unknown = sorted({*defects, *concentrations} - DEFECTS.keys())
     if unknown:
-        raise ConfigError(f"unknown defect '{unknown[0]}'; known are {', '.join(known)}")
+        raise ConfigError(f"unknown defect '{unknown[0]}'; known are {', '.join(DEFECTS)}")
     n_sites = len(atoms) / float(atoms.cell[0, 0] * atoms.cell[1, 1]) * area[0] * area[1]
-    wanted = {kind: int(defects.get(kind, 0)) + round(concentrations.get(kind, 0) * n_sites) for kind in known}
+    wanted = {kind: int(defects.get(kind, 0)) + round(concentrations.get(kind, 0) * n_sites) for kind in DEFECTS}
     for kind, share in concentrations.items():
         if share > 0 and round(share * n_sites) == 0:
             raise ConfigError(

@@ -7,17 +7,15 @@ from typing import TYPE_CHECKING
 
 from stemvane.errors import ConfigError
 from stemvane.extras import needed_for
+from stemvane.specimens import LATTICE_CONSTANT
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["EXTRA", "LATTICE_CONSTANT", "SHEETS", "SIMULATING", "boron_nitride", "graphene", "molybdenum_disulphide"]
+__all__ = ["EXTRA", "SHEETS", "SIMULATING", "boron_nitride", "graphene", "molybdenum_disulphide"]
 
 SIMULATING, EXTRA = "a simulated specimen", "stemvane[simulate]"
 """What abTEM and ASE are needed for, and how they are installed."""
-
-LATTICE_CONSTANT = 2.46
-"""Length of graphite's lattice vectors in Å (Baskin and Meyer, Phys. Rev. 100, 544 (1955))."""
 
 
 def graphene(
