@@ -301,3 +301,16 @@ def test_examples_run(tmp_path, monkeypatch):
             assert result.failed == 0, module
             attempted += result.attempted
     assert attempted > 10
+
+
+def test_messages_below_the_command_line_name_settings():
+    """The command line adds its options from one table."""
+    wrong = [
+        (module, node.value)
+        for module, path in MODULES.items()
+        if folder(module) != "cli"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value
+        if re.search(r"(^|[ (])--[a-z]|(^|\s)-o\b", node.value)
+    ]
+    assert wrong == []

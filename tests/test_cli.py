@@ -399,6 +399,8 @@ def test_from_a_simulation_to_figures(call, tmp_path, shelf):
     )
     assert (code, err) == (0, "")
     assert "median error of the angle" in out
+    assert "paper" not in out
+    assert "0.0 (given)" in out
     assert str(tmp_path / "run" / "figures" / "figure1.png") in out.splitlines()
     run = Run.open(tmp_path / "run")
     assert (run.manifest["seed"], run.metrics["n_latent"]) == (5, 2)
@@ -408,6 +410,16 @@ def test_from_a_simulation_to_figures(call, tmp_path, shelf):
     before = (tmp_path / "run" / "manifest.json").read_text()
     assert_refused(call("run", "g.zarr", "-o", "run"), "exists already", "--overwrite")
     assert (tmp_path / "run" / "manifest.json").read_text() == before
+
+    code, out, err = call("info", "run")
+    assert (code, err) == (0, "")
+    for words in ("graphene: 8 x 10 x 16 x 16", "80000 (file)", "nothing was done", "harmonic, 2 latents", "figure"):
+        assert words in out
+    assert out.count("unknown origin") == 0
+    # every number of metrics.json with what it means
+    for key in run.metrics:
+        (line,) = (line for line in out.splitlines() if line.startswith(f"│ {key} ") and line.count("│") == 4)
+        assert len(line.split("│")[3].strip()) > 10, key
 
     code, out, err = call("figures", "run", "-o", "drawn", "--dpi", "60")
     assert (code, err) == (0, "")
@@ -453,10 +465,10 @@ def test_info_shows_what_is_given(call, shelf):
 
 def test_a_scan_without_a_disc_runs_once_axis_and_radius_are_given(call, tmp_path, shelf):
     command = ("run", shelf / "flat.zarr", "-o", "run", "--config", shelf / "quick.toml")
-    assert_refused(call(*command), "flat", "--axis", "optical_axis", "[source]")
-    assert_refused(call(*command, "--axis", "7.5x7.5"), "--disc-radius", "disc_radius", "[source]")
+    assert_refused(call(*command), "flat", "--axis", "source.optical_axis")
+    assert_refused(call(*command, "--axis", "7.5x7.5"), "--disc-radius", "source.disc_radius")
     out = call("info", shelf / "flat.zarr")[1]
-    assert "give --axis and --disc-radius (optical_axis and disc_radius in [source])" in out
+    assert "give source.optical_axis (--axis) and source.disc_radius (--disc-radius) in pixels" in out
     code, _, err = call(*command, "--axis", "7.5x7.5", "--disc-radius", "4")
     assert (code, err) == (0, "")
     assert Run.open(tmp_path / "run").measurements.calibration.disc_radius == 4
@@ -567,3 +579,33 @@ def test_any_setting_can_be_set(call, tmp_path, shelf):
 def test_bad_settings_on_the_command_line(call, tmp_path, shelf, text, words):
     assert_refused(call("run", shelf / "good.zarr", "-o", "run", "--set", text), words)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_paper_s_numbers_stand_beside_the_demo_only(call, monkeypatch, shelf):
+    monkeypatch.setattr("stemvane.workflow.pipeline.demo_config", lambda: Config.from_toml(shelf / "quick.toml"))
+    small = ("--set", "simulation.scan_shape=[8, 8]", "--set", "simulation.detector_shape=[16, 16]")
+    code, out, _ = call("demo", "-o", "run", *small)
+    assert code == 0
+    assert "paper, Fig. 1" in out
+
+
+def test_an_error_names_the_option_of_its_command():
+    text = "give source.optical_axis in pixels; 'source.scan_shape' and source.scan_shapes, or overwrite=True"
+    shown = option_values.add_flags(text, {"--axis", "--scan"})
+    expected = "give source.optical_axis (--axis) in pixels; 'source.scan_shape' (--scan) and source.scan_shapes, "
+    assert shown == f"{expected}or overwrite=True"
+
+
+def test_every_flag_is_an_option_and_every_setting_is_one():
+    commands = typer.main.get_command(cli.app).commands
+    options = {flag for command in commands.values() for part in command.params for flag in part.opts}
+    assert set(option_values.FLAGS.values()) <= options
+    sections = Config.model_fields
+    for name in option_values.FLAGS.keys() - {"overwrite=True"}:
+        section, _, setting = name.partition(".")
+        assert setting in sections[section].annotation.model_fields, name
+
+
+def test_info_of_a_folder_that_is_no_run(call, tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    assert_refused(call("info", tmp_path), "not complete")

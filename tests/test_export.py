@@ -241,7 +241,7 @@ def test_beside_the_run_and_replaced_only_when_asked(small, to):
     before = sorted(small.path.rglob("*"))
     path = export_run(small, to)
     assert path == small.path.with_name(FORMATS[to])
-    with pytest.raises(FileFormatError, match=r"exists already.*--overwrite"):
+    with pytest.raises(FileFormatError, match=r"exists already.*overwrite=True"):
         export_run(small, to)
     stamp = path.stat().st_ino
     assert export_run(small, to, overwrite=True) == path

@@ -154,7 +154,7 @@ def test_a_killed_write_is_no_data_set(tmp_path, dataset, patterns):
 
 def test_overwrite(tmp_path, dataset, patterns):
     path = save_dataset(dataset, tmp_path / "a.zarr")
-    with pytest.raises(FileFormatError, match=r"exists already.*--overwrite"):
+    with pytest.raises(FileFormatError, match=r"exists already.*overwrite=True"):
         save_dataset(dataset, path)
     again = open_dataset(path)
     # onto the very folder that its patterns are read from
@@ -213,7 +213,7 @@ def test_hspy_reciprocal_axes_and_look_alike_units(tmp_path, patterns):
 
 def test_hspy_of_wrong_dimensions(tmp_path, patterns):
     path = write_hspy(tmp_path / "a.hspy", patterns[0], axes()[1:])
-    assert "--scan" in complaint(path, DataError)
+    assert "source.scan_shape" in complaint(path, DataError)
     path = write_hspy(tmp_path / "b.hspy", patterns, axes(navigate=(True, False, False, False)))
     assert "transpose" in complaint(path, DataError)
     assert "complex" in complaint(write_hspy(tmp_path / "c.hspy", patterns + 0j, axes()), DataError)

@@ -76,7 +76,7 @@ def test_merlin_processed_frames(tmp_path, kind, dtype, hdr):
     if hdr:
         assert open_dataset(written.path.with_suffix(".hdr")).shape == written.patterns.shape
     else:
-        assert "--scan" in complaint(written.path, DataError)
+        assert "source.scan_shape" in complaint(written.path, DataError)
 
 
 @pytest.mark.skipif(not MERLIN.exists(), reason="the Merlin file is not beside the repository")
@@ -178,7 +178,7 @@ def test_a_scan_of_the_wrong_shape_is_refolded(tmp_path):
     written = made.zarr2(tmp_path)
     again = open_dataset(written.path, scan_shape=(4, 3))
     np.testing.assert_array_equal(again.data.compute(), made.PATTERNS.reshape(4, 3, *made.DETECTOR))
-    assert "--scan" in complaint(written.path, DataError, scan_shape=(5, 5))
+    assert "source.scan_shape" in complaint(written.path, DataError, scan_shape=(5, 5))
 
 
 WRONG = {
@@ -250,8 +250,8 @@ def test_files_that_are_no_scan(tmp_path, kind):
 
 def test_options_that_a_format_cannot_use(tmp_path):
     path = made.mib(tmp_path).path
-    assert "needs no --dataset" in complaint(path, dataset="a")
-    assert "needs no --shape" in complaint(made.npy(tmp_path).path, shape=(3, 4, 16, 16), dtype="u2")
+    assert "needs no source.dataset" in complaint(path, dataset="a")
+    assert "needs no source.shape" in complaint(made.npy(tmp_path).path, shape=(3, 4, 16, 16), dtype="u2")
     raw = made.raw(tmp_path).path
     assert "bytes" in complaint(raw, DataError, shape=(3, 4, 16, 15), dtype="u2")
     assert "number type" in complaint(raw, DataError, shape=(3, 4, 16, 16), dtype="u3")

@@ -75,7 +75,7 @@ def test_an_existing_folder_is_refused_and_nothing_is_lost(tmp_path: Path) -> No
     make_run(tmp_path / "run", n_latent=1)
     with pytest.raises(RunError) as error:
         Run.create(tmp_path / "run", Config())
-    assert "--overwrite" in one_line(error)
+    assert "overwrite=True" in one_line(error)
     newer = Run.create(tmp_path / "run", Config(), overwrite=True)
     newer.write_metrics({"n_latent": 5})
     assert Run.open(tmp_path / "run").metrics["n_latent"] == 1

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from stemvane.cli import app as cli
 from stemvane.cli.options import read_range
+from stemvane.cli.run_tables import sweep_tables
 from stemvane.cli.tables import sweep_table
 from stemvane.config import Config
 from stemvane.errors import ConfigError, DataError, RunError
@@ -200,6 +201,9 @@ def test_the_figure_and_the_table_say_what_is_recommended(finished):
     ):
         assert word in words
     console = Console(width=200, record=True, file=io.StringIO())
+    for table in sweep_tables(sweep):
+        console.print(table)
+    assert sweep.reason in console.export_text(clear=False)
     console.print(sweep_table(sweep))
     lines = console.export_text().splitlines()
     marked = [line for line in lines if "> " in line]

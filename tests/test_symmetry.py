@@ -149,7 +149,7 @@ def test_without_a_lattice_there_is_the_anomaly_alone():
 def test_the_scan_step_must_be_known(pristine):
     measurements, embedding, _ = pristine
     unknown = replace(measurements, calibration=replace(measurements.calibration, scan_step=None))
-    with pytest.raises(DataError, match="--scan-step"):
+    with pytest.raises(DataError, match=r"source\.scan_step"):
         find_defects(unknown, embedding)
 
 

@@ -6,14 +6,16 @@ import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from stemvane.cli.options import (
-    given,
+    add_flags,
+    drop_missing,
     read_energy,
     read_numbers,
     read_pair,
@@ -22,7 +24,8 @@ from stemvane.cli.options import (
     reading_settings,
     source_settings,
 )
-from stemvane.cli.tables import info_table, progress_bars, run_table, structures_table, sweep_table, symmetry_table
+from stemvane.cli.run_tables import folder_tables, run_table, sweep_tables
+from stemvane.cli.tables import info_table, progress_bars, structures_table, sweep_table, symmetry_table
 from stemvane.config import Config
 from stemvane.errors import FileFormatError, StemvaneError
 
@@ -57,7 +60,7 @@ _Axis = Annotated[
 _Radius = Annotated[float | None, typer.Option(help="radius of the bright-field disc, px")]
 _Rotation = Annotated[
     float | None,
-    typer.Option(help="degrees to turn a vector on the detector into the scan, counter-clockwise on the screen"),
+    typer.Option(help="degrees that rotate a vector on the detector into the scan, counter-clockwise on the screen"),
 ]
 _Workers = Annotated[int | None, typer.Option("--workers", help="processes to measure with; threads if left out")]
 _Cluster = Annotated[str | None, typer.Option(help="Dask scheduler to measure on, such as tcp://host:8786")]
@@ -92,7 +95,7 @@ def demo(
     from stemvane.workflow.pipeline import demo_config
 
     config = _with_settings(demo_config(), set_)
-    _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
+    _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite, with_paper=True)
 
 
 @app.command()
@@ -127,7 +130,7 @@ def simulate(
     if output.suffix != ".zarr":
         raise FileFormatError(f"{output}: data sets are saved as Zarr folders; give a name that ends in .zarr")
     if output.exists() and not overwrite:
-        raise FileFormatError(f"{output}: exists already; give another name, or --overwrite to replace it")
+        raise FileFormatError(f"{output}: exists already; give another name, or overwrite=True to replace it")
     config = Config.from_toml(settings) if settings else Config()
     shape = read_pair(scan, int, "--scan") if scan else config.simulation.scan_shape
     step = read_pair(scan_step, float, "--scan-step") if scan_step else None
@@ -154,13 +157,13 @@ def simulate(
         "placement_seed": placement_seed,
         "seed": seed,
     }
-    config = config.updated(simulation=given(choices))
+    config = config.updated(simulation=drop_missing(choices))
     from stemvane.io.files import save_dataset
     from stemvane.simulation.simulate import simulate as run_simulation
 
-    with progress_bars() as tell:
-        dataset = run_simulation(config.simulation, progress=lambda done, n: tell("simulate", done, n, ""))
-        path = save_dataset(dataset, output, overwrite=overwrite, progress=lambda done, n: tell("write", done, n, ""))
+    with progress_bars() as report:
+        dataset = run_simulation(config.simulation, progress=lambda done, n: report("simulate", done, n, ""))
+        path = save_dataset(dataset, output, overwrite=overwrite, progress=lambda done, n: report("write", done, n, ""))
     typer.echo(f"{path}: {' x '.join(map(str, dataset.shape))}, {dataset.data.dtype}")
 
 
@@ -182,7 +185,7 @@ def structures(
 
 @app.command()
 def info(
-    file: Annotated[Path, typer.Argument(help="4D-STEM scan")],
+    file: Annotated[Path, typer.Argument(help="4D-STEM scan, or the folder of a run or a sweep")],
     energy: _Energy = None,
     semiangle: _Semiangle = None,
     scan_step: _Step = None,
@@ -197,23 +200,26 @@ def info(
     image: _Image = None,
     vacuum: _Vacuum = None,
 ) -> None:
-    """Print what a file says of itself, and what a look at some of its patterns finds.
+    """Print what a file says of itself, and what a look at some of its patterns finds; or sum up a run or a sweep.
 
-    Numbers given as options go before the file's.
+    Numbers given as options take precedence over the file's.
     """
+    source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
+    source |= reading_settings(file, scan, dataset, shape, dtype, image, vacuum)
+    console = Console()
+    if _is_run_folder(file):
+        for table in _summaries(file):
+            console.print(table)
+        return
     from stemvane.io.files import open_source, size_on_disk
     from stemvane.reduction.survey import survey
 
-    source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
-    source |= reading_settings(file, scan, dataset, shape, dtype, image, vacuum)
     opened = open_source(Config().updated(source=source).source)
-    found = survey(opened)
+    looked = survey(opened)
     shape_from = "given" if scan or shape else "file"
-    table = info_table(str(file), opened, found, shape_from, size_on_disk(opened))
-    console = Console()
-    console.print(table)
-    for note in found.notes:
-        console.print(Text(f"note: {note}"), soft_wrap=True)
+    console.print(info_table(str(file), opened, looked, shape_from, size_on_disk(opened)))
+    for note in looked.notes:
+        console.print(Text(f"note: {add_flags(note, _available())}"), soft_wrap=True)
 
 
 @app.command()
@@ -247,7 +253,7 @@ def run(
     config = _with_settings(Config.from_toml(settings) if settings else Config(), set_)
     source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
     source |= reading_settings(file, scan, dataset, shape, dtype, image, vacuum)
-    config = config.updated(source=source, measure=given({"n_workers": workers, "cluster": cluster}))
+    config = config.updated(source=source, measure=drop_missing({"n_workers": workers, "cluster": cluster}))
     _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
 
 
@@ -275,9 +281,9 @@ def sweep(
     if file:
         config = config.updated(source={"path": str(file)})
     command = shlex.join(["stemvane", *sys.argv[1:]])
-    with progress_bars() as tell:
+    with progress_bars() as report:
         finished = run_sweep(
-            config, output, n_latent=numbers, n_seeds=seeds, command=command, overwrite=overwrite, progress=tell
+            config, output, n_latent=numbers, n_seeds=seeds, command=command, overwrite=overwrite, progress=report
         )
     console = Console()
     console.print(sweep_table(finished))
@@ -307,13 +313,14 @@ def figures(
 def symmetry(
     folder: Annotated[Path, typer.Argument(help="a finished run")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="folder for what is found; symmetry in the run if left out")
+        Path | None, typer.Option("-o", "--output", help="folder for the results; symmetry in the run if left out")
     ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", help="false discovery rate: share of false ones among the defects")
     ] = None,
     library: Annotated[
-        str | None, typer.Option("--library", help="graphene: simulate its defects with this probe, and name the found")
+        str | None,
+        typer.Option("--library", help="graphene: simulate its defects with this probe to name those found"),
     ] = None,
     set_: _Set = None,
 ) -> None:
@@ -326,12 +333,12 @@ def symmetry(
 
     run = Run.open(folder)
     config = _with_settings(run.config, set_)
-    config = config.updated(symmetry=given({"false_discovery_rate": rate, "library": library}))
+    config = config.updated(symmetry=drop_missing({"false_discovery_rate": rate, "library": library}))
     known = None
     if config.symmetry.library:
-        with progress_bars() as tell:
+        with progress_bars() as report:
             known = simulate_library(
-                run.measurements, config.symmetry, progress=lambda done, n: tell("library", done, n, "")
+                run.measurements, config.symmetry, progress=lambda done, n: report("library", done, n, "")
             )
     analysis = find_defects(run.measurements, run.embedding, config.symmetry, library=known)
     place = write_symmetry(run, analysis, output)
@@ -362,19 +369,44 @@ def main() -> None:
     try:
         app()
     except StemvaneError as error:
-        line = Text(f"error: {' '.join(str(error).split())}", style="red")
+        message = add_flags(" ".join(str(error).split()), _available())
+        line = Text(f"error: {message}", style="red")
         Console(stderr=True).print(line, soft_wrap=True)
         sys.exit(1)
 
 
-def _run(config: Config, output: Path, overwrite: bool) -> None:
+def _available() -> set[str]:
+    """Options of the command that is running."""
+    commands: Any = getattr(typer.main.get_command(app), "commands", {})
+    name = next((word for word in sys.argv[1:] if word in commands), None)
+    return set() if name is None else {flag for option in commands[name].params for flag in option.opts}
+
+
+def _is_run_folder(path: Path) -> bool:
+    """Whether a folder is a run or a sweep, and no data set."""
+    return path.is_dir() and (path / "manifest.json").is_file()
+
+
+def _summaries(folder: Path) -> list[Table]:
+    """Tables that sum up a run, or a sweep."""
+    from stemvane.io.atomic import read_manifest
+    from stemvane.runs.run import Run
+    from stemvane.runs.sweep_folder import Sweep
+
+    if (read_manifest(folder) or {}).get("kind") == "sweep":
+        sweep = Sweep.open(folder)
+        return [*sweep_tables(sweep), sweep_table(sweep)]
+    return [*folder_tables(Run.open(folder))]
+
+
+def _run(config: Config, output: Path, overwrite: bool, *, with_paper: bool = False) -> None:
     from stemvane.workflow.pipeline import run_pipeline
 
     command = shlex.join(["stemvane", *sys.argv[1:]])
-    with progress_bars() as tell:
-        finished = run_pipeline(config, output, command=command, overwrite=overwrite, progress=tell)
+    with progress_bars() as report:
+        finished = run_pipeline(config, output, command=command, overwrite=overwrite, progress=report)
     console = Console()
-    console.print(run_table(str(finished.path), finished.metrics))
+    console.print(run_table(str(finished.path), finished.metrics, with_paper=with_paper))
     for path in sorted(finished.figures_path.glob("*.png")):
         console.print(Text(str(path)), soft_wrap=True)
 
@@ -390,5 +422,6 @@ def _with_choices(
     config: Config, seed: int | None, n_latent: int | None, n_epochs: int | None, device: str | None
 ) -> Config:
     return config.updated(
-        training=given({"seed": seed, "n_epochs": n_epochs, "device": device}), model=given({"n_latent": n_latent})
+        training=drop_missing({"seed": seed, "n_epochs": n_epochs, "device": device}),
+        model=drop_missing({"n_latent": n_latent}),
     )

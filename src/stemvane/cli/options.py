@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import re
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from stemvane.errors import ConfigError
 
 __all__ = [
-    "given",
+    "FLAGS",
+    "add_flags",
+    "drop_missing",
     "read_energy",
     "read_numbers",
     "read_pair",
@@ -24,6 +27,49 @@ __all__ = [
     "show_number",
     "source_settings",
 ]
+
+FLAGS = {
+    "overwrite=True": "--overwrite",
+    "source.convergence_semiangle": "--semiangle",
+    "source.dataset": "--dataset",
+    "source.disc_radius": "--disc-radius",
+    "source.dtype": "--dtype",
+    "source.energy": "--energy",
+    "source.image": "--image",
+    "source.optical_axis": "--axis",
+    "source.pixel_size": "--pixel",
+    "source.scan_rotation": "--scan-rotation",
+    "source.scan_shape": "--scan",
+    "source.scan_step": "--scan-step",
+    "source.shape": "--shape",
+    "source.vacuum": "--vacuum",
+    "simulation.concentrations": "--concentration",
+    "simulation.convergence_semiangle": "--semiangle",
+    "simulation.cs": "--cs",
+    "simulation.defects": "--defects",
+    "simulation.defocus": "--defocus",
+    "simulation.detector_outer": "--outer",
+    "simulation.detector_shape": "--detector",
+    "simulation.dose": "--dose",
+    "simulation.energy": "--energy",
+    "simulation.method": "--method",
+    "simulation.n_phonons": "--n-phonons",
+    "simulation.phonon_sigma": "--phonons",
+    "simulation.placement_seed": "--placement-seed",
+    "simulation.scan_shape": "--scan",
+    "simulation.seed": "--seed",
+    "simulation.source_size": "--source-size",
+    "measure.cluster": "--cluster",
+    "measure.n_workers": "--workers",
+    "model.n_latent": "--n-latent",
+    "training.device": "--device",
+    "training.n_epochs": "--n-epochs",
+    "training.seed": "--seed",
+    "symmetry.false_discovery_rate": "--rate",
+    "symmetry.library": "--library",
+    "figures.dpi": "--dpi",
+}
+"""Settings, as messages name them, and the options of the command line that stand for them."""
 
 _UNITS = {"": 1.0, "ev": 1.0, "kev": 1e3, "kv": 1e3, "mev": 1e6}
 
@@ -100,17 +146,17 @@ def read_numbers(text: str | None, kind: type, option: str) -> dict[str, Any] | 
     """Numbers by name from ``N=2,Si-C3=1``."""
     if text is None:
         return None
-    found: dict[str, Any] = {}
+    numbers: dict[str, Any] = {}
     for part in text.split(","):
         name, _, number = (word.strip() for word in part.partition("="))
         try:
-            found[name] = kind(number)
+            numbers[name] = kind(number)
         except ValueError:
             name = ""
         if not name:
             example = "N=2,Si-C3=1" if kind is int else "N=0.01,vacancy=0.002"
             raise ConfigError(f"{option} is '{text}'; write names with their numbers, such as {example}")
-    return found
+    return numbers
 
 
 def source_settings(
@@ -132,7 +178,7 @@ def source_settings(
         "disc_radius": disc_radius,
         "scan_rotation": scan_rotation,
     }
-    return given(choices)
+    return drop_missing(choices)
 
 
 def reading_settings(
@@ -154,10 +200,29 @@ def reading_settings(
         "image": None if image is None else str(image),
         "vacuum": None if vacuum is None else str(vacuum),
     }
-    return given(choices)
+    return drop_missing(choices)
 
 
-def given(choices: dict[str, Any]) -> dict[str, Any]:
+def add_flags(text: str, available: Collection[str]) -> str:
+    """A message in which every setting that an option of the command stands for is followed by the option.
+
+    Parameters
+    ----------
+    text : str
+        The message; settings are named as ``source.optical_axis``, in quotes or not.
+    available : collection of str
+        Options that the command has.
+    """
+
+    def add(match: re.Match[str]) -> str:
+        flag = FLAGS[match["name"]]
+        return f"{match[0]} ({flag})" if flag in available else match[0]
+
+    names = "|".join(re.escape(name) for name in FLAGS)
+    return re.sub(rf"(?P<quote>['\"]?)\b(?P<name>{names})(?![\w.])(?P=quote)", add, text)
+
+
+def drop_missing(choices: dict[str, Any]) -> dict[str, Any]:
     """Options that were given, without those that were left out."""
     return {key: value for key, value in choices.items() if value is not None}
 

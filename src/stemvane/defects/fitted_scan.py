@@ -89,7 +89,9 @@ class RecordedScan:
         calibration, recorded = measurements.calibration, measurements.recorded
         step = calibration.scan_step
         if step is None:
-            raise DataError(f"{measurements.name}: the scan step is unknown, so sites cannot be told; give --scan-step")
+            raise DataError(
+                f"{measurements.name}: the scan step is unknown, so no lattice can be fitted; give source.scan_step"
+            )
         basis = HarmonicBasis.fitted(
             measurements,
             BasisConfig(n_features=config.n_features, variance_floor=_VARIANCE_FLOOR, order_scale=_NO_SCALE),

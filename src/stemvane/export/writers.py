@@ -25,7 +25,7 @@ from stemvane.runs.run import Run
 __all__ = ["export_run"]
 
 _CSV_HEAD = b"row,column,y_"
-_CURE = "check permissions and free space, or give another place with -o (output)"
+_CURE = "check permissions and free space, or give another output"
 _TIFF_UNITS = {"Å": "angstrom", "px": "pixel"}  # ImageJ's words; the tag holds ASCII only
 
 
@@ -80,13 +80,11 @@ def export_run(run: Run, to: str, output: str | os.PathLike[str] | None = None, 
 def _require_free(target: Path, to: str, overwrite: bool) -> None:
     endings = _FORMATS[to].endings
     if endings and target.suffix not in endings:
-        raise FileFormatError(f"{target}: {to} needs a name that ends in {' or '.join(endings)}; give one with -o")
+        raise FileFormatError(f"{target}: {to} needs a name that ends in {' or '.join(endings)}; give one as output")
     if not target.exists():
         return
     if not overwrite:
-        raise FileFormatError(
-            f"{target}: exists already; give another name with -o, or --overwrite (overwrite=True) to replace it"
-        )
+        raise FileFormatError(f"{target}: exists already; give another output, or overwrite=True to replace it")
     if target.is_dir() != _FORMATS[to].is_folder or not _is_ours(target):
         raise FileFormatError(
             f"{target}: exists and is no export of stemvane's, so it is left alone; give another name"

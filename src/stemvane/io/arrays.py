@@ -54,12 +54,15 @@ def open_raw(request: Request) -> Dataset4D:
     path = request.path
     if request.shape is None or request.dtype is None:
         raise FileFormatError(
-            f"{path}: raw binary needs its shape and its type; give both, such as --shape 64x64x128x128 --dtype uint16"
+            f"{path}: raw binary needs its shape and its type; give source.shape and source.dtype, "
+            "such as 64x64x128x128 and uint16"
         )
     try:
         dtype = np.dtype(request.dtype)
     except TypeError:
-        raise DataError(f"{path}: '{request.dtype}' is no number type; write --dtype uint16, <u2 or >f4") from None
+        raise DataError(
+            f"{path}: '{request.dtype}' is no number type; give source.dtype as uint16, <u2 or >f4"
+        ) from None
     size = path.stat().st_size
     n_bytes = math.prod(request.shape) * dtype.itemsize
     if n_bytes != size:
@@ -98,9 +101,7 @@ def open_npz(request: Request) -> Dataset4D:
             values = np.frombuffer(stream.read(), dtype, math.prod(shape), start)
     array = values.reshape(shape, order="F" if fortran else "C")
     if array.ndim not in (3, 4):
-        raise DataError(
-            f"{path}: '{name}' has {array.ndim} axes {shape}; choose an array of four axes with --dataset NAME"
-        )
+        raise DataError(f"{path}: '{name}' has {array.ndim} axes {shape}; give source.dataset, an array of four axes")
     frames = ArrayFrames(array.reshape(-1, *array.shape[-2:]))
     recorded = (shape[0], shape[1]) if array.ndim == 4 else None
     data, missing = fold(frames, path, request.scan_shape, recorded)
@@ -113,11 +114,11 @@ def _chosen(shapes: dict[str, tuple[int, ...]], request: Request) -> str:
     if request.dataset is not None:
         if request.dataset not in shapes:
             raise DataError(
-                f"{request.path}: has no array '{request.dataset}', but {listed}; choose one with --dataset"
+                f"{request.path}: has no array '{request.dataset}', but {listed}; give source.dataset, one of these"
             )
         return request.dataset
     if len(names) != 1:
-        raise DataError(f"{request.path}: holds {listed}; choose an array of four axes with --dataset NAME")
+        raise DataError(f"{request.path}: holds {listed}; give source.dataset, an array of four axes")
     return names[0]
 
 
@@ -147,7 +148,7 @@ def _plain(request: Request, shape: tuple[int, ...], dtype: np.dtype[Any], offse
     if len(shape) not in (3, 4) or min(shape) < 1:
         raise DataError(
             f"{path}: holds an array of {len(shape)} axes {shape}; stemvane needs four, (scan_y, scan_x, k_y, k_x), "
-            "or a stack of frames with --scan YxX"
+            "or a stack of frames and source.scan_shape"
         )
     if path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
         raise FileFormatError(f"{path}: is truncated; copy it again")

@@ -158,7 +158,7 @@ def _require_free(path: Path, overwrite: bool) -> None:
     if not path.exists():
         return
     if not overwrite:
-        raise RunError(f"{path} exists already; choose another name, or pass --overwrite to replace it")
+        raise RunError(f"{path} exists already; choose another name, or overwrite=True to replace it")
     if read_manifest(path) is None:
         raise RunError(f"{path} exists but is not a run, so it is not overwritten; choose another name")
 

@@ -39,7 +39,7 @@ def open_emd(request: Request) -> Dataset4D:
             groups = {name: group for name, group in groups.items() if named in (name, f"{name}/{_data(group)}")}
         if len(groups) != 1:
             listed = ", ".join(_scans(file))
-            trouble = f"choose with --dataset one of: {listed}" if listed else "give the file of the 4D-STEM scan"
+            trouble = f"give source.dataset, one of: {listed}" if listed else "give the file of the 4D-STEM scan"
             raise DataError(
                 f"{path}: holds {len(groups) or 'no'} scan{'s' * (len(groups) != 1)} of that kind; {trouble}"
             )

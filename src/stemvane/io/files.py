@@ -176,7 +176,7 @@ def _refolded(opened: Dataset4D, scan_shape: tuple[int, int]) -> Dataset4D:
         y, x = opened.scan_shape
         raise DataError(
             f"{opened.path}: holds a scan of {y}x{x}, which does not make one of {scan_shape[0]}x{scan_shape[1]}; "
-            "leave --scan out, or give a shape of as many positions"
+            "leave source.scan_shape out, or give a shape of as many positions"
         )
     flat = opened.data.reshape(*scan_shape, *opened.detector_shape)
     calibration = opened.calibration.updated(scan_step=None)
@@ -207,7 +207,9 @@ def _vacuum(path: str, opened: Dataset4D) -> dict[str, Any]:
         )
     disc = find_disc(pattern, opened.calibration.pixel_aspect)
     if disc is None:
-        raise CalibrationError(f"{path}: no disc is found in it; give --axis and --disc-radius instead of --vacuum")
+        raise CalibrationError(
+            f"{path}: no disc is found in it; give source.optical_axis and source.disc_radius instead of source.vacuum"
+        )
     return {"optical_axis": disc.centre, "disc_radius": disc.radius}
 
 
@@ -259,9 +261,7 @@ def _require_free(target: Path, overwrite: bool) -> None:
     if not target.exists():
         return
     if not overwrite:
-        raise FileFormatError(
-            f"{target}: exists already; give another name, or --overwrite (overwrite=True) to replace it"
-        )
+        raise FileFormatError(f"{target}: exists already; give another name, or overwrite=True to replace it")
     head = target / "zarr.json"
     if not head.is_file() or FORMAT not in head.read_text(encoding="utf-8", errors="replace"):
         raise FileFormatError(

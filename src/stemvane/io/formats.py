@@ -211,5 +211,5 @@ def recognised(head: Head, request: Request) -> Format:
         matching = next(kind for kind in FORMATS if kind.name == "HDF5, NeXus")
     for option in ("dataset", "shape", "dtype"):
         if getattr(request, option) is not None and option not in matching.options:
-            raise FileFormatError(f"{head.path}: is {matching.name}, which needs no --{option}; leave it out")
+            raise FileFormatError(f"{head.path}: is {matching.name}, which needs no source.{option}; leave it out")
     return matching

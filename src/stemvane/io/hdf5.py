@@ -117,11 +117,11 @@ def _named_array(file: h5py.File, request: Request) -> h5py.Dataset:
     if not isinstance(array, h5py.Dataset):
         choices = ", ".join(array.name.strip("/") for array in arrays_in(file)[:8]) or "no array of more than two axes"
         what = "is a group" if isinstance(array, h5py.Group) else "is not there"
-        raise DataError(f"{request.path}: '{name}' {what}; give --dataset one of: {choices}")
+        raise DataError(f"{request.path}: '{name}' {what}; give source.dataset, one of: {choices}")
     if array.ndim not in (3, 4):
         raise DataError(
-            f"{request.path}: '{name}' has {array.ndim} axes {array.shape}; give --dataset an array with four, or a "
-            "stack with --scan YxX"
+            f"{request.path}: '{name}' has {array.ndim} axes {array.shape}; give source.dataset, an array of four, "
+            "or a stack and source.scan_shape"
         )
     return array
 
@@ -137,7 +137,7 @@ def _only_array(file: h5py.File, path: Path) -> h5py.Dataset:
             f"{path}: an HDF5 file without an array of four axes{f' (it holds {listed})' if listed else ''}; "
             "give the file of the 4D-STEM scan"
         )
-    raise DataError(f"{path}: holds more than one scan; choose with --dataset one of: {listed}")
+    raise DataError(f"{path}: holds more than one scan; give source.dataset, one of: {listed}")
 
 
 def _nexus_axes(array: h5py.Dataset) -> list[Mapping[str, Any]]:

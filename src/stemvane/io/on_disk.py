@@ -25,7 +25,7 @@ __all__ = ["READABLE", "OnDisk", "covering", "file_errors", "lazy_scan", "requir
 _DAMAGED = "the file seems damaged: copy it again"
 # what every refusal to read says
 READABLE = (
-    "stemvane reads the formats of docs/formats.md, and raw binary with --shape and --dtype; "
+    "stemvane reads the formats of docs/formats.md, and raw binary with source.shape and source.dtype; "
     "save the scan as one of these, for example as .hspy"
 )
 _MOST_BYTES = 2**60
@@ -141,7 +141,7 @@ class OnDisk:
         if len(self.stored_shape) != 4:
             raise DataError(
                 f"{self.path}: holds an array of {len(self.stored_shape)} axes; stemvane needs four, two of the scan "
-                "and two of the detector: give a stack of frames its scan with --scan YxX, or choose with --dataset"
+                "and two of the detector: give source.scan_shape for a stack of frames, or source.dataset"
             )
         file_chunks = tuple(chunks[axis] for axis in self.axes) if chunks else None
         return lazy_scan(self, self.path, file_chunks)

@@ -242,7 +242,9 @@ def _empad_description(path: Path) -> tuple[str, tuple[int, int] | None]:
     described = root.find("raw_file")
     name = None if described is None else described.get("filename") or described.findtext("filename")
     if not name:
-        raise FileFormatError(f"{path}: names no file of frames; copy it again, or give the .raw with --scan YxX")
+        raise FileFormatError(
+            f"{path}: names no file of frames; copy it again, or give the .raw file and source.scan_shape"
+        )
     columns, rows = root.findtext("pix_x"), root.findtext("pix_y")
     in_name = re.search(r"^scan(?:_.*)?_\D(\d+)_\D(\d+)$", name.split(".")[0])
     if root.find("scan_parameters/series_count") is not None:

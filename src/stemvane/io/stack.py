@@ -258,7 +258,7 @@ def fold(
     if scan is None:
         raise DataError(
             f"{path}: holds a stack of {n} frames (three axes) and does not say the shape of the scan; "
-            f"give it with --scan YxX (scan_shape=(y, x)), such as {_likely(n)}"
+            f"give source.scan_shape, such as {_likely(n)}"
         )
     if -1 in scan:
         other = max(scan)
@@ -268,7 +268,7 @@ def fold(
     if min(scan) < 1 or not fits:
         raise DataError(
             f"{path}: holds {n} frames, which do not make a scan of {scan[0]}x{scan[1]} = {total}; "
-            f"give the shape of the scan with --scan YxX, such as {_likely(n)}"
+            f"give source.scan_shape, such as {_likely(n)}"
         )
     data = lazy_scan(Folded(frames, scan), str(path))
     if total == n:

@@ -56,7 +56,7 @@ def zarr_array(path: Path, key: str, order: tuple[int, ...] = ()) -> tuple[OnDis
     array = zarr.open(path / key, mode="r") if is_zarr(path / key) else None
     if not isinstance(array, zarr.Array):
         choices = ", ".join(sorted(zarr_sketch(path)[0])[:8]) or "nothing"
-        raise DataError(f"{path}: has no array '{key}', but {choices}; choose one with --dataset")
+        raise DataError(f"{path}: has no array '{key}', but {choices}; give source.dataset, one of these")
     order = order if len(order) == array.ndim else ()
     dtype = np.dtype(array.dtype)
     return OnDisk(str(path.absolute()), key, "zarr", array.shape, dtype, order), array.chunks
@@ -91,7 +91,7 @@ def _only(path: Path) -> str:
         return names[0]
     if not names:
         raise DataError(f"{path}: a Zarr folder without an array of four axes; give the folder of the 4D-STEM scan")
-    raise DataError(f"{path}: holds more than one scan; choose with --dataset one of: {', '.join(names[:8])}")
+    raise DataError(f"{path}: holds more than one scan; give source.dataset, one of: {', '.join(names[:8])}")
 
 
 def open_zspy(request: Request) -> Dataset4D:
