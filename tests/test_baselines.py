@@ -24,7 +24,7 @@ from stemvane import (
 )
 from stemvane.config import MeasureConfig
 from stemvane.errors import ConfigError, DataError, ModelError
-from stemvane.models.base import checked_mask
+from stemvane.models.checks import checked_mask
 from stemvane.models.training import TrainingHistory, training_positions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")

@@ -18,16 +18,23 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib_scalebar.scalebar import ScaleBar
 
-from stemvane.errors import DataError
+from stemvane.config import BasisConfig, TrainingConfig
+from stemvane.data.measurements import Measurements
+from stemvane.errors import ConfigError, DataError, ModelError
+from stemvane.evaluation.com_agreement import compare
 from stemvane.field.maps import field_maps
 from stemvane.field.scan_rotation import ScanRotation
 from stemvane.figures.elements import element
 from stemvane.figures.history_page import draw_history
-from stemvane.figures.manifold_panel import Manifold
+from stemvane.figures.manifold_panel import Manifold, empty_cells
 from stemvane.figures.overview_page import overview_page
 from stemvane.figures.panels import angle_colors
 from stemvane.figures.style import SMALL
+from stemvane.models.manifold import latent_manifold
+from stemvane.models.rotation_vae import RotationVAE
+from stemvane.reduction.measure import measure
 from stemvane.runs.run import Run
+from stemvane.simulation.synthetic import synthetic
 
 MAPS = ("com", "com_magnitude", "total", "annular_dark_field", "com_x", "field_y", "curl", "integrated_com")
 
@@ -202,6 +209,54 @@ def test_learning_curves_are_drawn_into_any_axes(run: Run) -> None:
     draw_history(ax, run.history)
     assert [line.get_label() for line in ax.lines] == ["total", "reconstruction"]
     np.testing.assert_allclose(ax.lines[0].get_ydata(), run.history["total"])
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[RotationVAE, Measurements]:
+    dataset, _ = synthetic(scan_shape=(12, 12), detector_shape=(32, 32), dose=1e5)
+    measurements = measure(dataset)
+    return RotationVAE(n_latent=2, training=TrainingConfig(n_epochs=2)).fit(measurements), measurements
+
+
+def test_a_model_plots_its_manifold_over_the_scan_embedded_last(fitted: tuple[RotationVAE, Measurements]) -> None:
+    model, measurements = fitted
+    with pytest.raises(ModelError, match=r"call embed"):
+        RotationVAE(n_latent=2).plot_manifold()
+    embedding = model.embed(measurements)
+    ax = model.plot_manifold(n=5)
+    assert_readable(ax.figure, smallest=8)
+    low, high = np.quantile(embedding.latents[..., 0], (0.02, 0.98))
+    words = [label.get_text().replace("−", "-") for label in ax.get_xticklabels()]
+    np.testing.assert_allclose(np.array(words, float), np.linspace(low, high, 5), atol=0.006)
+    hatched = [patch for patch in ax.patches if patch.get_hatch()]
+    manifold = Manifold(*latent_manifold(model, embedding.latents, 5))
+    assert len(hatched) == empty_cells(manifold, embedding.latents).sum() > 0
+    assert "hatched" in ax.get_title()
+
+
+@pytest.mark.parametrize("what", ["loss", "KL divergence", "noise level"])
+def test_a_model_plots_its_history(fitted: tuple[RotationVAE, Measurements], what: str) -> None:
+    ax = fitted[0].plot_history(what)
+    assert_readable(ax.figure, smallest=8)
+    assert len(ax.lines[0].get_xdata()) == 2
+    with pytest.raises(ConfigError, match=r"there are loss, KL divergence"):
+        fitted[0].plot_history("nonsense")
+
+
+def test_a_model_that_was_not_trained_says_so(fitted: tuple[RotationVAE, Measurements]) -> None:
+    assert [text.get_text() for text in RotationVAE().plot_history().texts] == ["not trained"]
+
+
+def test_an_embedding_says_whether_it_has_seen_the_neighbours(fitted: tuple[RotationVAE, Measurements]) -> None:
+    """With the filter over the scan it has, and is not held against them; without it, and off a scan, it has not."""
+    model, measurements = fitted
+    assert model.embed(measurements).uses_neighbours
+    assert compare(model.embed(measurements), measurements)["angle_error_median_deg_neighbours"] is None
+    assert not model.embed(replace(measurements, is_scan=False)).uses_neighbours
+    alone = RotationVAE(n_latent=1, basis=BasisConfig(neighbours=False), training=TrainingConfig(n_epochs=1))
+    embedding = alone.fit(measurements).embed(measurements)
+    assert not embedding.uses_neighbours
+    assert compare(embedding, measurements)["angle_error_median_deg_neighbours"] > 0
 
 
 def test_atoms_are_drawn_without_ase(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

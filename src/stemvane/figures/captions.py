@@ -61,11 +61,11 @@ def angle_error_caption(metrics: Mapping[str, Any]) -> str:
         return ""
     offset = metrics.get(f"angle_offset_deg{suffix}", metrics.get("angle_offset_deg"))
     after = (
-        "" if offset is None else f" after a constant offset of {offset:.0f}°".replace("-", "−").replace("−0°", "0°")
+        "" if offset is None else f", after a constant offset of {offset:.0f}°".replace("-", "−").replace("−0°", "0°")
     )
     mirrored = ", mirrored" if metrics.get("angle_sign") == -1 else ""
     most = "maximum" if suffix == "_truth" else "99th percentile"
-    where = f"over positions whose |COM| is above 20 % of its {most}"
+    where = f"where |COM| exceeds 20 % of its {most}"
     words = f"The rotation{mirrored} is {_degrees(error)} (median {where}{after}) from the direction of the "
     if suffix == "_truth" and not com_error:
         return f"{words}COM, which has no noise."

@@ -1,4 +1,4 @@
-"""What every model of patterns offers: the abstract base class of the models, and the checks that they share."""
+"""What every model of patterns offers: the abstract base class of the models."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from stemvane.config import Config, ModelSection
+from stemvane.config import Config
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_quantity
-from stemvane.errors import ConfigError, DataError, ModelError
+from stemvane.errors import DataError, ModelError
+from stemvane.geometry.polar import PolarGrid
+from stemvane.models.checks import checked_mask, spread
+from stemvane.models.manifold import latent_manifold
 from stemvane.models.model_file import read_model, read_settings, write_model
 from stemvane.models.training import EpochReport, TrainingHistory, training_positions
 
-__all__ = ["Misfit", "PatternModel", "checked_mask", "checked_settings", "intensity_factor", "own_section", "spread"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-Section = TypeVar("Section", bound=ModelSection)
+__all__ = ["Misfit", "PatternModel"]
 
 
 class Misfit(NamedTuple):
@@ -41,6 +45,27 @@ class Misfit(NamedTuple):
 
     residual: NDArray[np.float64]
     total: NDArray[np.float64]
+
+
+class EmbeddedScan(NamedTuple):
+    """The scan that was embedded last, as far as `PatternModel.plot_manifold` needs it.
+
+    Attributes
+    ----------
+    latents : ndarray of float, shape (scan_y, scan_x, n_latent)
+        Latents of the scan.
+    grid : PolarGrid
+        Optical axis and aspect of the detector's pixels.
+    disc_radius : float or None
+        Radius of the bright-field disc in pixel widths.
+    unit : str
+        Unit of the decoded patterns.
+    """
+
+    latents: NDArray[np.floating[Any]]
+    grid: PolarGrid
+    disc_radius: float | None
+    unit: str
 
 
 class PatternModel(Representable, ABC):
@@ -66,6 +91,7 @@ class PatternModel(Representable, ABC):
         self.training_config = settings.training
         self.history = TrainingHistory()
         self.training_mask: NDArray[np.bool_] | None = None
+        self._embedded_scan: EmbeddedScan | None = None
 
     @classmethod
     @abstractmethod
@@ -165,7 +191,13 @@ class PatternModel(Representable, ABC):
         allowed = self._allowed(measurements, mask)
         maps = spread(self._embedded(measurements, allowed, rescale), allowed)
         step, unit = measurements.calibration.scan_step, self.settings.model.latent_unit
-        return Embedding(*maps, scan_step=step, latent_unit=unit)
+        uses_neighbours = self._uses_neighbours(measurements)
+        embedding = Embedding(*maps, scan_step=step, latent_unit=unit, uses_neighbours=uses_neighbours)
+        if measurements.is_scan:
+            radius = measurements.calibration.disc_radius
+            intensity = "dose" if measurements.noiseless else measurements.units["total"]
+            self._embedded_scan = EmbeddedScan(embedding.latents, measurements.grid, radius, f"{intensity} / pixel")
+        return embedding
 
     def decode(self, latents: ArrayLike, angle: ArrayLike = 0.0, *, background: bool = True) -> NDArray[np.float64]:
         """Draw the patterns that latents and angle stand for.
@@ -281,6 +313,60 @@ class PatternModel(Representable, ABC):
         """
         return None
 
+    def plot_manifold(self, ax: Axes | None = None, *, n: int = 7) -> Axes:
+        """Draw the patterns that the model decodes along the first two latents of the scan that was embedded last.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw into; those of a new figure where left out.
+        n : int
+            Number of patterns along each latent.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The panel. Patterns are decoded at angle 0, with the other latents 0, and hatched where the scan has no
+            pattern with such latents.
+
+        Raises
+        ------
+        ModelError
+            If no scan has been embedded.
+        """
+        from stemvane.figures.manifold_panel import Manifold
+        from stemvane.figures.model_panels import draw_model_manifold
+
+        if self._embedded_scan is None:
+            raise ModelError("the model has not embedded a scan whose latents could be drawn; call embed(measurements)")
+        latents, grid, radius, unit = self._embedded_scan
+        manifold = Manifold(*latent_manifold(self, latents, n))
+        return draw_model_manifold(manifold, latents, grid, radius, unit, self.settings.model.latent_unit, ax)
+
+    def plot_history(self, what: str = "loss", ax: Axes | None = None) -> Axes:
+        """Draw a learning curve.
+
+        Parameters
+        ----------
+        what : str
+            ``loss``, total and reconstruction; ``KL divergence``, of latents and angle; or ``noise level``.
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw into; those of a new figure where left out.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The panel.
+
+        Raises
+        ------
+        ConfigError
+            If there is no curve of that name.
+        """
+        from stemvane.figures.model_panels import draw_model_history
+
+        return draw_model_history(self.history.columns, what, ax)
+
     def save(self, path: str | Path) -> Path:
         """Write the model as safetensors, and its settings beside it as TOML of the same name.
 
@@ -363,6 +449,10 @@ class PatternModel(Representable, ABC):
     ) -> Sequence[Sequence[NDArray[Any]]]:
         """Columns of the `Embedding` of the allowed positions, block by block."""
 
+    def _uses_neighbours(self, measurements: Measurements) -> bool:
+        """Whether `embed` estimates each position of such a scan from the patterns of its neighbours, too."""
+        return False
+
     @abstractmethod
     def _drawn(
         self, latents: NDArray[np.float32], angles: NDArray[np.float32], background: bool
@@ -406,83 +496,3 @@ class PatternModel(Representable, ABC):
 
 def _listed(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in options.items())
-
-
-def checked_settings(
-    section: type[ModelSection], n_latent: int | None, model: ModelSection | None, **sections: Any
-) -> Config:
-    """Settings of a model from the arguments of its constructor.
-
-    Parameters
-    ----------
-    section : type of ModelSection
-        Class of the settings of this model.
-    n_latent : int, optional
-        Number of latent variables; takes precedence over that of `model`.
-    model : ModelSection, optional
-        Settings of the model; its defaults if left out.
-    **sections
-        Other sections of the settings; one that is None has its defaults.
-
-    Returns
-    -------
-    Config
-
-    Raises
-    ------
-    ConfigError
-        If `model` holds the settings of another model, or a value is out of range.
-    """
-    if model is not None and not isinstance(model, section):
-        raise ConfigError(f"a {type(model).__name__} is not for this model; give a {section.__name__} as model")
-    values = {"model": section.model_fields["model"].default} if model is None else model.model_dump()
-    if n_latent is not None:
-        values["n_latent"] = n_latent
-    return Config.from_dict({"model": values, **{name: part for name, part in sections.items() if part is not None}})
-
-
-def own_section(settings: Config, section: type[Section]) -> Section:
-    """Section ``model`` of the settings; ConfigError if it is not of the given class."""
-    if not isinstance(settings.model, section):
-        raise ConfigError(
-            f"these are settings of the model {settings.model.model!r}, not a {section.__name__}; call pattern_model"
-        )
-    return settings.model
-
-
-def checked_mask(mask: NDArray[np.bool_] | None, measurements: Measurements) -> NDArray[np.bool_]:
-    """Recorded positions in a mask, all where it is None; DataError if it is not of the scan's shape."""
-    if mask is None:
-        return measurements.recorded
-    if np.shape(mask) != measurements.scan_shape:
-        raise DataError(f"the mask has shape {np.shape(mask)}; give one of the scan's, {measurements.scan_shape}")
-    return np.asarray(mask, bool) & measurements.recorded
-
-
-def intensity_factor(mean_total: float, measurements: Measurements, mask: NDArray[np.bool_]) -> float:
-    """Factor that brings the patterns in the mask to a mean total; 1 where there are none."""
-    total: NDArray[Any] = np.asarray(measurements.maps["total"], dtype=float)[mask]
-    return mean_total / float(total.mean()) if len(total) else 1.0
-
-
-def spread(blocks: Sequence[Sequence[NDArray[Any]]], allowed: NDArray[np.bool_]) -> list[NDArray[Any]]:
-    """Put rows on the positions in a mask, NaN elsewhere.
-
-    Parameters
-    ----------
-    blocks : sequence of sequence of ndarray
-        Each block holds some rows of every column; rows are in the order of the positions.
-    allowed : ndarray of bool, shape (scan_y, scan_x)
-        Positions that have a row.
-
-    Returns
-    -------
-    list of ndarray, shape (scan_y, scan_x, ...)
-        One for every column.
-    """
-    full = []
-    for parts in zip(*blocks, strict=True):
-        rows = np.concatenate(parts)
-        full.append(np.full((*allowed.shape, *rows.shape[1:]), np.nan, rows.dtype))
-        full[-1][allowed] = rows
-    return full

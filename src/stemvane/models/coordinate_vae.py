@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stemvane.config import Config, CoordinateConfig, TrainingConfig
-from stemvane.models.base import checked_settings, own_section
+from stemvane.models.checks import checked_settings, own_section
 from stemvane.models.coordinate_network import CoordinateNetwork
 from stemvane.models.pixel_model import PixelFit, PixelModel
 from stemvane.models.training import CONSTANT, EpochReport, TrainingHistory, device_named, train

@@ -18,7 +18,8 @@ from stemvane.data.measurements import Measurements
 from stemvane.features.alignment import Alignment, align_rotation
 from stemvane.features.feature_reader import FeatureReader
 from stemvane.features.harmonics import HarmonicBasis
-from stemvane.models.base import PatternModel, intensity_factor
+from stemvane.models.base import PatternModel
+from stemvane.models.checks import intensity_factor
 from stemvane.models.evidence import best_noise_variance, log_evidence
 from stemvane.models.harmonic_fit import HarmonicFit, as_complex, as_tensor, smallest_noise_level, start_aligned
 from stemvane.models.harmonic_network import HarmonicNetwork
@@ -224,6 +225,9 @@ class HarmonicModel(PatternModel):
             with one_thread():
                 parts.append([column.cpu().numpy() for column in embedded(network, x, noise)])
         return parts
+
+    def _uses_neighbours(self, measurements: Measurements) -> bool:
+        return self._need().reader.scan_filter is not None and measurements.is_scan
 
     def _drawn(
         self, latents: NDArray[np.float32], angles: NDArray[np.float32], background: bool

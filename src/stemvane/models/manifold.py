@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemvane.data.embedding import Embedding
-from stemvane.models.base import PatternModel
+if TYPE_CHECKING:
+    from stemvane.models.base import PatternModel
 
 __all__ = ["latent_manifold"]
 
 
 def latent_manifold(
-    model: PatternModel, embedding: Embedding, n: int
+    model: PatternModel, latents: NDArray[np.floating[Any]], n: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Decode patterns at angle 0 over the first two latents' 2nd to 98th percentile, the others at their mean.
 
     Parameters
     ----------
     model : PatternModel
-        Fitted.
-    embedding : Embedding
-        Of the scan; it says where the latents lie.
+        Fitted model.
+    latents : ndarray of float, shape (..., n_latent)
+        Latents of the scan, which say where patterns lie; NaN where a position was left out.
     n : int
-        Patterns along each latent.
+        Number of patterns along each latent.
 
     Returns
     -------
@@ -36,12 +36,12 @@ def latent_manifold(
     """
     n_latent = model.n_latent
     columns, rows = (n if n_latent > 0 else 1), (n if n_latent > 1 else 1)
-    latents = np.zeros((rows, columns, n_latent))
-    values = embedding.latents.reshape(math.prod(embedding.scan_shape), n_latent)
+    decoded_at = np.zeros((rows, columns, n_latent))
+    values = latents.reshape(int(np.prod(latents.shape[:-1])), n_latent)
     values = values[np.isfinite(values).all(axis=1)]
     low, high = np.quantile(values, (0.02, 0.98), axis=0) if n_latent else (None, None)
     if low is not None and high is not None:
-        latents[..., 0] = np.linspace(low[0], high[0], columns)[None, :]
+        decoded_at[..., 0] = np.linspace(low[0], high[0], columns)[None, :]
         if n_latent > 1:
-            latents[..., 1] = np.linspace(high[1], low[1], rows)[:, None]
-    return model.decode(latents), latents
+            decoded_at[..., 1] = np.linspace(high[1], low[1], rows)[:, None]
+    return model.decode(decoded_at), decoded_at

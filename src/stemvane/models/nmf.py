@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stemvane.config import Config, NMFConfig, TrainingConfig
-from stemvane.models.base import checked_settings, own_section
+from stemvane.models.checks import checked_settings, own_section
 from stemvane.models.linear_networks import NonNegativeNetwork
 from stemvane.models.pixel_model import PixelFit, PixelModel
 from stemvane.models.training import EpochReport, TrainingHistory

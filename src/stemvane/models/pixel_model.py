@@ -16,7 +16,8 @@ from stemvane.config import Config
 from stemvane.data.measurements import Measurements
 from stemvane.errors import DataError, ModelError
 from stemvane.geometry.pixels import PixelGrid
-from stemvane.models.base import PatternModel, intensity_factor
+from stemvane.models.base import PatternModel
+from stemvane.models.checks import intensity_factor
 from stemvane.models.pixel_network import PixelNetwork, wrapped_normal
 from stemvane.models.training import EpochReport
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stemvane.config import Config, PlainConfig, TrainingConfig
-from stemvane.models.base import checked_settings, own_section
+from stemvane.models.checks import checked_settings, own_section
 from stemvane.models.pixel_model import PixelFit, PixelModel
 from stemvane.models.plain_network import PlainNetwork
 from stemvane.models.training import CONSTANT, EpochReport, TrainingHistory, device_named, train

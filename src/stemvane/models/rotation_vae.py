@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stemvane.config import AlignConfig, BasisConfig, Config, HarmonicConfig, TrainingConfig
 from stemvane.data.measurements import Measurements
-from stemvane.models.base import checked_settings, own_section
+from stemvane.models.checks import checked_settings, own_section
 from stemvane.models.harmonic_model import HarmonicModel
 from stemvane.models.harmonic_network import HarmonicNetwork
 from stemvane.models.training import EpochReport, TrainingHistory, one_thread, train

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -100,6 +100,13 @@ class TrainingHistory:
     epochs: list[EpochReport] = field(default_factory=list)
     seconds: float = 0.0
     n_patterns: int = 0
+
+    @property
+    def columns(self) -> dict[str, NDArray[np.float64]]:
+        """One value for each epoch of every part of the reports, as in ``history.csv``."""
+        return {
+            part.name: np.array([getattr(one, part.name) for one in self.epochs], float) for part in fields(EpochReport)
+        }
 
     @property
     def patterns_per_second(self) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +120,7 @@ def learn_stage(run: Run, measurements: Measurements, config: Config, device: st
         n_epochs = config.training.n_epochs
         model.fit(measurements, progress=lambda epoch: report("learn", epoch.epoch, n_epochs, str(epoch)))
         model.save(run.model_path)
-        epochs = [asdict(epoch) for epoch in model.history.epochs]
-        run.write_history({part.name: [epoch[part.name] for epoch in epochs] for part in fields(EpochReport)})
+        run.write_history(model.history.columns)
         run.write_trained_on(np.asarray(model.training_mask))
         run.record(device=device)
         notes |= {"train_seconds": model.history.seconds, "patterns_shown": model.history.n_patterns}
@@ -142,7 +141,7 @@ def evaluate_stage(run: Run, measurements: Measurements, model: PatternModel, co
     with run.stage("read"):
         report("read", 0, 3, "embedding")
         embedding = model.embed(measurements)
-        run.write_embedding(embedding, *latent_manifold(model, embedding, config.figures.manifold))
+        run.write_embedding(embedding, *latent_manifold(model, embedding.latents, config.figures.manifold))
         report("read", 1, 3, "comparison")
         sample: Any = run.store("measurements")["sample/patterns"]
         metrics = run_metrics(model, embedding, measurements, np.asarray(sample[...]), config.measure)
