@@ -109,5 +109,7 @@ def recorded(dataset: Dataset4D, dose: float | None, seed: int) -> Dataset4D:
         calibration=dataset.calibration,
         name=dataset.name,
         atoms=dataset.atoms,
-        metadata={"noiseless": dose is None, "simulated": True, "electrons_per_pattern": dose},
+        metadata={"simulated": True},
+        electrons_per_pattern=dose,
+        noiseless=dose is None,
     )

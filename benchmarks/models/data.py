@@ -135,7 +135,7 @@ def prepare(name: str, folder: Path, *, quick: bool) -> None:
     known = known(measurements) if callable(known) else known
     about = known.pop("about") | {"name": name, "title": chosen.title, "scan_shape": measurements.scan_shape}
     if chosen.kind != "recorded":
-        grid, dose = measurements.pixel_grid, dataset.metadata["electrons_per_pattern"]
+        grid, dose = measurements.pixel_grid, dataset.electrons_per_pattern
         about["counts"] = grid.sample_area * (1.0 if dose else NOMINAL_DOSE)
     arrays = {key: np.asarray(value).ravel() for key, value in known.items()}
     noise = 0.0 if measurements.noiseless else _noise(measurements.pixels)
