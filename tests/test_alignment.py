@@ -6,7 +6,7 @@ import pytest
 from stemvane import Dataset4D, align_rotation, measure, synthetic
 from stemvane.config import AlignConfig, BasisConfig
 from stemvane.features.alignment import best_angles, gauge_angle
-from stemvane.features.harmonics import HarmonicBasis, turned
+from stemvane.features.harmonics import HarmonicBasis, rotate_features
 
 SHORT = AlignConfig(n_iterations=12, n_angles=72, max_order=4)
 
@@ -98,7 +98,7 @@ def test_turned_patterns_shift_the_angles(noiseless, aligned):
 def test_turned_features_shift_the_angles_alone(noiseless, aligned):
     features, basis, *_ = noiseless
     extra = np.random.default_rng(0).uniform(-np.pi, np.pi, len(features))
-    found = align_rotation(turned(features, basis.orders, extra), basis, SHORT)
+    found = align_rotation(rotate_features(features, basis.orders, extra), basis, SHORT)
     offset, errors = difference(found.angle - extra, aligned.angle)
     assert abs(offset) < 0.05
     assert errors.max() < 0.5
@@ -115,7 +115,7 @@ def test_components_are_principal_and_signed(noiseless, aligned):
     np.testing.assert_allclose(aligned.scores.var(0), aligned.variance, rtol=1e-4)
     # more of the first component means more of the template
     assert np.vdot(aligned.components[0], aligned.template).real > 0
-    straight = turned(features, basis.orders, -aligned.angle)
+    straight = rotate_features(features, basis.orders, -aligned.angle)
     np.testing.assert_allclose(straight.mean(0, dtype=complex), aligned.template, atol=1e-4)
 
 
@@ -134,7 +134,7 @@ def test_best_angles_go_between_grid_points(noiseless):
     features, basis, *_ = noiseless
     template = features[:1].astype(complex)
     wanted = np.linspace(-3, 3, 41)
-    patterns = turned(template.repeat(41, 0), basis.orders, wanted)
+    patterns = rotate_features(template.repeat(41, 0), basis.orders, wanted)
     for n_angles in (48, 144):
         found = best_angles(patterns, template[0], basis.orders, n_angles)
         np.testing.assert_allclose(found, wanted, atol=1e-4)

@@ -113,6 +113,45 @@ def test_every_model_keeps_the_interface(models, measurements, name):
     assert (model.noise_level is None) == (name not in ("harmonic", "alignment"))
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_every_model_refuses_what_was_not_measured_in_one_line(models, name):
+    dataset = synthetic(SCAN, DETECTOR)[0]
+    model = models[name]
+    for call in (model.fit, model.embed, model.reconstruct, model.misfit, model.evidence):
+        if call == model.evidence and name not in ("harmonic", "alignment"):
+            continue
+        with pytest.raises(DataError, match="call measure first") as caught:
+            call(dataset)
+        assert type(model).__name__ in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_model_prints_in_a_few_lines(models, name):
+    for model, state in ((models[name], "fitted"), (pattern_model(settings(name)), "not fitted")):
+        lines = repr(model).splitlines()
+        assert lines[0] == f"{type(model).__name__}, {state}"
+        assert len(lines) <= 8
+        assert any(line.split() == ["number", "of", "latents", "2"] for line in lines)
+        assert type(model).__name__ in model._repr_html_()
+
+
+def test_a_file_of_another_model_is_refused(models, tmp_path):
+    path = models["pca"].save(tmp_path / "pca")
+    with pytest.raises(ModelError, match=r"holds the model 'pca'.*call load_model"):
+        RotationVAE.load(path)
+
+
+def test_an_embedding_says_whether_it_has_seen_the_neighbours(models, measurements, noiseless):
+    for name, model in models.items():
+        embedding = model.embed(measurements)
+        assert embedding.uses_neighbours == (name in ("harmonic", "alignment"))
+        assert embedding.latent_unit == settings(name).model.latent_unit
+    alone = replace(measurements, is_scan=False)
+    assert not models["harmonic"].embed(alone).uses_neighbours
+    assert not fitted(noiseless, "alignment").embed(noiseless).uses_neighbours
+
+
 @pytest.mark.parametrize("name", WITHOUT_ANGLE)
 def test_models_without_an_angle_say_so(models, measurements, name):
     found = models[name].embed(measurements)

@@ -574,6 +574,7 @@ def test_any_setting_can_be_set(call, tmp_path, shelf):
         ("preparation.scan_binning=two", "'preparation.scan_binning' is 'two'"),
         ("measure.masks={a = 'nowhere.npy'}", "nowhere.npy: no such file"),
         ("preparation.dark=nowhere.tif", "nowhere.tif: no such file"),
+        ("model.angle_prior=0.3", "the model 'harmonic' has no setting 'model.angle_prior'"),
     ],
 )
 def test_bad_settings_on_the_command_line(call, tmp_path, shelf, text, words):

@@ -6,7 +6,14 @@ import pytest
 from pydantic import ValidationError
 
 from stemvane import Calibration, Config
-from stemvane.config import SimulationConfig
+from stemvane.config import (
+    MODEL_CONFIGS,
+    CoordinateConfig,
+    HarmonicConfig,
+    NMFConfig,
+    PCAConfig,
+    SimulationConfig,
+)
 from stemvane.errors import CalibrationError, ConfigError
 
 PAIRS = ("scan_step", "pixel_size", "optical_axis")
@@ -126,11 +133,10 @@ def test_sections_are_frozen():
         SimulationConfig().dose = 3.0
 
 
-def test_every_setting_but_the_obvious_is_described():
-    obvious = {"dpi"}
-    for _, section in Config():
-        for name, field in type(section).model_fields.items():
-            assert field.description or name in obvious, name
+def test_every_setting_is_described():
+    for section in [*(type(section) for _, section in Config()), *MODEL_CONFIGS.values()]:
+        for name, field in section.model_fields.items():
+            assert field.description, name
 
 
 def numbers():
@@ -174,3 +180,54 @@ def test_the_users_calibration_is_in_the_units_of_calibration():
 def test_a_calibration_turns_by_a_finite_angle(value):
     with pytest.raises(CalibrationError, match=r"scan_rotation is .*; it must be finite"):
         Calibration(scan_rotation=value)
+
+
+def test_every_model_has_its_own_settings_and_defaults():
+    assert Config().model == HarmonicConfig()
+    assert list(MODEL_CONFIGS) == ["harmonic", "coordinate", "vae", "pca", "nmf", "alignment"]
+    for name, section in MODEL_CONFIGS.items():
+        config = Config().updated(model={"model": name, "n_latent": 3})
+        assert config.model == section(n_latent=3)
+        assert Config.from_dict({"model": {"model": name}}).model == section()
+        assert config.model.learns_pixels == (name not in ("harmonic", "alignment"))
+    assert set(PCAConfig.model_fields) == set(NMFConfig.model_fields) == {"model", "n_latent"}
+
+
+def test_another_model_starts_from_its_own_defaults_and_takes_over_what_was_chosen():
+    chosen = Config().updated(model={"n_latent": 5, "beta": 2.0, "start": "random"})
+    other = chosen.updated(model={"model": "coordinate"})
+    assert other.model == CoordinateConfig(n_latent=5, beta=2.0)
+    assert (other.model.n_hidden, other.model.batch_size, other.model.learning_rate) == (128, 256, 1e-4)
+    assert other.updated(model={"model": "harmonic"}).model == HarmonicConfig(n_latent=5, beta=2.0)
+    assert chosen.updated(model={"model": "pca", "n_latent": 1}).model == PCAConfig(n_latent=1)
+
+
+def test_a_setting_of_another_model_is_named_with_the_model():
+    text = message(lambda: Config().updated(model={"model": "pca", "start": "random"}))
+    assert "model 'pca' has no setting 'model.start'" in text
+    text = message(lambda: Config().updated(model={"model": "alignment"}, training={"learning_rate": 0.1}))
+    assert "model 'alignment' has no setting 'model.learning_rate'" in text
+    text = message(Config.from_dict, {"model": {"model": "umap"}})
+    assert "'model.model' is 'umap'" in text
+    assert "alignment" in text
+
+
+def test_a_file_with_one_section_for_all_models_is_read(tmp_path):
+    """As written when batch size and learning rate were settings of the training, and all models shared a section."""
+    shared = "n_latent = 2\nn_angles = 72\nn_hidden = {}\nbeta = 1.0\nangle_prior = 0.1\ntranslation = 0.0\n"
+    shared += 'noise_floor = 0.05\nstart = "alignment"\n[training]\nn_epochs = 9\nbatch_size = {}\nlearning_rate = {}\n'
+    path = tmp_path / "config.toml"
+    for name, numbers in (
+        ("harmonic", (32, 100, 0.01)),
+        ("coordinate", (128, 256, 0.001)),
+        ("pca", (64, 512, 0.008)),
+        ("alignment", (64, 512, 0.008)),
+    ):
+        path.write_text(f'[model]\nmodel = "{name}"\n' + shared.format(*numbers), encoding="utf-8")
+        config = Config.from_toml(path)
+        assert config.training.n_epochs == 9
+        assert config.model.model == name
+        if "n_hidden" in MODEL_CONFIGS[name].model_fields:
+            assert (config.model.n_hidden, config.model.batch_size, config.model.learning_rate) == numbers
+    path.write_text('[model]\nmodel = "pca"\n' + shared.format(64, 32, 0.008), encoding="utf-8")
+    assert "model 'pca' has no setting 'model.batch_size'" in message(Config.from_toml, path)

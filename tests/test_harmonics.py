@@ -8,7 +8,7 @@ import pytest
 from stemvane import Dataset4D, measure, synthetic
 from stemvane.config import BasisConfig, MeasureConfig
 from stemvane.errors import DataError, ModelError
-from stemvane.features.harmonics import HarmonicBasis, turned
+from stemvane.features.harmonics import HarmonicBasis, rotate_features
 
 
 def changed(dataset, change):
@@ -53,7 +53,7 @@ def test_a_turned_pattern_has_features_times_a_phase(dataset, measurements, n):
     found = basis.features(measure(quarter_turned(dataset, n)))
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(features).max())
     np.testing.assert_allclose(
-        turned(features, basis.orders, np.full(len(features), n * np.pi / 2)),
+        rotate_features(features, basis.orders, np.full(len(features), n * np.pi / 2)),
         expected,
         atol=1e-5 * np.abs(features).max(),
     )

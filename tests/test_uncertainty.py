@@ -42,8 +42,8 @@ def learned(network, patterns):
 
 def seen(network, x, noise):
     turn = network.angles(x)
-    straight = network.turn(x, -turn)
-    mean, _ = network.encode_straight(straight)
+    straight = network.rotate(x, -turn)
+    mean, _ = network.encode_aligned(straight)
     content = network.decode(mean)
     posterior, on_grid = noisy_angle(network, x, straight, mean, content, noise)
     return mean, posterior, on_grid, noisy_latents(network, x, turn, straight, mean, noise)
@@ -96,6 +96,6 @@ def test_posteriors_stay_the_same_when_patterns_are_turned(learned):
     step = 2 * math.pi / 72 * 5
     with torch.no_grad():
         first = seen(network, x[:50], noise[:50])
-        turned = seen(network, network.turn(x[:50], torch.full((50,), step)), noise[:50])
+        turned = seen(network, network.rotate(x[:50], torch.full((50,), step)), noise[:50])
     torch.testing.assert_close(first[2].roll(5, -1), turned[2], atol=1e-4, rtol=1e-2)
     torch.testing.assert_close(first[3], turned[3], atol=1e-4, rtol=1e-3)

@@ -236,7 +236,7 @@ def test_latents_are_ordered_by_what_they_explain(measurements):
         for n in range(4):
             content = network.decode(torch.where(torch.arange(3) < n, mean, 0.0))
             angle, _ = network.peak(*network.cross(x, content))
-            misfit.append(float(((network.turn(content, angle) - x) ** 2).sum(-1).mean()))
+            misfit.append(float(((network.rotate(content, angle) - x) ** 2).sum(-1).mean()))
     gains = -np.diff(misfit)
     assert gains[0] > gains[1] > gains[2] > -1e-3
 
@@ -426,7 +426,7 @@ def test_what_is_learned_from_is_the_gradient(vae, measurements):
     (found,) = torch.autograd.grad(marginal.sum(), content)
     with torch.no_grad():
         angle, _ = network.peak(*network.cross(x, content))
-    spectrum = torch.cat(network.cross(network.turn(x, -angle), content), dim=-1)
+    spectrum = torch.cat(network.cross(network.rotate(x, -angle), content), dim=-1)
     lengths = (x**2).sum(-1) + (content**2).sum(-1)
     direct = 0.5 * lengths / variance - (spectrum @ network.table / variance).logsumexp(-1)
     (expected,) = torch.autograd.grad(direct.sum(), content)
@@ -502,7 +502,7 @@ def test_no_content_has_a_part_along_the_turn_of_the_template(vae):
         assert float(along.abs().max()) < 1e-5 * float(content.norm(dim=-1).max())
         # the derivative is what a small turn does
         step = torch.full((1,), 1e-3)
-        slope = (network.turn(network.template[None], step) - network.turn(network.template[None], -step)) / 2e-3
+        slope = (network.rotate(network.template[None], step) - network.rotate(network.template[None], -step)) / 2e-3
         torch.testing.assert_close(slope[0], network.derivative(network.template), atol=1e-3, rtol=1e-3)
 
 

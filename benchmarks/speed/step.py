@@ -41,7 +41,7 @@ def parts(network: HarmonicNetwork, x: torch.Tensor) -> dict[str, float]:
     trained = [p for p in network.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=1e-4, betas=ANNEALED.betas, fused=True)
     generator = torch.Generator(device=x.device).manual_seed(0)
-    latents = network.encode_straight(x)[0]
+    latents = network.encode_aligned(x)[0]
     content = network.decode(latents).detach().requires_grad_(True)
     still = content.detach()
 
@@ -64,7 +64,7 @@ def parts(network: HarmonicNetwork, x: torch.Tensor) -> dict[str, float]:
         "likelihood and its gradient, the posterior included": milliseconds(
             lambda: torch.autograd.grad(network.marginal(x, content)[0].sum(), content), x.device
         ),
-        "encoder": milliseconds(lambda: network.encode_straight(x), x.device),
+        "encoder": milliseconds(lambda: network.encode_aligned(x), x.device),
         "Adam": milliseconds(optimizer.step, x.device),
     }
 
@@ -84,7 +84,7 @@ def main() -> None:
     chance = [torch.randn(n, 2 * len(orders), device=device) / len(orders) for n in (1, model.n_latent, SIZE)]
     network.start_from(chance[0][0], chance[1], torch.ones(model.n_latent, device=device))
     network.noise_variance.fill_(0.05**2)
-    x = network.straightened(network.template + 0.1 * chance[2])
+    x = network.align(network.template + 0.1 * chance[2])
     print(f"{device}: {model.history.patterns_per_second:,.0f} patterns per second of training\n")
     print(f"| of a step of {SIZE} patterns | ms |\n|---|---|")
     with one_thread():

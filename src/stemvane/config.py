@@ -92,27 +92,27 @@ class _Section(BaseModel):
 
 
 class SourceConfig(_Section):
-    """Where the data come from and what the user knows of them; an empty path means: simulate."""
+    """Source of the data, and calibration values of the user; without a path, a scan is simulated."""
 
     path: str = Field("", description="file to read; empty to simulate")
     scan_shape: tuple[int, int] | None = Field(
-        None, description="probe positions (y, x), for a stack of frames that does not say it"
+        None, description="probe positions (y, x), for a stack of frames without a scan shape"
     )
-    dataset: str | None = Field(None, description="which array of a file that holds several")
+    dataset: str | None = Field(None, description="path of the array, in a file that holds several")
     shape: tuple[int, ...] | None = Field(None, description="shape of raw binary, the fastest axis last")
     dtype: str | None = Field(None, description="number type of raw binary, such as '<u2'")
     image: str = Field("", description="file of a dark-field image with the scan's shape, recorded separately")
     vacuum: str = Field("", description="file of the probe in vacuum: its disc gives optical axis and disc radius")
-    scan_step: tuple[float, float] | None = Field(None, description="Å (y, x); overrides the file")
-    pixel_size: tuple[float, float] | None = Field(None, description="mrad (y, x); overrides the file")
-    convergence_semiangle: float | None = Field(None, gt=0, description="mrad; overrides the file")
-    energy: float | None = Field(None, gt=0, description="eV; overrides the file")
+    scan_step: tuple[float, float] | None = Field(None, description="scan step, Å (y, x); overrides the file")
+    pixel_size: tuple[float, float] | None = Field(None, description="detector pixel, mrad (y, x); overrides the file")
+    convergence_semiangle: float | None = Field(None, gt=0, description="semi-angle, mrad; overrides the file")
+    energy: float | None = Field(None, gt=0, description="beam energy, eV; overrides the file")
     optical_axis: tuple[float, float] | None = Field(
-        None, description="px (y, x), pixel centres have integer coordinates; overrides the file and what is found"
+        None, description="optical axis, px (y, x) from the centre of the first pixel; overrides file and survey"
     )
-    disc_radius: float | None = Field(None, gt=0, description="px, along x; overrides the file and what is found")
+    disc_radius: float | None = Field(None, gt=0, description="disc radius along x, px; overrides file and survey")
     scan_rotation: float | None = Field(
-        None, description="degrees from detector to scan, counter-clockwise on the screen; overrides the file"
+        None, description="rotation from detector to scan, degrees, counter-clockwise on the screen; overrides the file"
     )
 
     def calibration(self) -> dict[str, Any]:
@@ -128,26 +128,26 @@ class SimulationConfig(_Section):
 
     structure: StructureName = Field("graphene", description="specimen, one that `stemvane structures` lists")
     defects: dict[DefectKind, Annotated[int, Field(ge=0)]] = Field(
-        default_factory=dict, description="more defects at random places in the scanned area: kind = how many"
+        default_factory=dict, description="random defects in the scanned area: kind = number"
     )
     concentrations: dict[DefectKind, Annotated[float, Field(ge=0, le=1)]] = Field(
-        default_factory=dict, description="the same, kind = share of the lattice sites"
+        default_factory=dict, description="random defects as concentrations: kind = share of the lattice sites"
     )
     energy: float = Field(60e3, gt=0, description="beam energy, eV")
-    convergence_semiangle: float = Field(31.0, gt=0, description="mrad")
+    convergence_semiangle: float = Field(31.0, gt=0, description="convergence semi-angle, mrad")
     defocus: float = Field(0.0, description="defocus, Å; positive for underfocus, with the focus behind the specimen")
     cs: float = Field(0.0, description="spherical aberration, Å")
     scan_shape: tuple[int, int] = Field((64, 64), description="probe positions (y, x)")
-    scan_extent: tuple[float, float] = Field((10.5, 10.5), description="Å (y, x); step = extent / shape")
-    detector_shape: tuple[int, int] = Field((64, 64), description="pixels (y, x)")
-    detector_outer: float = Field(66.0, gt=0, description="mrad from the axis to the edge of the detector")
+    scan_extent: tuple[float, float] = Field((10.5, 10.5), description="scanned area, Å (y, x); step = extent / shape")
+    detector_shape: tuple[int, int] = Field((64, 64), description="detector pixels (y, x)")
+    detector_outer: float = Field(66.0, gt=0, description="angle from the axis to the edge of the detector, mrad")
     source_size: float = Field(0.0, ge=0, description="full width at half maximum of the Gaussian source, Å")
-    dose: float | None = Field(None, gt=0, description="incident electrons per pattern; none means noiseless")
+    dose: float | None = Field(None, gt=0, description="dose in incident electrons per pattern; noiseless if none")
     phonon_sigma: float = Field(0.0, ge=0, description="rms thermal displacement along each axis, Å; 0 for none")
-    n_phonons: int = Field(8, ge=1, description="frozen-phonon configurations, where phonon_sigma is not 0")
+    n_phonons: int = Field(8, ge=1, description="number of frozen-phonon configurations, if phonon_sigma is not 0")
     method: Literal["single-slice", "multislice"] = Field("single-slice", description="how the wave is propagated")
-    seed: int = Field(0, ge=0, description="of thermal displacements and shot noise")
-    placement_seed: int | None = Field(None, ge=0, description="of the places of random defects; `seed` if none")
+    seed: int = Field(0, ge=0, description="random seed of thermal displacements and shot noise")
+    placement_seed: int | None = Field(None, ge=0, description="random seed of the places of defects; `seed` if none")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -168,14 +168,14 @@ class PreparationConfig(_Section):
     dark: str = Field("", description="image file of a pattern without a beam, subtracted from every pattern")
     bad_pixels: str = Field("", description="image file, not zero where a detector pixel is bad: it is left out")
     transpose: bool = Field(False, description="swap rows and columns of the detector")
-    flip_y: bool = Field(False, description="turn the detector upside down")
-    flip_x: bool = Field(False, description="turn the detector left to right")
+    flip_y: bool = Field(False, description="flip the detector upside down")
+    flip_x: bool = Field(False, description="flip the detector left to right")
     scan_region: tuple[int, int, int, int] | None = Field(
         None, description="probe positions to keep: top, bottom, left, right; bottom and right not included"
     )
     scan_binning: int = Field(1, ge=1, description="probe positions along each axis that are summed to one")
     detector_binning: int = Field(1, ge=1, description="detector pixels along each axis that are summed to one")
-    mask_hot_and_dead: bool = Field(True, description="leave out the hot and dead pixels that the survey finds")
+    mask_hot_and_dead: bool = Field(True, description="mask the hot and dead pixels that the survey detects")
     descan: bool = Field(False, description="remove the beam's shift with the scan, a plane that the survey fits")
     ellipse: tuple[Annotated[float, Field(ge=1)], float] | None = Field(
         None,
@@ -187,9 +187,9 @@ class PreparationConfig(_Section):
 
 
 class SurveyConfig(_Section):
-    """How many frames the survey looks at."""
+    """How many patterns the survey reads."""
 
-    n_frames: int = Field(256, ge=1, description="patterns, taken at regular strides over the scan")
+    n_frames: int = Field(256, ge=1, description="number of patterns, at regular strides over the scan")
 
 
 class MeasureConfig(_Section):
@@ -198,20 +198,17 @@ class MeasureConfig(_Section):
     n_radial: int | None = Field(None, ge=4, description="rings of the polar patterns; chosen from the disc if none")
     n_azimuthal: int | None = Field(None, ge=8, description="samples on a ring; chosen from the disc if none")
     outer: float | None = Field(None, gt=0, description="outer radius in disc radii; the inscribed circle if none")
-    n_pixels: int = Field(
-        0,
-        ge=0,
-        description="samples along each side of the Cartesian patterns, for models that learn from these; 0: none",
-    )
-    pixels_outer: float = Field(1.1, gt=0, description="half the side of their square around the axis, in disc radii")
+    n_pixels: int = Field(0, ge=0, description="samples along each side of the Cartesian patterns; 0 for none")
+    pixels_outer: float = Field(1.1, gt=0, description="half the side of the Cartesian patterns, in disc radii")
     adf_inner: float = Field(1.1, gt=0, description="inner edge of the annular dark field, in disc radii")
-    adf_outer: float | None = Field(None, gt=0, description="its outer edge in disc radii; the detector's edge if none")
+    adf_outer: float | None = Field(None, gt=0, description="outer edge, in disc radii; the detector's edge if none")
     masks: dict[str, str] = Field(
-        default_factory=dict, description="more virtual images: name = image file of weights on the prepared detector"
+        default_factory=dict,
+        description="further virtual images: name = image file of weights on the prepared detector",
     )
-    n_workers: int | None = Field(None, ge=1, description="processes to start for it; threads of this one if none")
+    n_workers: int | None = Field(None, ge=1, description="number of processes that measure; threads if none")
     cluster: str | None = Field(
-        None, min_length=1, description="address of a Dask scheduler to work on instead, such as tcp://host:8786"
+        None, min_length=1, description="address of a Dask scheduler to measure on, such as tcp://host:8786"
     )
 
     @model_validator(mode="after")
@@ -222,9 +219,9 @@ class MeasureConfig(_Section):
 
 
 class BasisConfig(_Section):
-    """How polar patterns become short vectors."""
+    """How polar patterns become features, which are short vectors."""
 
-    n_features: int = Field(96, ge=4, description="complex numbers kept per pattern, those with most variance")
+    n_features: int = Field(96, ge=4, description="number of complex features per pattern, those with most variance")
     order_scale: float = Field(
         3.0, gt=0, description="the noise level of order m is taken as 1 + (m / order_scale)² times that of order 0"
     )
@@ -233,17 +230,17 @@ class BasisConfig(_Section):
         gt=0,
         description="smallest noise variance of a pixel, over the brightest ring's; at 1 all pixels count alike",
     )
-    drop_orders: tuple[int, ...] = Field((), description="azimuthal orders withheld from alignment and model")
-    neighbours: bool = Field(True, description="estimate the features of noisy patterns from their neighbours', too")
-    reach: int = Field(6, ge=1, le=12, description="probe positions to each side that neighbours are taken from")
+    drop_orders: tuple[int, ...] = Field((), description="circular orders withheld from alignment and model")
+    neighbours: bool = Field(True, description="estimate features of noisy patterns with their neighbours'")
+    reach: int = Field(6, ge=1, le=12, description="largest distance of a neighbour, probe positions")
 
 
 class AlignConfig(_Section):
-    """How patterns are turned onto a common template."""
+    """How patterns are rotated onto a common template."""
 
-    n_angles: int = Field(144, ge=16, description="grid on the circle")
-    n_iterations: int = Field(60, ge=1, description="rounds of turning and averaging, at most")
-    max_order: int = Field(6, ge=1, description="one start per harmonic order up to this")
+    n_angles: int = Field(144, ge=16, description="number of grid angles on the circle")
+    n_iterations: int = Field(60, ge=1, description="largest number of rounds of rotating and averaging")
+    max_order: int = Field(6, ge=1, description="highest circular order that the alignment starts from")
 
 
 _NAME = Field(description="name of the model")
@@ -359,16 +356,16 @@ class TrainingConfig(_Section):
 class CompareConfig(_Section):
     """How the embedding is compared with the centre of mass."""
 
-    n_turned: int = Field(256, ge=0, description="patterns turned by random angles to test invariance; 0 leaves it out")
+    n_turned: int = Field(256, ge=0, description="patterns rotated by random angles to test invariance; 0 for no test")
 
 
 class SymmetryConfig(_Section):
     """How a scan is compared with its own pristine lattice."""
 
-    false_discovery_rate: float = Field(0.05, gt=0, lt=1, description="share of false ones among the defects reported")
-    n_features: int = Field(96, ge=8, description="complex numbers kept per pattern, those with most variance")
+    false_discovery_rate: float = Field(0.05, gt=0, lt=1, description="share of false defects among those reported")
+    n_features: int = Field(96, ge=8, description="number of complex features per pattern, those with most variance")
     distortion_degree: int = Field(3, ge=1, le=6, description="degree of drift and distortion; less on small scans")
-    library: LibraryHost = Field("", description="sheet whose defects are simulated to name those found")
+    library: LibraryHost = Field("", description="sheet whose defects are simulated, to name the kinds")
     defocus: float = Field(0.0, description="defocus of the probe of the library, Å; positive for underfocus")
     cs: float = Field(0.0, description="spherical aberration of the probe of the library, Å")
     source_size: float = Field(0.0, ge=0, description="full width at half maximum of the library's source, Å")
@@ -378,7 +375,7 @@ class FiguresConfig(_Section):
     """How figures are drawn."""
 
     manifold: int = Field(7, ge=2, description="decoded patterns along each side of the latent manifold")
-    dpi: int = Field(200, ge=50)
+    dpi: int = Field(200, ge=50, description="resolution of the PNG files, dots per inch")
 
 
 class Config(_Section):

@@ -412,10 +412,12 @@ def _run(config: Config, output: Path, overwrite: bool, *, with_paper: bool = Fa
 
 
 def _with_settings(config: Config, texts: list[str] | None) -> Config:
+    # all at once, since a setting may belong to a model that another one chooses
+    sections: dict[str, dict[str, Any]] = {}
     for text in texts or []:
         section, name, value = read_setting(text)
-        config = config.updated(**{section: {name: value}})
-    return config
+        sections.setdefault(section, {})[name] = value
+    return config.updated(**sections)
 
 
 def _with_choices(

@@ -1,4 +1,4 @@
-"""The closed-form start: turn every residual onto a common template, then find principal components."""
+"""The closed-form start: rotate every residual onto a common template, then find principal components."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stemvane.config import AlignConfig
 from stemvane.data.representation import Representable, Row
-from stemvane.features.harmonics import HarmonicBasis, turned
+from stemvane.features.harmonics import HarmonicBasis, rotate_features
 
 __all__ = ["Alignment", "align_rotation"]
 
@@ -21,22 +21,22 @@ _N_SOFT_ROUNDS = 12
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Alignment(Representable):
-    """Angles, template and principal components of turned residuals.
+    """Angles, template and principal components of rotated residuals.
 
     Attributes
     ----------
     angle : ndarray of float, shape (n_patterns,)
         Rotation of each pattern in rad, counter-clockwise on the screen.
     template : ndarray of complex, shape (n_features,)
-        Mean of the residuals turned back by their angles.
+        Mean of the residuals rotated back by their angles.
     components : ndarray of complex, shape (n_components, n_features)
-        Principal components of the turned residuals, as vectors of length 1, the one with most variance first.
+        Principal components of the rotated residuals, as vectors of length 1, the one with most variance first.
     variance : ndarray of float, shape (n_components,)
         Variance along each component.
     scores : ndarray of float, shape (n_patterns, n_components)
         Coordinate of each pattern along each component, mean 0 where the template has no symmetry.
     start_order : int
-        Circular order of the start that turned out likeliest; 0 if none did, or angles were given.
+        Circular order of the start that was likeliest; 0 if none did, or angles were given.
     symmetry : int
         Rotational symmetry of the template: angles that differ by ``2 π / symmetry`` are the same.
     """
@@ -72,28 +72,28 @@ def align_rotation(
     as_recorded: NDArray[np.complexfloating[Any, Any]] | None = None,
     angle: NDArray[np.float64] | None = None,
 ) -> Alignment:
-    """Turn every residual onto a common template; deterministic, and not told the COM.
+    """Rotate every residual onto a common template; deterministic, and without using the COM.
 
-    From each circular order in turn a first guess of the angles is taken: the phase of the order's strongest direction.
-    Then, until nothing moves: the template is the mean of the turned residuals, and every residual is turned to where
+    Each circular order provides a first guess of the angles: the phase of the order's strongest direction. Then, until
+    nothing moves: the template is the mean of the rotated residuals, and every residual is rotated to where
     its circular cross-correlation with the template is largest. The start whose template is longest is kept, because
     for fixed noise the likelihood grows with the template's length. Where a template of s-fold symmetry is as likely
-    (see Notes), it takes its place. Last, the template is turned so that its dipole (its strongest order, where it has
+    (see Notes), it takes its place. Last, the template is rotated so that its dipole (its strongest order, where it has
     hardly any) points to the right: this fixes which angle is called 0.
 
     Parameters
     ----------
     features : ndarray of complex, shape (n_patterns, n_features)
-        From `HarmonicBasis.features`.
+        Features of the patterns, from `HarmonicBasis.features`.
     basis : HarmonicBasis
         The basis of the features.
     config : AlignConfig, optional
         Grid, rounds and starts.
     n_components : int
-        Principal components of the turned residuals to find.
+        Principal components of the rotated residuals to find.
     as_recorded : ndarray of complex, shape (n, n_features), optional
         Features of single patterns, whose noise is independent of each other's, to compare symmetries on; `features`
-        where left out.
+        if left out.
     angle : ndarray of float, shape (n_patterns,), optional
         Angles in rad to start from instead of the circular orders' guesses.
 
@@ -103,10 +103,10 @@ def align_rotation(
 
     Notes
     -----
-    The amplitude of the template is positive in every pattern: a free sign would let a pattern be turned by 180° with
+    The amplitude of the template is positive in every pattern: a free sign would let a pattern be rotated by 180° with
     its sign flipped, a false optimum.
 
-    Content of s-fold symmetry fits equally well at s angles, of which noise picks one; the mean of patterns turned by
+    Content of s-fold symmetry fits equally well at s angles, of which noise picks one; the mean of patterns rotated by
     their picks then holds the picked noise in orders that are no multiples of s. So templates with and without these
     orders are compared by their likelihood with the angle integrated out, less half the logarithm of the number of
     patterns for every real coordinate (the Bayesian information criterion; Schwarz, Ann. Statist. 6, 461, 1978).
@@ -117,7 +117,7 @@ def align_rotation(
         best, template = _likeliest_start(features, orders, config)
         angle = best_angles(features, template, orders, config.n_angles)
     angle = _followed(features, orders, angle, config)
-    template = turned(features, orders, -angle).mean(axis=0, dtype=np.complex128)
+    template = rotate_features(features, orders, -angle).mean(axis=0, dtype=np.complex128)
     # a likelihood needs patterns whose noise is independent
     compared = features if as_recorded is None else as_recorded
     symmetry, template = _symmetrised(compared[:: max(1, len(compared) // _N_COMPARED)], template, basis, config)
@@ -140,7 +140,7 @@ def _likeliest_start(
         part = some[:, at]
         direction = np.linalg.eigh(part.T @ part.conj())[1][:, -1]
         angle = _followed(some, orders, -np.angle(part @ direction.conj()) / order, config)
-        template = turned(some, orders, -angle).mean(axis=0, dtype=np.complex128)
+        template = rotate_features(some, orders, -angle).mean(axis=0, dtype=np.complex128)
         if np.linalg.norm(template) > np.linalg.norm(best_template) * (1 + 1e-6):
             best, best_template = order, template
     return best, best_template
@@ -152,9 +152,9 @@ def _followed(
     angle: NDArray[np.float64],
     config: AlignConfig,
 ) -> NDArray[np.float64]:
-    """Average and turn in turns, until hardly any angle moves."""
+    """Alternate averaging and rotating until hardly any angle moves."""
     for _ in range(config.n_iterations):
-        template = turned(features, orders, -angle).mean(axis=0, dtype=np.complex128)
+        template = rotate_features(features, orders, -angle).mean(axis=0, dtype=np.complex128)
         moved = best_angles(features, template, orders, config.n_angles)
         change = np.abs(np.angle(np.exp(1j * (moved - angle))))
         angle = moved
@@ -243,7 +243,7 @@ def best_angles(
     orders: NDArray[np.int64],
     n_angles: int,
 ) -> NDArray[np.float64]:
-    """Angles (rad) by which the template must be turned to fit each pattern best, refined between grid points."""
+    """Angles (rad) by which the template must be rotated to fit each pattern best, refined between grid points."""
     cross, phase = _cross_spectrum(features, template, orders), _phases(orders, n_angles)
     m = np.arange(len(phase))
     best = np.argmax(cross.real @ phase.real - cross.imag @ phase.imag, axis=1)
@@ -265,15 +265,15 @@ def _finished(
     n_components: int,
 ) -> Alignment:
     orders = basis.orders
-    angle = angle + gauge_angle(turned(features, orders, -angle).mean(axis=0, dtype=np.complex128), basis)
-    straight = turned(features, orders, -angle)
-    template = np.where(orders % symmetry == 0, straight.mean(axis=0, dtype=np.complex128), 0)
-    real = _real(straight - template)
+    angle = angle + gauge_angle(rotate_features(features, orders, -angle).mean(axis=0, dtype=np.complex128), basis)
+    aligned = rotate_features(features, orders, -angle)
+    template = np.where(orders % symmetry == 0, aligned.mean(axis=0, dtype=np.complex128), 0)
+    real = _real(aligned - template)
     # at each of its equally likely angles a pattern counts alike
-    turns = 2 * np.pi / symmetry * np.arange(1, symmetry)
+    rotations = 2 * np.pi / symmetry * np.arange(1, symmetry)
     moments = [real.T @ real]
-    for turn in turns:
-        again = _real(turned(straight, orders, np.full(len(straight), turn)) - template)
+    for rotation in rotations:
+        again = _real(rotate_features(aligned, orders, np.full(len(aligned), rotation)) - template)
         moments.append(again.T @ again)
     values, vectors = np.linalg.eigh(sum(moments) / (len(real) * symmetry))
     n = min(n_components, len(values))
@@ -305,7 +305,7 @@ def gauge_angle(template: NDArray[np.complexfloating[Any, Any]], basis: Harmonic
     strength[0] = 0.0
     if not strength.any():
         return 0.0
-    # noise leaves some of every order in the template, which says nothing about a direction
+    # noise leaves a little of every order in the template, which does not define a direction
     order = 1 if strength[1] >= 0.2 * strength.max() else int(np.argmax(strength))
     at = basis.orders == order
     radius = np.arange(basis.synthesis.shape[1]) + 0.5

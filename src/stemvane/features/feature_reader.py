@@ -53,7 +53,7 @@ class FeatureReader:
         Parameters
         ----------
         measurements : Measurements
-            With polar patterns.
+            A scan with polar patterns.
         config : BasisConfig
             How many features, and whether neighbours are used.
         used : ndarray of bool, shape (scan_y, scan_x)
@@ -68,7 +68,7 @@ class FeatureReader:
         Raises
         ------
         DataError
-            As `HarmonicBasis.fitted`.
+            If fewer than two patterns remain, or all patterns are the same.
         """
         basis = HarmonicBasis.fitted(measurements, config, mask=used)
         rows = _middle_rows(allowed)
@@ -84,8 +84,8 @@ class FeatureReader:
         step = measurements.calibration.scan_step
         # of all directions of an order, those were chosen in which the noise of these patterns happens to be largest
         chosen = (1 + np.sqrt(basis.analysis.shape[1] / np.count_nonzero(used))) ** 2
-        found = ScanFilter.fitted(features, allowed[rows], variance, step, config.reach, chosen=chosen)
-        return cls.filtered(basis, found)
+        scan_filter = ScanFilter.fitted(features, allowed[rows], variance, step, config.reach, chosen=chosen)
+        return cls.filtered(basis, scan_filter)
 
     @classmethod
     def filtered(cls, basis: HarmonicBasis, scan_filter: ScanFilter) -> FeatureReader:
@@ -108,7 +108,7 @@ class FeatureReader:
         Parameters
         ----------
         measurements : Measurements
-            Of the same polar grid; intensities are scaled to the mean total that the basis was fitted to.
+            A scan of the same polar grid; intensities are scaled to the mean total that the basis was fitted to.
         mask : ndarray of bool, shape (scan_y, scan_x)
             True at the probe positions to use, also as neighbours.
         neighbours : bool
@@ -138,13 +138,13 @@ class FeatureReader:
         yield from ((block, noise[kind]) for block, kind in self.scan_filter.blocks(blocks, mask, windows))
 
     def features(
-        self, measurements: Measurements, wanted: NDArray[np.bool_], mask: NDArray[np.bool_]
+        self, measurements: Measurements, positions: NDArray[np.bool_], mask: NDArray[np.bool_]
     ) -> NDArray[np.complex64]:
-        """Features of the wanted positions in the mask, shape ``(n_patterns, n_features)``; errors as for `blocks`."""
-        chosen, done, parts = wanted[mask], 0, []
+        """Features of the given positions in the mask, shape ``(n_patterns, n_features)``; errors as for `blocks`."""
+        chosen, n_done, parts = positions[mask], 0, []
         for block, _ in self.blocks(measurements, mask):
-            parts.append(block[chosen[done : done + len(block)]])
-            done += len(block)
+            parts.append(block[chosen[n_done : n_done + len(block)]])
+            n_done += len(block)
         return np.concatenate(parts)
 
 

@@ -15,7 +15,7 @@ from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError, ModelError
 from stemvane.geometry.polar import harmonics_of, polar_from
 
-__all__ = ["HarmonicBasis", "turned"]
+__all__ = ["HarmonicBasis", "rotate_features"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -25,7 +25,7 @@ class HarmonicBasis(Representable):
     A pattern minus the background is expanded in circular harmonics. For each order the rings are combined so that
     noise that is independent from pixel to pixel becomes white (every pixel's is taken as the brightest ring's, unless
     ``variance_floor`` lets darker rings be quieter), the directions that hold most variance over the data set are kept,
-    and order m is divided by ``1 + (m / order_scale)²``. A pattern turned by θ, counter-clockwise on the screen, has
+    and order m is divided by ``1 + (m / order_scale)²``. A pattern rotated by θ, counter-clockwise on the screen, has
     its features multiplied by ``exp(-1j * orders * θ)``.
 
     Attributes
@@ -89,7 +89,7 @@ class HarmonicBasis(Representable):
         Parameters
         ----------
         measurements : Measurements
-            With polar patterns.
+            A scan with polar patterns.
         config : BasisConfig, optional
             How many features, and how they are weighted.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
@@ -102,7 +102,7 @@ class HarmonicBasis(Representable):
         Raises
         ------
         DataError
-            If fewer than two patterns are left, or all patterns are the same.
+            If fewer than two patterns remain, or all patterns are the same.
         """
         config = config or BasisConfig()
         grid = measurements.grid
@@ -121,30 +121,30 @@ class HarmonicBasis(Representable):
             x = np.swapaxes(harmonics_of(block) - background, 0, 1)
             moments += np.swapaxes(x, 1, 2) @ x.conj()
         moments /= len(total)
-        found = [
+        directions = [
             direction
             for order in range(grid.n_orders)
             if order not in config.drop_orders
             for direction in _directions(covariance[order], moments[order], order, grid.radii)
         ]
-        found.sort(key=lambda direction: -direction[0])
-        variance = np.array([direction[0] for direction in found])
+        directions.sort(key=lambda direction: -direction[0])
+        variance = np.array([direction[0] for direction in directions])
         # a millionth of every pixel: less than that is rounding
-        if not (len(found) and variance[0] > 1e-12 * total.mean()):
+        if not (len(directions) and variance[0] > 1e-12 * total.mean()):
             raise DataError("all patterns are the same, so there is nothing to learn; check scan and detector")
-        kept = found[: config.n_features]
-        orders = np.array([direction[1] for direction in kept])
+        chosen = directions[: config.n_features]
+        orders = np.array([direction[1] for direction in chosen])
         scale = 1 / (1 + (orders / config.order_scale) ** 2)
-        # the highest orders hold noise and hardly any signal; there the counts tell what one electron counts for
+        # the highest orders hold noise and hardly any signal; there the variance shows what one electron counts for
         quiet = slice(grid.n_orders * 3 // 4, None)
         gain = np.trace(moments[quiet], axis1=1, axis2=2).real.sum() / np.trace(counting[quiet], axis1=1, axis2=2).sum()
-        analysis = np.array([direction[2] for direction in kept], np.complex128) * scale[:, None]
+        analysis = np.array([direction[2] for direction in chosen], np.complex128) * scale[:, None]
         variance_of_counts = np.einsum("ki,kij,kj->k", analysis, counting[orders], analysis.conj()).real
         return cls(
             orders=orders,
             scale=scale,
             analysis=analysis,
-            synthesis=np.array([direction[3] for direction in kept], np.complex128) / scale[:, None],
+            synthesis=np.array([direction[3] for direction in chosen], np.complex128) / scale[:, None],
             background=background,
             counting=np.sqrt(gain * variance_of_counts / np.where(orders == 0, 1, 2)),
             n_azimuthal=grid.n_azimuthal,
@@ -174,7 +174,7 @@ class HarmonicBasis(Representable):
         Parameters
         ----------
         measurements : Measurements
-            Of the same polar grid; intensities are scaled to the mean total that the basis was fitted to.
+            A scan of the same polar grid; intensities are scaled to the mean total that the basis was fitted to.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
             True at the probe positions to use.
 
@@ -220,14 +220,14 @@ class HarmonicBasis(Representable):
         for order in np.unique(self.orders):
             at = np.flatnonzero(self.orders == order)
             x[:, order] = features[:, at] @ self.synthesis[at]
-        whole = x + self.background if background else x
-        return np.asarray(polar_from(whole, self.n_azimuthal), dtype=np.float64)
+        harmonics = x + self.background if background else x
+        return np.asarray(polar_from(harmonics, self.n_azimuthal), dtype=np.float64)
 
 
-def turned(
+def rotate_features(
     features: NDArray[np.complexfloating[Any, Any]], orders: NDArray[np.int64], angle: NDArray[np.floating[Any]]
 ) -> NDArray[np.complex64]:
-    """Features of patterns turned counter-clockwise on the screen by ``angle`` (rad, one per pattern)."""
+    """Features of patterns rotated counter-clockwise on the screen by ``angle`` (rad, one per pattern)."""
     phase = np.exp(-1j * np.arange(orders.max(initial=0) + 1) * np.asarray(angle)[:, None]).astype(np.complex64)
     result: NDArray[np.complex64] = (features * phase[:, orders]).astype(np.complex64)
     return result

@@ -1,4 +1,4 @@
-"""What neighbouring probe positions know of one another: the best linear estimate of every feature over the scan."""
+"""The best linear estimate of every feature from neighbouring probe positions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Windows:
     kind : ndarray of int32, shape (scan_y, scan_x)
         Which weights a position takes; -1 where no pattern was recorded.
     weights : ndarray of float32, shape (n_kinds, side, side, n_features)
-        By window, row and column of the neighbour, and feature; 0 where a window has no neighbour.
+        Weights by window, row and column of the neighbour, and feature; 0 where a window has no neighbour.
     """
 
     kind: NDArray[np.int32]
@@ -45,7 +45,7 @@ class Windows:
         return int(self.weights.shape[1] // 2)
 
     def gain(self) -> NDArray[np.float32]:
-        """Variance of the noise that is left over that of a single pattern, shape ``(n_kinds, n_features)``."""
+        """Variance of the remaining noise over that of a single pattern, shape ``(n_kinds, n_features)``."""
         return np.asarray((self.weights**2).sum(axis=(1, 2)))
 
 
@@ -58,8 +58,8 @@ class ScanFilter:
     and falls with it, so nothing is assumed of a lattice; the spectrum is the one of the data, without the counting
     noise. The estimate is the linear one of least mean square error from all neighbours within the reach (Wiener, 1949;
     with irregular neighbours also known as kriging: Matheron, Economic Geology 58, 1246, 1963). Features of content
-    that turns are complex numbers whose phase is the angle times the order, and such numbers are averaged, not angles,
-    so that the angle can go round a vortex.
+    that rotates are complex numbers whose phase is the angle times the order, and such numbers are averaged, not
+    angles, so that the angle can go round a vortex.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class ScanFilter:
         reach : int
             Positions to each side to take from.
         chosen : float
-            By how much the noise of features that were chosen by their variance in these very patterns may exceed that
+            Factor by which the noise of features that were chosen by their variance in these patterns may exceed that
             of other counts (Marchenko & Pastur, Math. USSR Sb. 1, 457, 1967).
 
         Returns
@@ -148,7 +148,7 @@ class ScanFilter:
         recorded : ndarray of bool, shape (scan_y, scan_x)
             True where there is a pattern.
         step : tuple of float, optional
-            Its scan step ``(y, x)`` in Å; that of the scan fitted to where left out.
+            Scan step ``(y, x)`` in Å; that of the fitted scan if left out.
 
         Returns
         -------
@@ -169,17 +169,17 @@ class ScanFilter:
         side = 2 * reach + 1
         covariance = self._covariance(reach, step)
         row, column = np.divmod(np.arange(side**2), side)
-        found = np.zeros((len(unique), len(self.noise), side**2), np.float32)
+        solved = np.zeros((len(unique), len(self.noise), side**2), np.float32)
         with_content = np.flatnonzero(self.spectrum.any(axis=1))
         for number, present in enumerate(unique):
             here = np.flatnonzero(present)
             lag_y, lag_x = (p[here][:, None] - p[here] + 2 * reach for p in (row, column))
-            own_y, own_x = (p[here] + reach for p in (row, column))
+            centre_y, centre_x = (p[here] + reach for p in (row, column))
             for k in with_content:
                 matrix = covariance[k][lag_y, lag_x]
                 matrix[np.diag_indices(len(here))] += self.noise[k] + 1e-9 * covariance[k].max()
-                found[number, k, here] = np.linalg.solve(matrix, covariance[k][own_y, own_x])
-        squares = found.reshape(len(unique), len(self.noise), side, side).transpose(0, 2, 3, 1)
+                solved[number, k, here] = np.linalg.solve(matrix, covariance[k][centre_y, centre_x])
+        squares = solved.reshape(len(unique), len(self.noise), side, side).transpose(0, 2, 3, 1)
         weights = np.empty((len(flips), side, side, len(self.noise)), np.float32)
         for number, (which, up, across) in enumerate(flips):
             weights[number] = squares[which][:: -1 if up else 1, :: -1 if across else 1]
@@ -197,7 +197,7 @@ class ScanFilter:
         recorded : ndarray of bool, shape (scan_y, scan_x)
             True where there is a pattern.
         windows : Windows
-            Of this scan.
+            Weights for this scan.
 
         Yields
         ------
@@ -214,9 +214,9 @@ class ScanFilter:
         for block in blocks:
             n_seen += len(block)
             last = n_rows if n_seen == ends[-1] else int(np.searchsorted(ends, n_seen, side="left")) + 1
-            known = first + len(held)
-            fresh = np.zeros((last - known, *held.shape[1:]), np.complex64)
-            fresh[recorded[known:last]] = block
+            end = first + len(held)
+            fresh = np.zeros((last - end, *held.shape[1:]), np.complex64)
+            fresh[recorded[end:last]] = block
             held = np.concatenate([held, fresh])
             until = n_rows if last == n_rows else last - reach
             if until <= done:
@@ -259,7 +259,7 @@ def _kinds(
     kind = np.full(recorded.shape, -1, np.int32)
     kind[recorded] = which.ravel()
     unique: list[NDArray[np.bool_]] = []
-    known: dict[bytes, int] = {}
+    numbers: dict[bytes, int] = {}
     flips = []
     for window in around[first]:
         options = {}
@@ -269,8 +269,8 @@ def _kinds(
                 options[np.packbits(flipped).tobytes()] = (up, across, flipped)
         key = min(options)
         up, across, flipped = options[key]
-        if key not in known:
-            known[key] = len(unique)
+        if key not in numbers:
+            numbers[key] = len(unique)
             unique.append(flipped.ravel())
-        flips.append((known[key], up, across))
+        flips.append((numbers[key], up, across))
     return np.array(unique), kind, flips

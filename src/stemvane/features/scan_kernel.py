@@ -15,7 +15,7 @@ __all__ = ["weighted_neighbours"]
 def weighted_neighbours(
     features: NDArray[Any], kind: NDArray[Any], weights: NDArray[Any], top: int, out: NDArray[Any]
 ) -> None:  # pragma: no cover - compiled
-    """Sum the features of a window around every position, each with a weight of its own.
+    """Sum the features of a window around every position, each with its weight.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Generative models of turned diffraction patterns."""
+"""Generative models of rotated diffraction patterns."""

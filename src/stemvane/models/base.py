@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from stemvane.config import Config
+from stemvane.data.arguments import require
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_quantity
@@ -101,7 +102,7 @@ class PatternModel(Representable, ABC):
         Parameters
         ----------
         settings : Config
-            Whose section ``model`` is of this model.
+            Settings whose section ``model`` belongs to this model.
         """
 
     @property
@@ -136,7 +137,7 @@ class PatternModel(Representable, ABC):
         Parameters
         ----------
         measurements : Measurements
-            Of the scan, from `measure`.
+            The measured scan, from `measure`.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
             True at the probe positions to use.
         progress : callable, optional
@@ -237,7 +238,7 @@ class PatternModel(Representable, ABC):
         Parameters
         ----------
         measurements : Measurements
-            With Cartesian patterns, whose grid of pixels the reconstructions lie on.
+            A scan with Cartesian patterns, whose grid of pixels the reconstructions lie on.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
             True at the probe positions to reconstruct.
 
@@ -296,11 +297,11 @@ class PatternModel(Representable, ABC):
         Parameters
         ----------
         measurements : Measurements
-            Of the scan.
+            The measured scan.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
             True at the probe positions to use.
         noise_level : float, optional
-            As a fraction of the rms length of a residual; the one that makes these patterns likeliest if left out.
+            Noise level, as a fraction of the rms length of a residual; the likeliest for these patterns if left out.
         n_samples : int
             Number of importance samples per pattern.
 
@@ -486,12 +487,7 @@ class PatternModel(Representable, ABC):
 
     def _allowed(self, measurements: Measurements, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
         """Recorded positions in the mask; DataError if there are no measurements or the mask does not fit them."""
-        if not isinstance(measurements, Measurements):
-            raise DataError(
-                f"{type(self).__name__} takes measurements, not a {type(measurements).__name__}; call measure first, "
-                f"as in fit(measure(dataset))"
-            )
-        return checked_mask(mask, measurements)
+        return checked_mask(mask, require(measurements, Measurements, type(self).__name__))
 
 
 def _listed(options: Mapping[str, Any]) -> str:

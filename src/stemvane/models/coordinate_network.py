@@ -1,7 +1,7 @@
 """The rotationally invariant autoencoder with a coordinate decoder, as published.
 
 Oxley et al., npj Comput. Mater. 7, 65 (2021), with the network, loss and constants of AtomAI's rVAE of 2020
-(Ziatdinov et al.), which decodes every pixel from its turned coordinates (Bepler et al., NeurIPS 2019).
+(Ziatdinov et al.), which decodes every pixel from its rotated coordinates (Bepler et al., NeurIPS 2019).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["CoordinateNetwork"]
 
 
 class CoordinateNetwork(PixelNetwork):
-    """Fully connected encoder to angle and latents; decoder from turned pixel coordinates and latents to a brightness.
+    """Fully connected encoder to angle and latents; decoder from rotated pixel coordinates and latents to a brightness.
 
     Parameters
     ----------
@@ -55,14 +55,14 @@ class CoordinateNetwork(PixelNetwork):
         line = torch.linspace(-1, 1, n_side)
         down, right = torch.meshgrid(line, line, indexing="ij")
         self.register_buffer("coordinates", torch.stack([right.flatten(), -down.flatten()], -1), persistent=False)
-        # the noise level is 1 and not learned, so there is none to tell
+        # the noise level is 1 and not learned, so none is reported
         self.register_buffer("noise_variance", torch.tensor(math.nan), persistent=False)
 
     coordinates: Tensor
     noise_variance: Tensor
 
     def encode(self, x: Tensor) -> PixelCode:
-        """What the model says of patterns, in the decoder's units."""
+        """Latents, angle and shift of patterns, in the decoder's units."""
         mean, log_std = self._code(x)
         first = mean.shape[1] - self.n_latent
         return PixelCode(mean[:, first:], log_std[:, first:].exp(), mean[:, 0], log_std[:, 0].exp(), self._shift(mean))
@@ -71,9 +71,9 @@ class CoordinateNetwork(PixelNetwork):
         """Patterns of latents, angles and shifts, shape ``(n, n²)``."""
         cosine, sine = angle.cos()[:, None], angle.sin()[:, None]
         right, up = self.coordinates.T
-        # the content is looked up where each pixel was before the turn
-        turned = torch.stack([right * cosine + up * sine, up * cosine - right * sine], -1) + shift[:, None]
-        hidden: Tensor = self.from_coordinates(turned)
+        # the content is looked up where each pixel was before the rotation
+        rotated = torch.stack([right * cosine + up * sine, up * cosine - right * sine], -1) + shift[:, None]
+        hidden: Tensor = self.from_coordinates(rotated)
         if self.from_latents is not None:
             hidden = hidden + self.from_latents(latents)[:, None]
         return nn.functional.softplus(self.out(self.decoder(hidden.tanh())))[..., 0]
@@ -82,8 +82,8 @@ class CoordinateNetwork(PixelNetwork):
         """Loss of a batch of patterns, shape ``(n, n²)``; the mean over the batch."""
         mean, log_std = self._code(x)
         drawn = mean + torch.randn(mean.shape, generator=generator, device=x.device) * log_std.exp()
-        seen = self.decode(drawn[:, mean.shape[1] - self.n_latent :], drawn[:, 0], self._shift(drawn))
-        squared = ((seen - x) ** 2).sum(-1).mean()
+        decoded = self.decode(drawn[:, mean.shape[1] - self.n_latent :], drawn[:, 0], self._shift(drawn))
+        squared = ((decoded - x) ** 2).sum(-1).mean()
         ratio = log_std[:, 0] - math.log(self.angle_prior)
         kl_angle = (0.5 * ((2 * ratio).exp() - 1) - ratio).mean()
         kl_latent = kl_normal(mean[:, 1:], log_std[:, 1:]).mean()
@@ -93,7 +93,7 @@ class CoordinateNetwork(PixelNetwork):
         """Leave the noise level as it is: the published model does not learn it."""
 
     def _code(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log deviation of the angle, the shift where there is one, and the latents."""
+        """Mean and log standard deviation of the angle, the shift if the model has one, and the latents."""
         hidden = self.hidden(x)
         return self.mean(hidden), self.log_std(hidden)
 

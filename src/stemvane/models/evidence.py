@@ -32,22 +32,22 @@ def log_evidence(
     Parameters
     ----------
     model : HarmonicNetwork
-        Trained.
+        The trained network.
     features : Tensor, shape (n_patterns, 2 n_features)
-        Of rms length 1.
+        Features of the patterns, of rms length 1.
     variance : float
         Noise variance of a real coordinate.
     n_samples : int
-        Samples per pattern.
+        Number of samples per pattern.
     refined : bool
         False takes the encoder's posterior as it is, which is faster and looser.
     seed : int
-        Of the samples.
+        Random seed of the samples.
 
     Returns
     -------
     Tensor, shape (n_patterns,)
-        Nats.
+        Log likelihood of every pattern in nats.
     """
     generator = torch.Generator(device=features.device).manual_seed(seed)
     with torch.no_grad():
@@ -67,24 +67,24 @@ def best_noise_variance(
     At most 128 of the patterns, evenly spread, are looked at: one number does not need more.
     """
     features = features[:: max(1, len(features) // 128)]
-    left, right = math.log(low), math.log(high)
+    lower, upper = math.log(low), math.log(high)
     ratio = (math.sqrt(5) - 1) / 2
 
     def value(log_level: float) -> float:
         return float(log_evidence(model, features, math.exp(2 * log_level), n_samples=n_samples).mean())
 
-    a, b = right - ratio * (right - left), left + ratio * (right - left)
+    a, b = upper - ratio * (upper - lower), lower + ratio * (upper - lower)
     at_a, at_b = value(a), value(b)
-    while right - left > 0.02:
+    while upper - lower > 0.02:
         if at_a > at_b:
-            right, b, at_b = b, a, at_a
-            a = right - ratio * (right - left)
+            upper, b, at_b = b, a, at_a
+            a = upper - ratio * (upper - lower)
             at_a = value(a)
         else:
-            left, a, at_a = a, b, at_b
-            b = left + ratio * (right - left)
+            lower, a, at_a = a, b, at_b
+            b = lower + ratio * (upper - lower)
             at_b = value(b)
-    return math.exp(left + right)
+    return math.exp(lower + upper)
 
 
 def _log_evidence(
@@ -127,7 +127,7 @@ def _mode(model: HarmonicNetwork, x: Tensor, variance: Tensor, n_steps: int = 6)
     def objective(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         content = model.decode(z)
         angle, _ = model.peak(*model.cross(x, content))
-        residual = model.turn(x, -angle) - content
+        residual = model.rotate(x, -angle) - content
         return residual, content, 0.5 * (residual**2).sum(-1) / variance + 0.5 * (z**2).sum(-1)
 
     residual, content, value = objective(latents)
@@ -136,9 +136,9 @@ def _mode(model: HarmonicNetwork, x: Tensor, variance: Tensor, n_steps: int = 6)
             [torch.func.jvp(model.decode, (latents,), (direction.expand_as(latents),))[1] for direction in identity],
             dim=-1,
         )
-        # what the angle can take up is no evidence about the latents
-        turning = torch.nn.functional.normalize(model.derivative(content), dim=-1)
-        jacobian = jacobian - turning[..., None] * (turning[..., None, :] @ jacobian)
+        # a change of content that a rotation can undo says nothing about the latents
+        tangent = torch.nn.functional.normalize(model.derivative(content), dim=-1)
+        jacobian = jacobian - tangent[..., None] * (tangent[..., None, :] @ jacobian)
         precision = jacobian.mT @ jacobian / variance + identity
         if step == n_steps:
             break

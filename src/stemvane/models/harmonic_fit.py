@@ -35,13 +35,13 @@ class HarmonicFit:
     Attributes
     ----------
     reader : FeatureReader
-        From measurements to features.
+        Reader of features from measurements.
     length : float
         Root mean square length of the training patterns' features, by which they are divided.
     network : HarmonicNetwork
         The trained network.
     grid : PolarGrid
-        Where the polar samples lay on the detector.
+        Grid of the polar samples on the detector.
     detector_shape : tuple of int
         Detector pixels ``(k_y, k_x)``.
     pixels : ndarray of float, shape (n, n), or None
@@ -66,8 +66,8 @@ class HarmonicFit:
         device = network.template.device
         with torch.no_grad():
             raw = network.from_distances(torch.from_numpy(latents).to(device))
-            turned = network.turn(network.decode(raw), torch.from_numpy(angle).to(device))
-        return as_complex(turned) * np.float32(self.length)
+            rotated = network.rotate(network.decode(raw), torch.from_numpy(angle).to(device))
+        return as_complex(rotated) * np.float32(self.length)
 
     def drawn(self, features: NDArray[np.complex64], *, background: bool = True) -> NDArray[np.float64]:
         """Features as patterns on the detector's pixels, shape ``(n, k_y, k_x)``."""
@@ -168,7 +168,7 @@ def smallest_noise_level(
     Parameters
     ----------
     reader : FeatureReader
-        Where the features come from.
+        Reader that the features come from.
     features : ndarray of complex64, shape (n_patterns, n_features)
         Features of the training patterns.
     length : float
@@ -182,16 +182,16 @@ def smallest_noise_level(
     return max(noise_floor, float(counting / length))
 
 
-def start_aligned(network: HarmonicNetwork, found: Alignment, noise: NDArray[np.float64], length: float) -> None:
+def start_aligned(network: HarmonicNetwork, alignment: Alignment, noise: NDArray[np.float64], length: float) -> None:
     """Start a network from an alignment of features whose counting noise and rms length are given."""
     n = network.n_latent
     # the patterns scatter by their content and by counting noise; the latents stand for the content alone
-    scatter = (np.abs(found.components[:n]) ** 2 * noise**2).sum(axis=1)
-    deviation = np.sqrt(np.maximum(found.variance[:n] - scatter, 0)).astype(np.float32) / np.float32(length)
+    scatter = (np.abs(alignment.components[:n]) ** 2 * noise**2).sum(axis=1)
+    deviation = np.sqrt(np.maximum(alignment.variance[:n] - scatter, 0)).astype(np.float32) / np.float32(length)
     device = network.template.device
     network.start_from(
-        as_tensor(found.template / length).to(device),
-        as_tensor(found.components[:n]).to(device),
+        as_tensor(alignment.template / length).to(device),
+        as_tensor(alignment.components[:n]).to(device),
         torch.from_numpy(deviation).to(device),
-        found.symmetry,
+        alignment.symmetry,
     )

@@ -38,7 +38,7 @@ class TrainingFeatures:
     Attributes
     ----------
     reader : FeatureReader
-        From measurements to features.
+        Reader of features from measurements.
     features : ndarray of complex64, shape (n_patterns, n_features)
         Features, filtered over the scan where the patterns are noisy.
     as_recorded : ndarray of complex64, shape (n_patterns, n_features)
@@ -102,7 +102,7 @@ class HarmonicModel(PatternModel):
         Parameters
         ----------
         measurements : Measurements
-            With polar patterns.
+            A scan with polar patterns.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
             True at the probe positions to reconstruct.
 
@@ -133,11 +133,11 @@ class HarmonicModel(PatternModel):
         Parameters
         ----------
         measurements : Measurements
-            With polar patterns.
+            A scan with polar patterns.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
             True at the probe positions to use.
         noise_level : float, optional
-            As a fraction of the rms length of a residual; the one that makes these patterns likeliest if left out.
+            Noise level, as a fraction of the rms length of a residual; the likeliest for these patterns if left out.
         n_samples : int
             Number of importance samples per pattern.
 

@@ -1,8 +1,8 @@
 """The network in circular harmonics.
 
-``pattern = background + turn(content(latents), angle) + noise``. Patterns come as features (`HarmonicBasis`), so a turn
-is a phase per circular order and keeps lengths. Therefore, given the latents, the likelihood of *every* angle follows
-from one product with a table of cosines, and the angle is integrated out instead of being sampled.
+``pattern = background + rotate(content(latents), angle) + noise``. Patterns come as features (`HarmonicBasis`), so a
+rotation is a phase per circular order and keeps lengths. Therefore, given the latents, the likelihood of *every* angle
+follows from one product with a table of cosines, and the angle is integrated out instead of being sampled.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class AnglePosterior:
     peak : Tensor, shape (n,)
         Most likely angle in rad.
     probability : Tensor, shape (n, n_angles)
-        Of the angles ``peak + 2 π j / n_angles``.
+        Probability of the angles ``peak + 2 π j / n_angles``.
     log_mean : Tensor, shape (n,)
         Logarithm of the likelihood ratio averaged over the circle.
     curvature : Tensor, shape (n,)
@@ -98,16 +98,16 @@ class HarmonicNetwork(nn.Module):
         Values of the first latent, evenly spaced, and logarithm of its density there; normal unless it is learned.
     slope_prior : Tensor, shape (1 + n_latent, n_places)
         Values of the first latent, growing, and mean squares of the latents' slopes with the angle at which a pattern
-        is turned back, unbounded unless they are learned.
+        is rotated back, unbounded unless they are learned.
 
     Notes
     -----
     The decoder is ``content(z) = template + z @ components + curved(z)``. Some directions are closed to the curved
     part, which makes angle and latents identifiable however far the network bends:
 
-    - the template's derivative with respect to its angle. Otherwise any content could be turned by an angle that
+    - the template's derivative with respect to its angle. Otherwise any content could be rotated by an angle that
       depends on the latents while the pattern's angle takes it back.
-    - the components. Then each latent is how far the content lies along its component, and for a pattern turned back
+    - the components. Then each latent is how far the content lies along its component, and for a pattern rotated back
       its posterior is the linear one of probabilistic PCA, exactly; the encoder is this formula.
 
     The components are taken to be orthogonal to each other and to the template's derivative, as the alignment's are.
@@ -117,7 +117,7 @@ class HarmonicNetwork(nn.Module):
         super().__init__()
         n_features, n_orders = len(orders), int(orders.max()) + 1
         self.n_latent, self.n_angles = n_latent, n_angles
-        self.gauge_kept = False
+        self.starts_aligned = False
         self.n_coordinates = int(2 * n_features - (orders == 0).sum())
         self.register_buffer("orders", orders.long())
         by_order = torch.zeros(n_features, n_orders)
@@ -150,19 +150,19 @@ class HarmonicNetwork(nn.Module):
     slope_prior: Tensor
 
     def start_from(self, template: Tensor, components: Tensor, deviation: Tensor, symmetry: int = 1) -> None:
-        """Start as alignment + PCA, whose template and components are kept while the curved part is learned.
+        """Start as alignment + PCA, whose template and components stay fixed while the curved part is learned.
 
         Parameters
         ----------
         template : Tensor, shape (2 n_features,)
-            Mean of the turned residuals.
+            Mean of the rotated residuals.
         components : Tensor, shape (n_latent, 2 n_features)
             Principal components, of length 1.
         deviation : Tensor, shape (n_latent,)
             Standard deviation along each.
         symmetry : int
-            Of the template. Where it is above 1, the curved part keeps to the orders of the components' symmetries;
-            otherwise training would amplify rounding until the symmetry is lost.
+            Rotational symmetry of the template. Where it is above 1, the curved part keeps to the orders of the
+            components' symmetries; otherwise training would amplify rounding until the symmetry is lost.
         """
         with torch.no_grad():
             self.template.copy_(template)
@@ -173,7 +173,7 @@ class HarmonicNetwork(nn.Module):
             self.components.copy_(deviation[:, None] * components)
         self.template.requires_grad_(False)
         self.components.requires_grad_(False)
-        self.gauge_kept = True
+        self.starts_aligned = True
 
     def start_anywhere(self) -> None:
         """Start from a random template of length 1 and small random components, which are learned, too."""
@@ -200,8 +200,8 @@ class HarmonicNetwork(nn.Module):
         length = self.components.norm(dim=-1)
         return torch.where(length > 0, latents / length.clamp(min=1e-12) + self.latent_mean, 0.0)
 
-    def turn(self, x: Tensor, angle: Tensor) -> Tensor:
-        """Turn features counter-clockwise on the screen; shapes ``(n, 2 n_features)`` and ``(n,)``."""
+    def rotate(self, x: Tensor, angle: Tensor) -> Tensor:
+        """Rotate features counter-clockwise on the screen; shapes ``(n, 2 n_features)`` and ``(n,)``."""
         phase = angle[:, None] * self.multiple
         cosine, sine = phase.cos()[:, self.orders], phase.sin()[:, self.orders]
         real, imag = x.chunk(2, dim=-1)
@@ -217,7 +217,7 @@ class HarmonicNetwork(nn.Module):
         )
 
     def derivative(self, content: Tensor) -> Tensor:
-        """Derivative of content with respect to the angle by which it is turned; shape ``(..., 2 n_features)``."""
+        """Derivative of content with respect to the angle by which it is rotated; shape ``(..., 2 n_features)``."""
         order = self.multiple[self.orders]
         real, imag = content.chunk(2, dim=-1)
         return torch.cat([order * imag, -order * real], dim=-1)
@@ -251,12 +251,12 @@ class HarmonicNetwork(nn.Module):
         curvature = (bend / variance).clamp(min=0.0)
         # a peak narrower than a cell holds less than the grid points on it say; peaks of symmetric content hold alike
         cell = 2 * math.pi / self.n_angles
-        whole = (2 * math.pi / curvature.clamp(min=1e-12)).sqrt() / cell
+        integral = (2 * math.pi / curvature.clamp(min=1e-12)).sqrt() / cell
         on_grid = 1 + 2 * sum(
-            (torch.exp(-curvature / 2 * (j * cell) ** 2) for j in range(1, 5)), torch.zeros_like(whole)
+            (torch.exp(-curvature / 2 * (j * cell) ** 2) for j in range(1, 5)), torch.zeros_like(integral)
         )
         broad = curvature.sqrt() * cell < 1
-        held = torch.where(broad, torch.ones_like(whole), whole / on_grid).clamp(max=1.0)
+        share = torch.where(broad, torch.ones_like(integral), integral / on_grid).clamp(max=1.0)
         top = log_likelihood.amax(-1)
         below = log_likelihood - top[:, None]
         # exponentials too small to be normal numbers take several times as long
@@ -265,7 +265,7 @@ class HarmonicNetwork(nn.Module):
         return AnglePosterior(
             peak=angle,
             probability=weight / total[:, None],
-            log_mean=top + (total * held).log() - math.log(self.n_angles),
+            log_mean=top + (total * share).log() - math.log(self.n_angles),
             curvature=curvature,
         )
 
@@ -284,26 +284,26 @@ class HarmonicNetwork(nn.Module):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the standard deviation of the latents' posterior, each ``(n, n_latent)``.
 
-        The patterns are first turned back onto the template, so that the result does not depend on their angle.
+        The patterns are first rotated back onto the template, so that the result does not depend on their angle.
         """
-        return self.encode_straight(self.straightened(x))
+        return self.encode_aligned(self.align(x))
 
     def angles(self, x: Tensor) -> Tensor:
         """Angle of each pattern in rad at which the template fits it best, shape ``(n,)``."""
         with torch.no_grad():
             return self.peak(*self.cross(x, self.template))[0]
 
-    def straightened(self, x: Tensor) -> Tensor:
-        """Patterns turned back onto the template."""
-        return self.turn(x, -self.angles(x))
+    def align(self, x: Tensor) -> Tensor:
+        """Patterns rotated back onto the template."""
+        return self.rotate(x, -self.angles(x))
 
-    def encode_straight(self, straight: Tensor) -> tuple[Tensor, Tensor]:
-        """As `encode`, of patterns that have been turned back onto the template."""
+    def encode_aligned(self, aligned: Tensor) -> tuple[Tensor, Tensor]:
+        """As `encode`, of patterns that have been rotated back onto the template."""
         slopes, log_std = self.readout()
-        return (straight - self.template) @ slopes.T, log_std.expand(len(straight), -1)
+        return (aligned - self.template) @ slopes.T, log_std.expand(len(aligned), -1)
 
     def readout(self) -> tuple[Tensor, Tensor]:
-        """What a latent's mean changes by with a pattern turned back, and logarithm of its standard deviation.
+        """Derivative of a latent's mean with respect to an aligned pattern, and logarithm of its standard deviation.
 
         Shapes ``(n_latent, 2 n_features)`` and ``(n_latent,)``; the same for all patterns.
         """
@@ -321,10 +321,10 @@ class HarmonicNetwork(nn.Module):
     def loss(self, x: Tensor, beta: float, generator: torch.Generator | None = None) -> LossParts:
         """Loss of a batch of features, shape ``(n, 2 n_features)``; the mean over the batch.
 
-        After `start_from` the patterns are taken to have been turned back onto the template (`straightened`); the loss
-        is the same at every angle, and this way the encoder need not turn them in every step.
+        After `start_from` the patterns are taken to have been rotated back onto the template (`align`); the loss
+        is the same at every angle, and this way the encoder need not rotate them in every step.
         """
-        mean, log_std = (self.encode_straight if self.gauge_kept else self.encode)(x)
+        mean, log_std = (self.encode_aligned if self.starts_aligned else self.encode)(x)
         noise = torch.randn(mean.shape, generator=generator, device=x.device)
         kl = 0.5 * (mean**2 + (2 * log_std).exp() - 1) - log_std
         content = self.decode(mean + noise * log_std.exp())
@@ -339,14 +339,14 @@ class HarmonicNetwork(nn.Module):
 
     def follow_noise(self, squared_error: Tensor, floor: float) -> None:
         """Let the noise variance be the running mean of the misfit per real coordinate, above ``floor²``."""
-        found = (squared_error / self.n_coordinates).clamp(min=floor**2)
-        self.noise_variance.lerp_(found, 0.1).clamp_(min=floor**2)
+        variance = (squared_error / self.n_coordinates).clamp(min=floor**2)
+        self.noise_variance.lerp_(variance, 0.1).clamp_(min=floor**2)
 
 
 class _Marginal(torch.autograd.Function):
     """Negative log likelihood of patterns without its constant, angle integrated out, and the angle's divergence.
 
-    In closed form, the gradient with respect to the content is ``(content - mean of the pattern turned back) /
+    In closed form, the gradient with respect to the content is ``(content - mean of the pattern rotated back) /
     variance``, the mean being over the angle's posterior; automatic differentiation takes three times the operations.
     """
 
@@ -375,13 +375,13 @@ class _Marginal(torch.autograd.Function):
             (about_sine * cosine - about_cosine * sine) @ model.by_order.T,
         )
         real, imag = x.chunk(2, dim=-1)
-        turned_back = torch.cat([real * cosine - imag * sine, imag * cosine + real * sine], dim=-1)
-        return (content - turned_back) * (gradients[0] / variance)[:, None], None, None
+        rotated_back = torch.cat([real * cosine - imag * sine, imag * cosine + real * sine], dim=-1)
+        return (content - rotated_back) * (gradients[0] / variance)[:, None], None, None
 
 
 def _same_symmetry(components: Tensor, orders: Tensor, symmetry: int) -> Tensor:
     """1 where a component may have an entry, 0 elsewhere: orders that differ by the symmetry go together."""
-    # a turn by 2 π / symmetry takes order m and order -m through opposite phases, and a component is real
+    # a rotation by 2 π / symmetry takes order m and order -m through opposite phases, and a component is real
     kind = torch.minimum(orders % symmetry, -orders % symmetry).repeat(2)
     same = (kind[:, None] == kind).to(components.dtype)
     share = components**2 @ same

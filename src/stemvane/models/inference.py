@@ -1,4 +1,4 @@
-"""What a trained model says of patterns: latents, angles and their uncertainties, and the patterns as it sees them."""
+"""Inference with a trained network: latents, angles and their uncertainties, and reconstructed features."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def embedded(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> list[Tensor]
     """
     counted = bool(noise.any())
     with torch.no_grad():
-        turn = network.angles(x)
-        straight = network.turn(x, -turn)
-        mean, log_std = network.encode_straight(straight)
+        template_angle = network.angles(x)
+        aligned = network.rotate(x, -template_angle)
+        mean, log_std = network.encode_aligned(aligned)
         content = network.decode(mean)
         latents, std = network.as_distances(mean, log_std)
         if counted and network.n_latent:
-            posterior, on_grid = noisy_angle(network, x, straight, mean, content, noise)
-            std = noisy_latents(network, x, turn, straight, mean, noise)
+            posterior, on_grid = noisy_angle(network, x, aligned, mean, content, noise)
+            std = noisy_latents(network, x, template_angle, aligned, mean, noise)
         else:
             variance = template_noise(network, noise) if counted else network.noise_variance
             posterior = network.angle_posterior(x, content, variance)
@@ -39,8 +39,8 @@ def embedded(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> list[Tensor]
 
 
 def reconstructed(network: HarmonicNetwork, x: Tensor) -> Tensor:
-    """Features as the model sees them, same shape: decoded from the latents' means, turned by the likeliest angle."""
+    """Reconstructed features of the same shape: decoded from the mean latents, and rotated by the likeliest angle."""
     with torch.no_grad():
         content = network.decode(network.encode(x)[0])
         angle, _ = network.peak(*network.cross(x, content))
-        return network.turn(content, angle)
+        return network.rotate(content, angle)

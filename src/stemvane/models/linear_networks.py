@@ -19,7 +19,7 @@ _N_ROUNDS = 500
 
 
 class PrincipalNetwork(PixelNetwork):
-    """Principal component analysis; latents are the scores of the components that explain most."""
+    """Principal component analysis; latents are the scores of the components that explain most of the variance."""
 
     def __init__(self, n_side: int, n_latent: int) -> None:
         super().__init__(n_side, n_latent)
@@ -81,7 +81,7 @@ class NonNegativeNetwork(PixelNetwork):
         _check(self.n_latent, x)
         factors = NMF(self.n_latent, init="nndsvda", random_state=seed, max_iter=_N_ROUNDS)
         with warnings.catch_warnings():
-            # what is left to gain after so many rounds is far below the noise
+            # what further rounds would gain is far below the noise
             warnings.simplefilter("ignore", ConvergenceWarning)
             amounts = factors.fit_transform(np.maximum(x.numpy(), 0))
         varying = amounts.var(0) * (factors.components_**2).sum(1)

@@ -41,7 +41,7 @@ class PixelFit(Generic[Network]):
     mean_total : float
         Mean total intensity of the training patterns.
     grid : PixelGrid
-        Where the pixels lay on the detector.
+        Grid of the pixels on the detector.
     detector_shape : tuple of int
         Detector pixels ``(k_y, k_x)``.
     """

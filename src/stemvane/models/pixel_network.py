@@ -1,4 +1,4 @@
-"""What the networks of Cartesian patterns have in common."""
+"""The base of the networks of Cartesian patterns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHUNK = 2**18
 
 
 class PixelCode(NamedTuple):
-    """What a network says of patterns.
+    """Latents, angle and shift that a network finds for patterns.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class PixelCode(NamedTuple):
         Angle in rad, counter-clockwise on the screen, and its standard deviation; NaN and infinite in a model without
         an angle.
     shift : Tensor, shape (n, 2)
-        By which the pattern's content is moved, in half widths; 0 in a model without shifts.
+        Shift of the pattern's content in half widths; 0 in a model without shifts.
     """
 
     latents: Tensor
@@ -60,7 +60,7 @@ class PixelNetwork(nn.Module):
 
     @abstractmethod
     def encode(self, x: Tensor) -> PixelCode:
-        """What the model says of patterns, in the decoder's units."""
+        """Latents, angle and shift of patterns, in the decoder's units."""
 
     @abstractmethod
     def decode(self, latents: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class PixelNetwork(nn.Module):
         return self.latent_mean.device
 
     def code(self, latents: Tensor, latent_std: Tensor | None = None) -> PixelCode:
-        """What a model without an angle and shifts says."""
+        """The code of a model without an angle and shifts."""
         n = len(latents)
         return PixelCode(
             latents,
@@ -93,7 +93,7 @@ class PixelNetwork(nn.Module):
             self.latent_scale.copy_(torch.where(deviation > 0, deviation, 1.0))
 
     def embedded(self, x: Tensor) -> PixelCode:
-        """What the model says of patterns, latents in the units of `standardise`."""
+        """Latents, angle and shift of patterns, latents in the units of `standardise`."""
         with torch.no_grad():
             code = self.encode(x)
             return code._replace(
@@ -106,7 +106,7 @@ class PixelNetwork(nn.Module):
         return latents * self.latent_scale + self.latent_mean
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Patterns as the model sees them, same shape."""
+        """Reconstructed patterns of the same shape."""
         with torch.no_grad():
             parts = []
             for part in self._parts(x):
@@ -133,8 +133,8 @@ def wrapped_normal(mean: Tensor, std: Tensor, n_angles: int) -> Tensor:
     """Wrapped normal distribution on the angles ``2 π j / n_angles``, shape ``(n, n_angles)``; rows sum to 1."""
     grid = 2 * math.pi / n_angles * torch.arange(n_angles, device=mean.device)
     distance = torch.remainder(grid - mean[:, None] + math.pi, 2 * math.pi) - math.pi
-    # beyond this deviation it cannot be told from a uniform distribution, and four turns either way hold all of it
+    # beyond this deviation it cannot be distinguished from a uniform one; four revolutions either way hold all of it
     wide = std.clamp(1e-6, 1.5 * math.pi)
-    turns = 2 * math.pi * torch.arange(-4, 5, device=mean.device)
-    density = -0.5 * ((distance[..., None] + turns) / wide[:, None, None]) ** 2
+    revolutions = 2 * math.pi * torch.arange(-4, 5, device=mean.device)
+    density = -0.5 * ((distance[..., None] + revolutions) / wide[:, None, None]) ** 2
     return density.logsumexp(-1).softmax(-1)

@@ -37,20 +37,20 @@ class PlainNetwork(PixelNetwork):
         self.log_std = nn.Linear(n_hidden, n_latent)
         self.decoder = dense(n_latent, n_hidden)
         self.out = nn.Linear(n_hidden, n_side**2)
-        # the noise level is 1 and not learned, so there is none to tell
+        # the noise level is 1 and not learned, so none is reported
         self.register_buffer("noise_variance", torch.tensor(math.nan), persistent=False)
 
     noise_variance: Tensor
 
     def encode(self, x: Tensor) -> PixelCode:
-        """What the model says of patterns, in the decoder's units."""
+        """Latents of patterns, in the decoder's units."""
         hidden = self.hidden(x)
         return self.code(self.mean(hidden), self.log_std(hidden).exp())
 
     def decode(self, latents: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
         """Patterns of latents, shape ``(n, n²)``; angle and shift are ignored."""
-        seen: Tensor = self.out(self.decoder(latents))
-        return seen
+        decoded: Tensor = self.out(self.decoder(latents))
+        return decoded
 
     def loss(self, x: Tensor, beta: float, generator: torch.Generator | None = None) -> LossParts:
         """Loss of a batch of patterns, shape ``(n, n²)``; the mean over the batch."""

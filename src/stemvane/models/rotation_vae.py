@@ -103,7 +103,7 @@ class RotationVAE(HarmonicModel):
             self._train(network, data.x, n_epochs // 3, progress)
             angle, n_epochs = network.angles(data.x).double().cpu().numpy(), n_epochs - n_epochs // 3
         network = self._start_aligned(measurements, used, data, angle)
-        self._train(network, network.straightened(data.x), n_epochs, progress)
+        self._train(network, network.align(data.x), n_epochs, progress)
         self._finish(network, data)
 
     def _train(

@@ -58,7 +58,7 @@ class Recipe:
     Attributes
     ----------
     betas : tuple of float
-        Of Adam.
+        Decay rates of Adam's running means.
     annealed : bool
         Whether the learning rate rises over the first twentieth of the steps and then falls to 0; constant otherwise.
     largest_gradient : float
@@ -147,7 +147,7 @@ def train(
     learning_rate : float
         Learning rate of Adam, the largest one where the recipe anneals it.
     noise_floor : float
-        Smallest noise level; the noise level, where it is learned, follows the misfit above it.
+        Smallest noise level; above it, a learned noise level follows the misfit.
     recipe : Recipe
         How steps are taken.
     progress : callable, optional
@@ -170,7 +170,7 @@ def train(
         sums = torch.zeros(4, device=patterns.device)
         for batch in range(n_batches):
             parts = model.loss(patterns[order[batch * size : (batch + 1) * size]], beta, generator)
-            # without latents the alignment's template is all there is, and only the noise level is found
+            # without latents there is nothing to train but the noise level, since the template is that of the alignment
             if parts.total.requires_grad:
                 optimizer.zero_grad(set_to_none=True)
                 parts.total.backward()
@@ -203,7 +203,7 @@ def training_positions(allowed: NDArray[np.bool_], config: TrainingConfig) -> ND
     """Positions to train on: without the share that is held out, and without what is beyond ``max_patterns``."""
     positions = np.flatnonzero(allowed)
     n_held = round(config.holdout * len(positions))
-    # the same for every seed, so that seeds differ in nothing but the network's own chance
+    # the same for every seed, so that seeds differ in nothing but the random numbers of the network
     chance = np.random.default_rng(0)
     remaining = np.setdiff1d(positions, chance.choice(positions, n_held, replace=False))
     if len(remaining) > config.max_patterns:
@@ -242,6 +242,6 @@ def device_named(name: str) -> torch.device:
 
 
 def checked_device(name: str) -> str:
-    """Words for the device that training on `name` uses, such as ``cuda: NVIDIA H200``; ModelError as above."""
+    """Name of the device that training on `name` uses, such as ``cuda: NVIDIA H200``; ModelError as `device_named`."""
     device = device_named(name)
     return f"{device}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)

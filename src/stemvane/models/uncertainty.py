@@ -37,7 +37,7 @@ def learn_priors(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> None:
     Parameters
     ----------
     network : HarmonicNetwork
-        With at least one latent.
+        A network with at least one latent.
     x : Tensor, shape (n, 2 n_features)
         Training patterns.
     noise : Tensor, shape (n_features,)
@@ -46,25 +46,25 @@ def learn_priors(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> None:
     with torch.no_grad():
         x = x[:: max(1, len(x) // _MOST_PATTERNS)]
         noise = noise.expand(len(x), -1)
-        turn = network.angles(x)
-        straight = network.turn(x, -turn)
+        template_angle = network.angles(x)
+        aligned = network.rotate(x, -template_angle)
         size = (network.components[0] ** 2).sum()
         if size > 0:
-            reading = (straight - network.template) @ network.components[0] / size
+            reading = (aligned - network.template) @ network.components[0] / size
             density = _Strength(network, x, network.template.expand_as(x), noise=template_noise(network, noise))
             low = max(float(density.low[0]), float(reading.min()) - 1, -_WIDEST_PRIOR)
             high = max(min(float(reading.max()) + 1, _WIDEST_PRIOR), low + 1)
             places = torch.linspace(low, high, network.first_prior.shape[1], device=x.device)
-            likelihood = density.likelihood(turn, places)
+            likelihood = density.likelihood(template_angle, places)
             normal = (-0.5 * places**2).softmax(0)
             weight = normal
             for _ in range(_N_ROUNDS):
-                held = likelihood * weight
-                weight = (held / held.sum(-1, keepdim=True).clamp(min=1e-30)).sum(0) + normal
+                joint = likelihood * weight
+                weight = (joint / joint.sum(-1, keepdim=True).clamp(min=1e-30)).sum(0) + normal
                 weight = weight / weight.sum()
             network.first_prior.copy_(torch.stack([places, weight.log()]))
-        mean, _ = network.encode_straight(straight)
-        slope, of_noise = _slopes(network, straight, noise)
+        mean, _ = network.encode_aligned(aligned)
+        slope, of_noise = _slopes(network, aligned, noise)
         first, order = mean[:, 0].sort()
         excess = (slope**2 - of_noise)[order]
         n_bins = network.slope_prior.shape[1]
@@ -77,7 +77,7 @@ def learn_priors(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> None:
 
 
 def noisy_angle(
-    network: HarmonicNetwork, x: Tensor, straight: Tensor, mean: Tensor, content: Tensor, noise: Tensor
+    network: HarmonicNetwork, x: Tensor, aligned: Tensor, mean: Tensor, content: Tensor, noise: Tensor
 ) -> tuple[AnglePosterior, Tensor]:
     """Angle's posterior about the peak for the content, and its probabilities on the fixed grid.
 
@@ -87,11 +87,11 @@ def noisy_angle(
     Parameters
     ----------
     network : HarmonicNetwork
-        With at least one latent.
-    x, straight : Tensor, shape (n, 2 n_features)
-        Patterns, and the same turned back onto the template.
+        A network with at least one latent.
+    x, aligned : Tensor, shape (n, 2 n_features)
+        Patterns, and the same rotated back onto the template.
     mean : Tensor, shape (n, n_latent)
-        Of the latents.
+        Posterior mean of the latents.
     content : Tensor, shape (n, 2 n_features)
         Decoded from `mean`.
     noise : Tensor, shape (n, n_features)
@@ -103,45 +103,45 @@ def noisy_angle(
     on_grid : Tensor, shape (n, n_angles)
     """
     peak, _ = network.peak(*network.cross(x, content))
-    variance = _content_noise(network, network.turn(x, -peak), straight, mean, content, noise)
+    variance = _content_noise(network, network.rotate(x, -peak), aligned, mean, content, noise)
     base = content - torch.outer(mean[:, 0], network.components[0])
-    found = _Strength(network, x, base, variance)
-    on_grid = found.density(peak, torch.zeros_like(peak), network.table)
-    return found.posterior(peak), on_grid / on_grid.sum(-1, keepdim=True).clamp(min=1e-30)
+    strength = _Strength(network, x, base, variance)
+    on_grid = strength.density(peak, torch.zeros_like(peak), network.table)
+    return strength.posterior(peak), on_grid / on_grid.sum(-1, keepdim=True).clamp(min=1e-30)
 
 
 def noisy_latents(
-    network: HarmonicNetwork, x: Tensor, turn: Tensor, straight: Tensor, mean: Tensor, noise: Tensor
+    network: HarmonicNetwork, x: Tensor, template_angle: Tensor, aligned: Tensor, mean: Tensor, noise: Tensor
 ) -> Tensor:
     """Standard deviation that counting noise gives to the latents' means, as distances.
 
-    Parameters are as of `noisy_angle`; `turn` of shape ``(n,)`` is the template's angle in each pattern.
+    Parameters are as of `noisy_angle`; `template_angle` of shape ``(n,)`` is where the template fits each pattern.
 
-    Through the pattern itself exactly, since the encoder is linear; through the angle at which it is turned back by
+    Through the pattern itself exactly, since the encoder is linear; through the angle at which it is rotated back by
     what the odd part of a latent changes by over the angle's posterior for the template. That part is shrunk as the
     noise in its slope demands.
     """
     template = network.template.expand_as(x)
-    about = _Strength(network, x, template, template_noise(network, noise)).posterior(turn)
+    about = _Strength(network, x, template, template_noise(network, noise)).posterior(template_angle)
     std, probability = about.circular_std(), about.probability
     slopes, _ = network.readout()
-    slope, of_noise = _slopes(network, straight, noise)
-    kept = _kept(network, mean, of_noise)
+    slope, of_noise = _slopes(network, aligned, noise)
+    signal = _signal_share(network, mean, of_noise)
     direct = (noise**2).repeat(1, 2) @ (slopes**2).T
     sines = -network.table[len(network.multiple) :]
     narrow = std < 2 * math.pi / network.n_angles
     through = []
     for k, direction in enumerate(slopes):
         real, imag = direction.chunk(2)
-        odd = network.cross(straight, direction.expand_as(straight))[1] @ sines
+        odd = network.cross(aligned, direction.expand_as(aligned))[1] @ sines
         noisy = (noise**2 * (real**2 + imag**2)) @ network.by_order @ sines**2
-        share = kept[:, k]
+        share = signal[:, k]
         square = share**2 * slope[:, k] ** 2 + share * of_noise[:, k]
         spread = share**2 * (probability * odd**2).sum(-1) + share * (probability * noisy).sum(-1)
         # a posterior within a cell of the grid holds one point of it
         through.append(torch.where(narrow, square * std**2, spread))
-    found: Tensor = (direct + torch.stack(through, -1)).sqrt() * network.components.norm(dim=-1)
-    return found
+    std_of_means: Tensor = (direct + torch.stack(through, -1)).sqrt() * network.components.norm(dim=-1)
+    return std_of_means
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +170,7 @@ class _Strength:
 
     @cached_property
     def low(self) -> Tensor:
-        """First latent at which nothing of the template is left; beyond it content is that of other angles."""
+        """First latent at which the template vanishes; beyond it, content is that of other angles."""
         template = self.network.template
         towards = template @ self.network.components[0]
         if towards <= 1e-6 * template.norm() * self.network.components[0].norm():
@@ -178,7 +178,7 @@ class _Strength:
         return -(self.base @ template) / towards
 
     def likelihood(self, about: Tensor, places: Tensor) -> Tensor:
-        """Of the first latent at `places`, angle integrated out, over the largest; shape ``(n, n_places)``."""
+        """Relative likelihood of the first latent at `places`, angle integrated out; shape ``(n, n_places)``."""
         along, of_first = (part / self.noise[:, None] for part in self._along(about, self.network.table))
         penalty = self._penalty(places.expand(len(self.x), -1))
         values = torch.stack([(along + place * of_first).logsumexp(-1) for place in places], -1) - penalty
@@ -187,7 +187,7 @@ class _Strength:
         return (values - values.amax(-1, keepdim=True)).clamp(min=_SMALLEST).exp()
 
     def density(self, peak: Tensor, about: Tensor, table: Tensor) -> Tensor:
-        """Of angles around `about`, first latent integrated out over its prior and scaled by that at the peak."""
+        """Density of angles around `about`, first latent integrated out over its prior, relative to the peak."""
         network = self.network
         first = network.components[0]
         size = (first**2).sum().clamp(min=1e-30)
@@ -211,7 +211,7 @@ class _Strength:
         return total
 
     def posterior(self, peak: Tensor) -> AnglePosterior:
-        """On the grid about a peak of the likelihood."""
+        """Posterior on the grid about a peak of the likelihood."""
         network = self.network
         step = math.pi / network.n_angles / 4
         phase = network.multiple[:, None] * torch.tensor([-step, 0.0, step], device=peak.device)
@@ -242,18 +242,18 @@ def _log_prior(network: HarmonicNetwork, latent: Tensor) -> Tensor:
     places, density = network.first_prior
     step = places[1] - places[0]
     at = ((latent - places[0]) / step).clamp(0, len(places) - 1.001)
-    left = at.long()
-    return torch.lerp(density[left], density[left + 1], at - left)
+    lower = at.long()
+    return torch.lerp(density[lower], density[lower + 1], at - lower)
 
 
-def _slopes(network: HarmonicNetwork, straight: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Slope of every latent with the angle at which a pattern is turned back, and variance of its noise."""
-    turning = network.derivative(network.readout()[0])
-    return straight @ turning.T, (noise**2).repeat(1, 2) @ (turning**2).T
+def _slopes(network: HarmonicNetwork, aligned: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope of every latent with the angle at which a pattern is rotated back, and variance of its noise."""
+    derivative = network.derivative(network.readout()[0])
+    return aligned @ derivative.T, (noise**2).repeat(1, 2) @ (derivative**2).T
 
 
-def _kept(network: HarmonicNetwork, mean: Tensor, of_noise: Tensor) -> Tensor:
-    """Share of a slope found that is not noise, as patterns of similar first latent tell; shape ``(n, n_latent)``."""
+def _signal_share(network: HarmonicNetwork, mean: Tensor, of_noise: Tensor) -> Tensor:
+    """Share of a measured slope that is not noise, from patterns of similar first latent; shape ``(n, n_latent)``."""
     places, squares = network.slope_prior[0].contiguous(), network.slope_prior[1:].T
     first = mean[:, 0].contiguous()
     right = torch.searchsorted(places, first).clamp(1, len(places) - 1)
@@ -267,12 +267,12 @@ def _kept(network: HarmonicNetwork, mean: Tensor, of_noise: Tensor) -> Tensor:
 def template_noise(network: HarmonicNetwork, noise: Tensor) -> Tensor:
     """Variance, shape ``(n,)``, of noise alike in all coordinates that scatters the template's angle as the true."""
     strength = network.derivative(network.template) ** 2
-    found: Tensor = (noise**2).repeat(1, 2) @ strength / strength.sum().clamp(min=1e-30)
-    return found.clamp(min=1e-30)
+    variance: Tensor = (noise**2).repeat(1, 2) @ strength / strength.sum().clamp(min=1e-30)
+    return variance.clamp(min=1e-30)
 
 
 def _content_noise(
-    network: HarmonicNetwork, at_peak: Tensor, straight: Tensor, mean: Tensor, content: Tensor, noise: Tensor
+    network: HarmonicNetwork, at_peak: Tensor, aligned: Tensor, mean: Tensor, content: Tensor, noise: Tensor
 ) -> Tensor:
     """Variance, shape ``(n,)``, of noise alike in all coordinates that scatters the content's angle as the true.
 
@@ -280,17 +280,17 @@ def _content_noise(
     and the angle for the template.
     """
     slopes, _ = network.readout()
-    turning, of_template = network.derivative(content), network.derivative(network.template)
+    of_content, of_template = network.derivative(content), network.derivative(network.template)
     variance = (noise**2).repeat(1, 2)
-    slope, of_noise = _slopes(network, straight, noise)
+    slope, of_noise = _slopes(network, aligned, noise)
     # noise keeps the template's peak from being flatter
-    bend = torch.hypot(turning @ of_template, (variance @ network.derivative(of_template) ** 2).sqrt())
-    share = _kept(network, mean, of_noise).sqrt()
+    bend = torch.hypot(of_content @ of_template, (variance @ network.derivative(of_template) ** 2).sqrt())
+    share = _signal_share(network, mean, of_noise).sqrt()
     # of the correlation's slope with the latents, at the peak
     pulled: Tensor = torch.func.vjp(network.decode, mean)[1](network.derivative(at_peak))[0]
     pull = -share * pulled
     by_angle = (pull * share * slope).sum(-1) / bend.clamp(min=1e-30)
-    response = turning + pull @ slopes + torch.outer(by_angle, of_template)
-    strength = (turning**2).sum(-1).clamp(min=1e-30)
-    found: Tensor = (response**2 * variance).sum(-1) / strength
-    return found.clamp(min=1e-30)
+    response = of_content + pull @ slopes + torch.outer(by_angle, of_template)
+    strength = (of_content**2).sum(-1).clamp(min=1e-30)
+    isotropic: Tensor = (response**2 * variance).sum(-1) / strength
+    return isotropic.clamp(min=1e-30)
