@@ -14,26 +14,19 @@ import stemvane as sv
 measured = sv.measure(sv.simulate(scan_shape=(40, 40), scan_extent=(7.0, 7.0), dose=1e5))
 
 # %%
-# We rotate the deflection by −37°, as a detector that is mounted so would record it.
+# We rotate the deflection by −37°, as a detector that is mounted at this angle would record it. In the complex plane of
+# the screen, ``x − i y``, a rotation is a phase.
 
-rotated = np.radians(-37.0)
 y, x = np.moveaxis(measured.deflection, -1, 0)
-vector = (x - 1j * y) * np.exp(1j * rotated)
+vector = (x - 1j * y) * np.exp(1j * np.radians(-37.0))
 recorded = np.stack([-vector.imag, vector.real], axis=-1)
 
-result = sv.find_rotation(recorded, measured.calibration.scan_step, measured.maps["annular_dark_field"])
-print(f"{np.degrees(result.angle):.2f} ± {np.degrees(result.uncertainty):.2f} degrees, flipped: {result.flipped}")
+rotation = sv.find_rotation(recorded, measured.calibration.scan_step, measured.maps["annular_dark_field"])
+rotation
 
 # %%
-# The mean square of the curl over the angle: least at 37°, and just as small half a turn away, which the dark field
-# settles.
+# The curl is least at 37°, and just as small 180° away; the dark field, which shows where the atoms are, decides.
 
-angles = np.radians(np.arange(-180, 181))
-rotations = vector * np.exp(1j * angles[:, None, None])
-step_y, step_x = measured.calibration.scan_step
-curl = np.gradient(rotations.imag, step_x, axis=2) + np.gradient(rotations.real, step_y, axis=1)
 fig, ax = plt.subplots(figsize=(5, 3), layout="constrained")
-ax.plot(np.degrees(angles), (curl**2).mean(axis=(1, 2)))
-ax.axvline(np.degrees(result.angle), color="tab:red", lw=1)
-ax.set(xlabel="scan rotation (°)", ylabel="mean square curl (mrad²/Å²)")
+rotation.plot(ax=ax)
 plt.show()

@@ -19,11 +19,10 @@ vae = sv.RotationVAE(n_latent=2).fit(measured).embed(measured)
 
 # %%
 length = measured.com_magnitude.ravel()
-fig, axes = plt.subplots(2, 2, figsize=(6, 5.6), layout="constrained")
+fig, axes = plt.subplots(2, 2, figsize=(7, 6.4), layout="constrained")
 for row, (name, embedding) in zip(axes, (("PCA", pca), ("RotationVAE", vae)), strict=True):
     for j, ax in enumerate(row):
         r = np.corrcoef(embedding.latents[..., j].ravel(), length)[0, 1]
-        ax.imshow(embedding.latents[..., j], cmap="viridis")
-        ax.set_title(f"{name}, latent {j + 1}\nr with |COM| {r:.2f}", fontsize=9)
-        ax.set_axis_off()
+        embedding.plot(f"latent {j + 1}", ax=ax)
+        ax.set_title(f"{name}, latent {j + 1}: r with |COM| = {r:.2f}", fontsize=9)
 plt.show()

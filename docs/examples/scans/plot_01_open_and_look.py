@@ -17,10 +17,10 @@ folder = Path(tempfile.mkdtemp())
 sv.save_dataset(sv.simulate(scan_shape=(16, 16), scan_extent=(4.0, 4.0), dose=1e5), folder / "graphene.zarr")
 
 # %%
-# The scan stays on disk. It knows its axes, its calibration and where each number comes from.
+# The scan stays on disk. It knows its axes, its calibration and where each number comes from. What the file does not
+# know is given here, as in ``sv.open_dataset(path, energy=60e3)``.
 
 scan = sv.open_dataset(folder / "graphene.zarr")
-print(scan.shape, scan.calibration.energy, scan.origin("energy"))
 scan
 
 # %%
