@@ -13,6 +13,7 @@ import numpy as np
 from stemvane.config import MeasureConfig, SimulationConfig, SymmetryConfig
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.measurements import Measurements
+from stemvane.data.progress import Progress, counting_bar
 from stemvane.data.scan_geometry import highest_frequency
 from stemvane.defects.fitted_scan import defect_window
 from stemvane.defects.naming import FARTHEST, DefectLibrary
@@ -36,7 +37,7 @@ def simulate_library(
     config: SymmetryConfig | None = None,
     *,
     folder: Path | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> DefectLibrary:
     """Simulate each defect of a host, noiseless, in the middle of a small scan.
 
@@ -49,8 +50,9 @@ def simulate_library(
         aberration, size of the source.
     folder : Path, optional
         Where the simulated scans are kept as Zarr folders, and taken from where they are there already.
-    progress : callable, optional
-        Called with the numbers of patterns done and in all.
+    progress : callable or bool, optional
+        A function is called with the numbers of patterns done and in all. True shows a bar, False none; by default a
+        bar is shown in a terminal and in a notebook.
 
     Returns
     -------
@@ -95,15 +97,15 @@ def simulate_library(
     defects = {kind: specimen.name for kind, specimen in DEFECTS.items() if specimen.host == host}
     structures = [host, *defects.values()]
     scans = []
-    for number, structure in enumerate(structures):
+    with counting_bar(progress, "library") as count:
+        for number, structure in enumerate(structures):
 
-        def report(done: int, of: int, number: int = number) -> None:
-            if progress is not None:
-                progress(number * of + done, len(structures) * of)
+            def report(done: int, of: int, number: int = number) -> None:
+                count(number * of + done, len(structures) * of)
 
-        # positions are of the sheet's own corner, so the lattice is the same in all
-        settings = SimulationConfig(structure=structure, **base)
-        scans.append(measure(_scan(settings, folder, report), config=measured_as))
+            # positions are of the sheet's own corner, so the lattice is the same in all
+            settings = SimulationConfig(structure=structure, **base)
+            scans.append(measure(_scan(settings, folder, report), config=measured_as, progress=False))
     return DefectLibrary(tuple(defects), tuple(scans[1:]), scans[0], np.array([0.0, LATTICE_CONSTANT]))
 
 
@@ -115,5 +117,5 @@ def _scan(settings: SimulationConfig, folder: Path | None, progress: Callable[[i
     path = folder / f"{settings.structure}-{digest}.zarr"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        save_dataset(simulate(settings, progress=progress), path)
+        save_dataset(simulate(settings, progress=progress), path, progress=False)
     return open_dataset(path)

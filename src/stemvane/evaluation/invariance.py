@@ -60,7 +60,7 @@ def model_invariance(
         dataset = Dataset4D.from_array(rotated[None], calibration=measurements.calibration, name="rotated patterns")
         dataset = replace(dataset, bad_pixels=measurements.bad_pixels, signed=True, is_scan=False)
         # a few patterns do not have the scan's mean total, to which a whole scan would be scaled
-        embedded = model.embed(measure(dataset, (), config=config), rescale=False)
+        embedded = model.embed(measure(dataset, (), config=config, progress=False), rescale=False)
         return embedded.latents[0], embedded.angle[0]
 
     spread = np.nanstd(embedding.latents, axis=(0, 1))

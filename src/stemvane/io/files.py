@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from stemvane.config import SourceConfig
 from stemvane.data.arguments import require
 from stemvane.data.dataset import Dataset4D, as_lazy
+from stemvane.data.progress import Progress, counting_bar
 from stemvane.errors import CalibrationError, DataError, FileFormatError
 from stemvane.geometry.disc import find_disc
 from stemvane.io.atomic import written_whole
@@ -218,7 +218,7 @@ def save_dataset(
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | bool | None = None,
 ) -> Path:
     """Write a data set as a ``.zarr`` folder in the layout of ``docs/format.md``.
 
@@ -233,8 +233,9 @@ def save_dataset(
         Name of the folder, ending in ``.zarr``.
     overwrite : bool
         Replace an existing data set of the same name.
-    progress : callable, optional
-        Called with the numbers of patterns done and in all.
+    progress : callable or bool, optional
+        A function is called with the numbers of patterns done and in all. True shows a bar, False none; by default a
+        bar is shown in a terminal and in a notebook.
 
     Returns
     -------
@@ -252,8 +253,8 @@ def save_dataset(
         raise FileFormatError(f"{target}: data sets are saved as Zarr folders; give a name that ends in .zarr")
     with file_errors(target, "written", "check the disk and its permissions"):
         _require_free(target, overwrite)
-        with written_whole(target) as hidden:
-            write_zarr(dataset, hidden, progress)
+        with written_whole(target) as hidden, counting_bar(progress, "write") as count:
+            write_zarr(dataset, hidden, count)
     return target
 
 

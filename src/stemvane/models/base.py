@@ -16,6 +16,7 @@ from stemvane.config import Config
 from stemvane.data.arguments import require
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
+from stemvane.data.progress import stage_bars
 from stemvane.data.representation import Representable, Row, format_quantity
 from stemvane.errors import DataError, ModelError
 from stemvane.geometry.polar import PolarGrid
@@ -130,7 +131,7 @@ class PatternModel(Representable, ABC):
         measurements: Measurements,
         *,
         mask: NDArray[np.bool_] | None = None,
-        progress: Callable[[EpochReport], None] | None = None,
+        progress: Callable[[EpochReport], None] | bool | None = None,
     ) -> Self:
         """Learn from the patterns of a scan.
 
@@ -140,8 +141,8 @@ class PatternModel(Representable, ABC):
             The measured scan, from `measure`.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
             True at the probe positions to use.
-        progress : callable, optional
-            Called with an `EpochReport` after every epoch.
+        progress : callable or bool, optional
+            Called with an `EpochReport` after every epoch; True shows a bar, False none, None one where it is seen.
 
         Returns
         -------
@@ -160,7 +161,12 @@ class PatternModel(Representable, ABC):
         used = training_positions(allowed, self.training_config)
         if used.sum() < 2:
             raise DataError(f"{used.sum()} patterns are too few to learn from; widen the mask or take a larger scan")
-        self._learn(measurements, used, allowed, progress)
+        if callable(progress):
+            self._learn(measurements, used, allowed, progress)
+            return self
+        n_epochs = self.training_config.n_epochs
+        with stage_bars(progress) as report:
+            self._learn(measurements, used, allowed, lambda epoch: report("learn", epoch.epoch, n_epochs, str(epoch)))
         return self
 
     def embed(

@@ -16,6 +16,7 @@ from scipy import fft, ndimage
 from stemvane.config import SimulationConfig
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D, ScanAtoms, ScanDefects
+from stemvane.data.progress import Progress, counting_bar
 from stemvane.extras import needed_for
 from stemvane.simulation.optics import Optics, add_intensities, poisson_counts
 from stemvane.simulation.scenes import build_structure
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["simulate"]
 
-Progress = Callable[[int, int], None]
 Floats = NDArray[np.float32]
 Reals = NDArray[np.floating[Any]]
 
@@ -38,7 +38,9 @@ _FWHM = 2 * math.sqrt(2 * math.log(2))
 _CHUNK_BYTES = 2**20
 
 
-def simulate(config: SimulationConfig | None = None, *, progress: Progress | None = None, **changes: Any) -> Dataset4D:
+def simulate(
+    config: SimulationConfig | None = None, *, progress: Progress | bool | None = None, **changes: Any
+) -> Dataset4D:
     """Simulate a 4D-STEM scan.
 
     Potentials are those of independent atoms (Lobato and Van Dyck, Acta Cryst. A 70, 636 (2014), through abTEM):
@@ -50,9 +52,10 @@ def simulate(config: SimulationConfig | None = None, *, progress: Progress | Non
     ----------
     config : SimulationConfig, optional
         What to simulate; the defaults of `SimulationConfig` where it is left out.
-    progress : callable, optional
-        Called as ``progress(done, total)`` with numbers of simulated patterns. Each thermal configuration and the
-        margin of the scan that a finite source needs count as patterns of their own.
+    progress : callable or bool, optional
+        A function is called with the numbers of patterns simulated and in all. Each thermal configuration and the
+        margin of the scan that a finite source needs count as patterns of their own. True shows a bar, False none; by
+        default a bar is shown in a terminal and in a notebook.
     **changes
         Values of `SimulationConfig` that differ from `config`, for example ``scan_shape=(32, 32)``.
 
@@ -96,11 +99,11 @@ def simulate(config: SimulationConfig | None = None, *, progress: Progress | Non
     configurations = list(_thermal(atoms, settings))
     total = len(configurations) * len(ys) * len(xs)
     done = 0
-    for displaced in configurations:
-        for n in engine(displaced, ys, xs, optics, patterns):
-            done += n
-            if progress is not None:
-                progress(done, total)
+    with counting_bar(progress, "simulate") as count:
+        for displaced in configurations:
+            for n in engine(displaced, ys, xs, optics, patterns):
+                done += n
+                count(done, total)
     patterns /= np.float32(len(configurations))
     patterns = _blur(patterns, settings.source_size, (step_y, step_x), (pad_y, pad_x))
     return _dataset(patterns, settings, optics, _scan_atoms(atoms, defects, settings.scan_extent))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from stemvane.config import Config
 from stemvane.data.dataset import Dataset4D
+from stemvane.data.progress import StageProgress, stage_bars
 from stemvane.models.training import checked_device
 from stemvane.runs.run import Run
-from stemvane.workflow.stages import Progress, evaluate_stage, learn_stage, measured_run
+from stemvane.workflow.stages import evaluate_stage, learn_stage, measured_run
 
 __all__ = ["demo_config", "run_pipeline"]
 
@@ -21,7 +22,7 @@ def run_pipeline(
     dataset: Dataset4D | None = None,
     command: str = "",
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | bool | None = None,
 ) -> Run:
     """Run every stage and write the run folder.
 
@@ -40,8 +41,9 @@ def run_pipeline(
         The command line, for the manifest.
     overwrite : bool
         Whether an existing run of this name is replaced, once the new one is complete.
-    progress : callable, optional
-        Called with the stage, how much of it is done, how much there is, and a short note.
+    progress : callable or bool, optional
+        A function is called with the stage, how much of it is done, how much there is, and a short note. True shows
+        bars, False none; by default they are shown in a terminal and in a notebook.
 
     Returns
     -------
@@ -53,12 +55,14 @@ def run_pipeline(
     StemvaneError
         If the data, a setting or the folder do not allow it; the message names the cure.
     """
-    report = progress or (lambda stage, done, total, note: None)
     config = config.completed()
     device = checked_device(config.training.device)
-    with measured_run(
-        config, output, ["learn"], report, dataset=dataset, command=command, overwrite=overwrite
-    ) as measured:
+    with (
+        stage_bars(progress) as report,
+        measured_run(
+            config, output, ["learn"], report, dataset=dataset, command=command, overwrite=overwrite
+        ) as measured,
+    ):
         run, measurements = measured
         model = learn_stage(run, measurements, config, device, report)
         evaluate_stage(run, measurements, model, config, report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +15,7 @@ import zarr
 from stemvane.config import Config, MeasureConfig
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.measurements import Measurements
+from stemvane.data.progress import StageProgress
 from stemvane.errors import RunError, StemvaneError
 from stemvane.evaluation.metrics import run_metrics
 from stemvane.field.maps import add_field
@@ -34,10 +35,7 @@ from stemvane.runs.manifest import largest_memory_mb, source_record
 from stemvane.runs.run import Run
 from stemvane.simulation.simulate import simulate
 
-__all__ = ["Progress", "evaluate_stage", "learn_stage", "learned_from", "measured_run"]
-
-Progress = Callable[[str, int, int, str], None]
-"""Called with the stage, how much of it is done, how much there is, and a short note."""
+__all__ = ["evaluate_stage", "learn_stage", "learned_from", "measured_run"]
 
 _MEASURED = ("measurements.zarr",)
 _LEARNED = ("model.safetensors", "model.toml", "history.csv", "embedding.zarr/zarr.json", "embedding.zarr/trained_on")
@@ -48,7 +46,7 @@ def measured_run(
     config: Config,
     output: str | Path,
     stages: Collection[str],
-    report: Progress,
+    report: StageProgress,
     *,
     dataset: Dataset4D | None,
     command: str,
@@ -64,7 +62,7 @@ def measured_run(
         The folder; it appears under this name only when it is complete.
     stages : collection of str
         Stages after ``measure`` that may be taken over, besides those up to it; all others are forgotten.
-    report : Progress
+    report : StageProgress
         Called as the work goes on.
     dataset, command, overwrite
         As `run_pipeline` takes them.
@@ -106,7 +104,9 @@ def measured_run(
         ) from error
 
 
-def learn_stage(run: Run, measurements: Measurements, config: Config, device: str, report: Progress) -> PatternModel:
+def learn_stage(
+    run: Run, measurements: Measurements, config: Config, device: str, report: StageProgress
+) -> PatternModel:
     """The trained model: from the run that was killed, or trained now."""
     made_from = learned_from(run, config)
     is_kept = run.takes_over("learn", made_from)
@@ -136,7 +136,9 @@ def learned_from(run: Run, config: Config) -> dict[str, Any]:
     }
 
 
-def evaluate_stage(run: Run, measurements: Measurements, model: PatternModel, config: Config, report: Progress) -> None:
+def evaluate_stage(
+    run: Run, measurements: Measurements, model: PatternModel, config: Config, report: StageProgress
+) -> None:
     """Everything after training: embedding, metrics and figures."""
     with run.stage("read"):
         report("read", 0, 3, "embedding")
@@ -170,7 +172,7 @@ def _measured_from(dataset: Dataset4D | None, config: Config) -> dict[str, Any]:
 
 
 def _measure_stage(
-    run: Run, dataset: Dataset4D | None, config: Config, made_from: dict[str, Any] | None, report: Progress
+    run: Run, dataset: Dataset4D | None, config: Config, made_from: dict[str, Any] | None, report: StageProgress
 ) -> Measurements:
     """Everything that needs the raw data."""
     if run.takes_over("measure", made_from):

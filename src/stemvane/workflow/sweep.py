@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stemvane.config import Config
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.measurements import Measurements
+from stemvane.data.progress import StageProgress, stage_bars
 from stemvane.errors import ConfigError, DataError
 from stemvane.evaluation.metrics import scored
 from stemvane.evaluation.recommendation import Recommendation, recommended
@@ -24,7 +25,7 @@ from stemvane.models.registry import pattern_model
 from stemvane.models.training import checked_device
 from stemvane.runs.run import Run
 from stemvane.runs.sweep_folder import REFERENCES, Sweep
-from stemvane.workflow.stages import Progress, measured_run
+from stemvane.workflow.stages import measured_run
 
 __all__ = ["run_sweep"]
 
@@ -48,7 +49,7 @@ def run_sweep(
     dataset: Dataset4D | None = None,
     command: str = "",
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: StageProgress | bool | None = None,
 ) -> Sweep:
     """Measure once, train with every number of latents and every seed, and write the sweep's folder.
 
@@ -72,8 +73,9 @@ def run_sweep(
         The command line, for the manifest.
     overwrite : bool
         Whether an existing folder of this name is replaced, once the new one is complete.
-    progress : callable, optional
-        Called with the stage, how much of it is done, how much there is, and a short note.
+    progress : callable or bool, optional
+        A function is called with the stage, how much of it is done, how much there is, and a short note. True shows
+        bars, False none; by default they are shown in a terminal and in a notebook.
 
     Returns
     -------
@@ -85,15 +87,17 @@ def run_sweep(
     StemvaneError
         If the data, a setting or the folder do not allow it, or no pattern is kept from training.
     """
-    tell = progress or (lambda stage, done, total, note: None)
     config = config.completed()
     plan = _plan(config, n_latent, n_seeds)
     device = checked_device(config.training.device)
     stages = [_stage(one) for one in plan]
-    with measured_run(config, output, stages, tell, dataset=dataset, command=command, overwrite=overwrite) as measured:
+    with (
+        stage_bars(progress) as report,
+        measured_run(config, output, stages, report, dataset=dataset, command=command, overwrite=overwrite) as measured,
+    ):
         run, measurements = measured
         run.record(kind="sweep", device=device)
-        rows = _trained(run, measurements, plan, tell)
+        rows = _trained(run, measurements, plan, report)
         choice = _recommended(run, plan, rows)
         best = _best_seed(rows, choice)
         chosen = next(one for one in plan if (one.model.n_latent, one.training.seed) == best)
@@ -125,7 +129,9 @@ def _folder(config: Config) -> str:
     return f"trainings/{config.model.n_latent}-{config.training.seed}"
 
 
-def _trained(run: Run, measurements: Measurements, plan: Sequence[Config], tell: Progress) -> list[dict[str, Any]]:
+def _trained(
+    run: Run, measurements: Measurements, plan: Sequence[Config], report: StageProgress
+) -> list[dict[str, Any]]:
     """One row of the table for each training, of this process or of a killed one."""
     origins = [
         {
@@ -138,28 +144,28 @@ def _trained(run: Run, measurements: Measurements, plan: Sequence[Config], tell:
     if run.manifest["resumed"]:
         words = ["measure"] if "measure" in run.manifest["resumed"] else []
         words += [f"{sum(taken_over)} of {len(plan)} trainings"] if any(taken_over) else []
-        tell("resumed", 1, 1, f"{' and '.join(words)} taken over from the sweep that was killed")
+        report("resumed", 1, 1, f"{' and '.join(words)} taken over from the sweep that was killed")
     run.discard(*(_stage(one) for one, there in zip(plan, taken_over, strict=True) if not there))
     most = max(one.model.n_latent for one in plan)
     rows = []
     for number, (one, origin, there) in enumerate(zip(plan, origins, taken_over, strict=True)):
         folder = run.folder / _folder(one)
-        tell("sweep", number, len(plan), _stage(one))
+        report("sweep", number, len(plan), _stage(one))
         if not there:
             with run.stage(_stage(one), made_from=origin, parts=[_folder(one)]):
-                _train(one, measurements, folder, most, tell)
+                _train(one, measurements, folder, most, report)
         row = atomic.read_json(folder / "row.json")
         # a sweep that was killed may have had another largest number of latents
         rows.append({name: row.get(name) for name in _columns(most)})
-    tell("sweep", len(plan), len(plan), "")
+    report("sweep", len(plan), len(plan), "")
     return rows
 
 
-def _train(config: Config, measurements: Measurements, folder: Path, most: int, tell: Progress) -> None:
+def _train(config: Config, measurements: Measurements, folder: Path, most: int, report: StageProgress) -> None:
     """Train once; leave model, row and scores of the held-out patterns in a folder."""
     began = time.perf_counter()
     model = pattern_model(config)
-    model.fit(measurements, progress=lambda report: tell("learn", report.epoch, config.training.n_epochs, ""))
+    model.fit(measurements, progress=lambda epoch: report("learn", epoch.epoch, config.training.n_epochs, ""))
     metrics, held_out = scored(model, model.embed(measurements), measurements)
     if not held_out:
         raise DataError(
