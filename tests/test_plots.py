@@ -1,7 +1,6 @@
 """The plot methods of public objects: what they draw and refuse, and that words neither overlap nor are small."""
 
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import matplotlib
@@ -13,10 +12,9 @@ import numpy as np
 import pytest
 from fake_run import make_run
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from matplotlib_scalebar.scalebar import ScaleBar
+from readable import assert_readable
 
 from stemvane.config import BasisConfig, TrainingConfig
 from stemvane.data.measurements import Measurements
@@ -29,7 +27,6 @@ from stemvane.figures.history_page import draw_history
 from stemvane.figures.manifold_panel import Manifold, empty_cells
 from stemvane.figures.overview_page import overview_page
 from stemvane.figures.panels import angle_colors
-from stemvane.figures.style import SMALL
 from stemvane.models.manifold import latent_manifold
 from stemvane.models.rotation_vae import RotationVAE
 from stemvane.reduction.measure import measure
@@ -48,48 +45,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(autouse=True)
 def closed() -> None:
     plt.close("all")
-
-
-def drawn_words(figure: Figure) -> list[Text]:
-    """Words that are seen when the figure is drawn, as in a notebook: outside of any style of ours."""
-    figure.canvas.draw()
-    texts = list(figure.texts)
-    for axes in figure.axes:
-        texts += axes.texts
-        if axes.axison:
-            texts += [
-                axes.title,
-                axes.xaxis.label,
-                axes.yaxis.label,
-                *tick_labels(axes.xaxis),
-                *tick_labels(axes.yaxis),
-            ]
-        if axes.get_legend() is not None:
-            texts += axes.get_legend().get_texts()
-    return [text for text in texts if text.get_text().strip() and text.get_visible()]
-
-
-def tick_labels(axis: Axis) -> list[Text]:
-    low, high = sorted(axis.get_view_interval())
-    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
-    margin = 1e-6 * (high - low)
-    shown = [tick for tick in ticks if low - margin <= tick.get_loc() <= high + margin]
-    return [label for tick in shown for label in (tick.label1, tick.label2) if label.get_visible()]
-
-
-def assert_readable(figure: Figure, *, smallest: float = SMALL) -> None:
-    texts = drawn_words(figure)
-    assert texts
-    page = figure.bbox
-    boxes = []
-    for text in texts:
-        assert text.get_fontsize() >= smallest, text.get_text()
-        box = text.get_window_extent().padded(-0.06 * text.get_fontsize() * figure.dpi / 72)
-        inside = page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
-        assert inside, f"{text.get_text()!r} is cut off"
-        boxes.append(box)
-    for (one, a), (other, b) in combinations(zip(texts, boxes, strict=True), 2):
-        assert not a.overlaps(b), f"{one.get_text()!r} overlaps {other.get_text()!r}"
 
 
 @pytest.mark.parametrize("what", [*MAPS, "mean_pattern"])
@@ -244,7 +199,7 @@ def test_a_model_plots_its_history(fitted: tuple[RotationVAE, Measurements], wha
 
 
 def test_a_model_that_was_not_trained_says_so(fitted: tuple[RotationVAE, Measurements]) -> None:
-    assert [text.get_text() for text in RotationVAE().plot_history().texts] == ["not trained"]
+    assert [text.get_text() for text in RotationVAE().plot_history().texts] == ["no epochs of training"]
 
 
 def test_an_embedding_says_whether_it_has_seen_the_neighbours(fitted: tuple[RotationVAE, Measurements]) -> None:

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from readable import assert_readable
 from sklearn.metrics import adjusted_rand_score
 
 from stemvane import Calibration, Dataset4D, RotationVAE, find_defects, measure
@@ -164,4 +166,8 @@ def test_the_analysis_has_groups_only_without_a_lattice_and_writes_them(made, tm
     assert stored["group_patterns"].shape == (4, PIXELS, PIXELS)
     assert symmetry_table("made", summary).row_count == 6
     figure = defects_page(*made[1:], analysis)
+    assert_readable(figure)
+    assert [axes.get_label() for axes in analysis.plot(figure=Figure()).axes] == [
+        axes.get_label() for axes in figure.axes
+    ]
     assert {f"group {i + 1}" for i in range(4)} <= {axes.get_label() for axes in figure.axes}

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from readable import assert_readable
 
 import stemvane
 from stemvane import RotationVAE, find_defects, measure, simulate, synthetic
@@ -134,6 +136,16 @@ def test_an_analysis_prints_in_a_few_lines(broken, pristine):
             assert title in shown._repr_html_()
     assert "2.4" in repr(broken[2])
     assert "kind 2" in repr(broken[2].defects)
+
+
+def test_the_page_of_an_analysis_can_be_read_and_has_a_colour_bar_for_every_pattern(broken):
+    analysis = broken[2]
+    figure = analysis.plot(figure=Figure())
+    assert_readable(figure)
+    labels = [axes.get_label() for axes in figure.axes]
+    n_kinds = analysis.defects.kinds.n_kinds
+    assert {f"kind {kind + 1}" for kind in range(n_kinds)} <= set(labels)
+    assert labels.count("colour bar") == 3 + n_kinds  # dark field, anomaly, latent 1
 
 
 def test_without_a_lattice_there_is_the_anomaly_alone():

@@ -44,14 +44,12 @@ def angle_error_remarks(metrics: Mapping[str, Any]) -> tuple[str, ...]:
     suffix, error, com_error = _angle_error(metrics)
     if error is None:
         return ()
-    mirrored = "mirrored: " if metrics.get("angle_sign") == -1 else ""
     if suffix == "_truth" and not com_error:
-        return (f"{mirrored}{_degrees(error)} from COM angle",)
-    if suffix == "_truth":
-        return f"{mirrored}{_degrees(error)} from noiseless COM", f"measured COM: {_degrees(com_error)}"
-    if suffix == "_neighbours":
-        return f"{mirrored}{_degrees(error)} from neighbours' COM", f"measured COM: {_degrees(com_error)}"
-    return f"{mirrored}{_degrees(error)} from measured COM", "noise of both included"
+        return f"error {_degrees(error)}", "from the COM"
+    if suffix:
+        reference = "from the noiseless COM" if suffix == "_truth" else "from neighbours' COM"
+        return f"error {_degrees(error)} (COM {_degrees(com_error)})", reference
+    return f"error {_degrees(error)}", "from the measured COM"
 
 
 def angle_error_caption(metrics: Mapping[str, Any]) -> str:
@@ -73,7 +71,9 @@ def angle_error_caption(metrics: Mapping[str, Any]) -> str:
         return f"{words}noiseless COM; the measured COM is {_degrees(com_error)} from it."
     if suffix == "_neighbours":
         return f"{words}mean COM of the eight neighbours; the position's own COM is {_degrees(com_error)} from it."
-    return f"{words}position's own measured COM, whose noise counts as an error, too."
+    spread = metrics.get("com_angle_error_median_deg_neighbours")
+    noise = "" if spread is None else f": it is {_degrees(spread)} from the mean COM of its neighbours"
+    return f"{words}position's own measured COM, whose noise counts as an error, too{noise}."
 
 
 def scan_rotation_remarks(metrics: Mapping[str, Any]) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def draw_history(ax: Axes, history: _History, what: str = "loss") -> None:
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.spines[["top", "right"]].set_visible(False)
     if not ax.lines:
-        write_absent(ax, "not trained")
+        write_absent(ax, "no epochs of training")
     elif len(names) > 1:
         ax.legend(handlelength=1.2, frameon=False)
 
@@ -85,9 +85,9 @@ def history_page(history: _History, *, figure: Figure | None = None) -> Figure:
         panels.append("noise level")
     pitch = 2.4
     with rc_context(STYLE):
-        figure = new_page((pitch * len(panels), 2.06), figure)
+        figure = new_page((pitch * len(panels), 2.1), figure)
         for index, what in enumerate(panels):
-            box = Box(0.52 + index * pitch, 0.32, 1.8, 1.36)
+            box = Box(0.52 + index * pitch, 0.38, 1.8, 1.36)
             draw_history(add_axes(figure, box, what), history, what)
             label_panel(figure, box, string.ascii_lowercase[index], what[0].upper() + what[1:], indent=0.4)
     return figure

@@ -181,7 +181,8 @@ def _embedding_panels(
     box = next(boxes)
     ax = add_axes(figure, box, "rotation")
     draw_map(ax, embedding.angle, step, ANGLES, strength=angle_certainty(embedding.angle_posterior))
-    label_panel(figure, box, next(letters), "Rotation", *angle_error_remarks(metrics))
+    title = "Rotation, mirrored" if metrics.get("angle_sign") == -1 else "Rotation"
+    label_panel(figure, box, next(letters), title, *angle_error_remarks(metrics))
     if _has_angle(embedding):
         add_color_wheel(figure, box, DETECTOR_FRAME, "dark: angle\nuncertain", fading=True)
     else:
