@@ -8,8 +8,7 @@ import zarr
 from numcodecs import Blosc
 from zarr.codecs import BloscCodec
 
-from stemvane.io import chunks
-from stemvane.io.chunks import read_hdf5, read_zarr
+from stemvane.io.chunks import decoders_of, read_hdf5, read_zarr
 
 COMPRESSIONS = {
     "gzip": {"compression": "gzip"},
@@ -64,17 +63,13 @@ def test_equals_the_library(tmp_path, name, dtype):
 @pytest.mark.parametrize("name", COMPRESSIONS)
 def test_known_compressions_do_not_need_the_library(tmp_path, name):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        assert chunks._decoders(
-            file.create_dataset("a", data=numbers("uint16"), chunks=(2, 3, 9, 11), **COMPRESSIONS[name])
-        )
+        assert decoders_of(file.create_dataset("a", data=numbers("uint16"), chunks=(2, 3, 9, 11), **COMPRESSIONS[name]))
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_others_are_left_to_the_library(tmp_path, name):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        assert not chunks._decoders(
-            file.create_dataset("a", data=numbers("uint16"), chunks=(2, 3, 9, 11), **UNKNOWN[name])
-        )
+        assert not decoders_of(file.create_dataset("a", data=numbers("uint16"), chunks=(2, 3, 9, 11), **UNKNOWN[name]))
 
 
 def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path):

@@ -18,7 +18,7 @@ from numcodecs import Blosc, blosc, lz4, zstd
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
-__all__ = ["read_hdf5", "read_zarr"]
+__all__ = ["decoders_of", "read_hdf5", "read_zarr"]
 
 _GZIP, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 # numbers that the HDF Group has registered
@@ -46,7 +46,7 @@ def read_hdf5(dataset: h5py.Dataset, part: Any) -> NDArray[Any]:
     -------
     ndarray
     """
-    box, decoders = _box(part, dataset.shape), _decoders(dataset)
+    box, decoders = _box(part, dataset.shape), decoders_of(dataset)
     if box is None or not decoders:
         return np.asarray(dataset[part])
     result = np.empty([stop - start for start, stop in box], dataset.dtype)
@@ -116,7 +116,7 @@ def _box(part: Any, shape: tuple[int, ...]) -> list[tuple[int, int]] | None:
     return box + [(0, n) for n in shape[len(parts) :]]
 
 
-def _decoders(dataset: h5py.Dataset) -> list[Decoder]:
+def decoders_of(dataset: h5py.Dataset) -> list[Decoder]:
     """Return what undoes the filters of a dataset, last filter first; an empty list where one is unknown."""
     if dataset.chunks is None or dataset.dtype.kind not in "uifb":
         return []
