@@ -15,7 +15,7 @@ from stemvane.evaluation.com_agreement import (
     explained_variance,
     neighbour_mean,
 )
-from stemvane.evaluation.invariance import invariance, rotated_patterns
+from stemvane.evaluation.invariance import invariance, rotate_patterns
 from stemvane.geometry.polar import PolarGrid
 from stemvane.io.atomic import plain
 
@@ -137,10 +137,10 @@ def test_a_turn_by_90_degrees_is_rot90():
     patterns = rng.uniform(1, 2, (3, 17, 17))
     mean = rng.uniform(5, 6, (17, 17))
     for quarters in (1, 2, 3):
-        turned = rotated_patterns(patterns, np.full(3, quarters * np.pi / 2), mean, around((8, 8)))
+        turned = rotate_patterns(patterns, np.full(3, quarters * np.pi / 2), mean, around((8, 8)))
         for pattern, found in zip(patterns, turned, strict=True):
             np.testing.assert_allclose(found, np.rot90(pattern - mean, quarters) + mean, rtol=1e-5)
-    np.testing.assert_allclose(rotated_patterns(patterns, np.zeros(3), mean, around((8, 8))), patterns, rtol=1e-5)
+    np.testing.assert_allclose(rotate_patterns(patterns, np.zeros(3), mean, around((8, 8))), patterns, rtol=1e-5)
 
 
 @pytest.mark.parametrize("aspect", [1.0, 1.5])
@@ -151,7 +151,7 @@ def test_content_moves_counter_clockwise_on_the_screen(degrees, aspect):
     up, right = -(rows - axis[0]) * aspect, columns - axis[1]
     blob = np.exp(-((right - 12) ** 2 + up**2) / 8)
     mean = np.full(blob.shape, 0.5)
-    turned = rotated_patterns((mean + blob)[None], np.radians([degrees]), mean, around(axis, aspect))[0]
+    turned = rotate_patterns((mean + blob)[None], np.radians([degrees]), mean, around(axis, aspect))[0]
     content = turned - mean
     centre = np.array([np.sum(content * right), np.sum(content * up)]) / content.sum()
     np.testing.assert_allclose(
@@ -163,7 +163,7 @@ def test_content_moves_counter_clockwise_on_the_screen(degrees, aspect):
 def test_turned_intensities_are_never_negative():
     pattern = np.zeros((15, 15))
     pattern[5, 9] = 1
-    turned = rotated_patterns(pattern[None], np.array([0.4]), np.zeros((15, 15)), around((7, 7)))
+    turned = rotate_patterns(pattern[None], np.array([0.4]), np.zeros((15, 15)), around((7, 7)))
     assert turned.min() == 0
 
 

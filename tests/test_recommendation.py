@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stemvane.evaluation.recommendation import SHARE, recommended
+from stemvane.evaluation.recommendation import SHARE, recommend
 
 
 def scores(means, *, n_seeds=3, n_patterns=400, patterns=0.0, own=0.0, seeds=0.0, chance=0):
@@ -24,34 +24,34 @@ def scores(means, *, n_seeds=3, n_patterns=400, patterns=0.0, own=0.0, seeds=0.0
 
 
 def test_the_best_number_where_all_others_fall_short():
-    found = recommended(scores({0: 0.0, 1: 5.0, 2: 9.0, 3: 8.0}, own=1.0), "evidence")
+    found = recommend(scores({0: 0.0, 1: 5.0, 2: 9.0, 3: 8.0}, own=1.0), "evidence")
     assert (found.n_latent, found.best, found.rule) == (2, 2, "best")
     assert found.reason.startswith("2 latents: it has the highest evidence of held-out patterns, and fewer")
     assert found.behind == pytest.approx({0: 9.0, 1: 4.0, 2: 0.0, 3: 1.0})
     assert "ends here" not in found.reason
-    assert "ends here" in recommended(scores({0: 0.0, 1: 5.0, 2: 9.0}, own=1.0), "evidence").reason
+    assert "ends here" in recommend(scores({0: 0.0, 1: 5.0, 2: 9.0}, own=1.0), "evidence").reason
 
 
 def test_one_standard_error_over_patterns():
     # the difference of two models scatters by 20 √2 over 400 patterns: its standard error is √2
     means = {0: 0.0, 1: 9.0, 2: 10.0, 3: 9.5}
-    found = recommended(scores(means, own=20.0), "evidence")
+    found = recommend(scores(means, own=20.0), "evidence")
     assert found.standard_error[1] == pytest.approx(np.sqrt(2), rel=0.15)
     assert (found.n_latent, found.best, found.rule) == (1, 2, "one standard error")
     assert found.reason.startswith("1 latent: the highest evidence of held-out patterns, with 2 latents, is higher by")
-    assert recommended(scores(means, own=2.0), "evidence").n_latent == 2
+    assert recommend(scores(means, own=2.0), "evidence").n_latent == 2
 
 
 def test_what_all_models_find_hard_does_not_count():
     means = {0: 0.0, 1: 8.0, 2: 10.0}
-    found = recommended(scores(means, patterns=1000.0, own=1.0), "evidence")
+    found = recommend(scores(means, patterns=1000.0, own=1.0), "evidence")
     assert found.n_latent == 2
     assert found.standard_error[1] == pytest.approx(np.sqrt(2) / 20, rel=0.2)
 
 
 def test_seeds_that_scatter_count():
     means = {0: 0.0, 1: 8.0, 2: 10.0}
-    found = recommended(scores(means, n_seeds=4, seeds=6.0), "evidence")
+    found = recommend(scores(means, n_seeds=4, seeds=6.0), "evidence")
     assert found.n_latent == 1
     table = scores(means, n_seeds=4, seeds=6.0)
     spread = [table[n].mean(axis=1).std(ddof=1) for n in (1, 2)]
@@ -61,24 +61,24 @@ def test_seeds_that_scatter_count():
 def test_small_gains_are_not_worth_it():
     # as without noise: every gain is certain
     means = {0: 380.0, 1: 564.0, 2: 658.0, 3: 782.0, 4: 792.0, 5: 797.0, 6: 797.2}
-    found = recommended(scores(means, own=0.1), "evidence")
+    found = recommend(scores(means, own=0.1), "evidence")
     assert (found.n_latent, found.best, found.rule) == (3, 6, "small gains")
     assert "10.0 nat per pattern each at most" in found.reason
     assert "10% of the largest gain per latent (184.0" in found.reason
     # a small gain before a large one is no end
-    assert recommended(scores({0: 0.0, 1: 100.0, 2: 101.0, 3: 180.0}), "evidence").n_latent == 3
+    assert recommend(scores({0: 0.0, 1: 100.0, 2: 101.0, 3: 180.0}), "evidence").n_latent == 3
     # many small gains together are worth no more than each of them
     many = {0: 0.0, 1: 100.0} | {n: 100.0 + 5 * (n - 1) for n in range(2, 20)}
-    assert recommended(scores(many, own=0.01), "evidence").n_latent == 1
+    assert recommend(scores(many, own=0.01), "evidence").n_latent == 1
     assert SHARE == 0.1
 
 
 def test_latents_that_gain_nothing():
-    found = recommended(scores({0: 10.0, 1: 9.0, 2: 8.0}), "explained variance")
+    found = recommend(scores({0: 10.0, 1: 9.0, 2: 8.0}), "explained variance")
     assert (found.n_latent, found.rule) == (0, "best")
     assert found.reason == "0 latents: it has the highest explained variance of held-out patterns"
-    assert recommended(scores({2: 1.0}), "evidence").n_latent == 2
-    assert recommended(scores({0: 1.0, 1: 1.0}), "evidence").n_latent == 0
+    assert recommend(scores({2: 1.0}), "evidence").n_latent == 2
+    assert recommend(scores({0: 1.0, 1: 1.0}), "evidence").n_latent == 0
 
 
 @settings(max_examples=50, deadline=None)
@@ -86,9 +86,9 @@ def test_latents_that_gain_nothing():
 def test_neither_unit_nor_order_matters(n, chance, shift, scale):
     means = np.random.default_rng(chance).normal(0, 5, n)
     table = scores(dict(enumerate(means)), n_patterns=50, own=5.0, seeds=1.0, chance=chance)
-    found = recommended(table, "evidence")
+    found = recommend(table, "evidence")
     order = np.random.default_rng(chance).permutation(50)
-    other = recommended({n: scale * values[::-1, order] + shift for n, values in reversed(table.items())}, "evidence")
+    other = recommend({n: scale * values[::-1, order] + shift for n, values in reversed(table.items())}, "evidence")
     assert (other.n_latent, other.best, other.rule) == (found.n_latent, found.best, found.rule)
     assert found.n_latent <= found.best
     assert other.behind == pytest.approx({n: scale * value for n, value in found.behind.items()}, abs=1e-8)

@@ -18,32 +18,32 @@ from stemvane.geometry.polar import PolarGrid
 from stemvane.models.base import PatternModel
 from stemvane.reduction.measure import measure
 
-__all__ = ["invariance", "model_invariance", "rotated_patterns"]
+__all__ = ["invariance", "measure_invariance", "rotate_patterns"]
 
 _Floats = NDArray[np.floating[Any]]
 
 
-def model_invariance(
+def measure_invariance(
     model: PatternModel,
     embedding: Embedding,
     measurements: Measurements,
     patterns: NDArray[Any],
     config: MeasureConfig,
 ) -> dict[str, float | None]:
-    """Rotate recorded patterns by random known angles, and see how latents and angle follow.
+    """Rotate recorded patterns by random known angles, and measure how latents and angle follow.
 
     Parameters
     ----------
     model : PatternModel
-        Trained on these measurements.
+        Model trained on these measurements.
     embedding : Embedding
-        Of the scan; the change of the latents is given in their standard deviations over it.
+        Embedding of the scan; the change of the latents is given in their standard deviations over it.
     measurements : Measurements
-        Of the scan.
+        Measurements of the scan.
     patterns : ndarray, shape (n, k_y, k_x)
         Some patterns of the scan, as recorded.
     config : MeasureConfig
-        How the scan was measured; the rotated patterns are measured alike.
+        Settings with which the scan was measured; the rotated patterns are measured with the same.
 
     Returns
     -------
@@ -69,8 +69,8 @@ def model_invariance(
     return {"invariance_error": change, "equivariance_error_deg": error}
 
 
-def rotated_patterns(patterns: _Floats, angles: _Floats, mean_pattern: _Floats, grid: PolarGrid) -> NDArray[np.float32]:
-    """Rotate the content of patterns about the optical axis, in pixels; the mean pattern, the background, stays.
+def rotate_patterns(patterns: _Floats, angles: _Floats, mean_pattern: _Floats, grid: PolarGrid) -> NDArray[np.float32]:
+    """Rotate the content of patterns about the optical axis, in pixels, but not the mean pattern, the background.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def invariance(
     spread: _Floats | float = 1.0,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Rotate patterns by random known angles before they are measured, and see what the encoder says.
+    """Rotate patterns by random known angles before they are measured, and compare what the encoder returns.
 
     Parameters
     ----------
@@ -120,11 +120,11 @@ def invariance(
     patterns : ndarray of float, shape (n, k_y, k_x)
         Patterns of the scan, as recorded.
     measurements : Measurements
-        Of the scan; its mean pattern is the background, which stays.
+        Measurements of the scan; its mean pattern is the background, which is not rotated.
     spread : ndarray of float, shape (n_latent,), or float
         Standard deviation of each latent over the data set.
     seed : int
-        Of the random angles.
+        Seed of the random angles.
 
     Returns
     -------
@@ -136,8 +136,8 @@ def invariance(
     angles = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(patterns))
     grid = measurements.grid
     # both sides go through the same splines, at angle 0 on one of them
-    still = rotated_patterns(patterns, np.zeros(len(patterns)), measurements.mean_pattern, grid)
-    moved = rotated_patterns(patterns, angles, measurements.mean_pattern, grid)
+    still = rotate_patterns(patterns, np.zeros(len(patterns)), measurements.mean_pattern, grid)
+    moved = rotate_patterns(patterns, angles, measurements.mean_pattern, grid)
     latents, angle = encode(still)
     moved_latents, moved_angle = encode(moved)
     error = np.abs(np.angle(np.exp(1j * (moved_angle - angle - angles))))

@@ -11,11 +11,11 @@ from stemvane.config import MeasureConfig
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.evaluation.com_agreement import compare, explained_variance
-from stemvane.evaluation.invariance import model_invariance
+from stemvane.evaluation.invariance import measure_invariance
 from stemvane.field.maps import rotation_metrics
 from stemvane.models.base import PatternModel
 
-__all__ = ["run_metrics", "scored"]
+__all__ = ["run_metrics", "score_model"]
 
 _N_EVIDENCE = 8192
 
@@ -27,16 +27,16 @@ def run_metrics(
     sample: NDArray[Any],
     config: MeasureConfig,
 ) -> dict[str, Any]:
-    """Everything that ``metrics.json`` says of a trained model.
+    """Compute everything that ``metrics.json`` says of a trained model.
 
     Parameters
     ----------
     model : PatternModel
-        Trained on these measurements.
+        Model trained on these measurements.
     embedding : Embedding
-        By this model.
+        Embedding by this model.
     measurements : Measurements
-        Of the scan.
+        Measurements of the scan.
     sample : ndarray, shape (n, k_y, k_x)
         Some patterns as recorded, for the test of invariance; it is left out where there are none.
     config : MeasureConfig
@@ -55,23 +55,23 @@ def run_metrics(
         "train_patterns_per_second": model.history.patterns_per_second,
         "noise_level": model.noise_level,
     }
-    metrics |= rotation_metrics(measurements) | scored(model, embedding, measurements)[0]
-    return metrics | model_invariance(model, embedding, measurements, sample, config)
+    metrics |= rotation_metrics(measurements) | score_model(model, embedding, measurements)[0]
+    return metrics | measure_invariance(model, embedding, measurements, sample, config)
 
 
-def scored(
+def score_model(
     model: PatternModel, embedding: Embedding, measurements: Measurements
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
-    """Agreement with the COM, explained variance and evidence of a trained model, as in ``metrics.json``.
+    """Compute agreement with the COM, explained variance and evidence of a trained model, as in ``metrics.json``.
 
     Parameters
     ----------
     model : PatternModel
-        Trained on these measurements.
+        Model trained on these measurements.
     embedding : Embedding
-        By this model.
+        Embedding by this model.
     measurements : Measurements
-        Of the scan.
+        Measurements of the scan.
 
     Returns
     -------

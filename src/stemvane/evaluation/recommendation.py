@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SHARE", "Recommendation", "recommended"]
+__all__ = ["SHARE", "Recommendation", "recommend"]
 
 SHARE = 0.1
 """A latent that adds less than this share of what the first ones add is not worth it."""
@@ -24,19 +24,19 @@ class Recommendation:
     Attributes
     ----------
     n_latent : int
-        What is recommended.
+        The recommended number of latents.
     best : int
         Number of latents with the highest mean score.
     score : str
-        What was compared: ``evidence`` or ``explained variance``, of held-out patterns.
+        Score that was compared: ``evidence`` or ``explained variance``, of held-out patterns.
     rule : str
-        ``best`` where no smaller number comes near, ``one standard error``, or ``small gains``.
+        ``best`` where no smaller number comes close, ``one standard error``, or ``small gains``.
     reason : str
-        The same in words.
+        Reason for the choice, as a sentence.
     behind : mapping of int to float
         By how much each number falls short of the best one.
     standard_error : mapping of int to float
-        Of each of these differences.
+        Standard error of each of these differences.
     """
 
     n_latent: int
@@ -48,7 +48,7 @@ class Recommendation:
     standard_error: Mapping[int, float]
 
 
-def recommended(scores: Mapping[int, NDArray[np.floating[Any]]], score: str) -> Recommendation:
+def recommend(scores: Mapping[int, NDArray[np.floating[Any]]], score: str) -> Recommendation:
     """Choose the smallest number of latents that is as good as the best one, or nearly.
 
     Parameters
@@ -65,15 +65,15 @@ def recommended(scores: Mapping[int, NDArray[np.floating[Any]]], score: str) -> 
 
     Notes
     -----
-    The smallest number is taken of which one of these holds:
+    The smallest number is taken for which one of these holds:
 
     - Its mean score is within one standard error of the best one's (Breiman, Friedman, Olshen & Stone, Classification
       and Regression Trees, 1984, sec. 3.4.3; Hastie, Tibshirani & Friedman, The Elements of Statistical Learning,
       2nd ed., sec. 7.10). The standard error is that of the difference: over the patterns, paired, and over the seeds
       of both, ``sqrt(var_i(d_i) / n_patterns + (var_s(best) + var_s(this)) / n_seeds)``.
-    - No larger number gains more than `SHARE` of the largest gain per latent, times the latents that it has more. The
-      largest gain is that from the smallest number to any other one, divided by their difference. Without noise,
-      scores never stop to grow, and any standard error becomes too small to say that it is not worth it.
+    - No larger number gains more than `SHARE` of the largest gain per latent, times the number of additional latents.
+      The largest gain is that from the smallest number to any other one, divided by their difference. Without noise,
+      scores never stop growing, and every standard error becomes too small to reject a further latent.
     """
     numbers = sorted(scores)
     mean = {n: float(scores[n].mean()) for n in numbers}
@@ -112,7 +112,7 @@ def recommended(scores: Mapping[int, NDArray[np.floating[Any]]], score: str) -> 
 
 
 def _standard_error(best: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> float:
-    """Standard error of the difference of two means, over patterns and seeds; what a single one leaves unknown is 0."""
+    """Standard error of the difference of two means, over patterns and seeds; that of a single one counts as 0."""
     difference = best.mean(axis=0) - other.mean(axis=0)
     variance = difference.var(ddof=1) / len(difference) if len(difference) > 1 else 0.0
     for scores in (best, other):

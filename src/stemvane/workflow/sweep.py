@@ -17,8 +17,8 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.data.measurements import Measurements
 from stemvane.data.progress import StageProgress, stage_bars
 from stemvane.errors import ConfigError, DataError
-from stemvane.evaluation.metrics import scored
-from stemvane.evaluation.recommendation import Recommendation, recommended
+from stemvane.evaluation.metrics import score_model
+from stemvane.evaluation.recommendation import Recommendation, recommend
 from stemvane.figures.saving import save_sweep_figure
 from stemvane.io import atomic
 from stemvane.models.registry import pattern_model
@@ -166,7 +166,7 @@ def _train(config: Config, measurements: Measurements, folder: Path, most: int, 
     began = time.perf_counter()
     model = pattern_model(config)
     model.fit(measurements, progress=lambda epoch: report("learn", epoch.epoch, config.training.n_epochs, ""))
-    metrics, held_out = scored(model, model.embed(measurements), measurements)
+    metrics, held_out = score_model(model, model.embed(measurements), measurements)
     if not held_out:
         raise DataError(
             f"{measurements.name}: no pattern was kept from training, and a sweep compares on these; "
@@ -200,7 +200,7 @@ def _recommended(run: Run, plan: Sequence[Config], rows: Sequence[dict[str, Any]
         score = table["evidence"] if by_evidence else 1 - table["residual"] / table["total"].mean()
         scores.setdefault(row["n_latent"], []).append(score)
     stacked = {n: np.stack(values) for n, values in scores.items()}
-    return recommended(stacked, "evidence" if by_evidence else "explained variance")
+    return recommend(stacked, "evidence" if by_evidence else "explained variance")
 
 
 def _held_out(path: Path) -> dict[str, NDArray[Any]]:
