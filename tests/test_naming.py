@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from stemvane import Config, RotationVAE, find_defects, measure, run_pipeline, simulate, simulate_library
 from stemvane.cli.app import app
 from stemvane.config import AlignConfig, BasisConfig, SymmetryConfig, TrainingConfig
-from stemvane.defects.naming import UNKNOWN, _farthest, _Templates
+from stemvane.defects.naming import UNKNOWN
 from stemvane.errors import CalibrationError, DataError
 from stemvane.specimens import DEFECTS
 
@@ -95,17 +95,6 @@ def test_a_pair_is_named_where_both_its_atoms_are_found(library):
     atoms = measurements.atoms.defects.sites
     assert np.linalg.norm(found.positions[:, None] - atoms, axis=-1).min(axis=0).max() < 0.2
     assert found.naming.names == ("N-N-para",) * 2
-
-
-def test_a_pair_is_improbable_where_one_atom_was_found():
-    nothing = np.zeros((3, 1, 1), complex)
-    other = np.array([[0.0, 2.8], [-2.8, 0.0], [np.nan, np.nan]])
-    templates = _Templates(nothing, nothing[:, None], np.arange(3), np.zeros(3), other)
-    found = np.array([[5.0, 5.0], [5.1, 7.7], [9.0, 9.0]])
-    np.testing.assert_allclose(templates.expected_among(found, 0), [0, np.log(0.1), 0])
-    np.testing.assert_allclose(templates.expected_among(found[:1], 0), [np.log(0.1), np.log(0.1), 0])
-    turned = _farthest(np.array([[[0.0, 2.8], [0.0, 0.1]]]), np.radians([0, 90]))
-    np.testing.assert_allclose(turned, other[:2], atol=1e-12)
 
 
 def test_naming_changes_nothing_else(scene, found_by_all):

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from stemvane.data.scan_geometry import probe_positions
-from stemvane.defects.channels import ROUGH, pooled_p, without_spikes
+from stemvane.defects.channels import pooled_p
 from stemvane.defects.descriptions import Descriptions
 from stemvane.defects.gauss_laguerre import Window, gauss_laguerre
 from stemvane.defects.kinds import _Compared, classify_defects, defect_centres
@@ -114,18 +114,6 @@ def test_a_bright_site_is_unlikely_and_a_dark_one_too_unless_one_side_counts(noi
     assert np.all(np.delete(both, [2, 6]) > 0.01)
 
 
-def test_single_positions_that_are_off_make_no_site(noise):
-    around, values = noise
-    spiked = values[:, :1].copy()
-    near = np.linalg.norm(around.points - around.sites.positions[3], axis=1).argmin()
-    spiked[near] = -60.0
-    calm = without_spikes(spiked)
-    assert calm.min() > -6
-    np.testing.assert_array_equal(calm[spiked > -3], np.minimum(spiked[spiked > -3], calm.max()))
-    assert pooled_p(around, spiked[:, 0], low_only=True)[3] < 1e-3
-    assert pooled_p(around, calm[:, 0], low_only=True, freedom=ROUGH)[3] > 0.003
-
-
 def test_a_spread_known_from_few_sites_is_uncertain(noise):
     around, _ = noise
     rng = np.random.default_rng(11)
@@ -192,9 +180,6 @@ def test_without_prior_or_known_numbers_there_is_nothing_unlikely():
     np.testing.assert_array_equal(squares_p(np.full((3, 2), np.nan), np.ones(2)), [np.nan] * 3)
 
 
-WEIGHTS = {"a": 0.4, "b": 0.3, "c": 0.1, "d": 0.1, "e": 0.1}
-
-
 def test_directions_taken_out_have_no_part_in_a_sum_of_squares():
     rng = np.random.default_rng(3)
     prior, directions = np.geomspace(30, 0.01, 12), rng.normal(size=(3, 12))
@@ -211,39 +196,35 @@ def test_combined_p_keeps_its_tail_however_channels_depend(kind):
     rng, n = np.random.default_rng(0), 20_000
     common = rng.normal(size=n)
     share = {"independent": 0.0, "identical": 1.0, "correlated": 0.7}[kind]
-    parts = {name: stats.norm.sf(np.sqrt(share) * common + np.sqrt(1 - share) * rng.normal(size=n)) for name in WEIGHTS}
-    p = combined(parts, WEIGHTS)
+    parts = [stats.norm.sf(np.sqrt(share) * common + np.sqrt(1 - share) * rng.normal(size=n)) for _ in range(5)]
+    p = combined(parts)
     assert 0.005 < (p < 0.01).mean() < 0.015
     assert (p < 0.001).mean() < 0.002
     if kind == "identical":
-        np.testing.assert_allclose(p, np.minimum(parts["a"], 0.95), rtol=1e-6)
+        np.testing.assert_allclose(p, np.minimum(parts[0], 0.95), rtol=1e-6)
 
 
 def test_combined_p_leaves_out_what_is_not_known():
     p = np.array([0.02, 0.3, np.nan])
-    found = combined({"a": p, "b": np.array([np.nan, 0.3, np.nan]), "other": np.zeros(3)}, WEIGHTS)
-    np.testing.assert_allclose(found, [0.02, 0.3, np.nan], rtol=1e-9)
+    together = combined([p, np.array([np.nan, 0.3, np.nan])])
+    np.testing.assert_allclose(together, [0.02, 0.3, np.nan], rtol=1e-9)
 
 
 def test_tiny_p_do_not_overflow_and_weigh_by_their_share():
-    parts = {name: np.full(4, 0.5) for name in WEIGHTS}
-    parts["a"] = np.array([1e-10, 1e-20, 1e-200, 0.0])
-    found = combined(parts, WEIGHTS)
-    # of tan(π/2 - πp) = 1 / (π p) the share 0.4 remains
-    np.testing.assert_allclose(found[:3], [2.5e-10, 2.5e-20, 2.5e-200], rtol=1e-4)
-    assert 0 < found[3] < 1e-295
-    all_sure = combined({name: np.array([1.0, 0.0]) for name in WEIGHTS}, WEIGHTS)
+    together = combined([np.array([1e-10, 1e-20, 1e-200, 0.0]), *[np.full(4, 0.5)] * 4])
+    # of tan(π/2 - πp) = 1 / (π p) a fifth remains
+    np.testing.assert_allclose(together[:3], [5e-10, 5e-20, 5e-200], rtol=1e-4)
+    assert 0 < together[3] < 1e-295
+    all_sure = combined([np.array([1.0, 0.0])] * 5)
     assert all_sure[0] == pytest.approx(0.95)
     assert 0 < all_sure[1] < 1e-295
 
 
 def test_a_channel_without_any_change_does_not_hide_another():
-    parts = {name: np.array([0.999]) for name in WEIGHTS}
-    parts["a"] = np.array([1e-8])
-    assert combined(parts, WEIGHTS)[0] < 1e-7
-    # where the other channels are as sure that there is nothing as they can be, their share of the weight is lost
-    parts["a"] = np.array([0.01])
-    assert combined(parts, WEIGHTS)[0] < 0.05
+    unchanged = np.array([0.999])
+    assert combined([np.array([1e-8]), *[unchanged] * 4])[0] < 1e-7
+    # where the other channel is as sure that there is nothing as it can be, its share of the weight is lost
+    assert combined([np.array([0.01]), unchanged])[0] < 0.05
 
 
 def test_false_discovery_rate_of_an_example():

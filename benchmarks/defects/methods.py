@@ -18,7 +18,7 @@ from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import highest_frequency, probe_positions
 from stemvane.defects.analysis import DefectAnalysis
-from stemvane.defects.channels import WEIGHTS
+from stemvane.defects.channels import CHANNELS
 from stemvane.defects.fitted_scan import SITE_WIDTH
 from stemvane.defects.lattice import find_lattice
 from stemvane.defects.naming import DefectLibrary
@@ -243,7 +243,7 @@ METHODS = {
 
 ROWS = {
     "ours": "stemvane, all channels",
-    **{f"ours: {channel}": f"channel {channel.replace('_', ' ')} alone" for channel in WEIGHTS},
+    **{f"ours: {channel}": f"channel {channel.replace('_', ' ')} alone" for channel in CHANNELS},
     "adf": "ADF, our sites",
     "adf-own": "ADF, lattice of the ADF alone",
     "com-magnitude": "COM magnitude",

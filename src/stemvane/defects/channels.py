@@ -12,28 +12,31 @@ from stemvane.defects.atoms import AtomContent
 from stemvane.defects.fitted_scan import FittedScan, MapChannel
 from stemvane.defects.gauss_laguerre import Window
 from stemvane.defects.numerics import as_real, robust_scale
-from stemvane.defects.p_values import squares_p
+from stemvane.defects.p_values import SMALLEST_P, squares_p
 from stemvane.defects.sites import Sites
 from stemvane.defects.surroundings import Surroundings
 
-__all__ = ["ROUGH", "WEIGHTS", "atom_p", "latent_p", "pattern_p", "pooled_p", "site_p_values", "without_spikes"]
+__all__ = ["CHANNELS", "COMBINED", "ROUGH", "atom_p", "latent_p", "pattern_p", "pooled_p", "site_p_values"]
 
 _Floats = NDArray[np.floating[Any]]
 
-WEIGHTS = {"dark_field": 0.6, "atoms": 0.2, "patterns": 0.1, "latents": 0.05, "likelihood": 0.05}
-"""Share of each channel in the combined p-value."""
+CHANNELS = ("dark_field", "atoms", "patterns", "latents", "likelihood")
+"""What each site is judged by."""
+
+COMBINED = ("dark_field", "patterns")
+"""Channels whose p-values are combined, with equal weights; the others are reported beside them."""
 
 ROUGH = 3.0
-"""Degrees of freedom for what a model says, whose distribution is not known."""
+"""Degrees of freedom for what a model says: the excess kurtosis of its log evidence is 10 to 15, and Student's
+distribution of three has tails so heavy; combined by a normal one it made a false defect in a pristine scene."""
 
-# degree of the functions about a site in which all features are looked at
+# 4: functions up to this degree hold what the probe resolves out to the next atoms; `python -m benchmarks.defects
+# --methods ours`
 _PATTERN_DEGREE = 4
-# how much a defect changes what is around an atom, in atoms of the lattice: the prior that scores expect
+# 0.3 atoms: what nitrogen and boron change in graphene, so that features count as such a change would move them;
+# without it the patterns alone find 4 of 6 defects at 100,000 electrons; `python -m benchmarks.defects --methods
+# ours`
 _CHANGE = 0.3
-# share of an atom that one that strain has moved seems to have less
-_MOVED = 0.1
-_SPIKE = 4.0
-_TINY = 1e-300
 
 
 def site_p_values(fitted: FittedScan, content: AtomContent) -> dict[str, NDArray[np.float64]]:
@@ -49,30 +52,17 @@ def site_p_values(fitted: FittedScan, content: AtomContent) -> dict[str, NDArray
     Returns
     -------
     dict of str to ndarray of float, shape (n_sites,)
-        By the names of `WEIGHTS`.
+        p-value of every site by the names of `CHANNELS`; those in `COMBINED` decide what is a defect.
     """
     around, maps = fitted.around, fitted.residual_maps
-    modelled = without_spikes(maps)
-    direction = modelled[:, MapChannel.DIRECTION_REAL] + 1j * modelled[:, MapChannel.DIRECTION_IMAGINARY]
-    strain = fitted.strain.of_sublattices(around, Window(around.width, _PATTERN_DEGREE))
+    direction = maps[:, MapChannel.DIRECTION_REAL] + 1j * maps[:, MapChannel.DIRECTION_IMAGINARY]
     return {
         "dark_field": pooled_p(around, maps[:, MapChannel.DARK_FIELD]),
         "atoms": atom_p(content, fitted.sites),
-        "patterns": pattern_p(around, fitted.residual, fitted.modulation, strain),
-        "latents": latent_p(around, modelled[:, MapChannel.LATENTS :], direction),
-        "likelihood": pooled_p(around, modelled[:, MapChannel.EVIDENCE], low_only=True, freedom=ROUGH),
+        "patterns": pattern_p(fitted),
+        "latents": latent_p(around, maps[:, MapChannel.LATENTS :], direction),
+        "likelihood": pooled_p(around, maps[:, MapChannel.EVIDENCE], low_only=True, freedom=ROUGH),
     }
-
-
-def without_spikes(values: _Floats) -> NDArray[np.float64]:
-    """Columns brought within four standard deviations of their medians, so that no single position makes a site.
-
-    What a model says of single patterns has far heavier tails than a normal distribution: the excess kurtosis of its
-    log evidence is 10 to 15.
-    """
-    middle = np.median(values, axis=0)
-    reach = _SPIKE * robust_scale(values - middle)
-    return np.asarray(np.clip(values, middle - reach, middle + reach))
 
 
 def pooled_p(
@@ -103,54 +93,35 @@ def pooled_p(
         z = z / robust_scale(z[:, None])[0]
         student = stats.t(_freedom(own, freedom))
         found[own] = student.cdf(z) if low_only else 2 * student.sf(np.abs(z))
-    return np.asarray(np.clip(found, _TINY, 1.0))
+    return np.asarray(np.clip(found, SMALLEST_P, 1.0))
 
 
 def atom_p(content: AtomContent, sites: Sites) -> NDArray[np.float64]:
-    """p-value of the atoms' content, order by order; NaN at hollows.
-
-    Where the lattice is strained, atoms are off their places and match less of what they hold, all orders alike; what
-    `_MOVED` could make of it counts as noise.
-    """
-    found = np.full(len(sites), np.nan)
+    """p-value of the atoms' content, order by order; NaN at hollows."""
+    p = np.full(len(sites), np.nan)
     z = content.excess / content.std
     scale = robust_scale(z, 1.0)
     deviation = np.median(content.std, axis=0) * scale
-    z, less = z / scale, _MOVED / content.std / scale
-    # with the inverse root of the covariance 1 + less lessᵀ
-    size = (less**2).sum(axis=1, keepdims=True)
-    along = (z * less).sum(axis=1, keepdims=True) / size
-    z = z - along * less * (1 - 1 / np.sqrt(1 + size))
-    found[sites.is_atom] = squares_p(z, (_CHANGE / deviation) ** 2, _freedom(sites.is_atom))
-    return found
+    p[sites.is_atom] = squares_p(z / scale, (_CHANGE / deviation) ** 2, _freedom(sites.is_atom))
+    return p
 
 
-def pattern_p(
-    around: Surroundings,
-    residual: NDArray[np.complexfloating[Any, Any]],
-    pristine: NDArray[np.complexfloating[Any, Any]],
-    strain: NDArray[np.complex128],
-) -> NDArray[np.float64]:
+def pattern_p(fitted: FittedScan) -> NDArray[np.float64]:
     """p-value of all features around every site, each weighted by what the pristine lattice holds of it there.
 
-    Parameters
-    ----------
-    around : Surroundings
-        The sites.
-    residual, pristine : ndarray of complex, shape (n_points, n_features)
-        What the pristine lattice leaves, and how it varies, in units of the counting noise.
-    strain : ndarray of complex, shape (n_sublattices, n_directions, n_modes, n_features)
-        What strain makes of each sublattice's surroundings in the functions of this channel; it does not count.
+    What strain makes of a sublattice's surroundings does not count.
     """
+    around = fitted.around
     window = Window(around.width, _PATTERN_DEGREE)
-    missed, there = around.described(residual, window), around.described(pristine, window)
-    found = np.full(len(around.sites), np.nan)
-    for own, directions in zip(_by_sublattice(around.sites), strain, strict=True):
-        power = (np.abs(there[own].mean(axis=0)) ** 2 / 2).ravel()
-        values = as_real(missed[own].reshape(int(own.sum()), -1))
+    residual, pristine = around.described(fitted.residual, window), around.described(fitted.modulation, window)
+    strain = fitted.strain.of_sublattices(around, window)
+    p = np.full(len(around.sites), np.nan)
+    for members, directions in zip(_by_sublattice(around.sites), strain, strict=True):
+        power = (np.abs(pristine[members].mean(axis=0)) ** 2 / 2).ravel()
+        values = as_real(residual[members].reshape(int(members.sum()), -1))
         parts = as_real(directions.reshape(len(directions), -1))
-        found[own] = squares_p(values, np.tile(_CHANGE**2 * power, 2), _freedom(own), without=parts)
-    return found
+        p[members] = squares_p(values, np.tile(_CHANGE**2 * power, 2), _freedom(members), without=parts)
+    return p
 
 
 def latent_p(around: Surroundings, latents: _Floats, direction: NDArray[np.complexfloating[Any, Any]]) -> Any:

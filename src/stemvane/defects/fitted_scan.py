@@ -30,15 +30,24 @@ __all__ = ["SITE_WIDTH", "FittedScan", "MapChannel", "RecordedScan", "defect_win
 _Floats = NDArray[np.floating[Any]]
 
 SITE_WIDTH = 0.63
-"""Width of the functions about a site, over the finest period that the probe resolves."""
+"""Width of the functions about a site, over the finest period that the probe resolves.
 
-# dark rings are quiet, and what scatters there tells elements apart: their noise is taken as it is
+As wide as the image of an atom is; `python -m benchmarks.defects --methods ours`.
+"""
+
+# 1e-4 and 1e6: dark rings are quiet, and what scatters there distinguishes elements, so their noise is taken as it is
+# and no order is favoured; `python -m benchmarks.defects --methods ours`
 _VARIANCE_FLOOR, _NO_SCALE = 1e-4, 1e6
-# the features that vary most, in which the lattice is looked for
+# 24 features that vary most show the lattice; the transforms of all 96 take four times as long;
+# `pytest tests/test_lattice.py`
 _SEARCHED = 24
-# width of the functions that an atom is made of, over the finest period that the probe resolves
+# 0.5: width of the functions that an atom is made of, narrower than its image, over the finest period that the probe
+# resolves; `pytest tests/test_strain.py`
 _ATOM_WIDTH = 0.5
+# 3: finer functions about a defect hold more noise than defect; `python -m benchmarks.defects --methods ours`
 _DEFECT_DEGREE = 3
+# 1 Å: nearer to the edge half of an atom's surroundings were not recorded; `python -m benchmarks.defects --methods
+# ours`
 _MARGIN = 1.0
 
 

@@ -19,16 +19,16 @@ __all__ = ["DefectKinds", "classify_defects", "defect_centres"]
 
 _Floats = NDArray[np.floating[Any]]
 
-# two defects are of one kind where chance would make them differ as much this often, or where they differ by less than
-# this share of their mean squared strength
-_CHANCE, _SHARE_LIMIT = 1e-3, 0.01
-# Å by which the lattice would be shifted to change its features as much as defects are expected to differ; features
-# with less than this share of the largest weight are left out
-_EXPECTED, _LEAST_WEIGHT = 0.05, 0.01
+# 1e-3: how often chance alone makes two kinds of one, `pytest tests/test_symmetry_scores.py -k chance`; from 1e-4 to
+# 1e-2 no cell of `python -m benchmarks.defects --methods ours` changes
+_CHANCE = 1e-3
+# 0.01 of the squared strength: what sampling leaves between two rotations where there is no noise;
+# `python -m benchmarks.defects --methods ours --doses infinite`
+_SHARE_LIMIT = 0.01
+# 20 draws of the noise know a share of one half to a tenth
 _DRAWS = 20
-# a centre is moved to an atom, a hollow or the middle of a bond that is nearer than this, in bond lengths
-_SNAP = 0.45
-# around a defect the lattice is strained: a peak this much weaker, within twice the reach, is part of the stronger one
+# 0.03: a peak that is so much weaker, within twice the reach, is the lattice strained by the stronger one;
+# `pytest tests/test_symmetry_scores.py -k strain`
 _STRAIN = 0.03
 
 
@@ -116,9 +116,7 @@ def defect_centres(
     for n, peak in enumerate(peaks):
         own = (owner == n) & (np.linalg.norm(sites.positions - sites.positions[peak], axis=1) <= reach)
         centres[n] = np.average(sites.positions[own], axis=0, weights=np.maximum(strength[own], 1e-12))
-        near = np.linalg.norm(places - centres[n], axis=1)
-        if near.min() <= _SNAP * sites.bond:
-            centres[n] = places[np.argmin(near)]
+        centres[n] = places[np.argmin(np.linalg.norm(places - centres[n], axis=1))]
     return owner, centres
 
 
@@ -197,18 +195,17 @@ class _Compared:
     def of(cls, described: Descriptions, turns: _Floats) -> _Compared:
         parts = described.parts
         shifts = (np.abs(described.strain[:, :2]) ** 2).sum(axis=1).mean(axis=(0, 1))
-        expected = _EXPECTED**2 * shifts / parts
+        expected = SHIFT**2 * shifts / parts
         weight = expected / (expected + described.noise.mean(axis=(0, 1)))
-        kept = weight >= _LEAST_WEIGHT * weight.max()
         excess = described.excess(weight)
         return cls(
-            values=described.values[..., kept],
-            noise=excess * described.noise[..., kept],
-            shifts=described.shifts[..., kept],
-            phases=described.phases(turns)[..., kept],
-            pristine=(described.pristine / np.sqrt(excess * described.pristine_noise))[..., kept],
-            expected=expected[kept],
-            parts=parts[kept],
+            values=described.values,
+            noise=excess * described.noise,
+            shifts=described.shifts,
+            phases=described.phases(turns),
+            pristine=described.pristine / np.sqrt(excess * described.pristine_noise),
+            expected=expected,
+            parts=parts,
         )
 
     def differences(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -16,13 +16,17 @@ __all__ = ["Distortion", "Lattice", "find_lattice", "lattice_rotations"]
 
 _Floats = NDArray[np.floating[Any]]
 
-# a peak of the spectrum stands out of the ring around it by so much, and is at least this share of the highest
+# all of these: `pytest tests/test_lattice.py`, cells of any shape in noise, and noise, blobs and waves without one
+# 5: a peak of the spectrum stands out of the ring around it by so much; 2e-3: its least share of the highest
 _STANDS_OUT, _LEAST_SHARE = 5.0, 2e-3
+# 24 peaks: pairs are tried, so the cost grows with the square
 _MOST_PEAKS = 24
-# share of the peaks' power that a lattice explains, and by which two lattices are equally good
+# 0.6: least share of the peaks' power that a lattice explains; 0.97: lattices that explain so much of the most are
+# alike
 _EXPLAINS, _AS_GOOD = 0.6, 0.97
-# periods that a scan must hold along its shorter side
+# 3 periods along the shorter side: in fewer the peaks of a lattice are as wide as their distance
 _LEAST_PERIODS = 3.0
+# 12 channels of the largest range: the refinement's cost grows with their number
 _MOST_CHANNELS = 12
 
 

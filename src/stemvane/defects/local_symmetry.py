@@ -17,8 +17,10 @@ __all__ = ["fold_symmetries", "fold_symmetry", "winding_number"]
 
 _Floats = NDArray[np.floating[Any]]
 
+# 36 points: a rotation map that winds 6 times turns by 60° between two of them; `pytest tests/test_symmetry_scores.py`
 _N_RING = 36
-# degree of the functions about a site in which symmetry is looked for
+# 4: functions up to this degree hold angular orders 3 and 4, so two-, three- and four-fold variation;
+# `pytest tests/test_symmetry.py -k fold`
 _DEGREE = 4
 
 

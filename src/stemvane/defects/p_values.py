@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,21 @@ from scipy import stats
 
 from stemvane.defects.numerics import bisect, without_directions
 
-__all__ = ["combined", "false_discovery_rate", "peak_discovery_rate", "quadratic_p", "squares_p"]
+__all__ = ["SMALLEST_P", "combined", "false_discovery_rate", "peak_discovery_rate", "quadratic_p", "squares_p"]
 
 _Floats = NDArray[np.floating[Any]]
 
+SMALLEST_P = 1e-300
+"""p-values end here, where numbers do."""
+
 # sums beyond these are as likely as these, in numbers that can be held
 _SUMS = (1e-30, 1e30)
-# terms whose dependence is followed after directions were taken out
+# 500 terms whose dependence is followed after directions were taken out: the eigenvalues of more take seconds
 _HEAVY = 500
-_TINY, _HIGHEST = 1e-300, 0.95
+# 0.95: a channel that has seen nothing is no evidence against another; at 0.5 one of three
+# nitrogen atoms at 10,000 electrons is lost;
+# `python -m benchmarks.defects --methods ours`
+_HIGHEST = 0.95
 
 
 def quadratic_p(values: _Floats, weights: _Floats, freedom: float = np.inf) -> NDArray[np.float64]:
@@ -81,9 +87,9 @@ def quadratic_p(values: _Floats, weights: _Floats, freedom: float = np.inf) -> N
     is_middle = np.abs(root) < 1e-4
     skewness = (8 * terms**3 @ number - 8 * x**3 * share**2) / np.where(is_middle, curvature, 1.0) ** 1.5
     safe = np.where(is_middle, 1.0, root)
-    ratio = np.maximum(scaled / safe, _TINY)
+    ratio = np.maximum(scaled / safe, SMALLEST_P)
     found = np.where(is_middle, 0.5 - skewness / (6 * np.sqrt(2 * np.pi)), stats.norm.sf(safe + np.log(ratio) / safe))
-    return np.asarray(np.clip(np.nan_to_num(found, nan=1.0), _TINY, 1.0))
+    return np.asarray(np.clip(np.nan_to_num(found, nan=1.0), SMALLEST_P, 1.0))
 
 
 def squares_p(
@@ -139,25 +145,22 @@ def _left_weights(weights: _Floats, basis: _Floats) -> NDArray[np.float64]:
     return np.concatenate([np.maximum(np.linalg.eigvalsh(inner), 0.0), weights[light]])
 
 
-def combined(parts: Mapping[str, _Floats], weights: Mapping[str, float]) -> NDArray[np.float64]:
+def combined(channels: Sequence[_Floats]) -> NDArray[np.float64]:
     """One p-value from those of several channels, which may depend on each other.
 
-    The Cauchy combination (Liu and Xie, J. Am. Stat. Assoc. 115, 393, 2020): ``Σ w tan(π (1/2 - p))`` with weights that
-    add to 1 is nearly a Cauchy number in its tail, however the p-values depend on each other. p-values above 0.95 count
-    as 0.95, which makes it cautious there: a channel that has seen nothing is no evidence against what others have
-    seen. Channels without a p-value at a site have no part in it.
+    The Cauchy combination (Liu and Xie, J. Am. Stat. Assoc. 115, 393, 2020): the mean of ``tan(π (1/2 - p))`` is nearly
+    a Cauchy number in its tail, however the p-values depend on each other. p-values above 0.95 count as 0.95, which
+    makes it cautious there: a channel that has seen nothing is no evidence against what others have seen. Channels
+    without a p-value at a site have no part in it.
     """
-    names = [name for name in parts if weights.get(name, 0) > 0]
-    p = np.stack([np.clip(parts[name], _TINY, _HIGHEST) for name in names], axis=-1)
-    share = np.where(np.isfinite(p), [weights[name] for name in names], 0.0)
-    total = share.sum(axis=-1)
-    share = share / np.where(total > 0, total, 1)[..., None]
+    p = np.clip(np.stack(channels, axis=-1), SMALLEST_P, _HIGHEST)
     # tan(π (1/2 - p)) is 1 / (π p) where p is so small that the tangent would be rounded
     tangent = np.where(p < 1e-12, 1 / (np.pi * p), np.tan(np.pi * (0.5 - np.maximum(p, 1e-12))))
-    statistic = np.nansum(np.where(share > 0, share * tangent, 0.0), axis=-1)
+    number = np.isfinite(p).sum(axis=-1)
+    statistic = np.nansum(tangent, axis=-1) / np.maximum(number, 1)
     large = statistic > 1e8
-    found = np.where(large, 1 / (np.pi * np.maximum(statistic, 1e-9)), 0.5 - np.arctan(statistic) / np.pi)
-    return np.where(total > 0, np.clip(found, _TINY, 1.0), np.nan)
+    single = np.where(large, 1 / (np.pi * np.maximum(statistic, 1e-9)), 0.5 - np.arctan(statistic) / np.pi)
+    return np.where(number > 0, np.clip(single, SMALLEST_P, 1.0), np.nan)
 
 
 def peak_discovery_rate(p: _Floats, neighbours: Sequence[Sequence[int]]) -> NDArray[np.float64]:

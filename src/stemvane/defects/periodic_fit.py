@@ -17,14 +17,19 @@ __all__ = ["PeriodicFit", "PeriodicSeries", "fit_periodic"]
 
 _Floats = NDArray[np.floating[Any]]
 
+# all of these: `pytest tests/test_lattice.py`, known distortions and what does not follow the lattice
+# 8192 positions at a time bound the memory
 _BLOCK = 8192
+# 4 rounds: what is left out no longer changes
 _ROUNDS = 4
-# positions whose residual power, averaged over this many Å, is so many deviations above the median are left out
+# 0.8 Å, half a bond: over this the residual power is averaged; 3 deviations above the median are left out
 _AROUND, _OUTLYING = 0.8, 3.0
+# 40,000 positions say enough of a polynomial
 _MOST_POSITIONS = 40_000
-# a distortion must explain this share of the power beyond that of noise of standard deviation 1, or beyond this share
+# 0.3: share of the power beyond that of noise that a distortion must explain, since defects strain the lattice too, and
+# beyond 0.02 of the power itself, since noise is not known better
 _WORTH_CURVING, _LEAST_EXCESS = 0.3, 0.02
-# cells along the shorter side for each degree of the distortion
+# 2.5 cells along the shorter side for each degree: in fewer, a polynomial follows the atoms
 _CELLS_PER_DEGREE = 2.5
 
 

@@ -15,7 +15,7 @@ from stemvane.data.measurements import Measurements
 from stemvane.defects.analysis import DefectAnalysis, Defects
 from stemvane.defects.anomaly import anomaly_map
 from stemvane.defects.atoms import AtomContent, excess
-from stemvane.defects.channels import WEIGHTS, site_p_values
+from stemvane.defects.channels import COMBINED, site_p_values
 from stemvane.defects.descriptions import describe
 from stemvane.defects.fitted_scan import SITE_WIDTH, FittedScan, RecordedScan
 from stemvane.defects.kinds import classify_defects, defect_centres
@@ -28,9 +28,12 @@ from stemvane.segmentation import segment_scan
 
 __all__ = ["find_defects"]
 
+# 2.2 Å, a bond and a half: anomalous sites within it are of one defect; `python -m benchmarks.defects --methods ours`
 _JOINED = 2.2
+# 0.35 of a bond: a circle about a site that stays clear of its neighbours; `pytest tests/test_symmetry.py -k wind`
 _RING = 0.35
 _FOLDS = (2, 3, 6)
+# 300 pristine atoms know the noise to 5 %
 _MOST_PLACES = 300
 
 
@@ -77,7 +80,7 @@ def find_defects(
     sites, step = fitted.sites, scan.sampling.step
     content = excess(fitted.kernel, fitted.residual, fitted.around.points, sites)
     channels = site_p_values(fitted, content)
-    p = combined(channels, WEIGHTS)
+    p = combined([channels[name] for name in COMBINED])
     owner, centres = _assigned(sites, content, p, config.false_discovery_rate)
     ring = _RING * sites.bond
     return DefectAnalysis(

@@ -20,11 +20,14 @@ __all__ = ["Sites", "find_sites"]
 
 _Floats = NDArray[np.floating[Any]]
 
+# all of these: `pytest tests/test_lattice.py -k "atoms or hollow or site"`
+# 48 points along each side of the cell, about 0.05 Å, between which peaks are interpolated
 _GRID = 48
-# an atom's peak in the averaged map, over the highest one's, both from the lowest value
+# 0.3: least peak of an atom in the averaged map over the highest one's, both from the lowest value
 _LEAST_PEAK = 0.3
-# a hollow's distance from the nearest atom, over the largest there is
+# 0.9: least distance of a hollow from the nearest atom over the largest there is
 _LEAST_HOLLOW = 0.9
+# 1.2 bonds: neighbours, also under strain, and no second neighbours
 _LONGEST_BOND = 1.2
 
 

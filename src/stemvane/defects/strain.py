@@ -17,6 +17,7 @@ __all__ = ["Strain", "without_strain"]
 
 _Floats = NDArray[np.floating[Any]]
 
+# 8 sites of a sublattice, over which the sampling of their surroundings is averaged; `pytest tests/test_strain.py`
 _EXAMPLES = 8
 
 
