@@ -92,23 +92,23 @@ def main() -> None:
     ours, pca = fitted(found, "alignment", 0), fitted(found, "pca", 8)
     share = explained(found, ours)
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3.5))
+        figure = Figure(figsize=(WIDTH, 3.70))
         side, across, down = 0.72, 0.8, 0.92
-        first = Box(0.08, 0.34, side, side)
+        first = Box(0.08, 0.44, side, side)
         label_panel(figure, first, "a", "One pattern, turned by all angles", "a fixed disc and a content that turns")
         for i, degrees in enumerate(range(0, 360, 60)):
             axes = add_axes(figure, first.within(i * across, 0, side, side), f"turned {degrees}")
             image(axes, pattern(np.radians(degrees)), f"{degrees}°", signed=False)
-        first = Box(0.08, 1.66, side, side)
+        first = Box(0.08, 1.86, side, side)
         label_panel(figure, first, "b", "PCA: its first eight components", "in pairs, a cosine and a sine of one order")
         drawn = pca.decode(np.eye(8), background=False) - pca.decode(np.zeros(8), background=False)
         for i, (component, gain) in enumerate(zip(drawn, np.diff([0.0, *shares["pca"][:8]]), strict=True)):
             place = first.within(i % 4 * across, i // 4 * down, side, side)
             image(add_axes(figure, place, f"component {i + 1}"), component, f"{i + 1}: {100 * gain:.0f} %")
-        box = Box(4 * across - side + 1.0, 1.66, 1.32, 1.32)
+        box = Box(4 * across - side + 1.0, 1.86, 1.32, 1.32)
         label_panel(figure, box, "c", "Ours: one template", "turned by each pattern's angle")
         image(add_axes(figure, box, "template"), ours.decode(np.zeros(0), background=False), f"{100 * share:.2f} %")
-        box = Box(5.35, 0.34, 1.75, 2.64)
+        box = Box(5.35, 0.44, 1.75, 2.74)
         label_panel(figure, box, "d", "Variance over the angles", "explained by so many components", indent=0.3)
         draw_shares(add_axes(figure, box, "shares"), shares, share)
         figure.savefig(PICTURE, dpi=200, metadata={"Software": None})

@@ -58,6 +58,8 @@ def draw_history(ax: Axes, history: _History, what: str = "loss") -> None:
     ax.set(xlabel="epoch", ylabel=unit)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.spines[["top", "right"]].set_visible(False)
+    if what == "noise level":
+        ax.set_ylim(bottom=0.0)  # at its floor it does not change, and would fill the axis with rounding
     if not ax.lines:
         write_absent(ax, "no epochs of training")
     elif len(names) > 1:
