@@ -35,6 +35,7 @@ myst_heading_anchors = 4
 
 # notebooks are kept without their output and executed with every build
 nb_execution_mode = "force"
+nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
@@ -69,6 +70,7 @@ numpydoc_xref_ignore = "all"
 # our own classes are linked; those of Python and NumPy are not, since their pages are elsewhere
 numpydoc_xref_aliases = {name: name for name in DEFAULT_LINKS} | {name.split(".")[1]: name for name in public}
 add_module_names = False
+default_role = "py:obj"  # a name between single backticks leads to its page where it has one
 toc_object_entries_show_parents = "hide"
 
 warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
@@ -76,6 +78,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",
+    "subsection_order": [f"examples/{folder}" for folder in ("scans", "fields", "models", "defects", "runs")],
     "within_subsection_order": "FileNameSortKey",
     "doc_module": ("stemvane",),
     "backreferences_dir": "gallery/backreferences",
@@ -97,6 +100,7 @@ html_copy_source = False
 html_theme_options = {
     "logo": {"text": "stemvane"},
     "header_links_before_dropdown": 8,
+    "navbar_persistent": ["search-button"],
     "navigation_with_keys": False,
     "show_prev_next": True,
     "show_toc_level": 2,

@@ -21,7 +21,7 @@ measured = sv.measure(scan)
 embedding = sv.RotationVAE(n_latent=2).fit(measured).embed(measured)
 result = sv.find_defects(measured, embedding)
 for kind, (y, x) in zip(result.defects.kinds.kind, result.defects.positions, strict=True):
-    print(f"kind {kind} at y = {y:.1f} Å, x = {x:.1f} Å")
+    print(f"kind {kind + 1} at y = {y:.1f} Å, x = {x:.1f} Å")
 
 # %%
 # Three kinds, since no two of the three are alike. A library of simulated defects gives them names: see the tutorial.
