@@ -87,6 +87,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "min_reported_time": 5,
     "show_memory": False,
+    "show_signature": False,
     "download_all_examples": False,
     "plot_gallery": "True",
 }

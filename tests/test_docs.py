@@ -210,8 +210,8 @@ def test_links_lead_somewhere(page):
 
 def listed(page):
     """Pages in the tables of contents of a page, as paths within the documentation."""
-    entries = " ".join(re.findall(r"```{toctree}\n(?::\w+:.*\n)*\n(.*?)```", text(page), re.DOTALL)).split()
-    paths = [(DOCS / page).parent / entry for entry in entries]
+    entries = "".join(re.findall(r"```{toctree}\n(?::\w+:.*\n)*\n(.*?)```", text(page), re.DOTALL)).splitlines()
+    paths = [(DOCS / page).parent / re.sub(r".*<(.+)>", r"\1", entry) for entry in entries]
     return [path.with_suffix(path.suffix or ".md").resolve().relative_to(DOCS.resolve()).as_posix() for path in paths]
 
 
