@@ -178,9 +178,9 @@ def _noise(values: _Floats, known: NDArray[np.bool_]) -> float:
         variances.append(spread**2 / 6)
     single, shared = min(variances), max(variances) - min(variances)
     averaged = 1 / (2 * np.sqrt(np.pi) * _SIGMA)
-    left = np.sqrt(single * averaged**2 + shared * averaged)
+    remaining = np.sqrt(single * averaged**2 + shared * averaged)
     # in noiseless data it is the last digits that differ
-    return float(max(left, 1e-3 * np.nanstd(values), 1e-30))
+    return float(max(remaining, 1e-3 * np.nanstd(values), 1e-30))
 
 
 def _deflection(measurements: Measurements, known: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:

@@ -78,13 +78,13 @@ class AtomKernel:
         # the transform of the sum over a lattice is the transform of one atom at the diffraction orders
         wave = series.orders @ lattice.reciprocal
         cosine, sine = np.split(series.coefficients[1:], 2)
-        whole = (cosine[:, :k] + 1j * cosine[:, k : 2 * k]) / 2, (sine[:, :k] + 1j * sine[:, k : 2 * k]) / 2
+        parts = (cosine[:, :k] + 1j * cosine[:, k : 2 * k]) / 2, (sine[:, :k] + 1j * sine[:, k : 2 * k]) / 2
         wave = np.concatenate([wave, -wave])
-        target = np.concatenate([whole[0] - 1j * whole[1], whole[0] + 1j * whole[1]])
+        target = np.concatenate([parts[0] - 1j * parts[1], parts[0] + 1j * parts[1]])
         atoms = [_first(sites, lattice.origin, s) for s in np.unique(sites.sublattices[sites.is_atom])]
         straight = lattice.straight(np.array(atoms))
         shift = np.exp(-2j * np.pi * wave @ straight.T) / lattice.cell_area
-        found = np.zeros((len(atoms), _N_RADIAL, k), np.complex128)
+        result = np.zeros((len(atoms), _N_RADIAL, k), np.complex128)
         for m in np.unique(orders[orders <= _HIGHEST_ORDER]):
             at = np.flatnonzero(orders == m)
             radial = np.stack([_transform(wave, width, n, -int(m)) for n in range(_N_RADIAL)], axis=-1)
@@ -92,8 +92,8 @@ class AtomKernel:
             square = design.conj().T @ design
             square += _RIDGE * np.trace(square).real / len(square) * np.eye(len(square))
             solved = np.linalg.solve(square, design.conj().T @ target[:, at])
-            found[:, :, at] = solved.reshape(len(atoms), _N_RADIAL, len(at))
-        return cls(width, orders, found)
+            result[:, :, at] = solved.reshape(len(atoms), _N_RADIAL, len(at))
+        return cls(width, orders, result)
 
     def narrowed(self, series: PeriodicSeries, sites: Sites) -> PeriodicSeries:
         """Sum over the atoms of ``ρ_i ∂_j K``, ρ being the distance from each.
@@ -112,7 +112,7 @@ class AtomKernel:
         both = []
         for sign in (1, -1):
             at = sign * wave
-            found = np.zeros((2, 2, len(at), k), np.complex128)
+            result = np.zeros((2, 2, len(at), k), np.complex128)
             for atom, coefficients in zip(atoms, self.coefficients, strict=True):
                 shift = np.exp(-2j * np.pi * at @ atom)[:, None] / lattice.cell_area
                 # the transform of ρ_i ∂_j K is -∂/∂q_i (q_j times that of K)
@@ -120,8 +120,8 @@ class AtomKernel:
                     ahead, behind = (self._transformed(at + move, coefficients) for move in (step, -step))
                     for j in range(2):
                         moved = [((at + move)[:, j, None] * part) for move, part in ((step, ahead), (-step, behind))]
-                        found[i, j] -= shift * (moved[0] - moved[1]) / (2 * _WAVE_STEP)
-            both.append(found)
+                        result[i, j] -= shift * (moved[0] - moved[1]) / (2 * _WAVE_STEP)
+            both.append(result)
         cosine, sine = both[0] + both[1], 1j * (both[0] - both[1])
         rows = np.concatenate([both[0][:, :, :1], cosine[:, :, 1:], sine[:, :, 1:]], axis=2)
         channels = np.stack([rows.real, rows.imag], axis=3).transpose(2, 0, 1, 3, 4)
@@ -129,12 +129,12 @@ class AtomKernel:
 
     def _transformed(self, wave: _Floats, coefficients: NDArray[np.complex128]) -> NDArray[np.complex128]:
         """Fourier transform of what an atom adds to every feature, shape ``(n_waves, n_features)``."""
-        found = np.zeros((len(wave), len(self.orders)), np.complex128)
+        result = np.zeros((len(wave), len(self.orders)), np.complex128)
         for m in np.unique(self.orders[self.orders <= _HIGHEST_ORDER]):
             at = np.flatnonzero(self.orders == m)
             radial = np.stack([_transform(wave, self.width, n, -int(m)) for n in range(_N_RADIAL)], axis=-1)
-            found[:, at] = radial @ coefficients[:, at]
-        return found
+            result[:, at] = radial @ coefficients[:, at]
+        return result
 
     def values(self, offsets: _Floats, sublattice: int, order: int) -> NDArray[np.complex128]:
         """Features of one order at offsets ``(y, x)`` in Å from an atom, shape ``(n_offsets, n_features_of_order)``."""
@@ -193,7 +193,7 @@ def excess(
     atoms, kinds = sites.positions[sites.is_atom], sites.sublattices[sites.is_atom]
     near = cKDTree(points).query_ball_point(atoms, _REACH * kernel.width)
     orders = np.array([m for m in np.unique(kernel.orders) if m <= _HIGHEST_ORDER])
-    found, deviation = np.zeros((2, len(atoms), len(orders)))
+    result, deviation = np.zeros((2, len(atoms), len(orders)))
     for column, m in enumerate(orders):
         part = features[:, kernel.orders == m]
         n = part.shape[1]
@@ -211,15 +211,15 @@ def excess(
         normal = (matrix.conj().T @ matrix).real.tocsc()
         normal += sparse.identity(len(atoms), format="csc") * (1e-6 * normal.diagonal().max())
         solver = splu(normal)
-        found[:, column] = solver.solve(right)
+        result[:, column] = solver.solve(right)
         deviation[:, column] = np.sqrt(np.maximum(np.diag(solver.solve(np.eye(len(atoms)))), 0))
-    return AtomContent(orders, found, deviation)
+    return AtomContent(orders, result, deviation)
 
 
 def _first(sites: Sites, origin: _Floats, sublattice: int) -> NDArray[np.float64]:
     """Any atom of a sublattice: the one nearest to the origin."""
-    own = sites.positions[sites.sublattices == sublattice]
-    return np.asarray(own[np.argmin(np.linalg.norm(own - origin, axis=1))])
+    members = sites.positions[sites.sublattices == sublattice]
+    return np.asarray(members[np.argmin(np.linalg.norm(members - origin, axis=1))])
 
 
 def _transform(wave: _Floats, width: float, n: int, order: int) -> NDArray[np.complex128]:

@@ -86,14 +86,14 @@ def pooled_p(
     -------
     ndarray of float, shape (n_sites,)
     """
-    found = np.full(len(around.sites), np.nan)
+    result = np.full(len(around.sites), np.nan)
     values = around.pooled(residual[:, None])[:, 0]
     for own in _by_sublattice(around.sites):
         z = values[own] - np.median(values[own])
         z = z / robust_scale(z[:, None])[0]
         student = stats.t(_freedom(own, freedom))
-        found[own] = student.cdf(z) if low_only else 2 * student.sf(np.abs(z))
-    return np.asarray(np.clip(found, SMALLEST_P, 1.0))
+        result[own] = student.cdf(z) if low_only else 2 * student.sf(np.abs(z))
+    return np.asarray(np.clip(result, SMALLEST_P, 1.0))
 
 
 def atom_p(content: AtomContent, sites: Sites) -> NDArray[np.float64]:
@@ -141,11 +141,11 @@ def latent_p(around: Surroundings, latents: _Floats, direction: NDArray[np.compl
         :, Window(around.width, 1).angular_orders == 1
     ]
     values = np.concatenate([scalars, radial[:, :, 0].real, radial[:, :, 0].imag], axis=1)
-    found = np.full(len(values), np.nan)
+    result = np.full(len(values), np.nan)
     for own in _by_sublattice(around.sites):
         z = values[own] - np.median(values[own], axis=0)
-        found[own] = squares_p(z / robust_scale(z), np.full(z.shape[1], 1e6), _freedom(own, ROUGH))
-    return found
+        result[own] = squares_p(z / robust_scale(z), np.full(z.shape[1], 1e6), _freedom(own, ROUGH))
+    return result
 
 
 def _freedom(own: NDArray[np.bool_], most: float = np.inf) -> float:

@@ -114,8 +114,8 @@ def defect_centres(
     places = np.concatenate([sites.positions, sites.bond_centres])
     centres = np.zeros((len(peaks), 2))
     for n, peak in enumerate(peaks):
-        own = (owner == n) & (np.linalg.norm(sites.positions - sites.positions[peak], axis=1) <= reach)
-        centres[n] = np.average(sites.positions[own], axis=0, weights=np.maximum(strength[own], 1e-12))
+        members = (owner == n) & (np.linalg.norm(sites.positions - sites.positions[peak], axis=1) <= reach)
+        centres[n] = np.average(sites.positions[members], axis=0, weights=np.maximum(strength[members], 1e-12))
         centres[n] = places[np.argmin(np.linalg.norm(places - centres[n], axis=1))]
     return owner, centres
 
@@ -157,13 +157,13 @@ def classify_defects(described: Descriptions, turns: _Floats) -> DefectKinds:
     n_kinds = int(kind.max()) + 1
     rotation, fold, spread = np.zeros(n), np.ones(n_kinds, np.int64), np.full(n_kinds, np.nan)
     for number in range(n_kinds):
-        own = np.flatnonzero(kind == number)
-        fold[number] = _fold(apart[own, own])
+        members = np.flatnonzero(kind == number)
+        fold[number] = _fold(apart[members, members])
         period = 2 * np.pi / fold[number]
-        turned = -np.asarray(turns)[best[own[0], own]] % period
-        rotation[own] = np.where(np.isclose(turned, period), 0.0, turned)
-        if len(own) > 1:
-            spread[number] = share[np.ix_(own, own)][~np.eye(len(own), dtype=bool)].mean()
+        turned = -np.asarray(turns)[best[members[0], members]] % period
+        rotation[members] = np.where(np.isclose(turned, period), 0.0, turned)
+        if len(members) > 1:
+            spread[number] = share[np.ix_(members, members)][~np.eye(len(members), dtype=bool)].mean()
     return DefectKinds(kind, rotation, fold, spread, _certainty(compared, kind))
 
 

@@ -103,10 +103,10 @@ class Lattice:
 
     def distorted(self, points: _Floats) -> NDArray[np.float64]:
         """Where the distortion has put positions of the undistorted lattice, same shape ``(n_points, 2)``."""
-        found = np.array(points, float)
+        result = np.array(points, float)
         for _ in range(20):
-            found = points + self.distortion.at(found)
-        return np.asarray(found)
+            result = points + self.distortion.at(result)
+        return np.asarray(result)
 
     def fractional(self, points: _Floats) -> NDArray[np.float64]:
         """Coordinates of positions in the scan along the lattice vectors, from the origin, shape ``(n_points, 2)``."""
@@ -132,8 +132,8 @@ class Lattice:
         i, j = np.meshgrid(np.arange(first[0], last[0]), np.arange(first[1], last[1]), indexing="ij")
         ideal = np.stack([i.ravel(), j.ravel()], axis=-1) @ self.vectors + self.origin + shift
         near = np.all((ideal >= low_ideal) & (ideal <= high_ideal), axis=1)
-        found = self.distorted(ideal[near])
-        return found[np.all((found >= low) & (found <= high), axis=1)]
+        result = self.distorted(ideal[near])
+        return result[np.all((result >= low) & (result <= high), axis=1)]
 
 
 def lattice_rotations(lattice: Lattice) -> NDArray[np.float64]:
@@ -209,7 +209,7 @@ def _peaks(
 
 def _best_pair(peaks: _Floats, strength: _Floats, tolerance: float) -> tuple[int, int] | None:
     """The two peaks that span the coarsest reciprocal lattice on which most of the peaks' power lies."""
-    found: list[tuple[float, float, tuple[int, int]]] = []
+    result: list[tuple[float, float, tuple[int, int]]] = []
     for i, j in itertools.combinations(range(len(peaks)), 2):
         pair = peaks[[i, j]]
         area = abs(float(np.linalg.det(pair)))
@@ -220,13 +220,13 @@ def _best_pair(peaks: _Floats, strength: _Floats, tolerance: float) -> tuple[int
         # a dense lattice comes near everything by chance
         if tolerance > 0.2 * area / np.linalg.norm(pair, axis=1).max():
             continue
-        found.append((float(strength[miss < tolerance].sum()), area, (i, j)))
-    if not found:
+        result.append((float(strength[miss < tolerance].sum()), area, (i, j)))
+    if not result:
         return None
-    most = max(share for share, _, _ in found)
+    most = max(share for share, _, _ in result)
     if most < _EXPLAINS * strength.sum():
         return None
-    return max((area, pair) for share, area, pair in found if share >= _AS_GOOD * most)[1]
+    return max((area, pair) for share, area, pair in result if share >= _AS_GOOD * most)[1]
 
 
 def _refined(reciprocal: _Floats, tapered: _Floats, step: tuple[float, float], highest: float) -> NDArray[np.float64]:

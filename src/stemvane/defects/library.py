@@ -68,25 +68,31 @@ def simulate_library(
     """
     config = config or SymmetryConfig()
     host = config.library or "graphene"
-    known = measurements.calibration
-    if known.energy is None or known.convergence_semiangle is None or known.scan_step is None:
-        missing = "energy" if known.energy is None else "semi-angle" if known.scan_step is not None else "scan step"
+    calibration = measurements.calibration
+    if calibration.energy is None or calibration.convergence_semiangle is None or calibration.scan_step is None:
+        missing = (
+            "energy"
+            if calibration.energy is None
+            else "semi-angle"
+            if calibration.scan_step is not None
+            else "scan step"
+        )
         raise CalibrationError(
             f"{measurements.name}: the {missing} is unknown, so no defect can be simulated; give it when you run, "
             "or leave the library out"
         )
-    assert known.disc_radius is not None
-    semiangle, grid = known.convergence_semiangle, measurements.grid
-    outer = grid.outer / known.disc_radius
+    assert calibration.disc_radius is not None
+    semiangle, grid = calibration.convergence_semiangle, measurements.grid
+    outer = grid.outer / calibration.disc_radius
     detector_outer = max(outer, 1.05) * semiangle
-    radius = max(known.disc_radius, _LEAST_RADIUS)
+    radius = max(calibration.disc_radius, _LEAST_RADIUS)
     n_pixels = min(2 * math.ceil(radius * detector_outer / semiangle), _MOST_PIXELS)
-    window = defect_window(highest_frequency(known.scan_step, known))
+    window = defect_window(highest_frequency(calibration.scan_step, calibration))
     extent = 2 * (1.05 * window.reach + FARTHEST + _OFF_MIDDLE)
-    step = _STEP / highest_frequency((1e-3, 1e-3), known)
+    step = _STEP / highest_frequency((1e-3, 1e-3), calibration)
     n = math.ceil(extent / step)
     base: dict[str, Any] = {
-        "energy": known.energy,
+        "energy": calibration.energy,
         "convergence_semiangle": semiangle,
         "defocus": config.defocus,
         "cs": config.cs,

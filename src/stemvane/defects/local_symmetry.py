@@ -118,9 +118,9 @@ def fold_symmetry(
         ((np.abs(scalars) ** 2).sum(axis=2), angular_orders),
         (np.abs(direction) ** 2, angular_orders - 1),
     ):
-        whole, kept = power.sum(axis=1), power[:, order % fold == 0].sum(axis=1)
-        shares.append(np.divide(kept, whole, out=np.full(len(whole), np.nan), where=whole > 0))
-    known = np.isfinite(shares)
-    count = known.sum(axis=0)
-    total = np.where(known, shares, 0.0).sum(axis=0)
+        total_power, unchanged = power.sum(axis=1), power[:, order % fold == 0].sum(axis=1)
+        shares.append(np.divide(unchanged, total_power, out=np.full(len(total_power), np.nan), where=total_power > 0))
+    valid = np.isfinite(shares)
+    count = valid.sum(axis=0)
+    total = np.where(valid, shares, 0.0).sum(axis=0)
     return np.asarray(np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0))

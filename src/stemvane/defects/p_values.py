@@ -88,8 +88,8 @@ def quadratic_p(values: _Floats, weights: _Floats, freedom: float = np.inf) -> N
     skewness = (8 * terms**3 @ number - 8 * x**3 * share**2) / np.where(is_middle, curvature, 1.0) ** 1.5
     safe = np.where(is_middle, 1.0, root)
     ratio = np.maximum(scaled / safe, SMALLEST_P)
-    found = np.where(is_middle, 0.5 - skewness / (6 * np.sqrt(2 * np.pi)), stats.norm.sf(safe + np.log(ratio) / safe))
-    return np.asarray(np.clip(np.nan_to_num(found, nan=1.0), SMALLEST_P, 1.0))
+    result = np.where(is_middle, 0.5 - skewness / (6 * np.sqrt(2 * np.pi)), stats.norm.sf(safe + np.log(ratio) / safe))
+    return np.asarray(np.clip(np.nan_to_num(result, nan=1.0), SMALLEST_P, 1.0))
 
 
 def squares_p(
@@ -125,14 +125,14 @@ def squares_p(
     sums = (values**2 * weights).sum(axis=1)
     if without is not None:
         weights = _left_weights(weights, basis)
-    known = np.isfinite(sums)
-    if not known.any():
+    valid = np.isfinite(sums)
+    if not valid.any():
         return np.full(len(values), np.nan)
     # the median of the sum where all is pristine
     low, high = np.zeros(1), np.array([4 * weights.sum() + 1])
     median = bisect(lambda at: quadratic_p(at, weights, freedom) <= 0.5, low, high)[0]
-    excess = max(1.0, float(np.median(sums[known])) / median)
-    return np.where(known, quadratic_p(np.where(known, sums, 0.0) / excess, weights, freedom), np.nan)
+    excess = max(1.0, float(np.median(sums[valid])) / median)
+    return np.where(valid, quadratic_p(np.where(valid, sums, 0.0) / excess, weights, freedom), np.nan)
 
 
 def _left_weights(weights: _Floats, basis: _Floats) -> NDArray[np.float64]:
@@ -186,8 +186,8 @@ def false_discovery_rate(p: _Floats) -> NDArray[np.float64]:
 
     Benjamini and Hochberg, J. R. Stat. Soc. B 57, 289 (1995).
     """
-    known = np.isfinite(p)
-    found = np.full(np.shape(p), np.nan)
-    if known.any():
-        found[known] = stats.false_discovery_control(np.clip(p[known], 0, 1))
-    return found
+    valid = np.isfinite(p)
+    result = np.full(np.shape(p), np.nan)
+    if valid.any():
+        result[valid] = stats.false_discovery_control(np.clip(p[valid], 0, 1))
+    return result

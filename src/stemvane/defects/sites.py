@@ -132,9 +132,9 @@ def find_sites(series: PeriodicSeries, brightness: _Floats, sampling: Sampling, 
 def _maxima(values: _Floats) -> list[tuple[float, float]]:
     """Maxima of a periodic map in grid units, between grid points, but those that lie within two of a higher one."""
     top = (values == ndimage.maximum_filter(values, size=5, mode="wrap")).nonzero()
-    found: list[tuple[float, float]] = []
+    result: list[tuple[float, float]] = []
     for row, column in sorted(zip(*top, strict=True), key=lambda at: -values[at]):
-        if any(np.hypot(*((np.array([row, column]) - f + _GRID / 2) % _GRID - _GRID / 2)) < 2 for f in found):
+        if any(np.hypot(*((np.array([row, column]) - f + _GRID / 2) % _GRID - _GRID / 2)) < 2 for f in result):
             continue
         offset = []
         for axis, at in enumerate((row, column)):
@@ -142,8 +142,8 @@ def _maxima(values: _Floats) -> list[tuple[float, float]]:
             before, here, after = (values[i] for i in index)
             bend = before - 2 * here + after
             offset.append(at + (0.5 * (before - after) / bend if bend < 0 else 0.0))
-        found.append((offset[0], offset[1]))
-    return found
+        result.append((offset[0], offset[1]))
+    return result
 
 
 def _value(values: _Floats, at: tuple[float, float]) -> float:

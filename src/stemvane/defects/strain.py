@@ -69,22 +69,22 @@ class Strain:
 
     def directions(self, around: Surroundings, window: Window) -> NDArray[np.complex128]:
         """The same in functions around every site, shape ``(n_sites, 6, n_modes, n_features)``."""
-        found = np.zeros((len(around.sites), 6, len(window.modes), self.n_features), np.complex128)
+        result = np.zeros((len(around.sites), 6, len(window.modes), self.n_features), np.complex128)
         for i, (site, near) in enumerate(zip(around.sites.positions, around.near(window.reach), strict=True)):
             functions = np.sqrt(around.area) * window.values(around.points[near] - site).conj()
-            found[i] = functions @ self.changes(around.points[near], site)
-        return found
+            result[i] = functions @ self.changes(around.points[near], site)
+        return result
 
     def of_sublattices(self, around: Surroundings, window: Window) -> NDArray[np.complex128]:
         """`directions` of each sublattice, the mean over some of its sites in the middle of the scan."""
         sites = around.sites
         away = np.linalg.norm(sites.positions - around.points.mean(axis=0), axis=1)
-        found = []
+        result = []
         for s in np.unique(sites.sublattices):
-            own = np.flatnonzero(sites.sublattices == s)
-            middle = around.at(sites.positions[own[np.argsort(away[own])[:_EXAMPLES]]])
-            found.append(self.directions(middle, window).mean(axis=0))
-        return np.array(found)
+            members = np.flatnonzero(sites.sublattices == s)
+            middle = around.at(sites.positions[members[np.argsort(away[members])[:_EXAMPLES]]])
+            result.append(self.directions(middle, window).mean(axis=0))
+        return np.array(result)
 
 
 def without_strain(values: NDArray[np.complex128], directions: NDArray[np.complex128]) -> NDArray[np.complex128]:

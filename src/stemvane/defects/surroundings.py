@@ -42,11 +42,11 @@ class Surroundings:
 
     def pooled(self, values: NDArray[Any]) -> NDArray[Any]:
         """Sum around every site with Gaussian weights whose squares add to 1, shape ``(n_sites, n_channels)``."""
-        found = np.zeros((len(self.sites), values.shape[1]), values.dtype)
+        result = np.zeros((len(self.sites), values.shape[1]), values.dtype)
         for i, (site, near) in enumerate(zip(self.sites.positions, self.near(3.5 * self.width), strict=True)):
             weight = np.exp(-((self.points[near] - site) ** 2).sum(axis=1) / (2 * self.width**2))
-            found[i] = weight @ values[near] / np.linalg.norm(weight)
-        return found
+            result[i] = weight @ values[near] / np.linalg.norm(weight)
+        return result
 
     def described(self, values: NDArray[np.complexfloating[Any, Any]], window: Window) -> NDArray[np.complex128]:
         """Coefficients of a window's functions around every site, shape ``(n_sites, n_modes, n_channels)``.
@@ -67,15 +67,15 @@ class Surroundings:
         self, values: NDArray[Any], window: Window, weights: Callable[[NDArray[np.complex128]], NDArray[Any]]
     ) -> NDArray[Any]:
         """Sums around every site, weighted by what a window's functions give: ``(n_sites, n_modes, n_channels)``."""
-        found = np.zeros((len(self.sites), len(window.modes), values.shape[1]), values.dtype)
+        result = np.zeros((len(self.sites), len(window.modes), values.shape[1]), values.dtype)
         for i, (site, near) in enumerate(zip(self.sites.positions, self.near(window.reach), strict=True)):
-            found[i] = weights(window.values(self.points[near] - site)) @ values[near]
-        return found
+            result[i] = weights(window.values(self.points[near] - site)) @ values[near]
+        return result
 
     def near(self, reach: float) -> list[list[int]]:
         """Probe positions within a distance (Å) of every site."""
-        found: list[list[int]] = self._tree.query_ball_point(self.sites.positions, reach).tolist()
-        return found
+        result: list[list[int]] = self._tree.query_ball_point(self.sites.positions, reach).tolist()
+        return result
 
     def at(self, centres: _Floats) -> Surroundings:
         """The same about other centres ``(y, x)`` in Å."""
