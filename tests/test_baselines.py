@@ -393,7 +393,7 @@ def test_a_whole_run_of_another_model(tmp_path, name):
     drawn = {path.stem: path.with_suffix(".svg").read_text(encoding="utf-8") for path in run.figures_path.glob("*.png")}
     for figure in ("figure2", "agreement"):
         assert ("no angle" in drawn[figure]) == (name == "pca")
-    assert ("not trained" in drawn["learning_curves"]) == (name == "pca")
+    assert ("no epochs of training" in drawn["learning_curves"]) == (name == "pca")
     assert "noise level" not in drawn["learning_curves"]
 
 

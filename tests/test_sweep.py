@@ -333,7 +333,7 @@ def test_what_the_agreement_is_with(tmp_path, dose):
     dataset = synthetic((6, 6), (16, 16), dose=dose)[0]
     sweep = swept(QUICK, tmp_path / "sweep", dataset=dataset, n_seeds=1)
     assert sweep.reference == ("" if dose is None else "_truth")
-    assert ("measured COM" in (sweep.figures_path / "sweep.svg").read_text()) == (dose is not None)
+    assert ("the COM itself" in (sweep.figures_path / "sweep.svg").read_text()) == (dose is not None)
 
 
 def test_opening_what_is_no_sweep(tmp_path, recorded, finished, nothing_drawn):

@@ -83,7 +83,8 @@ def _angle_panel(ax: Axes, sweep: Sweep) -> None:
     if sweep.reference:
         measured = float(sweep.table[f"com_{name}"][0])
         ax.axhline(measured, color="k", linestyle=(0, (4, 2)), linewidth=0.8, zorder=1)
-        ax.text(0.98, measured, "measured COM", transform=ax.get_yaxis_transform(), ha="right", va="bottom", size=SMALL)
+        place = ax.get_yaxis_transform()
+        ax.text(0.98, measured, "the COM itself", transform=place, ha="right", va="bottom", size=SMALL)
         most = max(most, measured)
     ax.set_ylim(0, 1.25 * most)
 
