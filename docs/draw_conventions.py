@@ -37,14 +37,14 @@ def pattern() -> Any:
 
 
 def measured() -> tuple[Any, Measurements]:
-    """Measure the pattern and its quarter turns, whose mean deflection is 0."""
+    """Measure the pattern and its rotations by 90°, whose mean deflection is 0."""
     patterns = np.stack([np.rot90(pattern(), n) for n in range(4)])[None]
     calibration = Calibration(scan_step=STEP, pixel_size=(2.0, 2.0), optical_axis=AXIS, disc_radius=RADIUS)
     return patterns[0], measure(Dataset4D.from_array(patterns, calibration=calibration))
 
 
 def rotated(vector: Any, angle: float) -> Any:
-    """Turn a vector ``(y, x)``, y growing downwards, counter-clockwise on the screen."""
+    """Rotate a vector ``(y, x)``, y growing downwards, counter-clockwise on the screen."""
     turned = (vector[1] - 1j * vector[0]) * np.exp(1j * angle)
     return np.array([-turned.imag, turned.real])
 
@@ -75,7 +75,7 @@ def arc(axes: Axes, centre: tuple[float, float], radius: float, first: float, la
 
 
 def draw_scan(axes: Axes, vector: Any) -> None:
-    """Draw the probe positions, and a vector measured on the detector turned into the scan."""
+    """Draw the probe positions, and a vector measured on the detector rotated into the scan."""
     height, width = SCAN[0] * STEP[0], SCAN[1] * STEP[1]
     y, x = np.meshgrid(np.arange(SCAN[0]) * STEP[0], np.arange(SCAN[1]) * STEP[1], indexing="ij")
     axes.plot(x.ravel(), y.ravel(), color="0.85", lw=0.8, zorder=1)
@@ -138,7 +138,7 @@ def draw() -> Figure:
 
 
 def deflections() -> tuple[Any, list[Any], list[ScanRotation]]:
-    """Atoms, and their deflection in the scan, on a turned detector, and on one that is flipped too; what is found."""
+    """Atoms, and their deflection in the scan, on a rotated detector, and on one that is flipped too; what is found."""
     rows, columns = np.indices((48, 48), dtype=float)
     atoms, field = np.zeros((48, 48)), np.zeros((48, 48, 2))
     for row, column in ((10, 13), (13, 36), (27, 22), (38, 6), (39, 39)):

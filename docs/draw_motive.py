@@ -1,4 +1,4 @@
-"""Draw docs/images/motive.png: one pattern turned by all angles, and how many components models need for it.
+"""Draw docs/images/motive.png: one pattern rotated by all angles, and how many components models need for it.
 
 Run as ``python docs/draw_motive.py``; it prints the numbers of the picture.
 """
@@ -30,7 +30,7 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 
 
 def pattern(angle: float) -> Any:
-    """Return a fixed disc and an asymmetric content, looked up where each pixel was before the turn."""
+    """Return a fixed disc and an asymmetric content, looked up where each pixel was before the rotation."""
     rows, columns = np.indices((SIDE, SIDE), dtype=float)
     place = ((columns - AXIS[1]) + 1j * (AXIS[0] - rows)) / RADIUS
     disc = 1 / (1 + np.exp(np.minimum(40 * (abs(place) - 1), 700)))
@@ -40,7 +40,7 @@ def pattern(angle: float) -> Any:
 
 
 def measured() -> Measurements:
-    """Measure the pattern turned by as many angles as the scan has positions."""
+    """Measure the pattern rotated by as many angles as the scan has positions."""
     angles = 2 * np.pi * np.arange(SCAN[0] * SCAN[1]) / (SCAN[0] * SCAN[1])
     patterns = np.stack([pattern(angle) for angle in angles]).astype(np.float32)
     calibration = Calibration(pixel_size=(2.0, 2.0), optical_axis=AXIS, disc_radius=RADIUS)

@@ -101,7 +101,7 @@ def silicon_in_divacancy(sheet: Atoms) -> list[int]:
 
 
 def stone_wales(sheet: Atoms) -> list[int]:
-    """A bond turned by 90°."""
+    """A bond rotated by 90°."""
     places = [nearest(sheet, 0, -BOND / 2), nearest(sheet, 0, BOND / 2)]
     for end, index in zip((-1, 1), places, strict=True):
         sheet.positions[index] = (end * 0.66, 0, 0)

@@ -28,7 +28,7 @@ stemvane simulate graphene -o mix.zarr --scan 128x128 --defects N=3,divacancy=1 
 ![Every specimen from above. Atoms of a defect or an edge have a halo.](images/structures.png)
 
 A name with a defect in it has one such defect in the middle of the scan. `--defects` and `--concentration` put more of
-them at random places: both sublattices, every turn by 60° that differs, P and three-fold Si on either side of the
+them at random places: both sublattices, every rotation by 60° that differs, P and three-fold Si on either side of the
 sheet. A concentration is a share of the lattice sites in the scanned area, rounded to whole defects. Centres are at
 least 7 Å apart, which about 3 % of the sites can be, and 3 Å from the edge of the scanned area; what does not fit is an
 error. The places follow
@@ -74,7 +74,7 @@ for kind, (y, x) in zip(truth.kinds, truth.positions):
 | `positions` | centres `(y, x)` in Å from the first probe position |
 | `angles` | rad, counter-clockwise on the screen, from the geometry in the picture |
 | `mirrored` | true where it was turned over before: y → −y, z → −z, so that P and Si hang below the sheet |
-| `sites`, `owners` | ideal lattice positions of what is substituted, removed or turned, and the defect of each |
+| `sites`, `owners` | ideal lattice positions of what is substituted, removed or rotated, and the defect of each |
 
 `dataset.atoms.labels` has one word for each atom: the kind of its defect, or the host. Where a site is empty, the atoms
 around it belong to the defect. An edge is no defect; its outermost atoms are labelled `zigzag` or `armchair`.

@@ -11,7 +11,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from stemvane import Calibration, Dataset4D, RotationVAE, find_defects, measure
 from stemvane.config import Config, TrainingConfig
-from stemvane.segmentation import _noise, _told_apart, segment_scan
+from stemvane.segmentation import _noise, _separate, segment_scan
 
 SIDE, PIXELS, RADIUS, DOSE = 48, 24, 5.0, 4000
 STEP = 10.0
@@ -107,13 +107,13 @@ def test_noise_is_one_group(seed):
 @pytest.mark.parametrize("widths", [(3, 2), (30, 5), (3, 3, 3, 3)])
 def test_one_cloud_is_one_group_however_wide(widths):
     points = np.random.default_rng(0).normal(size=(2304, len(widths))) * np.array(widths)
-    assert [_told_apart(points, n, 0).shape[1] for n in (8, 14)] == [1, 1]
+    assert [_separate(points, n, 0).shape[1] for n in (8, 14)] == [1, 1]
 
 
 def test_two_clouds_are_two_groups():
     points = np.random.default_rng(0).normal(size=(2304, 2)) * 3
     points[:300, 0] += 25
-    found = _told_apart(points, 8, 0).argmax(axis=1)
+    found = _separate(points, 8, 0).argmax(axis=1)
     assert adjusted_rand_score(np.arange(2304) < 300, found) > 0.99
 
 

@@ -146,7 +146,7 @@ def test_every_placement_is_the_same_defect_turned(kind):
 
 def test_angles_are_counter_clockwise_on_the_screen():
     kind, size = "vacancy", graphene(EXTENT).cell.lengths()[:2]
-    upright, turned = (next(p for p in placements(kind, size) if p.turn == turn) for turn in (0, 1))
+    upright, turned = (next(p for p in placements(kind, size) if p.n_sixths == n) for n in (0, 1))
     right = [p.map(np.array([[1.0, 0.0]]))[0] - p.centre for p in (upright, turned)]
     np.testing.assert_allclose(right[0], [1, 0], atol=1e-12)
     # y grows downwards, so up is −y

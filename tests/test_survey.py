@@ -38,7 +38,7 @@ def test_disc_to_a_tenth_of_a_pixel(n, radius, dose, aspect):
     axis = (0.5 * n - 0.5 + 0.37, 0.5 * n - 0.5 - 0.21)
     data = counted(disc_pattern(n, axis, radius, aspect), dose, scan=(16, 16))
     found = survey(Dataset4D.from_array(data, calibration=Calibration(pixel_size=(aspect, 1.0))))
-    assert found.disc_found
+    assert found.has_disc
     assert found.disc_centre == pytest.approx(axis, abs=0.1)
     assert found.disc_radius == pytest.approx(radius, abs=0.1)
     assert found.counts_mean == pytest.approx(dose, rel=0.01)
@@ -63,7 +63,7 @@ def test_disc_with_uneven_levels_and_side_discs():
 @pytest.mark.parametrize("level", [0.0, 0.1, 10.0, 1000.0])
 def test_no_disc_in_flat_patterns(level):
     found = survey(Dataset4D.from_array(counted(np.full((64, 64), 1.0), level)))
-    assert not found.disc_found
+    assert not found.has_disc
     assert any("no bright-field disc" in note for note in found.notes)
     with pytest.raises(CalibrationError, match=r"optical_axis is unknown; give source\.optical_axis in pixels") as info:
         found.completed(Calibration())
@@ -152,7 +152,7 @@ def test_damaged_patterns_are_noted_and_do_not_stop_it():
     assert found.counts_min == 0
     assert [note.split()[0] for note in found.notes] == ["1", "1", "1"]
     nothing = survey(Dataset4D.from_array(np.full((4, 4, 16, 16), np.nan)))
-    assert not nothing.disc_found
+    assert not nothing.has_disc
     assert np.isnan(nothing.counts_mean)
 
 

@@ -38,7 +38,7 @@ def fisher(expected: _Floats, derivatives: _Floats) -> NDArray[np.float64]:
     expected : ndarray of float, shape (..., m)
         Expected counts λ per sample.
     derivatives : ndarray of float, shape (..., p, m)
-        With respect to p parameters.
+        Derivatives with respect to p parameters.
 
     Returns
     -------

@@ -83,7 +83,7 @@ class Prepared:
     Attributes
     ----------
     measurements, inner : Measurements
-        With Cartesian patterns of the whole detector, and of the square inside the disc.
+        Measurements with Cartesian patterns of the whole detector, and of the square inside the disc.
     analysis : DefectAnalysis
         Whose sites and lattice all methods get; its scores are of no model.
     n_epochs : int or None

@@ -39,7 +39,7 @@ class Scene:
     name : str
         ``broken-3``, ``pristine-0`` or ``turned-vacancy``.
     seed : int
-        Of the places of its defects, and of the counts.
+        Random seed of the places of its defects, and of the counts.
     defects : dict of str to int
         How many of which kind.
     """

@@ -183,7 +183,7 @@ def found_defects(found: Any, truth: Any) -> dict[str, Any]:
     Parameters
     ----------
     found : Defects
-        Of a symmetry analysis; `naming`, where it has one, says the kinds.
+        Defects of a symmetry analysis; `naming`, where it has one, says the kinds.
     truth : ScanDefects
         The true ones.
 

@@ -83,7 +83,7 @@ class Known:
     Attributes
     ----------
     patterns : ndarray of float32, shape (n, n_pixels, n_pixels)
-        As the models see them, mean intensity per pixel area.
+        Patterns as the models see them, mean intensity per pixel area.
     target : ndarray of float32, shape (n, n_pixels**2)
         What predictions are held against: the noiseless patterns, or for recorded data the mean of the neighbours'.
     training : ndarray of bool, shape (n,)

@@ -1,4 +1,4 @@
-"""The methods of the comparison, and what each is told."""
+"""The methods of the comparison, and what each is given."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Method:
     Attributes
     ----------
     title : str
-        As the tables say it.
+        Name in the tables.
     program : str
         ``stemvane``, ``atomai`` or ``pyroved``.
     model : str

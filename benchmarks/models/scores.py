@@ -41,11 +41,11 @@ def angle_error(
     Parameters
     ----------
     angle, known : ndarray of float, shape (n,)
-        In rad; NaN where there is none.
+        Angles in rad; NaN where there is none.
     symmetry : int
-        The content stays the same when turned by ``2π / symmetry``.
+        The content stays the same when rotated by ``2π / symmetry``.
     weight : ndarray of float, shape (n,), optional
-        Of sign, offset and mean error.
+        Weight of each position in sign, offset and mean error.
     use : ndarray of bool, shape (n,), optional
         Where the median is taken; everywhere if left out.
 

@@ -38,7 +38,7 @@ _LEAST_POSITIONS = 200
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Groups of patterns that are alike whatever way they are turned.
+    """Groups of patterns that are alike whatever way they are rotated.
 
     Attributes
     ----------
@@ -47,8 +47,8 @@ class Regions:
     counts : ndarray of int, shape (n_groups,)
         Positions in each.
     patterns : ndarray of float, shape (n_groups, n_radial, n_azimuthal)
-        Mean polar pattern of each: the mean of all patterns, which does not turn, and what the group's patterns are
-        more than it, turned back by the embedding's angle. Mean intensity per pixel area.
+        Mean polar pattern of each: the mean of all patterns, which does not rotate, and what the group's patterns are
+        more than it, rotated back by the embedding's angle. Mean intensity per pixel area.
     values : mapping of str to ndarray of float, shape (n_groups,)
         Means over each group: ``dark_field`` over the scan's median, ``bright_field`` and ``total`` likewise,
         ``deflection`` (length of the COM's deflection, averaged over neighbours as a vector, in `com_unit`) and
@@ -86,77 +86,77 @@ def segment_scan(measurements: Measurements, embedding: Embedding) -> Regions | 
     Parameters
     ----------
     measurements : Measurements
-        With polar patterns.
+        Measurements with polar patterns.
     embedding : Embedding
         Latents and angles of the same scan.
 
     Returns
     -------
     Regions or None
-        None where neighbours in the scan are none on the specimen, so that noise cannot be told from content, and
-        where there are fewer than 200 patterns.
+        None where neighbours in the scan are none on the specimen, so that noise cannot be distinguished from content,
+        and where there are fewer than 200 patterns.
 
     Notes
     -----
     Every position has total, bright and dark field, the length of the COM's deflection and the latents: none of them
-    changes when a pattern is turned. Maps are averaged over neighbours, the deflection as a vector, since the length of
-    a noisy vector is its noise, and everything is divided by its own noise. In the few principal axes that stand out of
-    the noise a mixture of more normal distributions than needed is fitted; of these the two that are most often taken
-    for each other are joined, until all can be told apart (Hennig, Adv. Data Anal. Classif. 4, 3, 2010: directly
+    changes when a pattern is rotated. Maps are averaged over neighbours, the deflection as a vector, since the length
+    of a noisy vector is its noise, and everything is divided by its own noise. In the few principal axes that stand out
+    of the noise a mixture of more normal distributions than needed is fitted; of these the two that are most often
+    taken for each other are joined, until all can be told apart (Hennig, Adv. Data Anal. Classif. 4, 3, 2010: directly
     estimated misclassification probabilities), and then those that one normal distribution describes as well as two
-    (BIC: Schwarz, Ann. Stat. 6, 461, 1978). What is as thin as a border between two groups and lies between them in
-    its features, too, is a mixture of both and no group. This is done from several starts, and the groups are those
-    that agree best with all others.
+    (BIC: Schwarz, Ann. Stat. 6, 461, 1978). What is as thin as a border between two groups and lies between them in its
+    features, too, is a mixture of both and no group. This is done from several starts, and the groups are those that
+    agree best with all others.
     """
     require(measurements, Measurements, "segment_scan")
     require(embedding, Embedding, "segment_scan")
-    known = measurements.recorded & np.isfinite(embedding.latents).all(axis=-1) & np.isfinite(embedding.angle)
-    if not measurements.is_scan or known.sum() < _LEAST_POSITIONS:
+    has_pattern = measurements.recorded & np.isfinite(embedding.latents).all(axis=-1) & np.isfinite(embedding.angle)
+    if not measurements.is_scan or has_pattern.sum() < _LEAST_POSITIONS:
         return None
-    deflection, deflection_noise = _deflection(measurements, known)
-    features = _features(measurements, embedding, deflection / deflection_noise, known)
+    deflection, deflection_noise = _deflection(measurements, has_pattern)
+    features = _features(measurements, embedding, deflection / deflection_noise, has_pattern)
     points = _standing_out(features)
     if points.shape[1]:
         probability, stability = _most_agreed(
-            [_without_borders(_told_apart(points, n, seed), points, known) for n, seed in _STARTS]
+            [_without_borders(_separate(points, n, seed), points, has_pattern) for n, seed in _STARTS]
         )
     else:
         probability, stability = np.ones((len(points), 1)), 1.0
-    return _described(measurements, embedding, deflection, known, probability, stability)
+    return _described(measurements, embedding, deflection, has_pattern, probability, stability)
 
 
 def _described(
     measurements: Measurements,
     embedding: Embedding,
     deflection: NDArray[np.float64],
-    known: NDArray[np.bool_],
+    has_pattern: NDArray[np.bool_],
     probability: NDArray[np.float64],
     stability: float,
 ) -> Regions:
     """Groups from the one that scatters least, with what their patterns are like."""
-    dark = measurements.maps["annular_dark_field"][known]
+    dark = measurements.maps["annular_dark_field"][has_pattern]
     chosen = probability.argmax(axis=1)
     used = np.unique(chosen)
     used = used[np.argsort([dark[chosen == group].mean() for group in used], kind="stable")]
     group = np.argsort(used)[np.searchsorted(np.sort(used), chosen)]
     n = len(used)
-    label = np.full(known.shape, -1)
-    label[known] = group
+    label = np.full(has_pattern.shape, -1)
+    label[has_pattern] = group
     counts = np.bincount(group, minlength=n)
 
     def mean(values: _Floats) -> NDArray[np.float64]:
         return np.asarray(np.bincount(group, weights=values.astype(float), minlength=n) / counts, np.float64)
 
     values = {
-        name: mean(measurements.maps[key][known]) / float(np.median(measurements.maps[key][known]))
+        name: mean(measurements.maps[key][has_pattern]) / float(np.median(measurements.maps[key][has_pattern]))
         for name, key in (("dark_field", "annular_dark_field"), ("bright_field", "bright_field"), ("total", "total"))
     }
-    values["deflection"] = mean(deflection[known])
-    values |= {f"latent_{i + 1}": mean(embedding.latents[known][:, i]) for i in range(embedding.n_latent)}
+    values["deflection"] = mean(deflection[has_pattern])
+    values |= {f"latent_{i + 1}": mean(embedding.latents[has_pattern][:, i]) for i in range(embedding.n_latent)}
     return Regions(
         label=label,
         counts=counts,
-        patterns=_patterns(measurements, embedding.angle[known], group, known, counts),
+        patterns=_patterns(measurements, embedding.angle[has_pattern], group, has_pattern, counts),
         values=values,
         com_unit=measurements.com_unit,
         certainty=mean(probability.max(axis=1)),
@@ -164,12 +164,12 @@ def _described(
     )
 
 
-def _noise(values: _Floats, known: NDArray[np.bool_]) -> float:
+def _noise(values: _Floats, has_pattern: NDArray[np.bool_]) -> float:
     """Standard deviation of the noise of a map that `gaussian_mean` leaves, from differences between neighbours.
 
     Beam current changes from row to row: noise that the positions of a row share is averaged along columns alone.
     """
-    values = np.where(known, values, np.nan).astype(float)
+    values = np.where(has_pattern, values, np.nan).astype(float)
     variances = []
     for axis in (0, 1):
         differences = np.diff(values, 2, axis=axis)
@@ -183,25 +183,26 @@ def _noise(values: _Floats, known: NDArray[np.bool_]) -> float:
     return float(max(remaining, 1e-3 * np.nanstd(values), 1e-30))
 
 
-def _deflection(measurements: Measurements, known: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
+def _deflection(measurements: Measurements, has_pattern: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
     """Length of the COM's deflection, averaged over neighbours as a vector, and the noise of one component."""
     parts = np.moveaxis(measurements.deflection, -1, 0)
-    noise = float(np.sqrt(np.mean([_noise(part, known) ** 2 for part in parts])))
-    return np.hypot(*(gaussian_mean(part, known, _SIGMA) for part in parts)), noise
+    noise = float(np.sqrt(np.mean([_noise(part, has_pattern) ** 2 for part in parts])))
+    return np.hypot(*(gaussian_mean(part, has_pattern, _SIGMA) for part in parts)), noise
 
 
 def _features(
-    measurements: Measurements, embedding: Embedding, deflection: NDArray[np.float64], known: NDArray[np.bool_]
+    measurements: Measurements, embedding: Embedding, deflection: NDArray[np.float64], has_pattern: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """What a turn leaves as it is, in units of its noise, shape ``(n_known, n_features)``."""
+    """What a rotation leaves as it is, in units of its noise, shape ``(n_known, n_features)``."""
     columns: list[_Floats] = []
     for name in ("total", "bright_field", "annular_dark_field"):
         values = measurements.maps[name]
-        columns.append(gaussian_mean(values, known, _SIGMA)[known] / _noise(values, known))
-    columns.append(deflection[known])
+        columns.append(gaussian_mean(values, has_pattern, _SIGMA)[has_pattern] / _noise(values, has_pattern))
+    columns.append(deflection[has_pattern])
     for i in range(embedding.n_latent):
         # the model has read the neighbours already
-        values, noise = embedding.latents[known][:, i].astype(float), np.median(embedding.latent_std[known][:, i])
+        values = embedding.latents[has_pattern][:, i].astype(float)
+        noise = np.median(embedding.latent_std[has_pattern][:, i])
         columns.append(values / max(float(noise), 1e-3 * float(values.std()), 1e-30))
     features = np.stack(columns, axis=1)
     return np.asarray(features - np.median(features, axis=0))
@@ -214,7 +215,7 @@ def _standing_out(features: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(centred @ axes[:, variances > _KEPT][:, ::-1])
 
 
-def _told_apart(points: NDArray[np.float64], n_components: int, seed: int) -> NDArray[np.float64]:
+def _separate(points: NDArray[np.float64], n_components: int, seed: int) -> NDArray[np.float64]:
     """Probability of each group at every point, of groups that can be told apart."""
     # loaded where it is needed, since it takes a second
     from sklearn.exceptions import ConvergenceWarning
@@ -284,7 +285,7 @@ def _as_one(points: NDArray[np.float64], probability: NDArray[np.float64]) -> tu
 
 
 def _without_borders(
-    probability: NDArray[np.float64], points: NDArray[np.float64], known: NDArray[np.bool_]
+    probability: NDArray[np.float64], points: NDArray[np.float64], has_pattern: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Give what is but a border between two groups to them."""
     while True:
@@ -294,7 +295,7 @@ def _without_borders(
         if len(groups) < 3:
             return probability
         means = np.array([points[label == i].mean(axis=0) for i in range(len(groups))])
-        near = np.array([_near(label == i, known) for i in range(len(groups))])
+        near = np.array([_near(label == i, has_pattern) for i in range(len(groups))])
         for thin in np.argsort(counts, kind="stable"):
             pair = _sides(int(thin), label, means, near)
             if pair is not None:
@@ -309,11 +310,11 @@ def _without_borders(
         probability = np.delete(probability, thin, axis=1)
 
 
-def _near(own: NDArray[np.bool_], known: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _near(member: NDArray[np.bool_], has_pattern: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which of the known positions lie within a border's width of some of them."""
-    there = np.zeros(known.shape, bool)
-    there[known] = own
-    return np.asarray(ndimage.distance_transform_edt(~there)[known] <= _BORDER * _SIGMA)
+    is_member = np.zeros(has_pattern.shape, bool)
+    is_member[has_pattern] = member
+    return np.asarray(ndimage.distance_transform_edt(~is_member)[has_pattern] <= _BORDER * _SIGMA)
 
 
 def _sides(
@@ -341,8 +342,8 @@ def _most_agreed(candidates: list[NDArray[np.float64]]) -> tuple[NDArray[np.floa
 
     labels = [candidate.argmax(axis=1) for candidate in candidates]
     agreement = [
-        np.mean([adjusted_rand_score(own, other) for j, other in enumerate(labels) if j != i])
-        for i, own in enumerate(labels)
+        np.mean([adjusted_rand_score(labelling, other) for j, other in enumerate(labels) if j != i])
+        for i, labelling in enumerate(labels)
     ]
     best = int(np.argmax(agreement))
     return candidates[best], float(agreement[best])
@@ -352,16 +353,16 @@ def _patterns(
     measurements: Measurements,
     angle: _Floats,
     group: NDArray[np.int64],
-    known: NDArray[np.bool_],
+    has_pattern: NDArray[np.bool_],
     counts: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     grid = measurements.grid
     background = np.zeros((grid.n_orders, grid.n_radial), np.complex128)
     summed = np.zeros((len(counts), *background.shape), np.complex128)
-    # what the turns make of a pattern that is 1 in all harmonics: the background's share, without reading twice
+    # what the rotations make of a pattern that is 1 in all harmonics: the background's share, without reading twice
     turns = np.zeros((len(counts), grid.n_orders, 1), np.complex128)
     start = 0
-    for block in measurements.polar_blocks(known):
+    for block in measurements.polar_blocks(has_pattern):
         part = slice(start, start + len(block))
         harmonics, chosen = harmonics_of(block), np.eye(len(counts))[group[part]]
         unit = np.ones((len(block), grid.n_orders, 1), np.complex128)

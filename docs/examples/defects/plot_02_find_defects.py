@@ -3,7 +3,7 @@ Find defects
 ============
 
 The lattice of a scan is found from its own maps; what departs from it is a defect, at a false discovery rate that is
-set. The search is told neither the elements nor the probe.
+set. The search is given neither the elements nor the probe.
 """
 
 import matplotlib.pyplot as plt

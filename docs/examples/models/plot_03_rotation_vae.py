@@ -3,7 +3,7 @@ RotationVAE on graphene
 =======================
 
 An angle and two latent variables at every probe position, learned without labels. The first latent follows the length
-of the deflection and the angle its direction, though the model is told neither.
+of the deflection and the angle its direction, though the model is given neither.
 """
 
 import matplotlib.pyplot as plt

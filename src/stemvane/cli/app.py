@@ -334,13 +334,13 @@ def symmetry(
     run = Run.open(folder)
     config = _with_settings(run.config, set_)
     config = config.updated(symmetry=drop_missing({"false_discovery_rate": rate, "library": library}))
-    known = None
+    simulated = None
     if config.symmetry.library:
         with progress_bars() as report:
-            known = simulate_library(
+            simulated = simulate_library(
                 run.measurements, config.symmetry, progress=lambda done, n: report("library", done, n, "")
             )
-    analysis = find_defects(run.measurements, run.embedding, config.symmetry, library=known)
+    analysis = find_defects(run.measurements, run.embedding, config.symmetry, library=simulated)
     place = write_symmetry(run, analysis, output)
     console = Console()
     console.print(symmetry_table(str(run.path), summary_of(analysis)))

@@ -45,7 +45,7 @@ _MEANINGS = {
     "scan_rotation_deg": "rotation from the detector to the scan (deg, counter-clockwise)",
     "scan_rotation_uncertainty_deg": "its standard error (deg)",
     "scan_rotation_source": "whether it was given, or found from the least curl",
-    "scan_rotation_ambiguous": "whether it could as well be half a turn away",
+    "scan_rotation_ambiguous": "whether it could as well be 180° away",
     "scan_flipped": "whether y of the detector was flipped before the rotation",
     "pearson_r": "correlation of each latent with |COM|",
     "pearson_r_first": "correlation of the first latent with |COM|",
@@ -147,15 +147,15 @@ def _rotation(metrics: Mapping[str, Any]) -> str:
     if angle is None:
         return "unknown"
     words = [str(metrics.get("scan_rotation_source"))]
-    words += ["or half a turn away"] if metrics.get("scan_rotation_ambiguous") else []
+    words += ["or 180° away"] if metrics.get("scan_rotation_ambiguous") else []
     words += ["detector flipped"] if metrics.get("scan_flipped") else []
     return f"{angle:.1f}{'' if spread is None else f' ± {spread:.1f}'} ({', '.join(words)})"
 
 
-def _calibration(known: Calibration, origins: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _calibration(calibration: Calibration, origins: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Numbers of the calibration, each with where it came from."""
     for name, unit in _UNITS.items():
-        value = getattr(known, name)
+        value = getattr(calibration, name)
         origin = "" if value is None else f" ({origins.get(name, 'unknown origin')})"
         yield f"{name.replace('_', ' ')} ({unit})", f"{show_number(value)}{origin}"
 

@@ -35,22 +35,22 @@ def info_table(name: str, opened: Dataset4D, looked: Survey, shape_from: str, n_
     table = Table(title=Text(name), title_justify="left", show_header=True)
     for column in ("", "known", "from", "found"):
         table.add_column(column)
-    known = opened.calibration
-    completed = known
-    if looked.disc_found or (known.optical_axis is not None and known.disc_radius is not None):
-        completed = looked.completed(known)
+    calibration = opened.calibration
+    completed = calibration
+    if looked.has_disc or (calibration.optical_axis is not None and calibration.disc_radius is not None):
+        completed = looked.completed(calibration)
     table.add_row("shape (scan y, x; detector y, x)", " x ".join(map(str, opened.shape)), shape_from)
     table.add_row("type", str(opened.data.dtype), "file")
     table.add_row("size on disk", show_bytes(n_bytes), "file")
     for key, unit in _CALIBRATION:
-        table.add_row(f"{key.replace('_', ' ')} ({unit})", show_number(getattr(known, key)), opened.origin(key))
-    rotation = None if known.scan_rotation is None else math.degrees(known.scan_rotation)
+        table.add_row(f"{key.replace('_', ' ')} ({unit})", show_number(getattr(calibration, key)), opened.origin(key))
+    rotation = None if calibration.scan_rotation is None else math.degrees(calibration.scan_rotation)
     table.add_row("scan rotation (deg)", show_number(rotation), opened.origin("scan_rotation"))
-    centre = show_number(looked.disc_centre) if looked.disc_found else "no disc found"
-    table.add_row("disc centre y, x (px)", show_number(known.optical_axis), opened.origin("optical_axis"), centre)
-    radius = show_number(known.disc_radius)
+    centre = show_number(looked.disc_centre) if looked.has_disc else "no disc found"
+    table.add_row("disc centre y, x (px)", show_number(calibration.optical_axis), opened.origin("optical_axis"), centre)
+    radius = show_number(calibration.disc_radius)
     table.add_row("disc radius (px)", radius, opened.origin("disc_radius"), show_number(looked.disc_radius))
-    if known.pixel_size is None and completed.pixel_size is not None:
+    if calibration.pixel_size is None and completed.pixel_size is not None:
         table.add_row("pixel size from the disc (mrad)", "", "", show_number(completed.pixel_size))
     if opened.missing is not None:
         table.add_row("patterns missing", "", "", f"{int(opened.missing.sum())} of {opened.n_patterns}")
@@ -61,7 +61,7 @@ def info_table(name: str, opened: Dataset4D, looked: Survey, shape_from: str, n_
     if looked.disc_ellipse is not None:
         ratio, direction = looked.disc_ellipse[0], math.degrees(looked.disc_ellipse[1])
         table.add_row("disc's long over short axis; direction (deg)", "", "", f"{ratio:.4f}; {direction:.0f}")
-    if looked.disc_found:
+    if looked.has_disc:
         shift = f"{show_number(looked.beam_shift_along_y)}; {show_number(looked.beam_shift_along_x)}"
         table.add_row("beam shift over the scan along y; x (px)", "", "", shift)
     table.add_row("patterns looked at", "", "", str(looked.n_frames))
@@ -92,16 +92,16 @@ def sweep_table(sweep: Sweep) -> Table:
         (f"angle_error_median_deg{suffix}", "angle error (deg)", "{:.2f}"),
         ("seconds", "seconds", "{:.1f}"),
     )
-    known = [column for column in columns if np.isfinite(sweep.table.get(column[0], np.array(np.nan))).any()]
+    finite_columns = [column for column in columns if np.isfinite(sweep.table.get(column[0], np.array(np.nan))).any()]
     caption = (
         f"mean ± standard deviation over the seeds; evidence of held-out patterns; r and angle: {REFERENCES[suffix]}"
     )
     table = Table(title=Text(str(sweep.path)), title_justify="left", caption=caption, caption_justify="left")
-    for label in ("latents", *(label for _, label, _ in known)):
+    for label in ("latents", *(label for _, label, _ in finite_columns)):
         table.add_column(label, justify="right")
     for entry in sweep.summary["by_n_latent"]:
         chosen = entry["n_latent"] == sweep.n_latent
-        cells = [_with_spread(entry[name], form) for name, _, form in known]
+        cells = [_with_spread(entry[name], form) for name, _, form in finite_columns]
         table.add_row(f"{'> ' if chosen else ''}{entry['n_latent']}", *cells, style="bold" if chosen else None)
     return table
 

@@ -1,4 +1,4 @@
-"""Calibration: what turns indices into ångström, milliradian and electronvolt."""
+"""Calibration: what converts indices into ångström, milliradian and electronvolt."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _PLAUSIBLE = {
     "convergence_semiangle": (0.05, 500.0, "mrad", "give it in mrad, such as 31"),
     "scan_step": (1e-3, 1e6, "Å", "give it in Å, such as 0.16"),
     "pixel_size": (1e-4, 100.0, "mrad", "give it in mrad, such as 1.5"),
-    # degrees given as rad show only beyond two full turns
+    # degrees given as rad show only beyond two full rotations
     "scan_rotation": (-4 * math.pi, 4 * math.pi, "rad", "give it in rad, such as np.deg2rad({:g})"),
 }
 
@@ -216,5 +216,5 @@ class Calibration(Representable):
             raise CalibrationError(
                 f"unknown calibration entry {sorted(unknown)}; known are {', '.join(cls.__dataclass_fields__)}"
             )
-        known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**known)
+        entries: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**entries)

@@ -235,7 +235,7 @@ class Dataset4D(Representable):
         return self.shape[0] * self.shape[1]
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
-        known = self.calibration
+        calibration = self.calibration
         extras = {
             "noiseless patterns": self.expectation is not None,
             "image": self.image is not None,
@@ -244,14 +244,14 @@ class Dataset4D(Representable):
             f"{0 if self.bad_pixels is None else int(self.bad_pixels.sum())} bad pixels": self.bad_pixels is not None,
         }
         rows = [
-            ("scan", f"{format_shape(self.scan_shape)} positions, step {format_quantity(known.scan_step, 'Å')}"),
+            ("scan", f"{format_shape(self.scan_shape)} positions, step {format_quantity(calibration.scan_step, 'Å')}"),
             (
                 "detector",
-                f"{format_shape(self.detector_shape)} px, each {format_quantity(known.pixel_size, 'mrad')}",
+                f"{format_shape(self.detector_shape)} px, each {format_quantity(calibration.pixel_size, 'mrad')}",
             ),
             ("data", f"{self.data.dtype}, {format_size(self.data.nbytes)}, lazy"),
-            ("beam", known.describe_beam()),
-            ("disc", known.describe_disc({name: self.origin(name) for name in vars(known)})),
+            ("beam", calibration.describe_beam()),
+            ("disc", calibration.describe_disc({name: self.origin(name) for name in vars(calibration)})),
             ("preparation", describe_preparation(self.preparation)),
         ]
         if any(extras.values()):
@@ -270,7 +270,7 @@ class Dataset4D(Representable):
         origin : str
             Where the new values come from, for `origins`.
         **changes
-            Values as `Calibration` takes them. A new energy also turns a detector step in 1/Å into a pixel size.
+            Values as `Calibration` takes them. A new energy also converts a detector step in 1/Å into a pixel size.
 
         Returns
         -------
@@ -283,18 +283,18 @@ class Dataset4D(Representable):
         """
         if origin == "given":
             require_plausible(**changes)
-        known = self.calibration.updated(**changes)
+        recalibrated = self.calibration.updated(**changes)
         renewed = changes.get("energy") not in (None, self.calibration.energy)
         if renewed and changes.get("pixel_size") in (None, self.calibration.pixel_size):
-            known = known.updated(pixel_size=self._pixel_size(known) or known.pixel_size)
-        changed = {name for name, value in vars(known).items() if value != getattr(self.calibration, name)}
-        return replace(self, calibration=known, origins={**self.origins, **dict.fromkeys(changed, origin)})
+            recalibrated = recalibrated.updated(pixel_size=self._pixel_size(recalibrated) or recalibrated.pixel_size)
+        changed = {name for name, value in vars(recalibrated).items() if value != getattr(self.calibration, name)}
+        return replace(self, calibration=recalibrated, origins={**self.origins, **dict.fromkeys(changed, origin)})
 
-    def _pixel_size(self, known: Calibration) -> tuple[float, float] | None:
-        if self.reciprocal_pixel is None or known.wavelength is None or self.origin("pixel_size") == "given":
+    def _pixel_size(self, calibration: Calibration) -> tuple[float, float] | None:
+        if self.reciprocal_pixel is None or calibration.wavelength is None or self.origin("pixel_size") == "given":
             return None
         step_y, step_x = self.reciprocal_pixel
-        return 1e3 * known.wavelength * step_y, 1e3 * known.wavelength * step_x
+        return 1e3 * calibration.wavelength * step_y, 1e3 * calibration.wavelength * step_x
 
     def origin(self, name: str) -> str:
         """Say where a number of the calibration came from, as `origins`, or ``"file"`` or ``"unknown"``."""
@@ -317,18 +317,18 @@ def calibration_from_axes(axes: Sequence[Mapping[str, Any]], beam: Mapping[str, 
     -------
     Calibration
         Units that are not lengths or angles, and numbers that are not positive, leave a value unknown. Detector axes in
-        1/Å or 1/nm need the beam energy and are turned into mrad through the wavelength.
+        1/Å or 1/nm need the beam energy and are converted into mrad through the wavelength.
     """
     energy, semiangle = _positive(beam.get("beam_energy")), _positive(beam.get("convergence_angle"))
-    known = Calibration(energy=None if energy is None else 1e3 * energy, convergence_semiangle=semiangle)
+    calibration = Calibration(energy=None if energy is None else 1e3 * energy, convergence_semiangle=semiangle)
     angles = dict(_ANGLES)
-    if known.wavelength is not None:
-        angles |= {f"1/{unit}": 1e3 * known.wavelength / size for unit, size in _LENGTHS.items()}
+    if calibration.wavelength is not None:
+        angles |= {f"1/{unit}": 1e3 * calibration.wavelength / size for unit, size in _LENGTHS.items()}
     for name, pair, table in (("scan_step", axes[:2], _LENGTHS), ("pixel_size", axes[2:], angles)):
         step_y, step_x = (_step(axis, table) for axis in pair)
         if step_y is not None and step_x is not None:
-            known = known.updated(**{name: (step_y, step_x)})
-    return known
+            calibration = calibration.updated(**{name: (step_y, step_x)})
+    return calibration
 
 
 def reciprocal_step(axes: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
@@ -363,7 +363,7 @@ def _positive(value: Any) -> float | None:
 
 
 def as_lazy(array: ArrayLike | da.Array, name: str) -> da.Array:
-    """Turn an array into a dask array whose blocks hold whole patterns and some megabytes each.
+    """Convert an array into a dask array whose blocks hold whole patterns and some megabytes each.
 
     Raises
     ------

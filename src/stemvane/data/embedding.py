@@ -125,7 +125,7 @@ class Embedding(Representable):
         Returns
         -------
         ndarray of float, shape (scan_y, scan_x)
-            In rad; NaN where a mask left a position out.
+            Half width in rad; NaN where a mask left a position out.
         """
         n_angles = self.angle_posterior.shape[-1]
         grid = 2 * np.pi * np.arange(n_angles) / n_angles

@@ -42,7 +42,7 @@ class Measurements(Representable):
     mean_pattern : ndarray of float, shape (k_y, k_x)
         Mean of the recorded patterns, on the detector's pixels; NaN where it was not asked for.
     calibration : Calibration
-        Of the data set, completed by what the survey found.
+        Calibration of the data set, completed by what the survey found.
     name : str
         Name of the data set.
     atoms : ScanAtoms, optional
@@ -54,7 +54,7 @@ class Measurements(Representable):
     bad_pixels : ndarray of bool, shape (k_y, k_x), optional
         True where a detector pixel was left out.
     expectation : Measurements, optional
-        The same of the noiseless patterns, where the source knows them.
+        Maps of the noiseless patterns, where the source knows them.
     pixels : zarr.Array or ndarray of float32, shape (scan_y, scan_x, n, n), optional
         Cartesian patterns, mean intensity per pixel area; None where they were not asked for.
     pixel_grid : PixelGrid, optional
@@ -241,9 +241,9 @@ class Measurements(Representable):
             raise DataError(f"{self.name}: measured without polar patterns; call measure(..., polar=True)")
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
-        known, n_missing = self.calibration, self.n_patterns - int(self.recorded.sum())
+        calibration, n_missing = self.calibration, self.n_patterns - int(self.recorded.sum())
         missing = f", {n_missing} without a pattern" if n_missing else ""
-        step = format_quantity(known.scan_step, "Å")
+        step = format_quantity(calibration.scan_step, "Å")
         patterns = [] if self.polar is None else [f"polar {self.grid.n_radial} rings × {self.grid.n_azimuthal} sectors"]
         if self.pixels is not None and self.pixel_grid is not None:
             patterns.append(f"Cartesian {format_shape(self.pixel_grid.shape)}")
@@ -251,12 +251,12 @@ class Measurements(Representable):
             ("scan", f"{format_shape(self.scan_shape)} positions, step {step}{missing}"),
             (
                 "detector",
-                f"{format_shape(self.detector_shape)} px, each {format_quantity(known.pixel_size, 'mrad')}",
+                f"{format_shape(self.detector_shape)} px, each {format_quantity(calibration.pixel_size, 'mrad')}",
             ),
             ("maps", ", ".join(f"{name} ({self.units[name]})" for name in self.maps)),
             ("patterns", ", ".join(patterns) or "none"),
-            ("beam", known.describe_beam()),
-            ("disc", known.describe_disc(self.origins)),
+            ("beam", calibration.describe_beam()),
+            ("disc", calibration.describe_disc(self.origins)),
             ("preparation", describe_preparation(self.preparation)),
         ]
         return f"Measurements '{self.name}'", rows
@@ -299,7 +299,7 @@ class Measurements(Representable):
         """Read what `write` wrote; polar patterns stay on disk."""
         attrs: dict[str, Any] = dict(group.attrs)
         # older files have these words among the metadata
-        known = {**attrs["metadata"], **attrs}
+        attributes = {**attrs["metadata"], **attrs}
         arrays = dict(group["maps"].arrays())  # type: ignore[union-attr]
         return cls(
             maps={name: np.asarray(array[:]) for name, array in arrays.items()},
@@ -316,9 +316,9 @@ class Measurements(Representable):
             expectation=cls.read(group["expectation"]) if "expectation" in group else None,  # type: ignore[arg-type]
             pixels=group.get("pixels"),
             pixel_grid=PixelGrid.from_dict(attrs["pixel_grid"]) if "pixel_grid" in attrs else None,
-            electrons_per_pattern=known.get("electrons_per_pattern"),
-            noiseless=bool(known.get("noiseless", False)),
-            is_scan=bool(known.get("is_scan", True)),
+            electrons_per_pattern=attributes.get("electrons_per_pattern"),
+            noiseless=bool(attributes.get("noiseless", False)),
+            is_scan=bool(attributes.get("is_scan", True)),
             origins=attrs.get("origins", {}),
             preparation=Preparation.from_dict(done) if (done := attrs.get("preparation")) else None,
         )

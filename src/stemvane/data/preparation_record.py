@@ -22,7 +22,7 @@ class Preparation(Representable):
     warnings : tuple of str
         What was noticed and left as it is, one sentence each.
     record : mapping
-        The same as plain values, as a run's manifest holds them.
+        Findings and steps as plain values, as a run's manifest holds them.
     """
 
     steps: tuple[str, ...] = ()

@@ -60,7 +60,7 @@ def stage_bars(progress: StageProgress | bool | None = None) -> Iterator[StagePr
     Yields
     ------
     callable
-        To be called with the stage, how much of it is done, how much there is, and a short note. The stage
+        Function to be called with the stage, how much of it is done, how much there is, and a short note. The stage
         ``"resumed"`` is a message, its note, and no bar.
     """
     if callable(progress):

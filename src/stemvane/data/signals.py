@@ -53,7 +53,7 @@ class Axis:
     Attributes
     ----------
     name : str
-        The same wherever the axis is the same.
+        Name of the axis, the same in every signal that has it.
     unit : str
         ``Å``, ``mrad``, ``rad``, ``px``, or empty for a plain number.
     size : int
@@ -120,17 +120,17 @@ def maps_of(run: _HasResults) -> list[Signal]:
     """
     measured, learned = run.measurements, run.embedding
     names = sorted(measured.maps, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
-    found = [(name, measured.maps[name], measured.units[name]) for name in names]
-    found += [("com_magnitude", measured.com_magnitude, measured.com_unit), ("com_angle", measured.com_angle, "rad")]
+    planes = [(name, measured.maps[name], measured.units[name]) for name in names]
+    planes += [("com_magnitude", measured.com_magnitude, measured.com_unit), ("com_angle", measured.com_angle, "rad")]
     if measured.image is not None:
-        found.append(("image", measured.image, ""))
-    found += [("angle", learned.angle, "rad"), ("angle_std", learned.angle_std, "rad")]
-    found.append(("log_evidence", learned.log_evidence, "nat"))
+        planes.append(("image", measured.image, ""))
+    planes += [("angle", learned.angle, "rad"), ("angle_std", learned.angle_std, "rad")]
+    planes.append(("log_evidence", learned.log_evidence, "nat"))
     for index in range(learned.n_latent):
-        found.append((f"latent_{index + 1}", learned.latents[..., index], ""))
-        found.append((f"latent_std_{index + 1}", learned.latent_std[..., index], ""))
+        planes.append((f"latent_{index + 1}", learned.latents[..., index], ""))
+        planes.append((f"latent_std_{index + 1}", learned.latent_std[..., index], ""))
     axes = _scan_axes(measured)
-    return [Signal(name, np.asarray(values, np.float32), unit, axes) for name, values, unit in found]
+    return [Signal(name, np.asarray(values, np.float32), unit, axes) for name, values, unit in planes]
 
 
 def patterns_of(run: _HasResults) -> list[Signal]:
@@ -189,10 +189,10 @@ def stacks_of(run: _HasResults) -> list[Signal]:
     pixel = measured.calibration.pixel_size
     width, unit = (1.0, "px") if pixel is None else (pixel[1], "mrad")
     ring = grid.ring_width * width
-    turn = 2 * math.pi
+    circle = 2 * math.pi
     polar_axes = (
         Axis("radius", unit, grid.n_radial, ring, ring / 2),
-        Axis("azimuth", "rad", grid.n_azimuthal, turn / grid.n_azimuthal),
+        Axis("azimuth", "rad", grid.n_azimuthal, circle / grid.n_azimuthal),
     )
     n_angles = posterior.shape[-1]
     return [
@@ -201,7 +201,7 @@ def stacks_of(run: _HasResults) -> list[Signal]:
             "angle_posterior",
             np.asarray(posterior, np.float32),
             "",
-            (*scan, Axis("posterior_angle", "rad", n_angles, turn / n_angles)),
+            (*scan, Axis("posterior_angle", "rad", n_angles, circle / n_angles)),
             n_navigation=2,
         ),
     ]
@@ -245,7 +245,7 @@ def hyperspy_fields(signal: Signal, origin: Mapping[str, Any], calibration: Cali
     signal : Signal
         A map or a pattern.
     origin : mapping
-        From `origin_of`.
+        Origin of the numbers, as `origin_of` gives it.
     calibration : Calibration
         Energy (eV) and semi-angle (mrad); HyperSpy has the energy in keV.
 

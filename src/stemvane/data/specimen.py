@@ -26,12 +26,12 @@ class ScanDefects(Representable):
     positions : ndarray of float, shape (n, 2)
         Centres ``(y, x)`` in Å; the first probe position is the origin, y grows downwards.
     angles : ndarray of float, shape (n,)
-        By how much (rad) each is turned from the stored geometry, counter-clockwise on the screen.
+        Angle (rad) by which each is rotated from the stored geometry, counter-clockwise on the screen.
     mirrored : ndarray of bool, shape (n,)
-        True where the stored geometry was turned over before it was turned, about the screen's horizontal: y → −y and
+        True where the stored geometry was turned over before it was rotated, about the screen's horizontal: y → −y and
         z → −z. What stands up from the sheet hangs down then.
     sites : ndarray of float, shape (m, 2)
-        Ideal lattice positions ``(y, x)`` in Å of the atoms that are substituted, removed or turned. Where a silicon
+        Ideal lattice positions ``(y, x)`` in Å of the atoms that are substituted, removed or rotated. Where a silicon
         atom takes the place of two carbon atoms both are listed.
     owners : ndarray of int, shape (m,)
         Index of the defect that each site belongs to.
@@ -76,7 +76,7 @@ class ScanAtoms(Representable):
     numbers : ndarray of int, shape (n,)
         Atomic numbers.
     positions : ndarray of float, shape (n, 2)
-        In-plane positions ``(y, x)`` in Å; the first probe position is the origin, y grows downwards.
+        Positions ``(y, x)`` in the plane in Å; the first probe position is the origin, y grows downwards.
     heights : ndarray of float, shape (n,)
         Positions along the beam in Å.
     labels : tuple of str, optional

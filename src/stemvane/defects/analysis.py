@@ -46,7 +46,7 @@ class Defects(Representable):
         What each kind adds to the polar pattern recorded at its centre, rotated to the orientation of its first defect
         and averaged over the kind.
     naming : Naming or None
-        Their names, where a library was given.
+        Names of the kinds, where a library was given.
     """
 
     positions: NDArray[np.float64]
@@ -85,9 +85,9 @@ class DefectAnalysis(Representable):
     sites : Sites
         Atoms and hollows.
     p, q : ndarray of float, shape (n_sites,)
-        p-value of all channels together, and the false discovery rate at which it would be a discovery.
+        The p-value of all channels together, and the false discovery rate at which it would be a discovery.
     channels : dict of str to ndarray of float, shape (n_sites,)
-        p-value of each channel.
+        The p-values of each channel.
     content : AtomContent
         How much more of an atom each site holds than in the pristine lattice.
     winding : ndarray of float, shape (n_sites,)

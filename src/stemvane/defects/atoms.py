@@ -2,8 +2,8 @@
 
 In a sheet the patterns of a lattice are, to a good part, a sum over its atoms: an atom at a changes the features of
 order m around it by ``K_m(r - a)``, and an atom is round, so ``K_m`` is a radial function times ``exp(-i m φ)``. The
-sum over the lattice is known from the averaged cell, so the radial functions follow from least squares. Nothing is told
-of the element, of the probe or of the aberrations.
+sum over the lattice is known from the averaged cell, so the radial functions follow from least squares. Nothing is
+assumed of the element, of the probe or of the aberrations.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AtomKernel:
     orders : ndarray of int, shape (n_features,)
         Circular order of each feature.
     coefficients : ndarray of complex, shape (n_sublattices, n_radial, n_features)
-        Of the functions of radial order n and angular order ``-m``.
+        Coefficients of the functions of radial order n and angular order ``-m``.
     """
 
     width: float
@@ -151,7 +151,7 @@ class AtomContent:
     orders : ndarray of int, shape (n_orders,)
         Order 0 is the scattering into rings, the dark field above all; order 1 the deflection.
     excess : ndarray of float, shape (n_atoms, n_orders)
-        In atoms of the lattice: -1 where an atom is missing, 0 in the pristine lattice.
+        Excess in atoms of the lattice: -1 where an atom is missing, 0 in the pristine lattice.
     std : ndarray of float, shape (n_atoms, n_orders)
         Standard deviation that the counting noise gives to it.
     """

@@ -52,7 +52,7 @@ def site_p_values(fitted: FittedScan, content: AtomContent) -> dict[str, NDArray
     Returns
     -------
     dict of str to ndarray of float, shape (n_sites,)
-        p-value of every site by the names of `CHANNELS`; those in `COMBINED` decide what is a defect.
+        The p-value of every site by the names of `CHANNELS`; those in `COMBINED` decide what is a defect.
     """
     around, maps = fitted.around, fitted.residual_maps
     direction = maps[:, MapChannel.DIRECTION_REAL] + 1j * maps[:, MapChannel.DIRECTION_IMAGINARY]
@@ -88,11 +88,11 @@ def pooled_p(
     """
     result = np.full(len(around.sites), np.nan)
     values = around.pooled(residual[:, None])[:, 0]
-    for own in _by_sublattice(around.sites):
-        z = values[own] - np.median(values[own])
+    for members in _by_sublattice(around.sites):
+        z = values[members] - np.median(values[members])
         z = z / robust_scale(z[:, None])[0]
-        student = stats.t(_freedom(own, freedom))
-        result[own] = student.cdf(z) if low_only else 2 * student.sf(np.abs(z))
+        student = stats.t(_freedom(members, freedom))
+        result[members] = student.cdf(z) if low_only else 2 * student.sf(np.abs(z))
     return np.asarray(np.clip(result, SMALLEST_P, 1.0))
 
 
@@ -142,15 +142,15 @@ def latent_p(around: Surroundings, latents: _Floats, direction: NDArray[np.compl
     ]
     values = np.concatenate([scalars, radial[:, :, 0].real, radial[:, :, 0].imag], axis=1)
     result = np.full(len(values), np.nan)
-    for own in _by_sublattice(around.sites):
-        z = values[own] - np.median(values[own], axis=0)
-        result[own] = squares_p(z / robust_scale(z), np.full(z.shape[1], 1e6), _freedom(own, ROUGH))
+    for members in _by_sublattice(around.sites):
+        z = values[members] - np.median(values[members], axis=0)
+        result[members] = squares_p(z / robust_scale(z), np.full(z.shape[1], 1e6), _freedom(members, ROUGH))
     return result
 
 
-def _freedom(own: NDArray[np.bool_], most: float = np.inf) -> float:
+def _freedom(members: NDArray[np.bool_], most: float = np.inf) -> float:
     """Degrees of freedom of a robust spread of so many: about half the number, by draws of 9 to 60 normal numbers."""
-    return min(max((float(own.sum()) - 4) / 2, 1.0), most)
+    return min(max((float(members.sum()) - 4) / 2, 1.0), most)
 
 
 def _by_sublattice(sites: Sites) -> list[NDArray[np.bool_]]:

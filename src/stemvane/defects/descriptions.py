@@ -1,4 +1,4 @@
-"""What is recorded around defects more than in the pristine lattice, in coefficients that a turn gives a phase."""
+"""What is recorded around defects more than in the pristine lattice, in coefficients that a rotation gives a phase."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ class Descriptions:
     Attributes
     ----------
     positions : ndarray of float, shape (n, 2)
-        Of the places, ``(y, x)`` in Å.
+        Positions ``(y, x)`` of the places in Å.
     values : ndarray of complex, shape (n, n_modes, n_features)
-        In functions of angular order l, in units of the mean pattern's counting noise.
+        Coefficients of functions of angular order l, in units of the mean pattern's counting noise.
     shifts : ndarray of complex, shape (n, 2, n_modes, n_features)
         Change per Å by which the defect lies further down, and to the right.
     noise : ndarray of float, shape (n, n_modes, n_features)
         Variance of the values' counting noise over that of the mean pattern's.
     pristine : ndarray of complex, shape (n_places, n_modes, n_features)
-        The same as `values` around places where nothing was found: what noise makes of no defect.
+        Coefficients around places where nothing was found: what noise makes of no defect.
     pristine_noise : ndarray of float, shape (n_modes, n_features)
         Mean of the noise there.
     strain : ndarray of complex, shape (n, 6, n_modes, n_features)
         Directions that were taken out of the values.
     angular_orders, circular_orders : ndarray of int, shape (n_modes,) and (n_features,)
-        l of each function, m of each feature.
+        Angular order l of each function and circular order m of each feature.
     """
 
     positions: NDArray[np.float64]
@@ -69,7 +69,7 @@ class Descriptions:
         return len(self.values)
 
     def phases(self, turns: _Floats) -> NDArray[np.complex128]:
-        """Factors ``exp(-i (l + m) θ)`` of a turn by each angle (rad), shape ``(n_turns, n_modes, n_features)``."""
+        """Factors ``exp(-i (l + m) θ)`` of a rotation by each angle (rad), shape ``(n_turns, n_modes, n_features)``."""
         orders = self.angular_orders[:, None] + self.circular_orders
         return np.asarray(np.exp(-1j * orders * np.asarray(turns)[:, None, None]))
 

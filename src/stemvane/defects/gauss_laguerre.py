@@ -1,4 +1,4 @@
-"""Smooth functions about a point, in which a turn is a phase and white noise stays white."""
+"""Smooth functions about a point, in which a rotation is a phase and white noise stays white."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def gauss_laguerre(offsets: _Floats, width: float, n: int, order: int) -> NDArra
     """Values of a Gauss–Laguerre function, an eigenfunction of the harmonic oscillator in the plane.
 
     ``√(n! / (π (n + |l|)!)) / w · ρ^|l| L_n^|l|(ρ²) exp(-ρ²/2) exp(i l φ)`` with ``ρ = r / w``, l the angular order:
-    the functions are orthonormal, and a turn by θ multiplies one by ``exp(-i l θ)``.
+    the functions are orthonormal, and a rotation by θ multiplies one by ``exp(-i l θ)``.
 
     Parameters
     ----------
     offsets : ndarray of float, shape (..., 2)
         Positions ``(y, x)`` from the centre in Å; φ is counter-clockwise on the screen, 0 to the right.
     width : float
-        w in Å.
+        Width w in Å.
     n : int
         Radial order, the number of rings on which the function is 0.
     order : int
@@ -34,7 +34,7 @@ def gauss_laguerre(offsets: _Floats, width: float, n: int, order: int) -> NDArra
     Returns
     -------
     ndarray of complex, shape (...)
-        In 1/Å.
+        Values of the functions in 1/Å.
     """
     rho2 = (offsets**2).sum(axis=-1) / width**2
     azimuth = np.arctan2(-offsets[..., 0], offsets[..., 1])
@@ -51,7 +51,7 @@ class Window:
     Attributes
     ----------
     width : float
-        Their width in Å.
+        Width of the functions in Å.
     degree : int
         Largest ``2 n + |l|``.
     """

@@ -1,4 +1,4 @@
-"""From anomalous sites to defects, and from defects to kinds: the same but for a turn of the lattice."""
+"""From anomalous sites to defects, and from defects to kinds: alike but for a rotation of the lattice."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class DefectKinds:
 
 
 def defect_centres(
-    sites: Sites, found: NDArray[np.bool_], strength: _Floats, reach: float
+    sites: Sites, is_anomalous: NDArray[np.bool_], strength: _Floats, reach: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Join anomalous sites that belong together, and say where each defect is.
 
@@ -74,7 +74,7 @@ def defect_centres(
     ----------
     sites : Sites
         All sites.
-    found : ndarray of bool, shape (n_sites,)
+    is_anomalous : ndarray of bool, shape (n_sites,)
         True where a site is anomalous.
     strength : ndarray of float, shape (n_sites,)
         How anomalous each is, as a square; a site belongs to its strongest neighbour, and so to the peak of a defect.
@@ -90,7 +90,7 @@ def defect_centres(
         bond centre nearest to it.
     """
     owner = np.full(len(sites), -1)
-    at = np.flatnonzero(found)
+    at = np.flatnonzero(is_anomalous)
     if not len(at):
         return owner, np.zeros((0, 2))
     tree = cKDTree(sites.positions[at])
@@ -126,9 +126,9 @@ def classify_defects(described: Descriptions, turns: _Floats) -> DefectKinds:
     Parameters
     ----------
     described : Descriptions
-        Of the defects.
+        Descriptions of the defects.
     turns : ndarray of float, shape (n_turns,)
-        Turns of the lattice, rad.
+        Rotations that map the lattice onto itself, rad.
 
     Returns
     -------
@@ -136,9 +136,9 @@ def classify_defects(described: Descriptions, turns: _Floats) -> DefectKinds:
 
     Notes
     -----
-    A defect turned by θ has its coefficients multiplied by ``exp(-i (l + m) θ)``. Two are compared at the turn where
-    they differ least, by their squared difference in units of its noise, less what a shift of some hundredths of an
-    ångström explains. Every coefficient has the weight ``S / (S + N)`` of a Wiener filter: N is half of the
+    A defect rotated by θ has its coefficients multiplied by ``exp(-i (l + m) θ)``. Two are compared at the rotation
+    where they differ least, by their squared difference in units of its noise, less what a shift of some hundredths of
+    an ångström explains. Every coefficient has the weight ``S / (S + N)`` of a Wiener filter: N is half of the
     difference's noise, S what a small shift of the pristine lattice would change in its feature, since defects are made
     of atoms, too. Such weights owe nothing to the defects' own noise, unlike the directions in which these differ most,
     so that what chance makes of a sum of weighted squares is known. Two that look alike can still be of different
@@ -160,15 +160,15 @@ def classify_defects(described: Descriptions, turns: _Floats) -> DefectKinds:
         members = np.flatnonzero(kind == number)
         fold[number] = _fold(apart[members, members])
         period = 2 * np.pi / fold[number]
-        turned = -np.asarray(turns)[best[members[0], members]] % period
-        rotation[members] = np.where(np.isclose(turned, period), 0.0, turned)
+        negative_angle = -np.asarray(turns)[best[members[0], members]] % period
+        rotation[members] = np.where(np.isclose(negative_angle, period), 0.0, negative_angle)
         if len(members) > 1:
             spread[number] = share[np.ix_(members, members)][~np.eye(len(members), dtype=bool)].mean()
     return DefectKinds(kind, rotation, fold, spread, _certainty(compared, kind))
 
 
 def _fold(itself: NDArray[np.float64]) -> int:
-    """Largest number of equal turns after each of which a kind's members differ little from themselves."""
+    """Largest number of equal rotations after each of which a kind's members differ little from themselves."""
     n_turns = itself.shape[1]
     folds = [s for s in range(n_turns, 1, -1) if n_turns % s == 0]
     return next((s for s in folds if itself[:, n_turns // s].mean() < 1), 1)
@@ -209,7 +209,7 @@ class _Compared:
         )
 
     def differences(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """How far each and each other one at every turn are apart, 1 being the most for one kind, and their share."""
+        """Distance of each to each other one at every rotation, 1 being the most for one kind, and their share."""
         rows = [self._from(i) for i in range(len(self.values))]
         return np.stack([apart for apart, _ in rows]), np.stack([share for _, share in rows])
 
@@ -221,12 +221,12 @@ class _Compared:
         # a sum of weighted squares is nearly a multiple of one of χ² with as much mean and variance
         most = variance / mean * stats.chi2(mean**2 / variance).isf(_CHANCE / 2)
         scale = np.sqrt(weight / noise)[:, None]
-        turned = self.values[:, None] * self.phases
-        off = _rows((self.values[i] - turned) * scale)
+        rotated = self.values[:, None] * self.phases
+        off = _rows((self.values[i] - rotated) * scale)
         shifts = _rows(self.shifts[i] * scale)
         squared, off = misfit_beyond_shift(off, shifts, SHIFT)
         # of their weighted mean the noise is independent of that of the difference
-        common = (self.noise[:, None] * self.values[i] + self.noise[i] * turned) / noise[:, None]
+        common = (self.noise[:, None] * self.values[i] + self.noise[i] * rotated) / noise[:, None]
         spread = (_rows(common * scale * np.sqrt(weight)[:, None]) ** 2).sum(axis=-1)
         stronger = (off * _rows(common * scale)).sum(axis=-1) ** 2 / np.maximum(spread, 1e-12)
         apart = np.maximum(squared / most[:, None], stronger / stats.chi2(1).isf(_CHANCE / 2))

@@ -77,7 +77,7 @@ class Lattice:
     distortion : Distortion
         Displacement of what lies at a position from where the lattice without distortion has it.
     stands_out : float
-        By how much the lattice's peaks stand out of the spectrum around them.
+        Ratio by which the lattice's peaks stand out of the spectrum around them.
     origin : ndarray of float, shape (2,)
         A lattice point ``(y, x)`` in Å, before the distortion.
     """
@@ -137,7 +137,7 @@ class Lattice:
 
 
 def lattice_rotations(lattice: Lattice) -> NDArray[np.float64]:
-    """Turns (rad) that map a lattice onto itself: 6 of a hexagonal one, 4 of a square one, else 2."""
+    """Rotations (rad) that map a lattice onto itself: 6 of a hexagonal one, 4 of a square one, else 2."""
     a, b = lattice.vectors
     lengths = np.linalg.norm(a), np.linalg.norm(b)
     cosine = a @ b / (lengths[0] * lengths[1])
@@ -271,7 +271,7 @@ def _reduced(vectors: _Floats) -> NDArray[np.float64]:
         v for v in (a, b, -a, -b, a + b, a - b, -a - b, b - a) if np.linalg.norm(v) < 1.05 * np.linalg.norm(b)
     ]
     area = abs(float(np.linalg.det(np.stack([a, b]))))
-    # y grows downwards, so rows (y, x) with a positive determinant turn counter-clockwise on the screen
+    # y grows downwards, so rows (y, x) with a positive determinant run counter-clockwise on the screen
     pairs: list[tuple[Any, Any]] = [
         (first, second)
         for first, second in itertools.permutations(family, 2)

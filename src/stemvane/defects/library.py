@@ -47,7 +47,7 @@ def simulate_library(
     Parameters
     ----------
     measurements : Measurements
-        Of the scan whose defects are to be named: energy, semi-angle and polar grid are taken from it.
+        Measurements of the scan whose defects are to be named: energy, semi-angle and polar grid are taken from it.
     config : SymmetryConfig, optional
         The sheet, graphene where none is named, and what the calibration does not say of the probe: defocus, spherical
         aberration, size of the source.

@@ -1,4 +1,4 @@
-"""Local symmetry about a site: what stays as it is under a turn, and the winding number of the rotation map."""
+"""Local symmetry about a site: what a rotation leaves as it is, and the winding number of the rotation map."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEGREE = 4
 
 
 def winding_number(angle: _Floats, centres: _Floats, step: tuple[float, float], radius: float) -> NDArray[np.float64]:
-    """How often the rotation map turns round on a circle about each centre.
+    """Count how often the angle runs through 360° on a circle about each centre.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def winding_number(angle: _Floats, centres: _Floats, step: tuple[float, float], 
     step : tuple of float
         Scan step ``(y, x)`` in Å.
     radius : float
-        Of the circle, Å.
+        Radius of the circle, Å.
 
     Returns
     -------
@@ -48,8 +48,8 @@ def winding_number(angle: _Floats, centres: _Floats, step: tuple[float, float], 
     In pristine graphene it is +1 at atoms and hollows and -1 at bond centres, of which a cell has two, one and three:
     the sum over a cell is 0, as for any field on a torus (Poincaré–Hopf).
     """
-    turn = 2 * np.pi * np.arange(_N_RING) / _N_RING
-    ring = radius * np.stack([-np.sin(turn), np.cos(turn)], axis=-1)
+    azimuth = 2 * np.pi * np.arange(_N_RING) / _N_RING
+    ring = radius * np.stack([-np.sin(azimuth), np.cos(azimuth)], axis=-1)
     at = (centres[:, None] + ring) / step
     # the direction is averaged between positions, never the angle
     real, imag = (
@@ -89,16 +89,16 @@ def fold_symmetries(embedding: Embedding, around: Surroundings, folds: Iterable[
 def fold_symmetry(
     scalars: NDArray[np.complex128], direction: NDArray[np.complex128], angular_orders: NDArray[np.int64], fold: int
 ) -> NDArray[np.float64]:
-    """Share of the variation around each site that a turn by 360° / fold leaves as it is.
+    """Share of the variation around each site that a rotation by 360° / fold leaves as it is.
 
     Parameters
     ----------
     scalars : ndarray of complex, shape (n_sites, n_modes, n_maps)
         Coefficients of maps that have no direction, such as the latents, in functions of angular order l.
     direction : ndarray of complex, shape (n_sites, n_modes)
-        The same of ``exp(i angle)``, which turns with the specimen.
+        Coefficients of ``exp(i angle)``, which rotates with the specimen.
     angular_orders : ndarray of int, shape (n_modes,)
-        l of each function.
+        Angular order l of each function.
     fold : int
         2, 3, 4 or 6.
 
@@ -109,7 +109,7 @@ def fold_symmetry(
 
     Notes
     -----
-    A turn by θ multiplies a coefficient of a scalar by ``exp(-i l θ)`` and one of the direction by
+    A rotation by θ multiplies a coefficient of a scalar by ``exp(-i l θ)`` and one of the direction by
     ``exp(-i (l - 1) θ)``, so what is s-fold has coefficients where l, or l - 1, is a multiple of s. Both
     parts count alike.
     """

@@ -1,4 +1,4 @@
-"""Names of defects: the simulated one that is likeliest, at all its turns and places together."""
+"""Names of defects: the simulated one that is likeliest, at all its rotations and places together."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class DefectLibrary:
         Noiseless scans with one defect each, which ``atoms`` has; on a grid of as many rings and sectors as the scan
         whose defects are to be named, out to as many disc radii, and without a scan rotation.
     pristine : Measurements
-        The same positions of the same lattice without a defect.
+        Patterns at these positions of the same lattice without a defect.
     vector : ndarray of float, shape (2,)
         A lattice vector ``(y, x)`` in Å.
     """
@@ -151,7 +151,7 @@ def name_defects(
     looks different from every side, such as pairs, of which one always fits noise best.
     """
     templates = _templates(library, described, fitted)
-    likelihoods, is_known, unexplained = [], [], []
+    likelihoods, is_named, unexplained = [], [], []
     quiet = described.pristine_power
     usual, most = float(np.median(quiet)), _NOISIER * float(np.quantile(quiet, _QUANTILE))
     level = described.excess_noise
@@ -162,20 +162,20 @@ def name_defects(
         first = int(np.argmax(np.where(templates.numbers == np.argmax(likelihoods[-1]), joint, -np.inf)))
         power = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i]))
         fits = misfit[first] - most < _MOST_LEFT * max(min(strength[first], power - usual), 0.0)
-        is_known.append(fits and power - misfit[first] > _LEAST_EXPLAINED * strength[first])
+        is_named.append(fits and power - misfit[first] > _LEAST_EXPLAINED * strength[first])
         unexplained.append(max(misfit[first] - usual, 0.0) / max(power - usual, 1e-12))
     by_defect = np.array(likelihoods).reshape(len(described), len(library.names))
-    names = [library.names[n] if k else UNKNOWN for n, k in zip(by_defect.argmax(axis=1), is_known, strict=True)]
+    names = [library.names[n] if k else UNKNOWN for n, k in zip(by_defect.argmax(axis=1), is_named, strict=True)]
     kind_names = []
     for number in range(int(kind.max(initial=-1)) + 1):
         members = kind == number
         best_name = library.names[int(by_defect[members].sum(axis=0).argmax())]
-        kind_names.append(best_name if np.mean(np.array(is_known)[members]) >= 0.5 else UNKNOWN)
+        kind_names.append(best_name if np.mean(np.array(is_named)[members]) >= 0.5 else UNKNOWN)
     return Naming(tuple(names), tuple(kind_names), np.array(unexplained))
 
 
 def _templates(library: DefectLibrary, described: Descriptions, fitted: FittedScan) -> _Templates:
-    """All templates in the scan's own orientation, length and noise."""
+    """All templates in the orientation of the scan, length and noise."""
     basis, lattice, window = fitted.basis, fitted.lattice, fitted.window
     length = float(np.linalg.norm(library.vector))
     ours = lattice.vectors[0]
@@ -195,9 +195,9 @@ def _templates(library: DefectLibrary, described: Descriptions, fitted: FittedSc
     total = library.pristine.maps["total"]
     without = basis.features(library.pristine)
     phases = described.phases(direction + turns) * np.exp(1j * described.circular_orders * fitted.scan.scan_rotation)
-    own_window = Window(window.width * scale, window.degree)
-    own_area = step[0] * step[1]
-    factor = np.sqrt(own_area / fitted.around.area) / scale
+    scaled_window = Window(window.width * scale, window.degree)
+    area = step[0] * step[1]
+    factor = np.sqrt(area / fitted.around.area) / scale
     values, shifts, numbers, prior = [], [], [], []
     for number, scan in enumerate(library.scans):
         assert scan.atoms is not None
@@ -205,11 +205,11 @@ def _templates(library: DefectLibrary, described: Descriptions, fitted: FittedSc
         centre = scan.atoms.defects.positions[0]
         added = (basis.features(replace(scan, maps={**scan.maps, "total": total})) - without) / basis.counting
         near = library.places[np.linalg.norm(library.places - centre, axis=1) <= FARTHEST]
-        around = Surroundings(Sites.at(near), points, own_area, own_window.width)
-        own = factor * around.described(added.astype(np.complex128), own_window)
-        moved = factor * scale * displaced(around, added.astype(np.complex128), own_window)
-        # a shift turns with what is shifted, but any two of its directions span the same
-        values.append((own[:, None] * phases).reshape(-1, *own.shape[1:]))
+        around = Surroundings(Sites.at(near), points, area, scaled_window.width)
+        template = factor * around.described(added.astype(np.complex128), scaled_window)
+        moved = factor * scale * displaced(around, added.astype(np.complex128), scaled_window)
+        # a shift rotates with what is shifted, but any two of its directions span the same
+        values.append((template[:, None] * phases).reshape(-1, *template.shape[1:]))
         shifts.append((moved[:, None] * phases[:, None]).reshape(-1, *moved.shape[1:]))
         numbers.append(np.full(len(values[-1]), number))
         # the search puts a defect at one of its atoms or at its middle

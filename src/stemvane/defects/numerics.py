@@ -70,7 +70,7 @@ def without_directions(values: _Floats, directions: _Floats) -> tuple[NDArray[np
     Returns
     -------
     ndarray of float
-        Of the shape of the values.
+        Values without these directions, of the same shape.
     ndarray of float, shape (..., n_terms, n_directions)
         An orthonormal basis of the directions, in columns.
     """

@@ -100,7 +100,7 @@ def squares_p(
     Parameters
     ----------
     values : ndarray of float, shape (n, n_terms)
-        In units of their standard deviation; rows with NaN have no p-value.
+        Values in units of their standard deviation; rows with NaN have no p-value.
     prior : ndarray of float, shape (n_terms,)
         Variance that a change would give to each, besides its noise: terms that a change would hardly move count less.
     freedom : float
@@ -171,7 +171,7 @@ def peak_discovery_rate(p: _Floats, neighbours: Sequence[Sequence[int]]) -> NDAr
     Parameters
     ----------
     p : ndarray of float, shape (n,)
-        p-values of all sites.
+        The p-values of all sites.
     neighbours : sequence of sequence of int
         Neighbours of each site, itself among them. A peak's p-value is multiplied by their number (Bonferroni), since
         it is the smallest of so many.

@@ -40,7 +40,7 @@ class PeriodicSeries:
     Attributes
     ----------
     lattice : Lattice
-        With its distortion.
+        Lattice with its distortion.
     orders : ndarray of int, shape (n_orders, 2)
         Diffraction orders (h, k), one of each pair of opposite ones.
     coefficients : ndarray of float, shape (1 + 2 n_orders, n_channels)
@@ -99,7 +99,7 @@ def fit_periodic(
     Parameters
     ----------
     lattice : Lattice
-        As found, without distortion.
+        Lattice without distortion, as `find_lattice` gives it.
     values : ndarray of float, shape (scan_y, scan_x, n_channels)
         Maps; those in `judged_by` in units of their noise, so that their squares can be added.
     sampling : Sampling

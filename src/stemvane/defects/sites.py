@@ -82,7 +82,7 @@ def find_sites(series: PeriodicSeries, brightness: _Floats, sampling: Sampling, 
     Parameters
     ----------
     series : PeriodicSeries
-        Of channels from which the brightness of atoms follows.
+        Series of channels from which the brightness of atoms follows.
     brightness : ndarray of float, shape (n_series, n_channels)
         Coefficients of a map that is high at atoms, in the order of ``series.coefficients`` without the mean, one
         column for each map to add.
@@ -94,7 +94,7 @@ def find_sites(series: PeriodicSeries, brightness: _Floats, sampling: Sampling, 
     Returns
     -------
     Lattice
-        With its origin at the most symmetric hollow, or the first atom where there is no hollow.
+        Lattice with its origin at the most symmetric hollow, or the first atom where there is no hollow.
     Sites
 
     Raises

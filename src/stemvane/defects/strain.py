@@ -57,7 +57,7 @@ class Strain:
         Returns
         -------
         ndarray of complex, shape (6, n_points, n_features)
-            Of shifts down and to the right, then of the gradients ``E_yy, E_yx, E_xy, E_xx``.
+            Changes by shifts down and to the right, then of the gradients ``E_yy, E_yx, E_xy, E_xx``.
         """
         k = self.n_features
         slopes = self.series.slopes(points)[:, :, : 2 * k]
@@ -68,7 +68,7 @@ class Strain:
         return np.concatenate([-slopes, gradients + (back[:, :, 0] + 1j * back[:, :, 1]).swapaxes(0, 1)])
 
     def directions(self, around: Surroundings, window: Window) -> NDArray[np.complex128]:
-        """The same in functions around every site, shape ``(n_sites, 6, n_modes, n_features)``."""
+        """Changes in functions around every site, shape ``(n_sites, 6, n_modes, n_features)``."""
         result = np.zeros((len(around.sites), 6, len(window.modes), self.n_features), np.complex128)
         for i, (site, near) in enumerate(zip(around.sites.positions, around.near(window.reach), strict=True)):
             functions = np.sqrt(around.area) * window.values(around.points[near] - site).conj()
@@ -95,12 +95,12 @@ def without_strain(values: NDArray[np.complex128], directions: NDArray[np.comple
     values : ndarray of complex, shape (n, ..., n_modes, n_features)
         Coefficients around n sites.
     directions : ndarray of complex, shape (n, n_directions, n_modes, n_features)
-        Of each site.
+        Directions of strain at each site.
 
     Returns
     -------
     ndarray of complex
-        Of the shape of the values.
+        Values without strain, of the same shape.
     """
     if not values.size:
         return values

@@ -78,7 +78,7 @@ class Surroundings:
         return result
 
     def at(self, centres: _Floats) -> Surroundings:
-        """The same about other centres ``(y, x)`` in Å."""
+        """Return the surroundings of other centres ``(y, x)`` in Å."""
         return replace(self, sites=Sites.at(centres))
 
     @cached_property

@@ -115,7 +115,7 @@ def invariance(
     Parameters
     ----------
     encode : callable
-        From patterns of shape ``(n, k_y, k_x)`` to latents ``(n, n_latent)`` and angles ``(n,)`` in rad, with
+        Function from patterns of shape ``(n, k_y, k_x)`` to latents ``(n, n_latent)`` and angles ``(n,)`` in rad, with
         everything that happens to recorded data in between.
     patterns : ndarray of float, shape (n, k_y, k_x)
         Patterns of the scan, as recorded.

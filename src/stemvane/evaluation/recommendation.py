@@ -34,7 +34,7 @@ class Recommendation:
     reason : str
         Reason for the choice, as a sentence.
     behind : mapping of int to float
-        By how much each number falls short of the best one.
+        Amount by which each number falls short of the best one.
     standard_error : mapping of int to float
         Standard error of each of these differences.
     """
@@ -54,7 +54,7 @@ def recommend(scores: Mapping[int, NDArray[np.floating[Any]]], score: str) -> Re
     Parameters
     ----------
     scores : mapping of int to ndarray of float, shape (n_seeds, n_patterns)
-        For each number of latents, the score of every held-out pattern under the model of every seed; the higher the
+        Score, for each number of latents, of every held-out pattern under the model of every seed; the higher the
         better. The patterns are the same for all models.
     score : str
         ``evidence`` (nat) or ``explained variance``, whose mean over the patterns is the model's.

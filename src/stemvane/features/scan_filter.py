@@ -70,7 +70,7 @@ class ScanFilter:
     noise : ndarray of float, shape (n_features,)
         Variance of the noise of each feature in the patterns that the filter was fitted to.
     fresh_noise : ndarray of float, shape (n_features,)
-        The same in other counts of such patterns: less where features were chosen by what noise gave them.
+        Noise in other counts of such patterns: less where features were chosen by what noise gave them.
     step : tuple of float
         Scan step ``(y, x)`` in Å, or 1 where it is unknown.
     reach : int
@@ -210,10 +210,10 @@ class ScanFilter:
         ends = np.cumsum(recorded.sum(axis=1))
         held = np.zeros((0, recorded.shape[1], len(self.noise)), np.complex64)
         # rows `first` to `first + len(held)` of the scan are held, rows up to `done` are filtered
-        first = done = n_seen = 0
+        first = done = n_read = 0
         for block in blocks:
-            n_seen += len(block)
-            last = n_rows if n_seen == ends[-1] else int(np.searchsorted(ends, n_seen, side="left")) + 1
+            n_read += len(block)
+            last = n_rows if n_read == ends[-1] else int(np.searchsorted(ends, n_read, side="left")) + 1
             end = first + len(held)
             fresh = np.zeros((last - end, *held.shape[1:]), np.complex64)
             fresh[recorded[end:last]] = block

@@ -93,7 +93,7 @@ def projected_potential(integrated_com: _Floats, energy: float) -> NDArray[np.fl
     Returns
     -------
     ndarray of float, shape (scan_y, scan_x)
-        In V·Å, positive at nuclei, up to a constant, which a deflection does not determine.
+        Potential in V·Å, positive at nuclei, up to a constant, which a deflection does not determine.
 
     Raises
     ------

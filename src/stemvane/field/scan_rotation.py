@@ -130,7 +130,7 @@ class _Fit:
 
     @property
     def coherences(self) -> NDArray[np.float64]:
-        """The same with one tile left out."""
+        """Coherences with one tile left out."""
         rest = np.maximum(self.power.sum() - self.power, np.finfo(float).tiny)
         return np.asarray(np.abs(self.sums.sum() - self.sums) / rest)
 

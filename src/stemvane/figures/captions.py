@@ -53,7 +53,7 @@ def angle_error_remarks(metrics: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def angle_error_caption(metrics: Mapping[str, Any]) -> str:
-    """The same in sentences, empty where the error is unknown."""
+    """Angle error in sentences, empty where the error is unknown."""
     suffix, error, com_error = _angle_error(metrics)
     if error is None:
         return ""

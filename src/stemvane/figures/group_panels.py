@@ -43,7 +43,7 @@ def draw_groups(figure: Figure, measurements: Measurements, regions: Regions, bo
     measurements : Measurements
         Measurements that were analysed.
     regions : Regions
-        Their groups.
+        Groups of the patterns.
     box : Box
         Box of the map; the head above it and `groups_height` are free.
     """

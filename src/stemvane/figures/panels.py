@@ -57,7 +57,7 @@ def angle_colors(
     angle : ndarray of float, shape (...)
         Angles in rad, counter-clockwise on the screen, 0 to the right.
     strength : ndarray of float, shape (...), optional
-        From 0, where every angle is black, to 1, full colour; full colour everywhere where left out.
+        Strength from 0, where every angle is black, to 1, full colour; full colour everywhere where left out.
 
     Returns
     -------

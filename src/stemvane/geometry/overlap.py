@@ -203,11 +203,11 @@ def square_overlaps(
                 continue
             right = shape[0, 0] * (column - axis_x) - shape[0, 1] * (row - axis_y)
             up = shape[1, 0] * (column - axis_x) - shape[1, 1] * (row - axis_y)
-            left = max(0, int(np.floor((right - reach_right + half_width) / width)))
+            leftmost = max(0, int(np.floor((right - reach_right + half_width) / width)))
             last = min(n - 1, int(np.floor((right + reach_right + half_width) / width)))
             top = max(0, int(np.floor((half_width - up - reach_up) / width)))
             bottom = min(n - 1, int(np.floor((half_width - up + reach_up) / width)))
-            if left > last or top > bottom:
+            if leftmost > last or top > bottom:
                 continue
             for i in range(4):
                 ax[i] = right + shape[0, 0] * corner_x[i] + shape[0, 1] * corner_y[i]
@@ -218,7 +218,7 @@ def square_overlaps(
                 in_row = _cut(bx, by, in_row, 0.0, 1.0, lower, cx, cy)
                 if in_row < 3:
                     continue
-                for i in range(left, last + 1):
+                for i in range(leftmost, last + 1):
                     start, stop = i * width - half_width, (i + 1) * width - half_width
                     m = _cut(cx, cy, in_row, 1.0, 0.0, start, bx, by)
                     m = _cut(bx, by, m, -1.0, 0.0, -stop, dx, dy)

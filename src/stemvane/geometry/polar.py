@@ -1,4 +1,4 @@
-"""Polar patterns: area-true sampling, circular harmonics, and turning.
+"""Polar patterns: area-true sampling, circular harmonics, and rotation.
 
 A pattern that is rotated about the optical axis by an angle θ, counter-clockwise on the screen, is a polar pattern
 shifted along its azimuth, and its circular harmonics are multiplied by ``exp(-1j * m * θ)``.
@@ -247,7 +247,7 @@ class PolarGrid:
         Parameters
         ----------
         weights : SampleWeights
-            From `weights`.
+            Weights of the samples, as `weights` gives them.
         ring_variance : ndarray of float, shape (n_radial,)
             Variance of one pixel on each ring; for counted electrons the mean counts.
 
@@ -322,10 +322,10 @@ class PolarGrid:
         outer = np.minimum(inner + 1, self.n_radial - 1)
         part = ring - inner
         sector = azimuth / (2 * np.pi) * self.n_azimuthal
-        left = sector.astype(int) % self.n_azimuthal
-        after = (left + 1) % self.n_azimuthal
+        before = sector.astype(int) % self.n_azimuthal
+        after = (before + 1) % self.n_azimuthal
         along = sector - np.floor(sector)
-        sample = np.stack([at * self.n_azimuthal + to for at in (inner, outer) for to in (left, after)])
+        sample = np.stack([at * self.n_azimuthal + to for at in (inner, outer) for to in (before, after)])
         share = np.stack([by * to for by in (1 - part, part) for to in (1 - along, along)])
         return sample, share, np.asarray(radius <= self.outer)
 
@@ -365,7 +365,7 @@ def harmonics_of(polar: NDArray[np.floating[Any]]) -> NDArray[np.complexfloating
     Returns
     -------
     ndarray of complex, shape (..., n_orders, n_radial)
-        ``x_m(r) = mean over φ of p(r, φ) exp(-i m φ)``, without the Nyquist order, whose phase under turning is
+        ``x_m(r) = mean over φ of p(r, φ) exp(-i m φ)``, without the Nyquist order, whose phase under rotation is
         ambiguous.
     """
     n = polar.shape[-1]

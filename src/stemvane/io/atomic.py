@@ -301,7 +301,7 @@ def _cell(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Turn NumPy values and paths into what JSON knows; NaN and infinity into null.
+    """Convert NumPy values and paths into what JSON knows; NaN and infinity into null.
 
     Raises
     ------

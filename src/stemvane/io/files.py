@@ -109,7 +109,7 @@ def open_dataset(
             f"open_dataset takes the path of a file, not a {type(path).__name__}; call measure, or "
             "Dataset4D.from_array to give an array its calibration"
         )
-    given: dict[str, Any] = {
+    user_values: dict[str, Any] = {
         "energy": energy,
         "convergence_semiangle": convergence_semiangle,
         "scan_step": scan_step,
@@ -125,7 +125,7 @@ def open_dataset(
         opened = recognised(head, request).open(request)
     if scan_shape is not None and -1 not in scan_shape and opened.scan_shape != tuple(scan_shape):
         opened = _refolded(opened, scan_shape)
-    opened = opened.recalibrated(**{name: value for name, value in given.items() if value is not None})
+    opened = opened.recalibrated(**{name: value for name, value in user_values.items() if value is not None})
     return opened if image is None else replace(opened, image=_scan_image(image, opened))
 
 
@@ -146,7 +146,7 @@ def open_source(config: SourceConfig) -> Dataset4D:
     Raises
     ------
     StemvaneError
-        In the cases that `open_dataset` names.
+        If the source cannot be opened, as for `open_dataset`.
     CalibrationError
         If no disc is found in the vacuum file.
     """

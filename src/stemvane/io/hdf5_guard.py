@@ -19,7 +19,7 @@ PATIENCE = 60.0
 """Seconds that the walk may take."""
 
 _MOST_MEMORY = 4 * 2**30
-_seen: set[tuple[str, int, int]] = set()
+_checked: set[tuple[str, int, int]] = set()
 
 # everything that the readers touch: names, links, attributes, small arrays, and the index of every array's chunks
 _WALK = """
@@ -69,7 +69,7 @@ def probe(path: Path) -> None:
     """
     status = path.stat()
     mark = (str(path.absolute()), status.st_size, status.st_mtime_ns)
-    if mark in _seen or not sys.executable:
+    if mark in _checked or not sys.executable:
         return
     code = _WALK.format(path=sys.path, memory=_MOST_MEMORY, file=mark[0])
     # HDF5's own locks are of no use to a reader, and fail on some network disks
@@ -89,4 +89,4 @@ def probe(path: Path) -> None:
         ) from None
     if done.returncode < 0:
         raise FileFormatError(f"{path}: the HDF5 library crashes on it; the file is damaged: copy it again")
-    _seen.add(mark)
+    _checked.add(mark)

@@ -69,7 +69,8 @@ class RawFrames:
     dtype : dtype
         Type of the pixels, after decoding.
     decode : callable, optional
-        Turns bytes of shape ``(n, frame_bytes)`` into frames; where it is left out they are in row order.
+        Function that converts bytes of shape ``(n, frame_bytes)`` into frames; where it is left out they are in row
+        order.
     """
 
     parts: tuple[Part, ...]
@@ -220,7 +221,7 @@ class Folded:
 def fold(
     frames: Frames,
     path: Path,
-    given: tuple[int, int] | None,
+    requested: tuple[int, int] | None,
     recorded: tuple[int, int] | None = None,
     *,
     may_miss: bool = False,
@@ -233,7 +234,7 @@ def fold(
         The frames as they were recorded, row by row.
     path : Path
         The file that error messages name.
-    given, recorded : tuple of int, optional
+    requested, recorded : tuple of int, optional
         Shape of the scan from the user, and from the file; the user's goes first. Of the user's one number may be -1
         for "as many as there are".
     may_miss : bool
@@ -252,7 +253,7 @@ def fold(
         If the shape of the scan is unknown, or does not fit the number of frames.
     """
     n = frames.n_frames
-    scan = given or recorded
+    scan = requested or recorded
     if n < 1:
         raise DataError(f"{path}: holds no complete frame; copy or record it again")
     if scan is None:

@@ -30,7 +30,7 @@ _CONVENTIONS = (
     "Axis order (scan_y, scan_x, k_y, k_x); y is the row index and grows downwards; pairs are (y, x). "
     "Pixel centres have integer coordinates. Directions are counter-clockwise as seen on the screen, 0 to the right: "
     "atan2(-y, x). The centre of mass (COM) is the mean position minus the optical axis. scan_rotation is the angle "
-    "by which a vector measured on the detector must be turned, counter-clockwise on the screen, to be a vector in "
+    "by which a vector measured on the detector must be rotated, counter-clockwise on the screen, to be a vector in "
     "the scan."
 )
 _UNITS = {

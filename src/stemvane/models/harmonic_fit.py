@@ -172,7 +172,7 @@ def smallest_noise_level(
     features : ndarray of complex64, shape (n_patterns, n_features)
         Features of the training patterns.
     length : float
-        Their root mean square length, by which they are divided for the network.
+        Root mean square length of the residuals, by which they are divided for the network.
     noise_floor : float
         Smallest noise level where counting noise is smaller.
     """

@@ -128,7 +128,7 @@ def in_order(
     Parameters
     ----------
     work : callable
-        On a cluster it must be a function of a module.
+        Function of one block; on a cluster it must belong to a module.
     blocks : sequence of Block
         What to work on.
     shared : object

@@ -43,7 +43,7 @@ def standard_detectors(
     Parameters
     ----------
     calibration : Calibration
-        With optical axis and disc radius.
+        Calibration with optical axis and disc radius.
     detector_shape : tuple of int
         Detector pixels ``(k_y, k_x)``.
     config : MeasureConfig
@@ -188,14 +188,14 @@ class _Grids:
 
     @classmethod
     def chosen(cls, dataset: Dataset4D, config: MeasureConfig, margin: float, *, with_polar: bool) -> _Grids:
-        known = dataset.calibration
-        axis, radius = _axis_and_radius(known)
+        calibration = dataset.calibration
+        axis, radius = _axis_and_radius(calibration)
         polar = PolarGrid.chosen(
             axis,
             radius,
             dataset.detector_shape,
-            aspect=known.pixel_aspect,
-            ellipse=known.ellipse,
+            aspect=calibration.pixel_aspect,
+            ellipse=calibration.ellipse,
             outer=config.outer,
             n_radial=config.n_radial,
             n_azimuthal=config.n_azimuthal,
@@ -204,14 +204,16 @@ class _Grids:
         pixels = None
         if config.n_pixels:
             side = config.pixels_outer * radius
-            pixels = PixelGrid(axis, side, config.n_pixels, aspect=known.pixel_aspect, ellipse=known.ellipse)
+            pixels = PixelGrid(
+                axis, side, config.n_pixels, aspect=calibration.pixel_aspect, ellipse=calibration.ellipse
+            )
         return cls(polar, pixels, with_polar, margin)
 
     @property
     def sampled(self) -> dict[str, PolarGrid | PixelGrid]:
         """Grids whose samples are wanted, in the order in which the kernels write them."""
-        found = {"polar": self.polar if self.with_polar else None, "pixels": self.pixels}
-        return {name: grid for name, grid in found.items() if grid is not None}
+        grids = {"polar": self.polar if self.with_polar else None, "pixels": self.pixels}
+        return {name: grid for name, grid in grids.items() if grid is not None}
 
     def moved(self, y: float, x: float) -> _Grids:
         """Around an axis that is moved by so many pixels."""
@@ -286,14 +288,14 @@ def _one_pass(
     pattern: NDArray[Any] | None = None
     done = 0
     threads = n_threads(max(block.height * block.width for block in blocks) * data[0, 0].nbytes)
-    for block, found in in_order(_measure_block, blocks, (plan, target), threads=threads, client=client):
-        _require_patterns(found, block, dataset)
-        sums[block.part] = found.sums.reshape(block.height, block.width, -1)
-        if found.samples is not None:
-            for array, part in zip(samples.values(), np.split(found.samples, ends, axis=1), strict=True):
+    for block, frame_sums in in_order(_measure_block, blocks, (plan, target), threads=threads, client=client):
+        _require_patterns(frame_sums, block, dataset)
+        sums[block.part] = frame_sums.sums.reshape(block.height, block.width, -1)
+        if frame_sums.samples is not None:
+            for array, part in zip(samples.values(), np.split(frame_sums.samples, ends, axis=1), strict=True):
                 array[block.part] = part.reshape(block.height, block.width, *array.shape[2:])
-        if found.pattern is not None:
-            pattern = found.pattern if pattern is None else pattern + found.pattern
+        if frame_sums.pattern is not None:
+            pattern = frame_sums.pattern if pattern is None else pattern + frame_sums.pattern
         done += block.height * block.width
         report(done)
     return _as_measurements(dataset, detectors, grids, sums, samples, pattern)
@@ -308,12 +310,12 @@ def _measure_block(block: Block, shared: tuple[PassPlan, NDArray[np.float32] | N
         return plan.measure(frames, *place)
     part = target[block.part]
     if part.flags.c_contiguous:
-        found = plan.measure(frames, *place, samples=part.reshape(len(frames), -1))
+        frame_sums = plan.measure(frames, *place, samples=part.reshape(len(frames), -1))
     else:
-        found = plan.measure(frames, *place)
-        assert found.samples is not None
-        part[:] = found.samples.reshape(part.shape)
-    return replace(found, samples=None)
+        frame_sums = plan.measure(frames, *place)
+        assert frame_sums.samples is not None
+        part[:] = frame_sums.samples.reshape(part.shape)
+    return replace(frame_sums, samples=None)
 
 
 def _sample_arrays(
@@ -399,13 +401,13 @@ def _axis_and_radius(calibration: Calibration) -> tuple[tuple[float, float], flo
     return calibration.optical_axis, calibration.disc_radius
 
 
-def _require_patterns(found: FrameSums, block: Block, dataset: Dataset4D) -> None:
-    totals = found.sums[:, 0]
+def _require_patterns(frame_sums: FrameSums, block: Block, dataset: Dataset4D) -> None:
+    totals = frame_sums.sums[:, 0]
     expected = np.ones(len(totals), bool) if dataset.missing is None else ~dataset.missing[block.part].ravel()
     for bad, trouble, cure in (
         (~np.isfinite(totals), "holds NaN or infinity", "replace these values or crop the scan"),
         (
-            (found.n_negative > 0) & (not dataset.signed),
+            (frame_sums.n_negative > 0) & (not dataset.signed),
             "holds negative intensities",
             "subtract a smaller background or clip at zero on purpose",
         ),

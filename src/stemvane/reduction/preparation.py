@@ -29,7 +29,7 @@ def preprocess_patterns(
     Parameters
     ----------
     dataset : Dataset4D
-        As opened.
+        Data set as opened.
     config : PreparationConfig
         The switches.
     dark : ndarray, shape (k_y, k_x), optional
@@ -95,7 +95,7 @@ def correct_patterns(
     Parameters
     ----------
     dataset : Dataset4D
-        From `preprocess_patterns`.
+        Data set that `preprocess_patterns` returned.
     config : PreparationConfig
         The switches.
     hot_pixels, dead_pixels : ndarray of int, shape (n, 2)
@@ -155,11 +155,11 @@ def _both(dataset: Dataset4D, change: Any) -> dict[str, Any]:
 
 
 def _flipped_y(dataset: Dataset4D) -> Dataset4D:
-    known, rows = dataset.calibration, dataset.detector_shape[0]
-    axis = known.optical_axis and (rows - 1 - known.optical_axis[0], known.optical_axis[1])
+    calibration, rows = dataset.calibration, dataset.detector_shape[0]
+    axis = calibration.optical_axis and (rows - 1 - calibration.optical_axis[0], calibration.optical_axis[1])
     bad = None if dataset.bad_pixels is None else dataset.bad_pixels[::-1]
     parts = _both(dataset, lambda data: data[:, :, ::-1, :])
-    return replace(dataset, **parts, bad_pixels=bad, calibration=known.updated(optical_axis=axis))
+    return replace(dataset, **parts, bad_pixels=bad, calibration=calibration.updated(optical_axis=axis))
 
 
 def _flipped_x(dataset: Dataset4D) -> Dataset4D:
@@ -167,14 +167,15 @@ def _flipped_x(dataset: Dataset4D) -> Dataset4D:
 
 
 def _transposed(dataset: Dataset4D) -> Dataset4D:
-    known = dataset.calibration
-    axis, size = (None if pair is None else pair[::-1] for pair in (known.optical_axis, known.pixel_size))
-    radius = known.disc_radius
-    if radius is not None and known.pixel_size is not None:
-        radius *= known.pixel_size[1] / known.pixel_size[0]  # counted in pixels along x, which were those along y
+    calibration = dataset.calibration
+    axis, size = (None if pair is None else pair[::-1] for pair in (calibration.optical_axis, calibration.pixel_size))
+    radius = calibration.disc_radius
+    if radius is not None and calibration.pixel_size is not None:
+        # counted in pixels along x, which were those along y
+        radius *= calibration.pixel_size[1] / calibration.pixel_size[0]
     bad = None if dataset.bad_pixels is None else dataset.bad_pixels.T
     parts = _both(dataset, lambda data: data.transpose(0, 1, 3, 2))
-    calibration = known.updated(optical_axis=axis, pixel_size=size, disc_radius=radius)
+    calibration = calibration.updated(optical_axis=axis, pixel_size=size, disc_radius=radius)
     step = dataset.reciprocal_pixel and dataset.reciprocal_pixel[::-1]
     return replace(dataset, **parts, bad_pixels=bad, calibration=calibration, reciprocal_pixel=step)
 
@@ -221,15 +222,15 @@ def _detector_binned(dataset: Dataset4D, n: int) -> Dataset4D:
     if min(rows, columns) < 4:
         raise ConfigError(f"detector_binning {n} leaves {rows} x {columns} pixels; at least 4 x 4 are needed")
     part = (slice(None), slice(None), slice(rows * n), slice(columns * n))
-    known = dataset.calibration
-    axis, size, radius = known.optical_axis, known.pixel_size, known.disc_radius
+    calibration = dataset.calibration
+    axis, size, radius = calibration.optical_axis, calibration.pixel_size, calibration.disc_radius
     step = dataset.reciprocal_pixel
     return replace(
         dataset,
         **_both(dataset, lambda data: _summed(data[part], (1, 1, n, n))),
         bad_pixels=_any(None if dataset.bad_pixels is None else dataset.bad_pixels[part[2:]], n),
         reciprocal_pixel=step and (n * step[0], n * step[1]),
-        calibration=known.updated(
+        calibration=calibration.updated(
             # the centre of a binned pixel lies between those of the pixels in it
             optical_axis=axis and ((axis[0] - (n - 1) / 2) / n, (axis[1] - (n - 1) / 2) / n),
             pixel_size=size and (n * size[0], n * size[1]),
@@ -240,9 +241,9 @@ def _detector_binned(dataset: Dataset4D, n: int) -> Dataset4D:
 
 def _summed(data: da.Array, factors: tuple[int, ...]) -> da.Array:
     blocks = tuple(-(-size // factor) * factor for size, factor in zip(data.chunksize, factors, strict=True))
-    whole = data.rechunk(blocks)
+    rechunked = data.rechunk(blocks)
     kind: Any = np.uint32 if data.dtype.kind == "u" and data.dtype.itemsize <= 2 else None
-    binned: da.Array = da.coarsen(np.sum, whole, dict(enumerate(factors)), **({"dtype": kind} if kind else {}))
+    binned: da.Array = da.coarsen(np.sum, rechunked, dict(enumerate(factors)), **({"dtype": kind} if kind else {}))
     return binned
 
 

@@ -32,7 +32,7 @@ def prepare_scan(
     Parameters
     ----------
     dataset : Dataset4D, array of four axes or HyperSpy signal
-        As opened, with the user's numbers in its calibration.
+        Data set as opened, with the user's numbers in its calibration.
     config : PreparationConfig, optional
         The switches; by default only hot and dead pixels are left out.
     survey_config : SurveyConfig, optional
@@ -98,10 +98,10 @@ def _steps(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _computed(dataset: Dataset4D) -> list[str]:
     """Numbers that follow from the semi-angle: the disc's radius from the pixel size, or that from the radius."""
-    known = dataset.calibration
-    if known.convergence_semiangle is None:
+    calibration = dataset.calibration
+    if calibration.convergence_semiangle is None:
         return []
-    lacking = [name for name in ("disc_radius", "pixel_size") if getattr(known, name) is None]
+    lacking = [name for name in ("disc_radius", "pixel_size") if getattr(calibration, name) is None]
     return lacking if len(lacking) == 1 else lacking[1:]
 
 

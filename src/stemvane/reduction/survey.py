@@ -34,19 +34,19 @@ class Survey(Representable):
     n_frames : int
         Patterns looked at.
     mean_pattern : ndarray of float64, shape (k_y, k_x)
-        Their mean, in the unit of the data; hot and dead pixels as recorded.
+        Mean of these patterns, in the unit of the data; hot and dead pixels as recorded.
     counts_mean, counts_min, counts_max : float
         Sum of a pattern.
     pixel_max : float
         Largest value of any pixel.
     hot_pixels, dead_pixels : ndarray of int, shape (n, 2)
         Positions ``(y, x)`` of pixels far above or below all their neighbours.
-    disc_found : bool
+    has_disc : bool
         Whether the bright-field disc has an edge that can be followed.
     disc_centre : tuple of float, optional
-        Its centre ``(y, x)`` in pixels, which is the optical axis as far as a scan can tell.
+        Centre ``(y, x)`` of the disc in pixels, which is the optical axis as far as a scan can tell.
     disc_radius : float, optional
-        Its radius in pixel widths.
+        Radius of the disc in pixel widths.
     disc_ellipse : tuple of float, optional
         Long over short axis of the ellipse that fits its edge, and the long one's direction in rad, counter-clockwise
         on the screen.
@@ -65,7 +65,7 @@ class Survey(Representable):
     pixel_max: float
     hot_pixels: NDArray[np.int64] = field(default_factory=_NO_PIXELS.copy)
     dead_pixels: NDArray[np.int64] = field(default_factory=_NO_PIXELS.copy)
-    disc_found: bool = False
+    has_disc: bool = False
     disc_centre: tuple[float, float] | None = None
     disc_radius: float | None = None
     disc_ellipse: tuple[float, float] | None = None
@@ -75,7 +75,7 @@ class Survey(Representable):
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
         disc = "none found"
-        if self.disc_found:
+        if self.has_disc:
             disc = f"centre {format_position(self.disc_centre)}, radius {format_quantity(self.disc_radius, 'px')}"
         counts = f"{self.counts_mean:.4g} per pattern ({self.counts_min:.4g} to {self.counts_max:.4g})"
         rows = [
@@ -110,8 +110,8 @@ class Survey(Representable):
         Returns
         -------
         Calibration
-            With optical axis and disc radius (px; from semi-angle and pixel size where both are known), and with
-            the pixel size (mrad) where the semi-angle is known.
+            Calibration with optical axis and disc radius (px; from semi-angle and pixel size where both are known), and
+            with the pixel size (mrad) where the semi-angle is known.
 
         Raises
         ------
@@ -185,7 +185,7 @@ def survey(dataset: ScanLike, config: SurveyConfig | None = None) -> Survey:
         pixel_max=float(frames[finite].max()) if finite.any() else float("nan"),
         hot_pixels=hot,
         dead_pixels=dead,
-        disc_found=disc is not None,
+        has_disc=disc is not None,
         disc_centre=None if disc is None else disc.centre,
         disc_radius=None if disc is None else disc.radius,
         disc_ellipse=None if disc is None else disc.ellipse,
@@ -210,12 +210,12 @@ def _look(dataset: Dataset4D, n_frames: int) -> tuple[NDArray[Any], NDArray[np.i
 def _strides(dataset: Dataset4D, n_frames: int) -> tuple[slice, slice]:
     """Strided slices along both scan axes, centred, with about `n_frames` crossings."""
     pattern_bytes = dataset.data.dtype.itemsize * dataset.detector_shape[0] * dataset.detector_shape[1]
-    wanted = min(n_frames, max(1, _MAX_BYTES // pattern_bytes))
+    n_wanted = min(n_frames, max(1, _MAX_BYTES // pattern_bytes))
     rows, columns = dataset.scan_shape
     # a narrow scan gives what it has, the other axis makes up for it
-    n_rows = min(rows, max(1.0, np.sqrt(wanted * rows / columns)))
-    n_columns = min(columns, max(1.0, wanted / n_rows))
-    n_rows = min(rows, max(1.0, wanted / n_columns))
+    n_rows = min(rows, max(1.0, np.sqrt(n_wanted * rows / columns)))
+    n_columns = min(columns, max(1.0, n_wanted / n_rows))
+    n_rows = min(rows, max(1.0, n_wanted / n_columns))
     slices = []
     for size, n in ((rows, n_rows), (columns, n_columns)):
         step = max(1, round(size / n))
@@ -309,14 +309,14 @@ def _mended(mean: NDArray[np.float64], bad: NDArray[np.bool_]) -> NDArray[np.flo
     return np.where(bad & np.isfinite(median), median, mean)
 
 
-def _contradictions(disc: Disc, known: Calibration) -> list[str]:
+def _contradictions(disc: Disc, calibration: Calibration) -> list[str]:
     notes = []
-    expected = known.disc_radius
-    if expected is None and known.convergence_semiangle is not None and known.pixel_size is not None:
-        expected = known.convergence_semiangle / known.pixel_size[1]
+    expected = calibration.disc_radius
+    if expected is None and calibration.convergence_semiangle is not None and calibration.pixel_size is not None:
+        expected = calibration.convergence_semiangle / calibration.pixel_size[1]
     if expected is not None and abs(expected - disc.radius) > max(0.5, 0.05 * disc.radius):
         notes.append(f"the disc's radius is {disc.radius:.2f} px, the calibration says {expected:.2f} px")
-    axis = known.optical_axis
+    axis = calibration.optical_axis
     if axis is not None and np.hypot(axis[0] - disc.centre[0], axis[1] - disc.centre[1]) > max(0.5, 0.05 * disc.radius):
         notes.append(
             f"the disc's centre is ({disc.centre[0]:.2f}, {disc.centre[1]:.2f}) px, "

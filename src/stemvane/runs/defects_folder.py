@@ -26,7 +26,7 @@ def write_symmetry(run: Run, analysis: DefectAnalysis, folder: Path | None = Non
     run : Run
         A finished run.
     analysis : DefectAnalysis
-        Of its measurements and embedding.
+        Defect search of the run's measurements and embedding.
     folder : Path, optional
         Where to; ``symmetry`` in the run where left out.
 
@@ -63,7 +63,7 @@ def summary_of(analysis: DefectAnalysis) -> dict[str, Any]:
     lengths = [float(np.linalg.norm(v)) for v in (a, b)]
     kinds, naming = defects.kinds, defects.naming
     members = [kinds.kind == number for number in range(kinds.n_kinds)]
-    rotations = [np.degrees(kinds.rotation[own]).round().astype(int) for own in members]
+    rotations = [np.degrees(kinds.rotation[member]).round().astype(int) for member in members]
     return {
         "lattice": True,
         "lattice_constants": lengths,
@@ -77,13 +77,13 @@ def summary_of(analysis: DefectAnalysis) -> dict[str, Any]:
         "winding_bonds": analysis.bond_winding,
         "n_defects": len(defects.p),
         "n_kinds": kinds.n_kinds,
-        "kind_counts": [int(own.sum()) for own in members],
+        "kind_counts": [int(member.sum()) for member in members],
         "kind_names": None if naming is None else list(naming.kind_names),
-        "kind_excess_order_0": [float(defects.excess[own, 0].mean()) for own in members],
-        "kind_excess_order_1": [float(defects.excess[own, 1].mean()) for own in members],
+        "kind_excess_order_0": [float(defects.excess[member, 0].mean()) for member in members],
+        "kind_excess_order_1": [float(defects.excess[member, 1].mean()) for member in members],
         "kind_fold": kinds.fold.tolist(),
-        "kind_turns_deg": [_histogram(own) for own in rotations],
-        "kind_sublattices": [_histogram(defects.sublattice[own]) for own in members],
+        "kind_turns_deg": [_histogram(member) for member in rotations],
+        "kind_sublattices": [_histogram(defects.sublattice[member]) for member in members],
         "kind_spread": list(kinds.spread),
         "kind_certainty": list(kinds.certainty),
     }
@@ -122,9 +122,9 @@ def _write_arrays(group: zarr.Group, run: Run, analysis: DefectAnalysis) -> None
     if analysis.regions is not None:
         numbers = (analysis.regions.label + 1).astype(np.int32)
         group.create_array("groups", data=numbers).attrs["unit"] = ""
-    for name, found in (("patterns", analysis.defects), ("group_patterns", analysis.regions)):
-        if found is not None:
-            patterns = measurements.grid.to_cartesian(found.patterns, measurements.detector_shape)
+    for name, part in (("patterns", analysis.defects), ("group_patterns", analysis.regions)):
+        if part is not None:
+            patterns = measurements.grid.to_cartesian(part.patterns, measurements.detector_shape)
             array = group.create_array(name, data=patterns.astype(np.float32))
             array.attrs["unit"] = "intensity per pixel"
 

@@ -42,7 +42,7 @@ def new_manifest(command: str, seed: int) -> dict[str, Any]:
         "command": command,
         "seed": seed,
         "python": platform.python_version(),
-        "versions": {name: found for name in _PACKAGES if (found := _version(name)) is not None},
+        "versions": {name: version for name in _PACKAGES if (version := _version(name)) is not None},
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
         "host": socket.gethostname(),
@@ -59,7 +59,7 @@ def finished_stages(manifest: Mapping[str, Any] | None) -> dict[str, dict[str, A
 
 
 def source_record(name: str, shape: Sequence[int], dtype: object, path: Path | None) -> dict[str, Any]:
-    """Where data came from; a file is told apart by its size and a hash over its first and last MiB."""
+    """Where data came from; a file is recognised by its size and a hash over its first and last MiB."""
     record: dict[str, Any] = {"name": name, "shape": list(shape), "dtype": str(dtype)}
     if path is None:
         return record

@@ -108,14 +108,14 @@ class Run(Representable):
         path = Path(path).absolute()
         try:
             folder = atomic.claim(path, overwrite=overwrite, resume=resume)
-            left = atomic.read_manifest(folder) or {}
+            killed = atomic.read_manifest(folder) or {}
             # what a killed run has recorded of its data and device stays until it is recorded anew
-            manifest = {**left, **new_manifest(command, config.training.seed), "stages": finished_stages(left)}
+            manifest = {**killed, **new_manifest(command, config.training.seed), "stages": finished_stages(killed)}
             run = cls(path, folder, manifest, overwrite=overwrite)
             run._earlier = {name: record["wall_seconds"] for name, record in manifest["stages"].items()}
             run._save_manifest()
-            kept = [part for record in manifest["stages"].values() for part in record["parts"]]
-            atomic.keep_only(folder, ["manifest.json", *kept])
+            parts = [part for record in manifest["stages"].values() for part in record["parts"]]
+            atomic.keep_only(folder, ["manifest.json", *parts])
             atomic.write_text(folder / "config.toml", config.to_toml())
         except OSError as error:
             raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
@@ -163,12 +163,12 @@ class Run(Representable):
         name : str
             Name of the stage; where it is taken over, it is listed as ``resumed`` in the manifest.
         made_from : plain values, or None
-            What the stage would be made from now; None if that cannot be told.
+            What the stage would be made from now; None if that is unknown.
         """
         record = self.manifest["stages"].get(name, {})
         if made_from is None or name not in self._earlier or record.get("made_from") != self._digest(made_from):
             return False
-        if not all(atomic.is_intact(self.folder / part, known) for part, known in record["parts"].items()):
+        if not all(atomic.is_intact(self.folder / part, checksum) for part, checksum in record["parts"].items()):
             return False
         self.manifest["stages"][name] = self.manifest["stages"].pop(name)
         self.manifest["resumed"].append(name)
@@ -320,8 +320,8 @@ class Run(Representable):
         if path.name.endswith(".partial"):
             raise RunError(f"{path}: this run was not finished; run it again under its own name")
         if not path.is_dir():
-            left = atomic.partial(path).is_dir()
-            why = "was not finished; run it again" if left else "does not exist; check the name"
+            unfinished = atomic.partial(path).is_dir()
+            why = "was not finished; run it again" if unfinished else "does not exist; check the name"
             raise RunError(f"{path}: this run {why}")
         manifest = atomic.read_manifest(path)
         if manifest is None:

@@ -61,8 +61,10 @@ class Sweep(Representable):
         """
         path = Path(path).absolute()
         if not path.is_dir():
-            left = atomic.partial(path).is_dir()
-            raise RunError(f"{path}: this sweep {'was not finished' if left else 'does not exist'}; start it again")
+            unfinished = atomic.partial(path).is_dir()
+            raise RunError(
+                f"{path}: this sweep {'was not finished' if unfinished else 'does not exist'}; start it again"
+            )
         manifest = atomic.read_manifest(path)
         if manifest is None or manifest.get("kind") != "sweep" or manifest.get("status") != "complete":
             raise RunError(f"{path}: not a complete sweep; make one with `stemvane sweep`")

@@ -49,13 +49,13 @@ def graphene_edge(
     room = list(extent)
     scan = scan_extent or tuple(e - 2 * _GAP * (axis == 1 - i) for i, e in enumerate(extent))
     room[1 - axis] = max(extent[1 - axis], scan[1 - axis] + 2 * _GAP)
-    whole = graphene((room[0], room[1]))
+    endless = graphene((room[0], room[1]))
     bond = LATTICE_CONSTANT / math.sqrt(3)
     first, step = (bond / 2, 1.5 * bond) if kind == "zigzag" else (0.0, LATTICE_CONSTANT / 2)
     line = first + step * round((scan[1 - axis] / 2 - first) / step)
-    across = whole.positions[:, axis]
-    kept = (across > line - 1e-6) & (across < whole.cell[axis, axis] - _GAP)
-    sheet: Atoms = whole[kept]
+    across = endless.positions[:, axis]
+    remains = (across > line - 1e-6) & (across < endless.cell[axis, axis] - _GAP)
+    sheet: Atoms = endless[remains]
     depth = sheet.positions[:, axis] - line
     outermost = depth < 1e-6
     sheet.positions += _displacements(kind, depth, sheet.positions[:, 1 - axis], outermost, axis)

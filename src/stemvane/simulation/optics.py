@@ -61,9 +61,9 @@ class Optics:
         (n,) and the one after it, with ``shares`` of shape (n, 2).
         """
         n = self.detector_shape[axis]
-        left = (orders - 0.5) * step / self.pixel + n / 2
-        first = np.floor(left).astype(np.int64)
-        share = np.minimum(1, (first + 1 - left) * self.pixel / step)
+        lower_edge = (orders - 0.5) * step / self.pixel + n / 2
+        first = np.floor(lower_edge).astype(np.int64)
+        share = np.minimum(1, (first + 1 - lower_edge) * self.pixel / step)
         shares = np.stack([share, 1 - share], axis=1)
         shares *= (np.stack([first, first + 1], axis=1) >= 0) & (np.stack([first, first + 1], axis=1) < n)
         return first, shares.astype(np.float32)
@@ -135,7 +135,7 @@ def poisson_counts(expectation: Floats, seed: int) -> NDArray[np.uint16] | NDArr
     expectation : ndarray of float, shape (scan_y, scan_x, k_y, k_x)
         Expected electrons per pixel.
     seed : int
-        The same seed gives the same counts.
+        Random seed; one seed always gives the same counts.
 
     Returns
     -------

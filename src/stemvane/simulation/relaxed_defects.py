@@ -33,11 +33,11 @@ class Patch:
     numbers : ndarray of int, shape (n,)
         Atomic numbers.
     sites : ndarray of float, shape (n, 2)
-        Lattice site of each atom, also of the substituted and turned ones.
+        Lattice site of each atom, also of the substituted and rotated ones.
     displacements : ndarray of float, shape (n, 3)
-        From the site to the relaxed atom, fading to nothing far from the centre.
+        Vectors from the site to the relaxed atom, fading to nothing far from the centre.
     changed : ndarray of float, shape (m, 2)
-        Sites that are substituted, removed or turned.
+        Sites that are substituted, removed or rotated.
     hexagon : ndarray of float, shape (2,)
         A hexagon's centre.
     """
@@ -50,17 +50,17 @@ class Patch:
 
 
 class Placement(NamedTuple):
-    """A patch in a sheet: turned over or not, turned by multiples of 60°, its hexagon on one (x, y) of the sheet."""
+    """A patch in a sheet: turned over or not, rotated by multiples of 60°, its hexagon on one (x, y) of the sheet."""
 
     kind: str
-    turn: int
+    n_sixths: int
     mirrored: bool
     hexagon: tuple[float, float]
 
     @property
     def matrix(self) -> Floats:
-        """From (x, y, z) in the patch to (x, y, z) in the sheet; y grows downwards."""
-        cos, sin = math.cos(self.turn * math.pi / 3), math.sin(self.turn * math.pi / 3)
+        """Matrix from (x, y, z) in the patch to (x, y, z) in the sheet; y grows downwards."""
+        cos, sin = math.cos(self.n_sixths * math.pi / 3), math.sin(self.n_sixths * math.pi / 3)
         over = -1.0 if self.mirrored else 1.0
         return np.array([[cos, sin * over, 0], [-sin, cos * over, 0], [0, 0, over]])
 
@@ -98,9 +98,9 @@ def load_patch(kind: str) -> Patch:
     return Patch(atoms.numbers[near].astype(np.int64), sites[near], shift[near], changed, hexagon)
 
 
-def faded(distance: Floats, whole: float, nothing: float) -> Floats:
-    """Share of a relaxation that is kept at a distance: 1 up to `whole`, 0 from `nothing` on, smooth between."""
-    share: Floats = np.cos(math.pi / 2 * np.clip((distance - whole) / (nothing - whole), 0, 1)) ** 2
+def faded(distance: Floats, full_until: float, nothing: float) -> Floats:
+    """Share of a relaxation that is kept at a distance: 1 up to `full_until`, 0 from `nothing` on, smooth between."""
+    share: Floats = np.cos(math.pi / 2 * np.clip((distance - full_until) / (nothing - full_until), 0, 1)) ** 2
     return share
 
 
@@ -126,7 +126,7 @@ def placements(kind: str, size: tuple[float, float]) -> list[Placement]:
     Returns
     -------
     list of Placement
-        With centres in the cell.
+        Placements with centres in the cell.
     """
     specimen = DEFECTS[kind]
     width, height = LATTICE_CONSTANT, math.sqrt(3) * LATTICE_CONSTANT
@@ -137,8 +137,10 @@ def placements(kind: str, size: tuple[float, float]) -> list[Placement]:
         for shift in (0.0, 0.5)
     ]
     over = (False, True) if specimen.two_sided else (False,)
-    found = [Placement(kind, turn, side, at) for at in corners for turn in specimen.rotations for side in over]
-    return [p._replace(hexagon=_inside(p, size)) for p in found]
+    candidates = [
+        Placement(kind, n_sixths, side, at) for at in corners for n_sixths in specimen.rotations for side in over
+    ]
+    return [p._replace(hexagon=_inside(p, size)) for p in candidates]
 
 
 def _inside(placement: Placement, size: tuple[float, float]) -> tuple[float, float]:

@@ -55,9 +55,9 @@ def build_structure(
     defects : mapping of str to int, optional
         How many defects of which kind at random places: ``{"N": 2, "Si-C3": 1}``.
     concentrations : mapping of str to float, optional
-        The same as a share of the lattice sites in the scanned area, rounded to whole numbers of defects.
+        Random defects as a share of the lattice sites in the scanned area, rounded to whole numbers of defects.
     seed : int
-        The same seed gives the same places.
+        Random seed; one seed always gives the same places.
     separation : float
         Smallest distance between the centres of two defects in Å, 4 Å or more.
     margin : float
@@ -69,7 +69,7 @@ def build_structure(
         Positions ``(x, y, z)`` in Å; the array ``labels`` holds for each atom the kind of its defect or the host's
         name. Where a defect is an empty site, the atoms about it belong to it.
     defects : ScanDefects
-        With the supercell's corner as origin, the one of the middle first.
+        Defects with the supercell's corner as origin, the one of the middle first.
 
     Raises
     ------
@@ -90,10 +90,10 @@ def build_structure(
     else:
         atoms = SHEETS[specimen.host](extent)
         atoms.set_array("labels", np.full(len(atoms), specimen.host, dtype="U16"))
-    wanted = _numbers(atoms, area, defects or {}, concentrations or {})
-    if not specimen.defect and not wanted:
+    counts = _numbers(atoms, area, defects or {}, concentrations or {})
+    if not specimen.defect and not counts:
         return atoms, _truth([])
-    if specimen.edge or {DEFECTS[kind].host for kind in wanted} - {specimen.host}:
+    if specimen.edge or {DEFECTS[kind].host for kind in counts} - {specimen.host}:
         raise ConfigError(f"{name}: defects are known in endless graphene only; leave them out, or take graphene")
     size = (float(atoms.cell[0, 0]), float(atoms.cell[1, 1]))
     if min(size) < _SMALLEST:
@@ -103,7 +103,7 @@ def build_structure(
             f"separation is {separation} Å; give at least {_CLOSEST:g}, so that no two defects share a site"
         )
     placed = [_in_the_middle(specimen.defect, size, area)] if specimen.defect else []
-    placed = _at_random(placed, wanted, size, area, separation, margin, seed)
+    placed = _at_random(placed, counts, size, area, separation, margin, seed)
     _replace(atoms, placed)
     return atoms, _truth(placed)
 
@@ -123,18 +123,18 @@ def _numbers(
     if unknown:
         raise ConfigError(f"unknown defect '{unknown[0]}'; known are {', '.join(DEFECTS)}")
     n_sites = len(atoms) / float(atoms.cell[0, 0] * atoms.cell[1, 1]) * area[0] * area[1]
-    wanted = {kind: int(defects.get(kind, 0)) + round(concentrations.get(kind, 0) * n_sites) for kind in DEFECTS}
+    counts = {kind: int(defects.get(kind, 0)) + round(concentrations.get(kind, 0) * n_sites) for kind in DEFECTS}
     for kind, share in concentrations.items():
         if share > 0 and round(share * n_sites) == 0:
             raise ConfigError(
                 f"{share} of the {n_sites:.0f} sites of the scan is less than one {kind}; raise it, or scan more"
             )
-    return {kind: n for kind, n in wanted.items() if n}
+    return {kind: n for kind, n in counts.items() if n}
 
 
 def _in_the_middle(kind: str, size: tuple[float, float], area: tuple[float, float]) -> Placement:
     """As stored, as near to the middle of the area as the lattice lets it."""
-    upright = [p for p in placements(kind, size) if p.turn == 0 and not p.mirrored]
+    upright = [p for p in placements(kind, size) if p.n_sixths == 0 and not p.mirrored]
     middle = np.array([area[1], area[0]]) / 2
     distances = np.array([np.linalg.norm(p.centre - middle) for p in upright])
     return upright[int(np.argmin(distances.round(6)))]
@@ -142,39 +142,39 @@ def _in_the_middle(kind: str, size: tuple[float, float], area: tuple[float, floa
 
 def _at_random(
     placed: list[Placement],
-    wanted: Mapping[str, int],
+    counts: Mapping[str, int],
     size: tuple[float, float],
     area: tuple[float, float],
     separation: float,
     margin: float,
     seed: int,
 ) -> list[Placement]:
-    """Fill in defects one by one, each anywhere that the others leave free; start again where none is left."""
+    """Fill in defects one by one, each anywhere that the others leave free; start again where there is no room."""
     free: dict[str, tuple[list[Placement], NDArray[np.float64]]] = {}
-    for kind in wanted:
+    for kind in counts:
         fits = placements(kind, size)
         centres = np.array([p.centre for p in fits])
         inside = np.all((centres >= margin) & (centres <= np.array([area[1], area[0]]) - margin), axis=1)
         free[kind] = [p for p, is_in in zip(fits, inside, strict=True) if is_in], centres[inside]
     # Its own stream, so that places, displacements and dose can be changed independently under one seed.
     rng = np.random.default_rng([seed, 2])
-    order = [kind for kind, n in wanted.items() for _ in range(n)]
+    order = [kind for kind, n in counts.items() for _ in range(n)]
     for _ in range(_TRIES):
-        found = list(placed)
+        placed_so_far = list(placed)
         for kind in rng.permutation(order).tolist():
             fits, centres = free[kind]
             apart = np.ones(len(fits), bool)
-            for other in found:
+            for other in placed_so_far:
                 across = centres - other.centre
                 across -= np.multiply(size, np.round(across / size))
                 apart &= np.linalg.norm(across, axis=1) >= separation
-            left = np.flatnonzero(apart)
-            if not len(left):
+            choices = np.flatnonzero(apart)
+            if not len(choices):
                 break
-            found.append(fits[int(left[rng.integers(len(left))])])
+            placed_so_far.append(fits[int(choices[rng.integers(len(choices))])])
         else:
-            return found
-    listed = ", ".join(f"{n} {kind}" for kind, n in wanted.items())
+            return placed_so_far
+    listed = ", ".join(f"{n} {kind}" for kind, n in counts.items())
     raise ConfigError(
         f"{listed}: no room in {area[0]:.4g} x {area[1]:.4g} Å for that many, {separation:g} Å from one another and "
         f"{margin:g} Å from the edge; ask for fewer, or scan more"
@@ -193,12 +193,12 @@ def _replace(atoms: Atoms, placed: list[Placement]) -> None:
         index = tree.query(placement.map(patch.sites) % size)[1]
         shift[index] += patch.displacements @ placement.matrix.T
         changed = tree.query(placement.map(patch.changed) % size)[1]
-        kept = np.isin(changed, index)
-        removed += changed[~kept].tolist()
+        is_kept = np.isin(changed, index)
+        removed += changed[~is_kept].tolist()
         foreign = np.isin(index, changed)
         numbers[index[foreign]] = patch.numbers[foreign]
         labels[changed] = placement.kind
-        if not kept.any():
+        if not is_kept.any():
             for at in changed:
                 labels[tree.query(tree.data[at], 4)[1]] = placement.kind
     atoms.positions += shift
@@ -215,7 +215,7 @@ def _truth(placed: list[Placement]) -> ScanDefects:
     return ScanDefects(
         kinds=tuple(p.kind for p in placed),
         positions=yx(p.centre[None] for p in placed),
-        angles=np.array([np.radians(60.0 * p.turn) for p in placed]),
+        angles=np.array([np.radians(60.0 * p.n_sixths) for p in placed]),
         mirrored=np.array([p.mirrored for p in placed], bool),
         sites=yx(iter(sites)),
         owners=np.repeat(np.arange(len(placed)), [len(s) for s in sites]).astype(np.int64),

@@ -110,8 +110,8 @@ def simulate(
 
 
 def _settings(config: SimulationConfig | None, changes: dict[str, Any]) -> SimulationConfig:
-    given = {} if config is None else config.model_dump()
-    return SimulationConfig.from_dict({**given, **changes}, "simulate")
+    settings = {} if config is None else config.model_dump()
+    return SimulationConfig.from_dict({**settings, **changes}, "simulate")
 
 
 def _specimen(settings: SimulationConfig, optics: Optics) -> tuple[Atoms, ScanDefects]:
@@ -267,9 +267,9 @@ def _transmission(
         potential += factor * (np.exp(-2j * np.pi * np.outer(ky, y)) @ np.exp(-2j * np.pi * np.outer(x, kx)))
     projected = fft.irfft2(potential, fine, norm="forward", workers=-1) / size.prod()
     spectrum = fft.fft2(np.exp(1j * energy2sigma(optics.energy) * projected), norm="forward", workers=-1)
-    kept = np.ix_(*(np.arange(-h, h + 1) for h in highest))
+    low_orders = np.ix_(*(np.arange(-h, h + 1) for h in highest))
     low = np.zeros(shape, np.complex128)
-    low[kept] = spectrum[kept]
+    low[low_orders] = spectrum[low_orders]
     return np.asarray(fft.ifft2(low, norm="forward"))
 
 

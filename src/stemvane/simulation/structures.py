@@ -24,7 +24,7 @@ def graphene(
     """Build a flat sheet of graphene in an orthogonal, periodic supercell.
 
     The zigzag rows run along x. A hexagon's centre lies on the corner of the cell, so the sheet is mapped onto
-    itself by a turn of 60° about the origin.
+    itself by a rotation of 60° about the origin.
 
     Parameters
     ----------

@@ -32,11 +32,11 @@ class SyntheticTruth:
     Attributes
     ----------
     angle : ndarray of float, shape (scan_y, scan_x)
-        By which the content is turned, rad, counter-clockwise on the screen, modulo ``2π / symmetry``.
+        Angle by which the content is rotated, rad, counter-clockwise on the screen, modulo ``2π / symmetry``.
     content : ndarray of float, shape (n_content, scan_y, scan_x)
-        Amplitudes of the structures that turn.
+        Amplitudes of the structures that rotate.
     fixed : ndarray of float, shape (n_fixed, scan_y, scan_x)
-        Amplitudes of the structures that do not turn.
+        Amplitudes of the structures that do not rotate.
     com : ndarray of float, shape (scan_y, scan_x, 2)
         Centre of mass ``(y, x)`` of the noiseless patterns minus the optical axis, mrad; y grows downwards.
     """
@@ -58,30 +58,30 @@ def synthetic(
     symmetry: int = 1,
     angle: ArrayLike | None = None,
 ) -> tuple[Dataset4D, SyntheticTruth]:
-    """Make patterns of a fixed bright disc and a content that turns by a known angle.
+    """Make patterns of a fixed bright disc and a content that is rotated by a known angle.
 
     Parameters
     ----------
     scan_shape, detector_shape : tuple of int
         Numbers of probe positions and pixels ``(y, x)``. The disc's radius is 0.3125 of the smaller detector side.
     seed : int
-        Of the maps of angle and content and of the shot noise.
+        Random seed of the maps of angle and content and of the shot noise.
     dose : float, optional
         Incident electrons per pattern; noiseless, with patterns that sum to about 1, where it is left out.
     n_content : int
         Number of structures, each with an amplitude of its own. The first is never weaker than a third of its
         strongest, so the angle is defined everywhere.
     n_fixed : int
-        Number of structures that do not turn, each with an amplitude of its own between -1 and 1.
+        Number of structures that do not rotate, each with an amplitude of its own between -1 and 1.
     symmetry : int
-        The content stays the same when turned by ``2π / symmetry``.
+        The content stays the same when rotated by ``2π / symmetry``.
     angle : array_like, optional
-        In rad, broadcast to the scan; a smooth map that covers the circle where it is left out.
+        Angle in rad, broadcast to the scan; a smooth map that covers the circle where it is left out.
 
     Returns
     -------
     dataset : Dataset4D
-        With the calibration 2 mrad per pixel and 0.2 Å per step; ``expectation`` where there is a dose.
+        Data set with the calibration 2 mrad per pixel and 0.2 Å per step; ``expectation`` where there is a dose.
     truth : SyntheticTruth
 
     Raises
@@ -94,7 +94,7 @@ def synthetic(
     -----
     ``pattern(r, φ) = disc(r) + Σ_j content_j f_j(r, φ − angle) + Σ_j fixed_j g_j(r, φ)`` with φ = atan2(−(row − c_y),
     column − c_x). g_j has the single azimuthal order 2 + j, so it does not move the centre of mass. The functions are
-    evaluated at the turned coordinates and averaged over 4 by 4 points of each pixel, so no pattern is ever
+    evaluated at the rotated coordinates and averaged over 4 by 4 points of each pixel, so no pattern is ever
     interpolated.
     """
     if (
@@ -111,19 +111,19 @@ def synthetic(
             "positive dose or none"
         )
     rng = np.random.default_rng([seed, 1])
-    turn, content = _angles(rng, scan_shape), _contents(rng, scan_shape, n_content)
+    rotation, content = _angles(rng, scan_shape), _contents(rng, scan_shape, n_content)
     if angle is not None:
         try:
-            turn = np.broadcast_to(np.asarray(angle, dtype=np.float64), scan_shape).copy()
+            rotation = np.broadcast_to(np.asarray(angle, dtype=np.float64), scan_shape).copy()
         except ValueError:
             raise ConfigError(
                 f"synthetic: the angle has shape {np.shape(angle)}; give one of shape {scan_shape}"
             ) from None
     fixed = _maps(rng, scan_shape, n_fixed)
     radius = _DISC * min(detector_shape)
-    patterns = synthetic_patterns(turn, content, fixed, detector_shape, symmetry=symmetry)
+    patterns = synthetic_patterns(rotation, content, fixed, detector_shape, symmetry=symmetry)
     axis = ((detector_shape[0] - 1) / 2, (detector_shape[1] - 1) / 2)
-    truth = SyntheticTruth(turn % (2 * np.pi / symmetry), content, fixed, _com(patterns, axis))
+    truth = SyntheticTruth(rotation % (2 * np.pi / symmetry), content, fixed, _com(patterns, axis))
     calibration = Calibration(
         scan_step=(_STEP, _STEP),
         pixel_size=(_PIXEL, _PIXEL),
@@ -177,15 +177,15 @@ def synthetic_patterns(
     Parameters
     ----------
     angle : ndarray of float, shape (scan_y, scan_x)
-        By which the content is turned, rad, counter-clockwise on the screen.
+        Angle by which the content is rotated, rad, counter-clockwise on the screen.
     content : ndarray of float, shape (n_content, scan_y, scan_x)
-        Amplitudes of the structures that turn.
+        Amplitudes of the structures that rotate.
     fixed : ndarray of float, shape (n_fixed, scan_y, scan_x)
         Amplitudes of the structures that do not.
     detector_shape : tuple of int
         Pixels ``(y, x)``.
     symmetry : int
-        Of the content.
+        Rotational symmetry of the content.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def synthetic_patterns(
     still = [_CONTRAST / 2 * rings[j] * (direction ** (2 + j) * np.exp(0.5j)).real for j in range(len(fixed))]
     out = np.empty((*angle.shape, n_y, n_x))
     for at in np.ndindex(*angle.shape):
-        # exp(i s φ'), φ' the azimuth in the turned frame: whole powers of it are the harmonics
+        # exp(i s φ'), φ' the azimuth in the rotated frame: whole powers of it are the harmonics
         base = (direction * np.exp(-1j * angle[at])) ** symmetry
         total = disc.copy()
         for j, amplitude in enumerate(content[(slice(None), *at)]):

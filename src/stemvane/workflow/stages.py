@@ -65,14 +65,14 @@ def measured_run(
     report : StageProgress
         Called as the work goes on.
     dataset, command, overwrite
-        As `run_pipeline` takes them.
+        Arguments of `run_pipeline`.
 
     Yields
     ------
     Run
         Not finished yet.
     Measurements
-        Of this process or of the killed one.
+        Measurements of this process or of the killed one.
 
     Raises
     ------
@@ -109,10 +109,10 @@ def learn_stage(
 ) -> PatternModel:
     """The trained model: from the run that was killed, or trained now."""
     made_from = learned_from(run, config)
-    is_kept = run.takes_over("learn", made_from)
+    is_resumed = run.takes_over("learn", made_from)
     if run.manifest["resumed"]:
         report("resumed", 1, 1, f"{', '.join(run.manifest['resumed'])} taken over from the run that was killed")
-    if is_kept:
+    if is_resumed:
         return _restored_model(run)
     run.discard("learn")
     with run.stage("learn", made_from=made_from, parts=_LEARNED) as notes:

@@ -80,7 +80,7 @@ def run_sweep(
     Returns
     -------
     Sweep
-        With the recommendation.
+        Finished sweep with the recommendation.
 
     Raises
     ------
@@ -145,13 +145,13 @@ def _trained(
         words = ["measure"] if "measure" in run.manifest["resumed"] else []
         words += [f"{sum(taken_over)} of {len(plan)} trainings"] if any(taken_over) else []
         report("resumed", 1, 1, f"{' and '.join(words)} taken over from the sweep that was killed")
-    run.discard(*(_stage(one) for one, there in zip(plan, taken_over, strict=True) if not there))
+    run.discard(*(_stage(one) for one, is_resumed in zip(plan, taken_over, strict=True) if not is_resumed))
     most = max(one.model.n_latent for one in plan)
     rows = []
-    for number, (one, origin, there) in enumerate(zip(plan, origins, taken_over, strict=True)):
+    for number, (one, origin, is_resumed) in enumerate(zip(plan, origins, taken_over, strict=True)):
         folder = run.folder / _folder(one)
         report("sweep", number, len(plan), _stage(one))
-        if not there:
+        if not is_resumed:
             with run.stage(_stage(one), made_from=origin, parts=[_folder(one)]):
                 _train(one, measurements, folder, most, report)
         row = atomic.read_json(folder / "row.json")
@@ -184,11 +184,11 @@ def _train(config: Config, measurements: Measurements, folder: Path, most: int, 
 
 def _columns(most: int) -> list[str]:
     """Columns of ``sweep.csv``."""
-    found = ["n_latent", "seed", *_SCORES]
+    columns = ["n_latent", "seed", *_SCORES]
     for suffix in REFERENCES:
-        found += [f"pearson_r_{k}{suffix}" for k in range(1, most + 1)] + [f"{name}{suffix}" for name in _AGREEMENT]
-        found += [f"com_angle_error_median_deg{suffix}"] if suffix else []
-    return [*found, "train_seconds", "seconds"]
+        columns += [f"pearson_r_{k}{suffix}" for k in range(1, most + 1)] + [f"{name}{suffix}" for name in _AGREEMENT]
+        columns += [f"com_angle_error_median_deg{suffix}"] if suffix else []
+    return [*columns, "train_seconds", "seconds"]
 
 
 def _recommended(run: Run, plan: Sequence[Config], rows: Sequence[dict[str, Any]]) -> Recommendation:

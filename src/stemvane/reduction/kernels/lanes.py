@@ -113,7 +113,7 @@ def sample_frames(frames: NDArray[Any], plan: LanePlan, samples: NDArray[np.floa
     """
     if frames.shape[1] < SEGMENT:
         frames = np.pad(frames, ((0, 0), (0, SEGMENT - frames.shape[1])))
-    whole = len(frames) // LANES * LANES
+    n_grouped = len(frames) // LANES * LANES
     arguments = (
         plan.segment,
         plan.tile_segment,
@@ -123,14 +123,14 @@ def sample_frames(frames: NDArray[Any], plan: LanePlan, samples: NDArray[np.floa
         plan.offset,
         plan.weight,
     )
-    _sample(frames[:whole], *arguments, samples[:whole])
-    left = len(frames) - whole
-    if left:
+    _sample(frames[:n_grouped], *arguments, samples[:n_grouped])
+    n_rest = len(frames) - n_grouped
+    if n_rest:
         padded = np.zeros((LANES, frames.shape[1]), frames.dtype)
-        padded[:left] = frames[whole:]
+        padded[:n_rest] = frames[n_grouped:]
         result = np.empty((LANES, plan.n_samples), np.float32)
         _sample(padded, *arguments, result)
-        samples[whole:] = result[:left]
+        samples[n_grouped:] = result[:n_rest]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -176,9 +176,9 @@ def _sample(
                     at_lanes + np.uint64(4 * LANES * group_sample[g]),
                 )
         target = np.uint64(samples[first:].ctypes.data)
-        whole = n_samples // LANES * LANES
-        for s in range(0, whole, LANES):
+        n_grouped = n_samples // LANES * LANES
+        for s in range(0, n_grouped, LANES):
             lanes_to_frames(at_lanes + np.uint64(4 * LANES * s), target + np.uint64(4 * s), np.uint64(4 * n_samples))
-        for s in range(whole, n_samples):
+        for s in range(n_grouped, n_samples):
             for i in range(LANES):
                 samples[first + i, s] = lanes[s, i]

@@ -46,13 +46,13 @@ class BeamShift:
     def split(self, rows: NDArray[Any], columns: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Shift in whole pixels, and what is left in eighths of a pixel, from -4 to 4; both ``(..., 2)``."""
         shift = self.at(rows, columns)
-        whole = np.rint(shift).astype(np.int64)
-        return whole, np.rint((shift - whole) * _PARTS).astype(np.int64)
+        pixels = np.rint(shift).astype(np.int64)
+        return pixels, np.rint((shift - pixels) * _PARTS).astype(np.int64)
 
     def remainders(self) -> list[tuple[int, int]]:
         """All that is left beyond whole pixels anywhere on the scan, ``(y, x)`` in eighths of a pixel."""
-        left = self.split(*np.indices(self.scan_shape))[1].reshape(-1, 2)
-        return [(int(y), int(x)) for y, x in np.unique(left, axis=0)]
+        remainders = self.split(*np.indices(self.scan_shape))[1].reshape(-1, 2)
+        return [(int(y), int(x)) for y, x in np.unique(remainders, axis=0)]
 
     @staticmethod
     def pixels(remainder: tuple[int, int]) -> tuple[float, float]:
@@ -108,42 +108,42 @@ class PassPlan:
         if self.shift is None:
             return measure_frames(frames, self.plans[0, 0], samples)
         rows, columns = np.divmod(np.arange(len(frames)), width)
-        whole, remainder = self.shift.split(rows + top, columns + left)
-        frames = _moved_back(frames, whole)
+        pixels, remainder = self.shift.split(rows + top, columns + left)
+        frames = _moved_back(frames, pixels)
         kinds, kind = np.unique(remainder, axis=0, return_inverse=True)
         parts = [np.flatnonzero(kind.ravel() == i) for i in range(len(kinds))]
-        found = [
+        measured = [
             measure_frames(frames[part], self.plans[int(y), int(x)]) for part, (y, x) in zip(parts, kinds, strict=True)
         ]
-        result = found[0]
-        if len(found) > 1 or samples is not None:
+        result = measured[0]
+        if len(measured) > 1 or samples is not None:
             order = np.argsort(np.concatenate(parts))
             sums, n_negative = (
-                np.concatenate([getattr(f, name) for f in found])[order] for name in ("sums", "n_negative")
+                np.concatenate([getattr(f, name) for f in measured])[order] for name in ("sums", "n_negative")
             )
             result = replace(result, sums=sums, n_negative=n_negative)
             if result.samples is not None:
-                in_order = np.concatenate([f.samples for f in found if f.samples is not None])[order]
+                in_order = np.concatenate([f.samples for f in measured if f.samples is not None])[order]
                 if samples is not None:
                     samples[:] = in_order
                 result = replace(result, samples=in_order if samples is None else samples)
             if result.pattern is not None:
-                pattern: Any = sum(f.pattern for f in found if f.pattern is not None)
+                pattern: Any = sum(f.pattern for f in measured if f.pattern is not None)
                 result = replace(result, pattern=pattern)
         return result
 
 
-def _moved_back(frames: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[Any]:
+def _moved_back(frames: NDArray[Any], shifts: NDArray[np.int64]) -> NDArray[Any]:
     """Frames moved by minus their whole shift; what comes in over the edge is 0."""
     moved = np.zeros_like(frames)
     n_y, n_x = frames.shape[1:]
-    for (y, x), part in _same(whole):
+    for (y, x), part in _same(shifts):
         to_y, to_x = slice(max(0, -y), n_y - max(0, y)), slice(max(0, -x), n_x - max(0, x))
         from_y, from_x = slice(max(0, y), n_y - max(0, -y)), slice(max(0, x), n_x - max(0, -x))
         moved[part, to_y, to_x] = frames[part, from_y, from_x]
     return moved
 
 
-def _same(whole: NDArray[np.int64]) -> list[tuple[tuple[int, int], NDArray[np.int64]]]:
-    kinds, kind = np.unique(whole, axis=0, return_inverse=True)
+def _same(shifts: NDArray[np.int64]) -> list[tuple[tuple[int, int], NDArray[np.int64]]]:
+    kinds, kind = np.unique(shifts, axis=0, return_inverse=True)
     return [((int(y), int(x)), np.flatnonzero(kind.ravel() == i)) for i, (y, x) in enumerate(kinds)]

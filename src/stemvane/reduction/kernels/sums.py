@@ -83,16 +83,16 @@ class ImagePlan:
             # whichever leaves fewer pixels of the pair to be summed one by one
             pair = off[::2].astype(int) + off[1::2] < on[::2].astype(int) + on[1::2]
             plain = np.where(np.repeat(pair, 2, axis=0)[:rows], level, 0.0)
-            left = np.flatnonzero(image != plain)
-            if left.size > _MOST_EDGES * image.size:
-                left = left[:0]
+            edges = np.flatnonzero(image != plain)
+            if edges.size > _MOST_EDGES * image.size:
+                edges = edges[:0]
             else:
                 plateau[k] = level
                 mask[k] = pair.ravel()
                 used = np.flatnonzero(pair.any(axis=1))
                 masked_rows[k] = (used[0], used[-1] + 1) if used.size else 0
-            pixels.append(left)
-            weights.append(dense[k, left] - plain.ravel()[left])
+            pixels.append(edges)
+            weights.append(dense[k, edges] - plain.ravel()[edges])
         return cls(
             dense=dense,
             plateau=plateau,
@@ -124,9 +124,9 @@ def sum_counts(
     weights = plan.dense, plan.plateau, plan.mask, plan.masked_rows, *edges
     for start in range(0, len(frames), _MOST_FRAMES):
         part = slice(start, start + _MOST_FRAMES)
-        found = _counts(frames[part], *weights, pattern is not None, sums[part])
+        counts = _counts(frames[part], *weights, pattern is not None, sums[part])
         if pattern is not None:
-            pattern += found
+            pattern += counts
 
 
 def sum_values(
@@ -145,7 +145,7 @@ def sum_values(
     plan : ImagePlan
         Virtual images.
     sums : ndarray of float64, shape (n, 3 + n_images)
-        As in `sum_counts`.
+        Sums of each frame, as in `sum_counts`.
     pattern : ndarray of float64, shape (k_y, k_x), optional
         The sum over the frames is added to it.
     n_negative : ndarray of int64, shape (n,)
