@@ -177,8 +177,7 @@ class PatternModel(Representable, ABC):
         Parameters
         ----------
         measurements : Measurements
-            Measurements on grids of the same size as those fitted; intensities are scaled to the mean total of the
-            training data.
+            Measurements on the fitted grids' sizes; intensities are scaled to the mean total of the training data.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
             True at the probe positions to embed, also as neighbours of others; the others become NaN.
         rescale : bool
@@ -187,8 +186,7 @@ class PatternModel(Representable, ABC):
         Returns
         -------
         Embedding
-            Angles and latents of all positions. In a model without an angle, the angle is NaN, its standard deviation
-            infinite and its posterior uniform.
+            Angles and latents; without an angle in the model, NaN of infinite deviation and uniform posterior.
 
         Raises
         ------

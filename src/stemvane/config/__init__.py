@@ -1,0 +1,57 @@
+"""Settings: one frozen section per stage, in the order in which data flow, to and from TOML."""
+
+from stemvane.config.data_sections import (
+    AlignConfig,
+    BasisConfig,
+    DefectKind,
+    MeasureConfig,
+    PreparationConfig,
+    SimulationConfig,
+    SourceConfig,
+    StructureName,
+    SurveyConfig,
+)
+from stemvane.config.model_sections import (
+    MODEL_CONFIGS,
+    AlignmentConfig,
+    CoordinateConfig,
+    HarmonicConfig,
+    ModelConfig,
+    ModelSection,
+    NMFConfig,
+    PCAConfig,
+    PlainConfig,
+    TrainingConfig,
+)
+from stemvane.config.settings import (
+    CompareConfig,
+    Config,
+    FiguresConfig,
+    SymmetryConfig,
+)
+
+__all__ = [
+    "MODEL_CONFIGS",
+    "AlignConfig",
+    "AlignmentConfig",
+    "BasisConfig",
+    "CompareConfig",
+    "Config",
+    "CoordinateConfig",
+    "DefectKind",
+    "FiguresConfig",
+    "HarmonicConfig",
+    "MeasureConfig",
+    "ModelConfig",
+    "ModelSection",
+    "NMFConfig",
+    "PCAConfig",
+    "PlainConfig",
+    "PreparationConfig",
+    "SimulationConfig",
+    "SourceConfig",
+    "StructureName",
+    "SurveyConfig",
+    "SymmetryConfig",
+    "TrainingConfig",
+]

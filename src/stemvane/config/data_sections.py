@@ -1,0 +1,185 @@
+"""Settings of what precedes the models: source, simulation, preparation, survey, measurement, features, alignment."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stemvane.config.section import Section
+from stemvane.specimens import DEFECTS, SPECIMENS
+
+__all__ = [
+    "AlignConfig",
+    "BasisConfig",
+    "DefectKind",
+    "MeasureConfig",
+    "PreparationConfig",
+    "SimulationConfig",
+    "SourceConfig",
+    "StructureName",
+    "SurveyConfig",
+]
+
+
+if TYPE_CHECKING:
+    DefectKind = str
+    StructureName = str
+else:  # the choices are those of the table, so that no list has to be kept beside it
+    DefectKind = Literal[tuple(DEFECTS)]
+    StructureName = Literal[tuple(specimen.name for specimen in SPECIMENS)]
+
+_ABOUT_THE_FILE = {"path", "scan_shape", "dataset", "shape", "dtype", "image", "vacuum"}
+
+
+class SourceConfig(Section):
+    """Source of the data, and calibration values of the user; without a path, a scan is simulated."""
+
+    path: str = Field("", description="file to read; empty to simulate")
+    scan_shape: tuple[int, int] | None = Field(
+        None, description="probe positions (y, x), for a stack of frames without a scan shape"
+    )
+    dataset: str | None = Field(None, description="path of the array, in a file that holds several")
+    shape: tuple[int, ...] | None = Field(None, description="shape of raw binary, the fastest axis last")
+    dtype: str | None = Field(None, description="number type of raw binary, such as '<u2'")
+    image: str = Field("", description="file of a dark-field image with the scan's shape, recorded separately")
+    vacuum: str = Field("", description="file of the probe in vacuum: its disc gives optical axis and disc radius")
+    scan_step: tuple[float, float] | None = Field(None, description="scan step, Å (y, x); overrides the file")
+    pixel_size: tuple[float, float] | None = Field(None, description="detector pixel, mrad (y, x); overrides the file")
+    convergence_semiangle: float | None = Field(None, gt=0, description="semi-angle, mrad; overrides the file")
+    energy: float | None = Field(None, gt=0, description="beam energy, eV; overrides the file")
+    optical_axis: tuple[float, float] | None = Field(
+        None, description="optical axis, px (y, x) from the centre of the first pixel; overrides file and survey"
+    )
+    disc_radius: float | None = Field(None, gt=0, description="disc radius along x, px; overrides file and survey")
+    scan_rotation: float | None = Field(
+        None, description="rotation from detector to scan, degrees, counter-clockwise on the screen; overrides the file"
+    )
+
+    def calibration(self) -> dict[str, Any]:
+        """Return the user's numbers as `Calibration` takes them, angles of rotation in rad; unknown ones left out."""
+        values = {name: value for name, value in self if name not in _ABOUT_THE_FILE and value is not None}
+        if self.scan_rotation is not None:
+            values["scan_rotation"] = math.radians(self.scan_rotation)
+        return values
+
+
+class SimulationConfig(Section):
+    """What `simulate` simulates."""
+
+    structure: StructureName = Field("graphene", description="specimen, one that `stemvane structures` lists")
+    defects: dict[DefectKind, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, description="random defects in the scanned area: kind = number"
+    )
+    concentrations: dict[DefectKind, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict, description="random defects as concentrations: kind = share of the lattice sites"
+    )
+    energy: float = Field(60e3, gt=0, description="beam energy, eV")
+    convergence_semiangle: float = Field(31.0, gt=0, description="convergence semi-angle, mrad")
+    defocus: float = Field(0.0, description="defocus, Å; positive for underfocus, with the focus behind the specimen")
+    cs: float = Field(0.0, description="spherical aberration, Å")
+    scan_shape: tuple[int, int] = Field((64, 64), description="probe positions (y, x)")
+    scan_extent: tuple[float, float] = Field((10.5, 10.5), description="scanned area, Å (y, x); step = extent / shape")
+    detector_shape: tuple[int, int] = Field((64, 64), description="detector pixels (y, x)")
+    detector_outer: float = Field(66.0, gt=0, description="angle from the axis to the edge of the detector, mrad")
+    source_size: float = Field(0.0, ge=0, description="full width at half maximum of the Gaussian source, Å")
+    dose: float | None = Field(None, gt=0, description="dose in incident electrons per pattern; noiseless if none")
+    phonon_sigma: float = Field(0.0, ge=0, description="rms thermal displacement along each axis, Å; 0 for none")
+    n_phonons: int = Field(8, ge=1, description="number of frozen-phonon configurations, if phonon_sigma is not 0")
+    method: Literal["single-slice", "multislice"] = Field("single-slice", description="how the wave is propagated")
+    seed: int = Field(0, ge=0, description="random seed of thermal displacements and shot noise")
+    placement_seed: int | None = Field(None, ge=0, description="random seed of the places of defects; `seed` if none")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if min(self.scan_shape) < 1 or min(self.detector_shape) < 4:
+            raise ValueError("a scan needs at least 1 position and a detector at least 4 pixels along each axis")
+        if min(self.scan_extent) <= 0:
+            raise ValueError("scan_extent must be positive")
+        if self.detector_outer <= self.convergence_semiangle:
+            raise ValueError(
+                "detector_outer must be larger than convergence_semiangle: the disc must fit on the detector"
+            )
+        return self
+
+
+class PreparationConfig(Section):
+    """What is done to the patterns before they are measured, in this order."""
+
+    dark: str = Field("", description="image file of a pattern without a beam, subtracted from every pattern")
+    bad_pixels: str = Field("", description="image file, not zero where a detector pixel is bad: it is left out")
+    transpose: bool = Field(False, description="swap rows and columns of the detector")
+    flip_y: bool = Field(False, description="flip the detector upside down")
+    flip_x: bool = Field(False, description="flip the detector left to right")
+    scan_region: tuple[int, int, int, int] | None = Field(
+        None, description="probe positions to keep: top, bottom, left, right; bottom and right not included"
+    )
+    scan_binning: int = Field(1, ge=1, description="probe positions along each axis that are summed to one")
+    detector_binning: int = Field(1, ge=1, description="detector pixels along each axis that are summed to one")
+    mask_hot_and_dead: bool = Field(True, description="mask the hot and dead pixels that the survey detects")
+    descan: bool = Field(False, description="remove the beam's shift with the scan, a plane that the survey fits")
+    ellipse: tuple[Annotated[float, Field(ge=1)], float] | None = Field(
+        None,
+        description="elliptical distortion to undo: long over short axis, and the long one's direction in degrees, "
+        "counter-clockwise on the screen",
+    )
+    find_ellipse: bool = Field(False, description="undo the ellipse that the survey fits to the disc's edge")
+    normalise: bool = Field(False, description="divide every pattern by its total")
+
+
+class SurveyConfig(Section):
+    """How many patterns the survey reads."""
+
+    n_frames: int = Field(256, ge=1, description="number of patterns, at regular strides over the scan")
+
+
+class MeasureConfig(Section):
+    """What the pass over the raw data measures."""
+
+    n_radial: int | None = Field(None, ge=4, description="rings of the polar patterns; chosen from the disc if none")
+    n_azimuthal: int | None = Field(None, ge=8, description="samples on a ring; chosen from the disc if none")
+    outer: float | None = Field(None, gt=0, description="outer radius in disc radii; the inscribed circle if none")
+    n_pixels: int = Field(0, ge=0, description="samples along each side of the Cartesian patterns; 0 for none")
+    pixels_outer: float = Field(1.1, gt=0, description="half the side of the Cartesian patterns, in disc radii")
+    adf_inner: float = Field(1.1, gt=0, description="inner edge of the annular dark field, in disc radii")
+    adf_outer: float | None = Field(None, gt=0, description="outer edge, in disc radii; the detector's edge if none")
+    masks: dict[str, str] = Field(
+        default_factory=dict,
+        description="further virtual images: name = image file of weights on the prepared detector",
+    )
+    n_workers: int | None = Field(None, ge=1, description="number of processes that measure; threads if none")
+    cluster: str | None = Field(
+        None, min_length=1, description="address of a Dask scheduler to measure on, such as tcp://host:8786"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.n_workers is not None and self.cluster is not None:
+            raise ValueError("give n_workers for processes here, or cluster for those of a scheduler, not both")
+        return self
+
+
+class BasisConfig(Section):
+    """How polar patterns become features, which are short vectors."""
+
+    n_features: int = Field(96, ge=4, description="number of complex features per pattern, those with most variance")
+    order_scale: float = Field(
+        3.0, gt=0, description="the noise level of order m is taken as 1 + (m / order_scale)² times that of order 0"
+    )
+    variance_floor: float = Field(
+        1.0,
+        gt=0,
+        description="smallest noise variance of a pixel, over the brightest ring's; at 1 all pixels count alike",
+    )
+    drop_orders: tuple[int, ...] = Field((), description="circular orders withheld from alignment and model")
+    neighbours: bool = Field(True, description="estimate features of noisy patterns with their neighbours'")
+    reach: int = Field(6, ge=1, le=12, description="largest distance of a neighbour, probe positions")
+
+
+class AlignConfig(Section):
+    """How patterns are rotated onto a common template."""
+
+    n_angles: int = Field(144, ge=16, description="number of grid angles on the circle")
+    n_iterations: int = Field(60, ge=1, description="largest number of rounds of rotating and averaging")
+    max_order: int = Field(6, ge=1, description="highest circular order that the alignment starts from")

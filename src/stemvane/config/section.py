@@ -1,0 +1,79 @@
+"""What all sections of the settings are: frozen, checked, and shown by what differs from the defaults."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from html import escape
+from typing import Any, ClassVar, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stemvane.errors import ConfigError
+
+__all__ = ["Section"]
+
+
+class Section(BaseModel):
+    """A frozen section of settings: unknown keys and impossible values are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    choices: ClassVar[dict[str, type[Section]]] = {}
+    """Sections among which the setting ``model`` of the section ``model`` chooses, by its values."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], origin: str = "settings") -> Self:
+        """Check nested settings.
+
+        Raises
+        ------
+        ConfigError
+            If a key is unknown or a value out of range; the message names the first one.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{origin}: {_first_trouble(error, cls)}") from None
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What differs from the defaults."""
+        for name, part in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value != part.get_default(call_default_factory=True):
+                yield name, value
+
+    def __repr__(self) -> str:
+        lines = textwrap.wrap(super().__repr__(), 120, subsequent_indent="  ", max_lines=8, placeholder=" …)")
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        values = tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))
+        return f"<details><summary>{escape(repr(self))}</summary><pre>{escape(values)}</pre></details>"
+
+
+def _first_trouble(error: ValidationError, section: type[Section]) -> str:
+    """Name the first setting in question and what is wrong with it."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    choices = section.choices
+    # pydantic names the chosen member of a union after the section
+    place = [str(part) for part in first["loc"]]
+    if choices and place[:1] == ["model"] and len(place) > 1:
+        del place[1]
+    where = ".".join(place)
+    if not where:
+        return message
+    if first["type"] == "extra_forbidden":
+        for part in first["loc"][:-1]:
+            section = choices.get(str(part)) or type(section.model_fields[str(part)].default)
+        return f"unknown setting '{where}'; known here are {', '.join(section.model_fields)}"
+    if first["type"] == "union_tag_invalid":
+        return f"'model.model' is {first['input'].get('model')!r}; choose one of {', '.join(choices)}"
+    if first["type"] == "finite_number":
+        return f"'{where}' is {first['input']!r}; give a finite number"
+    return f"'{where}' is {first.get('input')!r}: {message}"
