@@ -45,12 +45,12 @@ def measured() -> Measurements:
     patterns = np.stack([pattern(angle) for angle in angles]).astype(np.float32)
     calibration = Calibration(pixel_size=(2.0, 2.0), optical_axis=AXIS, disc_radius=RADIUS)
     dataset = Dataset4D.from_array(patterns.reshape(*SCAN, SIDE, SIDE), calibration=calibration)
-    return measure(dataset, config=Config().updated(measure={"n_pixels": 48}).measure)
+    return measure(dataset, config=Config().replace(measure={"n_pixels": 48}).measure)
 
 
-def fitted(measurements: Measurements, name: str, n_latent: int) -> PatternModel:
+def fit_model(measurements: Measurements, name: str, n_latent: int) -> PatternModel:
     """Fit a model to all positions."""
-    config = Config().updated(model={"model": name, "n_latent": n_latent}, training={"holdout": 0.0})
+    config = Config().replace(model={"model": name, "n_latent": n_latent}, training={"holdout": 0.0})
     return pattern_model(config).fit(measurements)
 
 
@@ -88,8 +88,8 @@ def draw_shares(axes: Axes, shares: dict[str, list[float]], share: float) -> Non
 def main() -> None:
     """Draw the picture and print its numbers."""
     found = measured()
-    shares = {name: [explained(found, fitted(found, name, n)) for n in NUMBERS] for name in ("pca", "nmf")}
-    ours, pca = fitted(found, "alignment", 0), fitted(found, "pca", 8)
+    shares = {name: [explained(found, fit_model(found, name, n)) for n in NUMBERS] for name in ("pca", "nmf")}
+    ours, pca = fit_model(found, "alignment", 0), fit_model(found, "pca", 8)
     share = explained(found, ours)
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.70))

@@ -14,7 +14,7 @@ SHORT = AlignConfig(n_iterations=12, n_angles=72, max_order=4)
 def prepared(**options):
     dataset, truth = synthetic((16, 16), (32, 32), **{"seed": 1, **options})
     measurements = measure(dataset)
-    basis = HarmonicBasis.fitted(measurements, BasisConfig(n_features=48))
+    basis = HarmonicBasis.fit(measurements, BasisConfig(n_features=48))
     return basis.features(measurements), basis, truth, dataset
 
 
@@ -87,7 +87,7 @@ def test_turned_patterns_shift_the_angles(noiseless, aligned):
     for at in np.ndindex(16, 16):
         patterns[at] = np.rot90(patterns[at], n[at])
     measurements = measure(Dataset4D.from_array(patterns, calibration=dataset.calibration))
-    basis = HarmonicBasis.fitted(measurements, BasisConfig(n_features=48))
+    basis = HarmonicBasis.fit(measurements, BasisConfig(n_features=48))
     found = align_rotation(basis.features(measurements), basis, SHORT)
     offset, errors = difference(found.angle - n.ravel() * np.pi / 2, aligned.angle)
     assert abs(offset) < 1.0

@@ -59,7 +59,7 @@ def settings(name, n_latent=2, **training):
     if name in TRAINED:
         model["batch_size"] = 64
         model |= {key: training.pop(key) for key in ("batch_size", "learning_rate") if key in training}
-    return Config().updated(basis={"n_features": 32}, model=model, training=training)
+    return Config().replace(basis={"n_features": 32}, model=model, training=training)
 
 
 def fitted(measurements, name, n_latent=2, *, mask=None, **training):
@@ -324,7 +324,7 @@ def test_harmonic_models_predict_pixels(noiseless, name):
 
 
 def test_settings_choose_the_model_and_its_defaults():
-    kinds = {name: type(pattern_model(Config().updated(model={"model": name}))).__name__ for name in ALL}
+    kinds = {name: type(pattern_model(Config().replace(model={"model": name}))).__name__ for name in ALL}
     assert kinds == {
         "harmonic": "RotationVAE",
         "coordinate": "CoordinateVAE",
@@ -338,17 +338,17 @@ def test_settings_choose_the_model_and_its_defaults():
         ("coordinate", 128, 256, 1e-4, 16),
         ("vae", 128, 256, 1e-4, 16),
     ):
-        config = Config().updated(model={"model": name}).completed()
+        config = Config().replace(model={"model": name}).complete()
         assert (config.model.n_hidden, config.model.batch_size, config.model.learning_rate) == (width, batch, rate)
         assert config.measure.n_pixels == n_pixels
-    assert Config().updated(model={"model": "pca"}).completed().measure.n_pixels == 16
-    chosen = Config().updated(
+    assert Config().replace(model={"model": "pca"}).complete().measure.n_pixels == 16
+    chosen = Config().replace(
         model={"model": "vae", "n_hidden": 32, "learning_rate": 0.01, "batch_size": 10},
         measure={"n_pixels": 24},
     )
-    assert chosen.completed() == chosen
+    assert chosen.complete() == chosen
     with pytest.raises(ConfigError, match=r"model\.model"):
-        Config().updated(model={"model": "umap"})
+        Config().replace(model={"model": "umap"})
 
 
 def test_impossible_numbers_of_latents_are_refused(measurements):
@@ -373,7 +373,7 @@ def test_mask_of_another_shape(measurements):
 @pytest.mark.parametrize("name", ["pca", "coordinate"])
 def test_a_whole_run_of_another_model(tmp_path, name):
     dataset, _ = synthetic((8, 8), DETECTOR, dose=1e5)
-    config = Config().updated(
+    config = Config().replace(
         model={"model": name},
         training={"n_epochs": 1, "device": "cpu"},
         compare={"n_turned": 4},
@@ -402,7 +402,7 @@ def test_a_killed_run_of_a_baseline_goes_on(tmp_path, monkeypatch):
     from stemvane.workflow import pipeline
 
     path = save_dataset(synthetic((8, 8), DETECTOR, dose=1e5)[0], tmp_path / "scan.zarr")
-    config = Config().updated(
+    config = Config().replace(
         source={"path": str(path)}, model={"model": "nmf"}, compare={"n_turned": 2}, figures={"dpi": 50, "manifold": 2}
     )
     with monkeypatch.context() as patch:
@@ -422,8 +422,8 @@ def test_the_picture_of_the_motive_shows_what_is_found():
     spec.loader.exec_module(drawn)
     drawn.SCAN = (8, 8)
     found = drawn.measured()
-    ours = drawn.explained(found, drawn.fitted(found, "alignment", 0))
+    ours = drawn.explained(found, drawn.fit(found, "alignment", 0))
     assert ours > 0.999
-    assert drawn.explained(found, drawn.fitted(found, "pca", 16)) < ours
-    assert drawn.explained(found, drawn.fitted(found, "pca", 1)) == pytest.approx(0.354, abs=0.002)
+    assert drawn.explained(found, drawn.fit(found, "pca", 16)) < ours
+    assert drawn.explained(found, drawn.fit(found, "pca", 1)) == pytest.approx(0.354, abs=0.002)
     assert drawn.PICTURE.exists()

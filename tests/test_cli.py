@@ -24,7 +24,7 @@ from stemvane.runs.run import Run
 from stemvane.simulation.synthetic import synthetic
 
 COMMANDS = ("demo", "simulate", "structures", "info", "run", "sweep", "figures", "export")
-QUICK = Config().updated(
+QUICK = Config().replace(
     training={"n_epochs": 1, "holdout": 0.0},
     compare={"n_turned": 0},
     align={"n_iterations": 2, "max_order": 1},
@@ -405,8 +405,8 @@ def test_from_a_simulation_to_figures(call, tmp_path, shelf):
     run = Run.open(tmp_path / "run")
     assert (run.manifest["seed"], run.metrics["n_latent"]) == (5, 2)
     assert run.manifest["command"].startswith("stemvane run g.zarr -o run --config ")
-    chosen = QUICK.updated(training={"seed": 5}, model={"n_latent": 2}, source={"path": "g.zarr"})
-    assert run.config == chosen.completed()
+    chosen = QUICK.replace(training={"seed": 5}, model={"n_latent": 2}, source={"path": "g.zarr"})
+    assert run.config == chosen.complete()
     before = (tmp_path / "run" / "manifest.json").read_text()
     assert_refused(call("run", "g.zarr", "-o", "run"), "exists already", "--overwrite")
     assert (tmp_path / "run" / "manifest.json").read_text() == before

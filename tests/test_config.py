@@ -34,7 +34,7 @@ def test_defaults_come_back_from_toml(tmp_path):
 
 
 def test_other_values_come_back_from_toml(tmp_path):
-    config = Config().updated(
+    config = Config().replace(
         source={"path": "scän.h5", "scan_step": (0.2, 0.3), "energy": 8e4},
         simulation={"scan_shape": (3, 5), "dose": 1e4},
         measure={"n_radial": 20},
@@ -120,10 +120,10 @@ def test_file_that_cannot_be_read(tmp_path):
 
 def test_updated_checks_again_and_leaves_the_old_as_it_was():
     config = Config()
-    assert config.updated(model={"n_latent": 5}).model.n_latent == 5
+    assert config.replace(model={"n_latent": 5}).model.n_latent == 5
     assert config.model.n_latent == 2
-    assert "model.n_latent" in message(lambda: config.updated(model={"n_latent": -5}))
-    assert "unknown setting 'modes'" in message(lambda: config.updated(modes={}))
+    assert "model.n_latent" in message(lambda: config.replace(model={"n_latent": -5}))
+    assert "unknown setting 'modes'" in message(lambda: config.replace(modes={}))
 
 
 def test_sections_are_frozen():
@@ -167,11 +167,11 @@ def test_numbers_are_finite(tmp_path, section, setting, form, bad):
 
 def test_the_users_calibration_is_in_the_units_of_calibration():
     assert Config().source.calibration() == {}
-    source = Config().updated(source={"path": "a.h5", "optical_axis": (0, 31.5), "scan_rotation": -90}).source
+    source = Config().replace(source={"path": "a.h5", "optical_axis": (0, 31.5), "scan_rotation": -90}).source
     assert source.calibration() == {"optical_axis": (0, 31.5), "scan_rotation": pytest.approx(-math.pi / 2)}
     # distortion is a switch of the preparation
     names = [name for name in Calibration.__dataclass_fields__ if name != "ellipse"]
-    full = Config().updated(source=dict.fromkeys(names, 2) | dict.fromkeys(PAIRS, (2, 3)))
+    full = Config().replace(source=dict.fromkeys(names, 2) | dict.fromkeys(PAIRS, (2, 3)))
     assert sorted(full.source.calibration()) == sorted(names)
     Calibration(**full.source.calibration())
 
@@ -186,7 +186,7 @@ def test_every_model_has_its_own_settings_and_defaults():
     assert Config().model == HarmonicConfig()
     assert list(MODEL_CONFIGS) == ["harmonic", "coordinate", "vae", "pca", "nmf", "alignment"]
     for name, section in MODEL_CONFIGS.items():
-        config = Config().updated(model={"model": name, "n_latent": 3})
+        config = Config().replace(model={"model": name, "n_latent": 3})
         assert config.model == section(n_latent=3)
         assert Config.from_dict({"model": {"model": name}}).model == section()
         assert config.model.learns_pixels == (name not in ("harmonic", "alignment"))
@@ -194,18 +194,18 @@ def test_every_model_has_its_own_settings_and_defaults():
 
 
 def test_another_model_starts_from_its_own_defaults_and_takes_over_what_was_chosen():
-    chosen = Config().updated(model={"n_latent": 5, "beta": 2.0, "start": "random"})
-    other = chosen.updated(model={"model": "coordinate"})
+    chosen = Config().replace(model={"n_latent": 5, "beta": 2.0, "start": "random"})
+    other = chosen.replace(model={"model": "coordinate"})
     assert other.model == CoordinateConfig(n_latent=5, beta=2.0)
     assert (other.model.n_hidden, other.model.batch_size, other.model.learning_rate) == (128, 256, 1e-4)
-    assert other.updated(model={"model": "harmonic"}).model == HarmonicConfig(n_latent=5, beta=2.0)
-    assert chosen.updated(model={"model": "pca", "n_latent": 1}).model == PCAConfig(n_latent=1)
+    assert other.replace(model={"model": "harmonic"}).model == HarmonicConfig(n_latent=5, beta=2.0)
+    assert chosen.replace(model={"model": "pca", "n_latent": 1}).model == PCAConfig(n_latent=1)
 
 
 def test_a_setting_of_another_model_is_named_with_the_model():
-    text = message(lambda: Config().updated(model={"model": "pca", "start": "random"}))
+    text = message(lambda: Config().replace(model={"model": "pca", "start": "random"}))
     assert "model 'pca' has no setting 'model.start'" in text
-    text = message(lambda: Config().updated(model={"model": "alignment"}, training={"learning_rate": 0.1}))
+    text = message(lambda: Config().replace(model={"model": "alignment"}, training={"learning_rate": 0.1}))
     assert "model 'alignment' has no setting 'model.learning_rate'" in text
     text = message(Config.from_dict, {"model": {"model": "umap"}})
     assert "'model.model' is 'umap'" in text

@@ -81,14 +81,14 @@ def test_recalibrated_changes_the_calibration_only(patterns):
     dataset = Dataset4D.from_array(
         patterns, calibration=Calibration(energy=60e3), name="a", atoms=atoms, image=np.ones((3, 4)), metadata={"x": 1}
     )
-    changed = dataset.recalibrated(scan_step=(0.1, 0.2))
+    changed = dataset.recalibrate(scan_step=(0.1, 0.2))
     assert changed.calibration == Calibration(energy=60e3, scan_step=(0.1, 0.2))
     assert dataset.calibration == Calibration(energy=60e3)
     assert (changed.name, changed.atoms, changed.metadata) == ("a", atoms, {"x": 1})
     assert changed.data is dataset.data
     assert changed.image is dataset.image
     with pytest.raises(CalibrationError):
-        dataset.recalibrated(energy=-1)
+        dataset.recalibrate(energy=-1)
 
 
 def steps(scan=("nm", "nm"), detector=("mrad", "mrad"), scales=(0.02, 0.03, 1.0, 1.5), **beam):

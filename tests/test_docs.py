@@ -74,7 +74,7 @@ def leave_out_evidence(patch):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     dataset, _ = synthetic((8, 8), (32, 32), dose=1e5)
-    config = Config().updated(
+    config = Config().replace(
         basis={"n_features": 16}, training={"n_epochs": 1}, compare={"n_turned": 4}, figures={"dpi": 50, "manifold": 2}
     )
     with pytest.MonkeyPatch.context() as patch:

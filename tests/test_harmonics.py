@@ -33,7 +33,7 @@ def measurements(dataset):
 
 @pytest.fixture(scope="module")
 def basis(measurements):
-    return HarmonicBasis.fitted(measurements)
+    return HarmonicBasis.fit(measurements)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_a_turned_pattern_has_features_times_a_phase(dataset, measurements, n):
     every = measure(
         changed(dataset, lambda p: np.concatenate([np.rot90(p, k, axes=(2, 3)) for k in range(4)]).astype(np.float32))
     )
-    basis = HarmonicBasis.fitted(every)
+    basis = HarmonicBasis.fit(every)
     features = basis.features(measurements)
     expected = features * np.exp(-1j * basis.orders * n * np.pi / 2)
     found = basis.features(measure(quarter_turned(dataset, n)))
@@ -88,7 +88,7 @@ def test_squared_length_is_kept_by_turning_and_background_can_be_left_out(measur
 
 def test_discarded_is_the_variance_that_is_missing(counted):
     measurements = measure(counted)
-    few, all_of_them = (HarmonicBasis.fitted(measurements, BasisConfig(n_features=n)) for n in (20, 10_000))
+    few, all_of_them = (HarmonicBasis.fit(measurements, BasisConfig(n_features=n)) for n in (20, 10_000))
     assert few.n_features == 20
     assert all_of_them.discarded == 0.0
     kept, whole = (
@@ -101,13 +101,13 @@ def test_discarded_is_the_variance_that_is_missing(counted):
 @pytest.mark.parametrize("dose", [200, 2e3, 2e4])
 def test_noise_of_counted_electrons_is_one(dose):
     dataset = synthetic((16, 16), (32, 32), dose=dose, seed=3)[0]
-    assert HarmonicBasis.fitted(measure(dataset)).noise == pytest.approx(1.0, abs=0.05)
+    assert HarmonicBasis.fit(measure(dataset)).noise == pytest.approx(1.0, abs=0.05)
 
 
 @pytest.mark.parametrize("gain", [0.25, 4.0, 100.0])
 def test_noise_tells_the_gain(counted, gain):
     measurements = measure(changed(counted, lambda patterns: gain * patterns))
-    assert HarmonicBasis.fitted(measurements).noise == pytest.approx(np.sqrt(gain), rel=0.05)
+    assert HarmonicBasis.fit(measurements).noise == pytest.approx(np.sqrt(gain), rel=0.05)
 
 
 def test_counting_noise_is_white():
@@ -116,7 +116,7 @@ def test_counting_noise_is_white():
     patterns = np.random.default_rng(0).poisson(expected, (32, 32, 32, 32)).astype(np.float32)
     calibration = synthetic((1, 1), (32, 32))[0].calibration
     measurements = measure(Dataset4D.from_array(patterns, calibration=calibration))
-    basis = HarmonicBasis.fitted(measurements, BasisConfig(n_features=10_000, variance_floor=1e-3))
+    basis = HarmonicBasis.fit(measurements, BasisConfig(n_features=10_000, variance_floor=1e-3))
     features = basis.features(measurements) / basis.scale
     for order in (1, 3, 6):
         at = basis.orders == order
@@ -130,7 +130,7 @@ def test_noiseless_data_have_no_noise(basis):
 
 
 def test_orders_can_be_withheld(measurements):
-    basis = HarmonicBasis.fitted(measurements, BasisConfig(drop_orders=(1, 4)))
+    basis = HarmonicBasis.fit(measurements, BasisConfig(drop_orders=(1, 4)))
     assert not np.isin(basis.orders, (1, 4)).any()
     assert np.isin((0, 2, 3), basis.orders).all()
     dipole = np.fft.rfft(basis.polar(basis.features(measurements), background=False), axis=-1)[..., 1]
@@ -151,7 +151,7 @@ def test_mask_picks_patterns(measurements, basis):
         basis.features(measurements).reshape(16, 16, -1)[mask],
         atol=1e-6,
     )
-    fitted = HarmonicBasis.fitted(measurements, mask=mask)
+    fitted = HarmonicBasis.fit(measurements, mask=mask)
     assert fitted.mean_total == pytest.approx(measurements.maps["total"][mask].mean())
 
 
@@ -165,11 +165,11 @@ def test_another_polar_grid_is_refused(dataset, basis, other):
 def test_constant_data_are_refused(dataset):
     constant = measure(changed(dataset, lambda patterns: np.broadcast_to(patterns[:1, :1], patterns.shape)))
     with pytest.raises(DataError, match="all patterns are the same"):
-        HarmonicBasis.fitted(constant)
+        HarmonicBasis.fit(constant)
 
 
 def test_too_few_patterns_are_refused(measurements):
     mask = np.zeros((16, 16), bool)
     mask[0, 0] = True
     with pytest.raises(DataError, match="1 patterns are too few"):
-        HarmonicBasis.fitted(measurements, mask=mask)
+        HarmonicBasis.fit(measurements, mask=mask)

@@ -108,7 +108,7 @@ def test_progress_goes_to_a_function(recorded):
 
 
 def test_a_file_is_opened_with_the_users_numbers(tmp_path, known):
-    path = stemvane.save_dataset(known.recalibrated(optical_axis=None, disc_radius=None), tmp_path / "scan.zarr")
+    path = stemvane.save_dataset(known.recalibrate(optical_axis=None, disc_radius=None), tmp_path / "scan.zarr")
     scan = stemvane.open_dataset(path, energy=80e3, convergence_semiangle=21, scan_step=0.16)
     assert scan.calibration.scan_step == (0.16, 0.16)
     assert (scan.calibration.energy, scan.origin("energy")) == (80e3, "given")

@@ -63,7 +63,7 @@ def test_equals_plain_numpy(dtype, scan, detector, block, lazy, order, brightest
     )
     array = np.array(random.integers(0, brightest + 1, (*scan, *detector)), dtype=dtype, order=order)
     array[..., 0, 0] = 1  # no pattern is empty
-    known = KNOWN.updated(optical_axis=tuple(random.uniform(1.3, np.array(detector) - 2.3)), disc_radius=2.5)
+    known = KNOWN.replace(optical_axis=tuple(random.uniform(1.3, np.array(detector) - 2.3)), disc_radius=2.5)
     images = [
         *standard_detectors(known, detector, MeasureConfig()),
         VirtualDetector.from_mask("mask", random.integers(0, 2, detector)),

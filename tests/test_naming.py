@@ -148,7 +148,7 @@ def test_the_command_writes_names(tmp_path, monkeypatch):
     few = {kind: DEFECTS[kind] for kind in ("N", "Si-C3", "Si-C4")}
     monkeypatch.setattr(stemvane.defects.library, "DEFECTS", few)
     monkeypatch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
-    config = Config().updated(
+    config = Config().replace(
         simulation={**SCAN, "scan_shape": (40, 40), "scan_extent": (12.0, 12.0), "defects": {"Si-C3": 1}}
         | {"detector_shape": (48, 48)},
         basis=ALONE.model_dump(),

@@ -56,7 +56,7 @@ def test_error_is_close_to_that_of_a_filter_that_knows_the_band(rng):
     field = smooth_field(rng, (64, 64), 3)
     noise = np.array([0.1, 1.0, 10.0])
     features, recorded = noisy(rng, field, noise), np.ones((64, 64), bool)
-    found = ScanFilter.fitted(features, recorded, noise, None, 6)
+    found = ScanFilter.fit(features, recorded, noise, None, 6)
     estimate = filtered(found, features, recorded).reshape(field.shape)
     inside = (slice(8, -8), slice(8, -8))
     error = (np.abs(estimate - field)[inside] ** 2).mean(axis=(0, 1))
@@ -70,7 +70,7 @@ def test_error_is_close_to_that_of_a_filter_that_knows_the_band(rng):
 def test_noise_that_is_left_is_as_predicted(rng):
     noise = np.array([0.5, 5.0])
     field, recorded = smooth_field(rng, (40, 40)), np.ones((40, 40), bool)
-    found = ScanFilter.fitted(noisy(rng, field, noise), recorded, noise, None, 5)
+    found = ScanFilter.fit(noisy(rng, field, noise), recorded, noise, None, 5)
     windows = found.windows(recorded)
     draws = [filtered(found, noisy(rng, 0 * field, noise), recorded) for _ in range(60)]
     variance = (np.abs(draws) ** 2).mean(axis=0).reshape(40, 40, 2)
@@ -84,7 +84,7 @@ def test_noise_that_is_left_is_as_predicted(rng):
 def test_nothing_but_noise_is_shrunk_to_next_to_nothing(rng):
     noise, recorded = np.array([2.0, 2.0]), np.ones((64, 64), bool)
     features = noisy(rng, np.zeros((64, 64, 2)), noise)
-    found = ScanFilter.fitted(features, recorded, noise, None, 4)
+    found = ScanFilter.fit(features, recorded, noise, None, 4)
     assert (np.abs(filtered(found, features, recorded)) ** 2).mean() < 0.02 * 2.0
 
 
@@ -93,7 +93,7 @@ def test_positions_that_were_not_recorded_count_nowhere(rng):
     features = noisy(rng, smooth_field(rng, SCAN), 0.3)
     garbage = np.where(recorded[..., None], features, 1e6).astype(np.complex64)
     results = [
-        filtered(ScanFilter.fitted(f, recorded, np.full(2, 0.3), None, 3), f, recorded) for f in (features, garbage)
+        filtered(ScanFilter.fit(f, recorded, np.full(2, 0.3), None, 3), f, recorded) for f in (features, garbage)
     ]
     np.testing.assert_array_equal(*results)
 
@@ -103,7 +103,7 @@ def test_rows_that_come_one_after_the_other_give_the_same(rng, rows):
     recorded = np.ones(SCAN, bool)
     recorded[5, :], recorded[11, 3:9], recorded[-2:] = False, False, False
     features = noisy(rng, smooth_field(rng, SCAN), 0.3)
-    found = ScanFilter.fitted(features, recorded, np.full(2, 0.3), None, 4)
+    found = ScanFilter.fit(features, recorded, np.full(2, 0.3), None, 4)
     windows = found.windows(recorded)
     parts = [features[top : top + rows][recorded[top : top + rows]] for top in range(0, SCAN[0], rows)]
     pieces = [part for part, _ in found.blocks([part for part in parts if len(part)], recorded, windows)]
@@ -125,7 +125,7 @@ def test_a_vortex_keeps_its_winding(rng):
     noise = np.array([0.15])
     features = noisy(rng, vortex, noise)
     recorded = np.ones(vortex.shape[:2], bool)
-    found = ScanFilter.fitted(features, recorded, noise, None, 5)
+    found = ScanFilter.fit(features, recorded, noise, None, 5)
     angle = np.angle(filtered(found, features, recorded).reshape(31, 31))
     loop = [(15 + j, 15 + i) for j, i in [(-3, k) for k in range(-3, 3)] + [(k, 3) for k in range(-3, 3)]]
     loop += [(30 - j, 30 - i) for j, i in loop]
@@ -197,7 +197,7 @@ def test_noise_that_chose_the_features_is_not_that_of_other_counts():
     dataset, _ = synthetic((24, 24), (32, 32), dose=3000.0)
     measurements = measure(dataset)
     everywhere = np.ones((24, 24), bool)
-    reader = FeatureReader.fitted(measurements, BasisConfig(), used=everywhere, allowed=everywhere)
+    reader = FeatureReader.fit(measurements, BasisConfig(), used=everywhere, allowed=everywhere)
     noiseless, found = reader.basis.features(measurements.expectation), []
     for seed in range(1, 6):
         counts = np.random.default_rng(seed).poisson(dataset.expectation.compute()).astype(np.float32)

@@ -22,8 +22,8 @@ from stemvane.simulation.synthetic import synthetic
 from stemvane.workflow.pipeline import demo_config, run_pipeline
 
 ROTAVIRUS = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
-SETTINGS = Config().updated(training={"n_epochs": 15}, compare={"n_turned": 48}, figures={"manifold": 3, "dpi": 60})
-QUICK = SETTINGS.updated(
+SETTINGS = Config().replace(training={"n_epochs": 15}, compare={"n_turned": 48}, figures={"manifold": 3, "dpi": 60})
+QUICK = SETTINGS.replace(
     training={"n_epochs": 1, "holdout": 0.0},
     compare={"n_turned": 0},
     align={"n_iterations": 2, "max_order": 1},
@@ -136,7 +136,7 @@ def test_the_run_folder_is_whole(finished, scan):
         f"{name}.{ending}" for name in ("figure2", "field", "agreement", "learning_curves") for ending in ("png", "svg")
     }
     assert min(file.stat().st_size for file in run.figures_path.iterdir()) > 5000
-    assert run.config == Config.from_toml(run.path / "config.toml") == SETTINGS.completed()
+    assert run.config == Config.from_toml(run.path / "config.toml") == SETTINGS.complete()
     assert list(run.manifest["stages"]) == ["source", "survey", "measure", "learn", "read", "figures"]
     assert run.manifest["data"]["shape"] == [20, 20, 32, 32]
     assert (run.manifest["command"], run.manifest["status"]) == ("test", "complete")
@@ -168,7 +168,7 @@ def test_the_same_seed_gives_the_same_run(finished, tmp_path, scan):
 
 def test_counts_with_a_known_expectation(tmp_path):
     dataset, truth = synthetic((16, 16), (24, 24), dose=20000)
-    run = run_pipeline(QUICK.updated(model={"n_latent": 0}), tmp_path / "run", dataset=dataset)
+    run = run_pipeline(QUICK.replace(model={"n_latent": 0}), tmp_path / "run", dataset=dataset)
     metrics = run.metrics
     assert metrics["electrons_per_pattern"] == 20000
     assert metrics["angle_sign_truth"] == 1
@@ -180,7 +180,7 @@ def test_counts_with_a_known_expectation(tmp_path):
 
 
 def test_a_simulated_run_knows_its_atoms(tmp_path):
-    config = QUICK.updated(
+    config = QUICK.replace(
         simulation={"scan_shape": (12, 12), "scan_extent": (4.9, 4.9), "detector_shape": (16, 16)},
         training={"n_epochs": 0},
     )
@@ -288,7 +288,7 @@ def test_an_old_run_stays_until_the_new_one_is_complete(tmp_path, small, monkeyp
     assert content(path) == before
 
     seen = []
-    newer = QUICK.updated(training={"seed": 7})
+    newer = QUICK.replace(training={"seed": 7})
     run_pipeline(
         newer, path, dataset=small, overwrite=True, progress=lambda *_: seen.append(Run.open(path).manifest["seed"])
     )
@@ -317,7 +317,7 @@ def test_refused_data_leave_nothing(tmp_path, small, value, words):
 @pytest.mark.parametrize("device", ["abacus", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused_before_anything_is_done(tmp_path, monkeypatch, device):
     monkeypatch.setattr("stemvane.workflow.stages.open_source", lambda config: pytest.fail("the file was opened"))
-    config = QUICK.updated(training={"device": device}, source={"path": "a.zarr"})
+    config = QUICK.replace(training={"device": device}, source={"path": "a.zarr"})
     with pytest.raises(ModelError, match=f"device '{device}' is not available"):
         run_pipeline(config, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
@@ -352,8 +352,8 @@ def test_a_full_disk_is_told(tmp_path, small, monkeypatch):
 
 
 def test_the_users_numbers_go_before_the_file_s(small):
-    config = QUICK.updated(source={"scan_step": (0.5, 0.6), "energy": 80e3})
-    found = prepare_scan(small.recalibrated(**config.source.calibration())).calibration
+    config = QUICK.replace(source={"scan_step": (0.5, 0.6), "energy": 80e3})
+    found = prepare_scan(small.recalibrate(**config.source.calibration())).calibration
     assert (found.scan_step, found.energy) == ((0.5, 0.6), 80e3)
     assert found.pixel_size == small.calibration.pixel_size
 
@@ -361,7 +361,7 @@ def test_the_users_numbers_go_before_the_file_s(small):
 def test_the_disc_is_looked_for_where_it_is_unknown(scan):
     dataset = scan[0]
     known = dataset.calibration
-    bare = dataset.recalibrated(optical_axis=None, disc_radius=None, pixel_size=None)
+    bare = dataset.recalibrate(optical_axis=None, disc_radius=None, pixel_size=None)
     found = prepare_scan(bare).calibration
     np.testing.assert_allclose(found.optical_axis, known.optical_axis, atol=0.2)
     assert found.disc_radius == pytest.approx(known.disc_radius, abs=0.3)
@@ -383,14 +383,14 @@ def test_a_disc_that_cannot_be_found_is_told(tmp_path, value, words):
 
 def test_the_manifest_names_the_file(tmp_path, small):
     path = save_dataset(small, tmp_path / "a.zarr")
-    run = run_pipeline(QUICK.updated(source={"path": str(path)}), tmp_path / "run")
+    run = run_pipeline(QUICK.replace(source={"path": str(path)}), tmp_path / "run")
     assert run.manifest["data"]["path"] == str(path)
     assert run.config.source.path == str(path)
 
 
 @pytest.mark.skipif(not ROTAVIRUS.is_file(), reason=f"{ROTAVIRUS} is not there")
 def test_a_recorded_scan(tmp_path):
-    config = SETTINGS.updated(
+    config = SETTINGS.replace(
         source={"path": str(ROTAVIRUS)},
         align={"n_iterations": 8, "max_order": 2},
         basis={"n_features": 48},

@@ -144,7 +144,7 @@ def test_the_ellipse_of_the_disc_is_found_and_undone(ratio, direction):
     found = survey(dataset)
     assert found.disc_ellipse[0] == pytest.approx(ratio, abs=0.008)
     assert found.disc_ellipse[1] == pytest.approx(direction, abs=0.1)
-    dataset = dataset.recalibrated(optical_axis=(31.0, 33.0), disc_radius=10.0)
+    dataset = dataset.recalibrate(optical_axis=(31.0, 33.0), disc_radius=10.0)
     round_one, record = correct_patterns(dataset, config(find_ellipse=True), **found.corrections())
     assert record["ellipse"]["ratio"] == pytest.approx(ratio, abs=0.008)
 

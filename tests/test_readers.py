@@ -127,7 +127,7 @@ def test_the_energy_makes_a_reciprocal_step_a_pixel_size(tmp_path):
     assert (known.origin("energy"), known.origin("scan_step")) == ("given", "file")
     given = open_source(SourceConfig(path=str(path), energy=60e3, pixel_size=(2.0, 2.0)))
     assert given.calibration.pixel_size == (2.0, 2.0)
-    assert given.recalibrated(energy=80e3).calibration.pixel_size == (2.0, 2.0)
+    assert given.recalibrate(energy=80e3).calibration.pixel_size == (2.0, 2.0)
 
 
 def test_an_image_recorded_beside_the_scan(tmp_path):

@@ -79,13 +79,13 @@ class Unreadable:
 def objects(tmp_path_factory):
     """One object of every class that users meet, from one small journey."""
     scan, _ = stemvane.synthetic((12, 12), (32, 32), dose=1e4)
-    bare = replace(scan.recalibrated(optical_axis=None, disc_radius=None), expectation=None)
+    bare = replace(scan.recalibrate(optical_axis=None, disc_radius=None), expectation=None)
     measured = stemvane.measure(bare)
     run = make_run(tmp_path_factory.mktemp("runs") / "a run", field=True)
-    config = run.config.updated(
+    config = run.config.replace(
         source={"path": "/x" * 2000}, training={"n_epochs": 3}, simulation={"structure": "MoS2"}
     )
-    basis = HarmonicBasis.fitted(measured)
+    basis = HarmonicBasis.fit(measured)
     unread = da.from_array(Unreadable(), chunks=(1, 5, 16, 16), meta=np.empty((0,) * 4, np.uint16))
     choice = {"n_latent": 2, "seed": 0, "score": "evidence", "rule": "", "reason": "more do not pay"}
     model = stemvane.RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=1)).fit(measured)

@@ -19,7 +19,7 @@ from stemvane.runs.run import Run
 from stemvane.simulation.synthetic import synthetic
 from stemvane.workflow.pipeline import run_pipeline
 
-QUICK = Config().updated(
+QUICK = Config().replace(
     training={"n_epochs": 2, "holdout": 0.2},
     compare={"n_turned": 8},
     align={"n_iterations": 2, "max_order": 1},
@@ -28,7 +28,7 @@ QUICK = Config().updated(
     figures={"manifold": 2, "dpi": 50},
     measure={"n_pixels": 6},
 )
-SIMULATED = QUICK.updated(
+SIMULATED = QUICK.replace(
     simulation={"scan_shape": (6, 6), "scan_extent": (2.5, 2.5), "detector_shape": (16, 16), "dose": 1e4}
 )
 TIMES = ("train_seconds", "train_patterns_per_second", "total_seconds", "peak_memory_mb")
@@ -142,7 +142,7 @@ def shelf(tmp_path_factory):
 def recorded(shelf):
     """Settings that name a file."""
     save_dataset(synthetic((6, 6), (16, 16))[0], shelf / "scan.zarr")
-    return QUICK.updated(source={"path": str(shelf / "scan.zarr")})
+    return QUICK.replace(source={"path": str(shelf / "scan.zarr")})
 
 
 @pytest.fixture(scope="module")
@@ -257,17 +257,17 @@ def test_a_run_that_was_not_killed_has_taken_nothing_over(whole):
 def test_other_settings_take_over_only_what_does_not_depend_on_them(
     place, tmp_path, recorded, section, changes, expected
 ):
-    config = recorded.updated(**{section: changes})
+    config = recorded.replace(**{section: changes})
     run = run_pipeline(config, place)
     assert run.manifest["resumed"] == expected
-    assert run.config == config.completed() == Config.from_toml(place / "config.toml")
+    assert run.config == config.complete() == Config.from_toml(place / "config.toml")
     if expected:
         assert_same(run, run_pipeline(config, tmp_path / "afresh"))
 
 
 def test_a_simulation_with_other_settings_starts_afresh(tmp_path):
     interrupted(tmp_path / "run", SIMULATED, EMBEDDING)
-    config = SIMULATED.updated(simulation={"dose": 2e4})
+    config = SIMULATED.replace(simulation={"dose": 2e4})
     run = run_pipeline(config, tmp_path / "run")
     assert run.manifest["resumed"] == []
     assert run.metrics["electrons_per_pattern"] == 2e4
@@ -276,7 +276,7 @@ def test_a_simulation_with_other_settings_starts_afresh(tmp_path):
 def test_a_file_that_has_changed_is_measured_again(tmp_path, recorded):
     scan = tmp_path / "scan.zarr"
     shutil.copytree(recorded.source.path, scan)
-    config = recorded.updated(source={"path": str(scan)})
+    config = recorded.replace(source={"path": str(scan)})
     interrupted(tmp_path / "run", config, DRAWING)
     shutil.copytree(tmp_path / ".run.partial", tmp_path / ".other.partial")
     chunk = next(file for file in (scan / "data" / "c").rglob("*") if file.is_file())
@@ -309,7 +309,7 @@ def test_an_image_that_has_changed_is_measured_again(tmp_path, recorded, setting
     image = tmp_path / "image.npy"
     np.save(image, np.arange(256).reshape(16, 16) < 8)
     section, name, *key = setting.split(".")
-    config = recorded.updated(**{section: {name: {key[0]: str(image)} if key else str(image)}})
+    config = recorded.replace(**{section: {name: {key[0]: str(image)} if key else str(image)}})
     interrupted(tmp_path / "run", config, DRAWING)
     np.save(image, np.arange(256).reshape(16, 16) < 24)
     run = run_pipeline(config, tmp_path / "run")

@@ -38,7 +38,7 @@ def test_what_is_written_comes_back(tmp_path: Path, n_latent: int) -> None:
 
 
 def test_the_manifest_tells_how_it_was_made(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", Config().updated(training={"seed": 7}), command="stemvane run x.toml")
+    run = Run.create(tmp_path / "run", Config().replace(training={"seed": 7}), command="stemvane run x.toml")
     run.record(data_path=Path("x.h5"), data_hash="abc", count=np.int64(3))
     for _ in range(2):
         with run.stage("measure"):

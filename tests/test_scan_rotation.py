@@ -202,7 +202,7 @@ def test_patterns_that_were_turned(quarters, flipped):
 @pytest.fixture(scope="module")
 def rotavirus() -> Measurements:
     known = {"scan_step": (31.25, 31.25), "optical_axis": (31.1, 31.6), "disc_radius": 15.1}
-    return measure(open_dataset(ROTAVIRUS).recalibrated(**known))
+    return measure(open_dataset(ROTAVIRUS).recalibrate(**known))
 
 
 @pytest.mark.skipif(not ROTAVIRUS.exists(), reason="the recorded rotavirus scan is not beside the repository")

@@ -41,8 +41,8 @@ def sheet():
     maps = np.concatenate([values.real, values.imag], axis=-1).reshape(*SHAPE, 4)
     lattice = Lattice(VECTORS, Distortion(points.mean(axis=0), points.mean(axis=0)), origin=points.mean(axis=0))
     series = fit_periodic(lattice, maps, Sampling(np.ones(SHAPE, bool), STEP, 1.6), degree=1).series
-    kernel = AtomKernel.fitted(series, ORDERS, sites, WIDTH)
-    return points, atoms, sites, Strain(series, kernel.narrowed(series, sites))
+    kernel = AtomKernel.fit(series, ORDERS, sites, WIDTH)
+    return points, atoms, sites, Strain(series, kernel.narrow(series, sites))
 
 
 def middle_of(sites, points):

@@ -225,10 +225,10 @@ def test_the_truth_is_kept_on_disk_and_moved_with_the_scan(tmp_path):
         kept, expected = getattr(again.defects, name), getattr(atoms.defects, name)
         np.testing.assert_array_equal(kept, expected)
         assert kept.dtype == expected.dtype
-    moved = atoms.moved(np.array([1.0, -2.0]))
+    moved = atoms.move(np.array([1.0, -2.0]))
     np.testing.assert_allclose(moved.defects.sites - atoms.defects.sites, [[1, -2]] * 3)
     np.testing.assert_allclose(moved.defects.positions - atoms.defects.positions, [[1, -2]] * 2)
-    assert len(atoms.moved(np.zeros(2)).defects) == 2
+    assert len(atoms.move(np.zeros(2)).defects) == 2
 
 
 def test_a_truth_that_does_not_fit_is_refused():

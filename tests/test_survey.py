@@ -66,12 +66,12 @@ def test_no_disc_in_flat_patterns(level):
     assert not found.has_disc
     assert any("no bright-field disc" in note for note in found.notes)
     with pytest.raises(CalibrationError, match=r"optical_axis is unknown; give source\.optical_axis in pixels") as info:
-        found.completed(Calibration())
+        found.complete(Calibration())
     assert "\n" not in str(info.value)
     with pytest.raises(CalibrationError, match=r"give source\.disc_radius in pixels"):
-        found.completed(Calibration(optical_axis=(31.5, 31.5)))
+        found.complete(Calibration(optical_axis=(31.5, 31.5)))
     known = Calibration(optical_axis=(31.5, 31.5), disc_radius=10)
-    assert found.completed(known) == known
+    assert found.complete(known) == known
 
 
 def test_no_disc_in_a_slope():
@@ -83,18 +83,18 @@ def test_no_disc_in_a_slope():
 def test_completed_fills_only_what_is_missing():
     data = counted(disc_pattern(64, (31.2, 30.6), 15.0), 20_000)
     found = survey(Dataset4D.from_array(data))
-    assert found.completed(Calibration()).disc_radius == found.disc_radius
-    assert found.completed(Calibration()).pixel_size is None
-    full = found.completed(Calibration(convergence_semiangle=30.0, energy=60e3))
+    assert found.complete(Calibration()).disc_radius == found.disc_radius
+    assert found.complete(Calibration()).pixel_size is None
+    full = found.complete(Calibration(convergence_semiangle=30.0, energy=60e3))
     assert full.pixel_size == pytest.approx((2.0, 2.0), rel=0.01)
     assert full.optical_axis == found.disc_centre
     assert full.energy == 60e3
-    angles = found.completed(Calibration(convergence_semiangle=30.0, pixel_size=(2.5, 3.0), optical_axis=(31.0, 31.0)))
+    angles = found.complete(Calibration(convergence_semiangle=30.0, pixel_size=(2.5, 3.0), optical_axis=(31.0, 31.0)))
     assert angles.disc_radius == 10.0
     assert angles.optical_axis == (31.0, 31.0)
     known = Calibration(disc_radius=14.0, convergence_semiangle=28.0)
-    assert found.completed(known).disc_radius == 14.0
-    assert found.completed(known).pixel_size == (2.0, 2.0)
+    assert found.complete(known).disc_radius == 14.0
+    assert found.complete(known).pixel_size == (2.0, 2.0)
 
 
 def test_contradictions_are_noted():
@@ -178,7 +178,7 @@ def test_rotavirus():
     assert found.disc_centre == pytest.approx((31.1, 31.6), abs=0.3)
     assert found.disc_radius == pytest.approx(15.1, abs=0.3)
     assert found.counts_mean == pytest.approx(91_000, rel=0.02)
-    assert found.completed(dataset.calibration).disc_radius == pytest.approx(15.125, abs=0.01)
+    assert found.complete(dataset.calibration).disc_radius == pytest.approx(15.125, abs=0.01)
 
 
 @pytest.mark.parametrize("dose", [None, 2e4])

@@ -29,14 +29,14 @@ from stemvane.simulation.synthetic import synthetic
 from stemvane.workflow.pipeline import run_pipeline
 from stemvane.workflow.sweep import run_sweep
 
-SETTINGS = Config().updated(
+SETTINGS = Config().replace(
     training={"n_epochs": 30, "holdout": 0.2},
     align={"n_iterations": 4, "max_order": 1},
     basis={"n_features": 24},
     compare={"n_turned": 0},
     figures={"manifold": 2, "dpi": 50},
 )
-QUICK = SETTINGS.updated(
+QUICK = SETTINGS.replace(
     training={"n_epochs": 1}, align={"n_iterations": 2}, basis={"n_features": 8}, model={"n_hidden": 4}
 )
 PARTS = {
@@ -69,7 +69,7 @@ def shelf(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recorded(shelf):
-    return QUICK.updated(source={"path": str(shelf / "scan.zarr")})
+    return QUICK.replace(source={"path": str(shelf / "scan.zarr")})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -177,7 +177,7 @@ def test_the_folder_holds_the_recommended_model(finished, tmp_path, nothing_draw
     assert [part.name for part in sweep.path.parent.iterdir()] == ["sweep"]
     config = Config.from_toml(sweep.path / "config.toml")
     seed = sweep.summary["recommended"]["seed"]
-    assert config == SETTINGS.completed().updated(model={"n_latent": 2}, training={"seed": seed})
+    assert config == SETTINGS.complete().replace(model={"n_latent": 2}, training={"seed": seed})
     assert [call[1:3] for call in calls if call[0] == "sweep"] == [(n, 8) for n in range(9)]
     # the same settings give the same model in a run of its own
     run = run_pipeline(config, tmp_path / "run", dataset=synthetic((12, 12), (24, 24), n_content=2, dose=3e5)[0])
@@ -262,7 +262,7 @@ def test_trainings_are_taken_over_one_by_one(tmp_path, recorded, trainings, noth
         shutil.copytree(hidden, tmp_path / f".{name}.partial")
     trainings.clear()
     # other settings of training: measured, but not trained before
-    swept(recorded.updated(model={"learning_rate": 1e-3}), tmp_path / "other")
+    swept(recorded.replace(model={"learning_rate": 1e-3}), tmp_path / "other")
     assert len(trainings) == 4
     trainings.clear()
     damaged = tmp_path / ".damaged.partial" / "trainings" / "0-1" / "row.json"
@@ -276,10 +276,10 @@ def test_trainings_are_taken_over_one_by_one(tmp_path, recorded, trainings, noth
     assert np.isnan(wider.table["pearson_r_2"][0])
     assert {part.name for part in wider.path.iterdir()} == PARTS
     trainings.clear()
-    swept(recorded.updated(measure={"n_radial": 5}), tmp_path / "measured")
+    swept(recorded.replace(measure={"n_radial": 5}), tmp_path / "measured")
     assert len(trainings) == 4
     # a run under the name of a killed sweep has its measurements and nothing else of it
-    run = run_pipeline(recorded.updated(model={"n_latent": 1}), tmp_path / "run")
+    run = run_pipeline(recorded.replace(model={"n_latent": 1}), tmp_path / "run")
     assert run.manifest["resumed"] == ["measure"]
     assert run.manifest["kind"] == "run"
     assert not (run.path / "trainings").exists()
@@ -306,14 +306,14 @@ def test_a_folder_that_exists_is_refused(tmp_path, recorded, nothing_drawn):
 )
 def test_bad_ranges_are_told_before_anything_is_done(tmp_path, recorded, choices, changes, words):
     with pytest.raises(ConfigError, match=words) as info:
-        swept(recorded.updated(**changes), tmp_path / "sweep", **choices)
+        swept(recorded.replace(**changes), tmp_path / "sweep", **choices)
     assert "\n" not in str(info.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_scan_too_small_to_keep_patterns_from_training(tmp_path, recorded):
     with pytest.raises(DataError, match=r"set training\.holdout higher"):
-        swept(recorded.updated(training={"holdout": 0.01}), tmp_path / "sweep")
+        swept(recorded.replace(training={"holdout": 0.01}), tmp_path / "sweep")
 
 
 def test_a_model_without_evidence_is_judged_by_explained_variance(tmp_path, recorded, monkeypatch):

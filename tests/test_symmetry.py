@@ -171,7 +171,7 @@ def test_the_command_writes_sites_defects_and_a_figure(tmp_path):
     from stemvane.config import Config
     from stemvane.workflow.pipeline import run_pipeline
 
-    config = Config().updated(
+    config = Config().replace(
         simulation={"scan_shape": (40, 40), "scan_extent": (12.0, 12.0), "detector_shape": (32, 32), "dose": 1e5}
         | {"defects": {"Si-C3": 1}},
         training={"n_epochs": 2},

@@ -39,7 +39,7 @@ DOSES = (100_000, 20_000, 4_000)
 FLOORS = (0.2, 0.1, 0.05, 0.03, 0.02, 0.01)
 
 
-def fitted(
+def fit_model(
     config: Config,
     measurements: Measurements,
     *,
@@ -96,9 +96,9 @@ def main_table(config: Config, measurements: Measurements, seeds: range) -> list
     rows = []
     maps: dict[str, list[Embedding]] = {"alignment": [], "random": []}
     for seed in seeds:
-        rows.append({"method": "alignment + PCA"} | fitted(config, measurements, seed=seed, n_epochs=0))
+        rows.append({"method": "alignment + PCA"} | fit_model(config, measurements, seed=seed, n_epochs=0))
         for start, method in (("alignment", "RotationVAE"), ("random", "RotationVAE, random")):
-            found = fitted(config, measurements, seed=seed, start=start, maps=maps[start])
+            found = fit_model(config, measurements, seed=seed, start=start, maps=maps[start])
             rows.append({"method": method} | found)
         for row in rows[-3:]:
             show(row)
@@ -117,7 +117,7 @@ def dose_table(config: Config, dose: float, seeds: range) -> list[dict[str, Any]
             ("RotationVAE", {}),
             ("RotationVAE, random", {"start": "random"}),
         ):
-            found = fitted(config, measurements, seed=seed, maps=maps.get(method), **options)
+            found = fit_model(config, measurements, seed=seed, maps=maps.get(method), **options)
             rows.append({"dose": dose, "method": method} | found)
             show(rows[-1], "_truth")
     raw = rows[-1]
@@ -128,11 +128,11 @@ def dose_table(config: Config, dose: float, seeds: range) -> list[dict[str, Any]
 def frontier(config: Config, measurements: Measurements) -> list[dict[str, Any]]:
     rows = []
     for n_latent in (2, 3):
-        section = config.updated(model={"n_latent": n_latent})
+        section = config.replace(model={"n_latent": n_latent})
         for floor in FLOORS:
             rows.append(
                 {"n_latent": n_latent, "method": f"{n_latent} latents"}
-                | fitted(section, measurements, seed=0, floor=floor)
+                | fit_model(section, measurements, seed=0, floor=floor)
             )
             show(rows[-1])
     return rows
@@ -142,7 +142,7 @@ def dipole_table(config: Config, measurements: Measurements) -> list[dict[str, A
     rows = []
     for n_epochs, method in ((0, "alignment + PCA, no m = 1"), (None, "RotationVAE, no m = 1")):
         rows.append(
-            {"method": method} | fitted(config, measurements, seed=0, n_epochs=n_epochs, drop=(1,), evidence=False)
+            {"method": method} | fit_model(config, measurements, seed=0, n_epochs=n_epochs, drop=(1,), evidence=False)
         )
         show(rows[-1])
     return rows

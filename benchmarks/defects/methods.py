@@ -220,7 +220,7 @@ def latents_of(prepared: Prepared, model: str, n_latent: int, visits: int | None
     if visits is not None:
         visits = visits if prepared.n_epochs is None else visits // 8
         training = {"n_epochs": max(1, math.ceil(visits / measurements.n_patterns)), "learning_rate": 1e-3}
-    settings = Config().updated(model={"model": model, "n_latent": n_latent}, training=training)
+    settings = Config().replace(model={"model": model, "n_latent": n_latent}, training=training)
     embedding = pattern_model(settings).fit(measurements).embed(measurements)
     maps = [*np.moveaxis(embedding.latents, -1, 0)]
     if np.isfinite(embedding.angle).all():

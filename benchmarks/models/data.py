@@ -223,12 +223,12 @@ def _analytic(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, dict[st
 
 def _recorded(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, Callable[[Measurements], dict[str, Any]]]:
     """Every other column of the scan; the columns between them, which no model sees, give the reference."""
-    config = Config().updated(source={"path": str(RECORDED)})
+    config = Config().replace(source={"path": str(RECORDED)})
     if quick:
-        config = config.updated(preparation={"scan_region": (60, 60 + QUICK[0], 50, 51 + 2 * QUICK[1])})
+        config = config.replace(preparation={"scan_region": (60, 60 + QUICK[0], 50, 51 + 2 * QUICK[1])})
     whole = prepare_scan(open_dataset(RECORDED), config.preparation)
     step_y, step_x = whole.calibration.scan_step
-    dataset = replace(whole, data=whole.data[:, :-1:2], image=None).recalibrated(scan_step=(step_y, 2 * step_x))
+    dataset = replace(whole, data=whole.data[:, :-1:2], image=None).recalibrate(scan_step=(step_y, 2 * step_x))
 
     def known(measurements: Measurements) -> dict[str, Any]:
         deflection = measure(whole, (), polar=False).deflection

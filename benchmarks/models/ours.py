@@ -64,7 +64,7 @@ def trained(task: dict[str, Any], measurements: Measurements, mask: Any) -> dict
     training = {"seed": task["seed"], "holdout": holdout, "device": "cpu"} | task["settings"]
     if task["budgeted"]:
         training["n_epochs"] = min(training["n_epochs"], affordable(task, measurements, mask, training))
-    config = Config().updated(model={"model": task["model"], "n_latent": 2}, training=training, basis=task["basis"])
+    config = Config().replace(model={"model": task["model"], "n_latent": 2}, training=training, basis=task["basis"])
     model = pattern_model(config)
     notes: list[tuple[float, Any, Any]] = []
     now = now_of(task["threads"])
@@ -113,7 +113,7 @@ def affordable(task: dict[str, Any], measurements: Measurements, mask: Any, trai
     """Epochs that fit the budget, from the speed of one epoch on some patterns."""
     few = np.zeros(mask.size, bool)
     few[np.flatnonzero(mask)[:256]] = True
-    config = Config().updated(model={"model": task["model"], "n_latent": 2}, training=training | {"n_epochs": 1})
+    config = Config().replace(model={"model": task["model"], "n_latent": 2}, training=training | {"n_epochs": 1})
     now = now_of(task["threads"])
     start = now()
     n_patterns = pattern_model(config).fit(measurements, mask=few.reshape(mask.shape)).history.n_patterns

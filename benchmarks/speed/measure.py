@@ -172,7 +172,7 @@ def write_scan(path: Path, n_rows: int = SIZE) -> None:
 
 
 def raw(path: Path) -> Dataset4D:
-    return open_dataset(path).recalibrated(optical_axis=KNOWN.optical_axis, disc_radius=KNOWN.disc_radius)
+    return open_dataset(path).recalibrate(optical_axis=KNOWN.optical_axis, disc_radius=KNOWN.disc_radius)
 
 
 def ours(data: Any, path: Path, folder: Path, detectors: list[VirtualDetector]) -> dict[str, Callable[[], float]]:
@@ -246,7 +246,7 @@ def compressed(dataset: Dataset4D, folder: Path) -> dict[str, Dataset4D]:
     ):
         path = folder / f"{len(found)}.hspy"
         file_writer(str(path), as_signal(array), chunks=chunks, show_progressbar=False, **options)
-        found[name] = open_dataset(path).recalibrated(
+        found[name] = open_dataset(path).recalibrate(
             optical_axis=KNOWN.optical_axis, disc_radius=KNOWN.disc_radius, pixel_size=None
         )
     return found
@@ -414,7 +414,7 @@ def measure_large(path: Path) -> None:
     """The whole of ``stemvane run``: survey, pass, training, comparison and figures."""
     known = {"optical_axis": KNOWN.optical_axis, "disc_radius": KNOWN.disc_radius}
     folder = path.with_suffix("")
-    run = run_pipeline(Config().updated(source={"path": str(path), **known}), folder)
+    run = run_pipeline(Config().replace(source={"path": str(path), **known}), folder)
     print("| stage | seconds | peak memory so far (MiB) |\n|---|---|---|")
     for name, stage in run.manifest["stages"].items():
         print(f"| {name} | {stage['wall_seconds']:.1f} | {stage['peak_memory_mb'] * 1e6 / 2**20:.0f} |")

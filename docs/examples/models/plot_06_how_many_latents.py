@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import stemvane as sv
 
 scan, _ = sv.synthetic((24, 24), (32, 32), dose=1e5)
-config = sv.Config().updated(basis={"n_features": 24}, training={"n_epochs": 10})
+config = sv.Config().replace(basis={"n_features": 24}, training={"n_epochs": 10})
 folder = Path(tempfile.mkdtemp())
 sweep = sv.run_sweep(config, folder / "sweep", dataset=scan, n_latent=(0, 1, 2, 3), n_seeds=1)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 import stemvane as sv
 
-config = sv.Config().updated(measure={"n_pixels": 16})
+config = sv.Config().replace(measure={"n_pixels": 16})
 measured = sv.measure(sv.simulate(scan_shape=(40, 40), scan_extent=(7.0, 7.0)), config=config.measure)
 
 pca = sv.PCA(n_latent=2).fit(measured).embed(measured)

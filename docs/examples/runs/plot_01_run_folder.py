@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import stemvane as sv
 
 scan, _ = sv.synthetic((24, 24), (32, 32), dose=1e5)
-config = sv.Config().updated(basis={"n_features": 24}, training={"n_epochs": 10}, figures={"dpi": 100})
+config = sv.Config().replace(basis={"n_features": 24}, training={"n_epochs": 10}, figures={"dpi": 100})
 folder = Path(tempfile.mkdtemp()) / "mine"
 run = sv.run_pipeline(config, folder, dataset=scan)
 for path in sorted(folder.iterdir()):

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import stemvane as sv
 
 scan, _ = sv.synthetic((24, 24), (32, 32), dose=1e5)
-config = sv.Config().updated(basis={"n_features": 24}, training={"n_epochs": 10}, compare={"n_turned": 0})
+config = sv.Config().replace(basis={"n_features": 24}, training={"n_epochs": 10}, compare={"n_turned": 0})
 run = sv.run_pipeline(config, Path(tempfile.mkdtemp()) / "mine", dataset=scan)
 
 signals = run.to_hyperspy()

@@ -34,7 +34,7 @@ plt.show()
 # %%
 # The hot pixel is left out in any case; the shift is removed where the setting ``descan`` says so.
 
-config = sv.Config().updated(preparation={"descan": True})
+config = sv.Config().replace(preparation={"descan": True})
 scan = sv.prepare_scan(patterns, config.preparation)
 print(scan.preparation)
 

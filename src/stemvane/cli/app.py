@@ -157,7 +157,7 @@ def simulate(
         "placement_seed": placement_seed,
         "seed": seed,
     }
-    config = config.updated(simulation=drop_missing(choices))
+    config = config.replace(simulation=drop_missing(choices))
     from stemvane.io.files import save_dataset
     from stemvane.simulation.simulate import simulate as run_simulation
 
@@ -214,7 +214,7 @@ def info(
     from stemvane.io.files import open_source, size_on_disk
     from stemvane.reduction.survey import survey
 
-    opened = open_source(Config().updated(source=source).source)
+    opened = open_source(Config().replace(source=source).source)
     looked = survey(opened)
     shape_from = "given" if scan or shape else "file"
     console.print(info_table(str(file), opened, looked, shape_from, size_on_disk(opened)))
@@ -253,7 +253,7 @@ def run(
     config = _with_settings(Config.from_toml(settings) if settings else Config(), set_)
     source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
     source |= reading_settings(file, scan, dataset, shape, dtype, image, vacuum)
-    config = config.updated(source=source, measure=drop_missing({"n_workers": workers, "cluster": cluster}))
+    config = config.replace(source=source, measure=drop_missing({"n_workers": workers, "cluster": cluster}))
     _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
 
 
@@ -279,7 +279,7 @@ def sweep(
     config = Config.from_toml(settings) if settings else Config() if file else demo_config()
     config = _with_choices(_with_settings(config, set_), None, None, n_epochs, device)
     if file:
-        config = config.updated(source={"path": str(file)})
+        config = config.replace(source={"path": str(file)})
     command = shlex.join(["stemvane", *sys.argv[1:]])
     with progress_bars() as report:
         finished = run_sweep(
@@ -304,7 +304,7 @@ def figures(
     from stemvane.runs.run import Run
 
     if dpi is not None:
-        Config().updated(figures={"dpi": dpi})  # the settings know which resolutions make sense
+        Config().replace(figures={"dpi": dpi})  # the settings know which resolutions make sense
     for path in save_figures(Run.open(folder), output, dpi):
         typer.echo(path)
 
@@ -333,7 +333,7 @@ def symmetry(
 
     run = Run.open(folder)
     config = _with_settings(run.config, set_)
-    config = config.updated(symmetry=drop_missing({"false_discovery_rate": rate, "library": library}))
+    config = config.replace(symmetry=drop_missing({"false_discovery_rate": rate, "library": library}))
     simulated = None
     if config.symmetry.library:
         with progress_bars() as report:
@@ -417,13 +417,13 @@ def _with_settings(config: Config, texts: list[str] | None) -> Config:
     for text in texts or []:
         section, name, value = read_setting(text)
         sections.setdefault(section, {})[name] = value
-    return config.updated(**sections)
+    return config.replace(**sections)
 
 
 def _with_choices(
     config: Config, seed: int | None, n_latent: int | None, n_epochs: int | None, device: str | None
 ) -> Config:
-    return config.updated(
+    return config.replace(
         training=drop_missing({"seed": seed, "n_epochs": n_epochs, "device": device}),
         model=drop_missing({"n_latent": n_latent}),
     )

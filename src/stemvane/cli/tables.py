@@ -38,7 +38,7 @@ def info_table(name: str, opened: Dataset4D, looked: Survey, shape_from: str, n_
     calibration = opened.calibration
     completed = calibration
     if looked.has_disc or (calibration.optical_axis is not None and calibration.disc_radius is not None):
-        completed = looked.completed(calibration)
+        completed = looked.complete(calibration)
     table.add_row("shape (scan y, x; detector y, x)", " x ".join(map(str, opened.shape)), shape_from)
     table.add_row("type", str(opened.data.dtype), "file")
     table.add_row("size on disk", show_bytes(n_bytes), "file")

@@ -94,17 +94,17 @@ class Config(Section):
             raise ConfigError(f"{path}: not valid TOML ({error}); see config.toml of any run for an example") from None
         return cls.from_dict(values, str(path))
 
-    def completed(self) -> Config:
+    def complete(self) -> Config:
         """Return a copy in which Cartesian patterns are measured, 16 samples wide, if the model learns from them."""
         if self.measure.n_pixels or not self.model.learns_pixels:
             return self
-        return self.updated(measure={"n_pixels": 16})
+        return self.replace(measure={"n_pixels": 16})
 
     def to_toml(self) -> str:
         """Return every value, defaults included, as TOML; values that are None are left out."""
         return tomli_w.dumps(self.model_dump(exclude_none=True, mode="json"))
 
-    def updated(self, **sections: dict[str, Any]) -> Config:
+    def replace(self, **sections: dict[str, Any]) -> Config:
         """Return a copy with some values of some sections replaced, checked again.
 
         Where ``model.model`` changes, the new model has its own defaults; other values of the old model remain where

@@ -164,7 +164,7 @@ class Calibration(Representable):
         """Height of a detector pixel divided by its width; 1 where the pixel size is unknown."""
         return 1.0 if self.pixel_size is None else self.pixel_size[0] / self.pixel_size[1]
 
-    def updated(self, **changes: Any) -> Calibration:
+    def replace(self, **changes: Any) -> Calibration:
         """Return a copy with some values replaced."""
         return replace(self, **changes)
 

@@ -262,7 +262,7 @@ class Dataset4D(Representable):
         """Return one recorded pattern, shape ``(k_y, k_x)``."""
         return np.asarray(self.data[y, x].compute())
 
-    def recalibrated(self, *, origin: str = "given", **changes: Any) -> Dataset4D:
+    def recalibrate(self, *, origin: str = "given", **changes: Any) -> Dataset4D:
         """Return the same data with some calibration values replaced.
 
         Parameters
@@ -283,10 +283,10 @@ class Dataset4D(Representable):
         """
         if origin == "given":
             require_plausible(**changes)
-        recalibrated = self.calibration.updated(**changes)
+        recalibrated = self.calibration.replace(**changes)
         renewed = changes.get("energy") not in (None, self.calibration.energy)
         if renewed and changes.get("pixel_size") in (None, self.calibration.pixel_size):
-            recalibrated = recalibrated.updated(pixel_size=self._pixel_size(recalibrated) or recalibrated.pixel_size)
+            recalibrated = recalibrated.replace(pixel_size=self._pixel_size(recalibrated) or recalibrated.pixel_size)
         changed = {name for name, value in vars(recalibrated).items() if value != getattr(self.calibration, name)}
         return replace(self, calibration=recalibrated, origins={**self.origins, **dict.fromkeys(changed, origin)})
 
@@ -327,7 +327,7 @@ def calibration_from_axes(axes: Sequence[Mapping[str, Any]], beam: Mapping[str, 
     for name, pair, table in (("scan_step", axes[:2], _LENGTHS), ("pixel_size", axes[2:], angles)):
         step_y, step_x = (_step(axis, table) for axis in pair)
         if step_y is not None and step_x is not None:
-            calibration = calibration.updated(**{name: (step_y, step_x)})
+            calibration = calibration.replace(**{name: (step_y, step_x)})
     return calibration
 
 

@@ -62,7 +62,7 @@ class ScanDefects(Representable):
         rows = [("kinds", _count(self.kinds)), ("lattice sites", f"{len(self.owners)}")]
         return f"ScanDefects: {len(self)} defects", rows
 
-    def moved(self, by: NDArray[np.float64]) -> ScanDefects:
+    def move(self, by: NDArray[np.float64]) -> ScanDefects:
         """Return the same defects at positions ``(y, x)`` that are larger by `by`, Å."""
         return replace(self, positions=self.positions + by, sites=self.sites + by)
 
@@ -106,9 +106,9 @@ class ScanAtoms(Representable):
         rows.append(("defects", "unknown" if self.defects is None else _count(self.defects.kinds)))
         return f"ScanAtoms: {len(self.numbers)} atoms", rows
 
-    def moved(self, by: NDArray[np.float64]) -> ScanAtoms:
+    def move(self, by: NDArray[np.float64]) -> ScanAtoms:
         """Return the same atoms and defects at positions ``(y, x)`` that are larger by `by`, Å."""
-        defects = None if self.defects is None else self.defects.moved(by)
+        defects = None if self.defects is None else self.defects.move(by)
         return replace(self, positions=self.positions + by, defects=defects)
 
 

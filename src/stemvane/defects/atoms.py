@@ -55,7 +55,7 @@ class AtomKernel:
     coefficients: NDArray[np.complex128]
 
     @classmethod
-    def fitted(cls, series: PeriodicSeries, orders: NDArray[np.int64], sites: Sites, width: float) -> AtomKernel:
+    def fit(cls, series: PeriodicSeries, orders: NDArray[np.int64], sites: Sites, width: float) -> AtomKernel:
         """Find the radial functions from the averaged cell.
 
         Parameters
@@ -95,7 +95,7 @@ class AtomKernel:
             result[:, :, at] = solved.reshape(len(atoms), _N_RADIAL, len(at))
         return cls(width, orders, result)
 
-    def narrowed(self, series: PeriodicSeries, sites: Sites) -> PeriodicSeries:
+    def narrow(self, series: PeriodicSeries, sites: Sites) -> PeriodicSeries:
         """Sum over the atoms of ``ρ_i ∂_j K``, ρ being the distance from each.
 
         A lattice under a strain E is ``-E r · grad`` of the lattice's features where everything is strained. Atoms keep

@@ -101,7 +101,7 @@ class RecordedScan:
             raise DataError(
                 f"{measurements.name}: the scan step is unknown, so no lattice can be fitted; give source.scan_step"
             )
-        basis = HarmonicBasis.fitted(
+        basis = HarmonicBasis.fit(
             measurements,
             BasisConfig(n_features=config.n_features, variance_floor=_VARIANCE_FLOOR, order_scale=_NO_SCALE),
         )
@@ -209,12 +209,12 @@ class FittedScan:
     def kernel(self) -> AtomKernel:
         """What one atom adds to the features around it."""
         width = _ATOM_WIDTH / self.scan.sampling.highest
-        return AtomKernel.fitted(self.fit.series, self.basis.orders, self.sites, width)
+        return AtomKernel.fit(self.fit.series, self.basis.orders, self.sites, width)
 
     @cached_property
     def strain(self) -> Strain:
         """What shifts and gradients of the lattice do to the features."""
-        return Strain(self.fit.series, self.kernel.narrowed(self.fit.series, self.sites))
+        return Strain(self.fit.series, self.kernel.narrow(self.fit.series, self.sites))
 
     def _as_features(self, rows: _Floats) -> NDArray[np.complex128]:
         k = self.basis.n_features

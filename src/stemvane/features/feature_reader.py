@@ -40,7 +40,7 @@ class FeatureReader:
     noise: NDArray[np.float64]
 
     @classmethod
-    def fitted(
+    def fit(
         cls,
         measurements: Measurements,
         config: BasisConfig,
@@ -70,7 +70,7 @@ class FeatureReader:
         DataError
             If fewer than two patterns remain, or all patterns are the same.
         """
-        basis = HarmonicBasis.fitted(measurements, config, mask=used)
+        basis = HarmonicBasis.fit(measurements, config, mask=used)
         rows = _middle_rows(allowed)
         part = np.zeros_like(allowed)
         part[rows] = allowed[rows]
@@ -84,7 +84,7 @@ class FeatureReader:
         step = measurements.calibration.scan_step
         # of all directions of an order, those were chosen in which the noise of these patterns happens to be largest
         chosen = (1 + np.sqrt(basis.analysis.shape[1] / np.count_nonzero(used))) ** 2
-        scan_filter = ScanFilter.fitted(features, allowed[rows], variance, step, config.reach, chosen=chosen)
+        scan_filter = ScanFilter.fit(features, allowed[rows], variance, step, config.reach, chosen=chosen)
         return cls.filtered(basis, scan_filter)
 
     @classmethod

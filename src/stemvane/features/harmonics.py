@@ -77,7 +77,7 @@ class HarmonicBasis(Representable):
         return "HarmonicBasis", rows
 
     @classmethod
-    def fitted(
+    def fit(
         cls,
         measurements: Measurements,
         config: BasisConfig | None = None,

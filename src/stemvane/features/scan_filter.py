@@ -85,7 +85,7 @@ class ScanFilter:
     reach: int
 
     @classmethod
-    def fitted(
+    def fit(
         cls,
         features: Features,
         recorded: NDArray[np.bool_],

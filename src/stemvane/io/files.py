@@ -125,7 +125,7 @@ def open_dataset(
         opened = recognised(head, request).open(request)
     if scan_shape is not None and -1 not in scan_shape and opened.scan_shape != tuple(scan_shape):
         opened = _refolded(opened, scan_shape)
-    opened = opened.recalibrated(**{name: value for name, value in user_values.items() if value is not None})
+    opened = opened.recalibrate(**{name: value for name, value in user_values.items() if value is not None})
     return opened if image is None else replace(opened, image=_scan_image(image, opened))
 
 
@@ -159,8 +159,8 @@ def open_source(config: SourceConfig) -> Dataset4D:
         image=config.image or None,
     )
     if config.vacuum:
-        opened = opened.recalibrated(origin="vacuum", **_vacuum(config.vacuum, opened))
-    return opened.recalibrated(**config.calibration())
+        opened = opened.recalibrate(origin="vacuum", **_vacuum(config.vacuum, opened))
+    return opened.recalibrate(**config.calibration())
 
 
 def size_on_disk(dataset: Dataset4D) -> int:
@@ -179,7 +179,7 @@ def _refolded(opened: Dataset4D, scan_shape: tuple[int, int]) -> Dataset4D:
             "leave source.scan_shape out, or give a shape of as many positions"
         )
     flat = opened.data.reshape(*scan_shape, *opened.detector_shape)
-    calibration = opened.calibration.updated(scan_step=None)
+    calibration = opened.calibration.replace(scan_step=None)
     return replace(opened, data=as_lazy(flat, opened.name), calibration=calibration, expectation=None, image=None)
 
 

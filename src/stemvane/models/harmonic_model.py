@@ -170,7 +170,7 @@ class HarmonicModel(PatternModel):
         self, measurements: Measurements, used: NDArray[np.bool_], allowed: NDArray[np.bool_]
     ) -> TrainingFeatures:
         """Basis and scan filter of the training patterns, and their features."""
-        reader = FeatureReader.fitted(measurements, self.basis_config, used=used, allowed=allowed)
+        reader = FeatureReader.fit(measurements, self.basis_config, used=used, allowed=allowed)
         features = reader.features(measurements, used, allowed)
         length = float(np.sqrt(np.mean(np.sum(np.abs(features) ** 2, axis=1))))
         x = as_tensor(features / length).to(device_named(self.training_config.device))

@@ -39,7 +39,7 @@ def pattern_model(config: Config) -> PatternModel:
     Examples
     --------
     >>> from stemvane import Config, pattern_model
-    >>> pattern_model(Config().updated(model={"model": "pca", "n_latent": 3})).n_latent
+    >>> pattern_model(Config().replace(model={"model": "pca", "n_latent": 3})).n_latent
     3
     """
     return MODELS[config.model.model].from_settings(config)

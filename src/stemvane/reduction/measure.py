@@ -215,7 +215,7 @@ class _Grids:
         grids = {"polar": self.polar if self.with_polar else None, "pixels": self.pixels}
         return {name: grid for name, grid in grids.items() if grid is not None}
 
-    def moved(self, y: float, x: float) -> _Grids:
+    def move(self, y: float, x: float) -> _Grids:
         """Around an axis that is moved by so many pixels."""
         axis = (self.polar.axis[0] + y, self.polar.axis[1] + x)
         pixels = None if self.pixels is None else replace(self.pixels, axis=axis)
@@ -236,7 +236,7 @@ def _plan(
     plans = {}
     for remainder in [(0, 0)] if shift is None else shift.remainders():
         move = BeamShift.pixels(remainder)
-        here = grids.moved(*move)
+        here = grids.move(*move)
         # weights made for the axis at rest are moved along; they are smooth but for edges, which they keep
         images = [
             ndimage.shift(d.weights, move, order=1, mode="nearest") if any(move) else d.weights for d in detectors

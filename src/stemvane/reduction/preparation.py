@@ -140,7 +140,7 @@ def correct_patterns(
             )
     if ellipse is not None:
         origin = "found" if config.ellipse is None else "given"
-        dataset = dataset.recalibrated(origin=origin, ellipse=ellipse)
+        dataset = dataset.recalibrate(origin=origin, ellipse=ellipse)
         record["ellipse"] = {"ratio": ellipse[0], "direction_deg": math.degrees(ellipse[1])}
     if config.normalise:
         dataset = _normalised(dataset)
@@ -159,7 +159,7 @@ def _flipped_y(dataset: Dataset4D) -> Dataset4D:
     axis = calibration.optical_axis and (rows - 1 - calibration.optical_axis[0], calibration.optical_axis[1])
     bad = None if dataset.bad_pixels is None else dataset.bad_pixels[::-1]
     parts = _both(dataset, lambda data: data[:, :, ::-1, :])
-    return replace(dataset, **parts, bad_pixels=bad, calibration=calibration.updated(optical_axis=axis))
+    return replace(dataset, **parts, bad_pixels=bad, calibration=calibration.replace(optical_axis=axis))
 
 
 def _flipped_x(dataset: Dataset4D) -> Dataset4D:
@@ -175,7 +175,7 @@ def _transposed(dataset: Dataset4D) -> Dataset4D:
         radius *= calibration.pixel_size[1] / calibration.pixel_size[0]
     bad = None if dataset.bad_pixels is None else dataset.bad_pixels.T
     parts = _both(dataset, lambda data: data.transpose(0, 1, 3, 2))
-    calibration = calibration.updated(optical_axis=axis, pixel_size=size, disc_radius=radius)
+    calibration = calibration.replace(optical_axis=axis, pixel_size=size, disc_radius=radius)
     step = dataset.reciprocal_pixel and dataset.reciprocal_pixel[::-1]
     return replace(dataset, **parts, bad_pixels=bad, calibration=calibration, reciprocal_pixel=step)
 
@@ -212,7 +212,7 @@ def _scan_binned(dataset: Dataset4D, n: int) -> Dataset4D:
         # a sum that lacks a pattern is no sum
         missing=_any(dataset.missing, n),
         atoms=_moved(dataset, ((n - 1) / 2, (n - 1) / 2)),
-        calibration=dataset.calibration.updated(scan_step=step and (n * step[0], n * step[1])),
+        calibration=dataset.calibration.replace(scan_step=step and (n * step[0], n * step[1])),
         electrons_per_pattern=dose and dose * n * n,
     )
 
@@ -230,7 +230,7 @@ def _detector_binned(dataset: Dataset4D, n: int) -> Dataset4D:
         **_both(dataset, lambda data: _summed(data[part], (1, 1, n, n))),
         bad_pixels=_any(None if dataset.bad_pixels is None else dataset.bad_pixels[part[2:]], n),
         reciprocal_pixel=step and (n * step[0], n * step[1]),
-        calibration=calibration.updated(
+        calibration=calibration.replace(
             # the centre of a binned pixel lies between those of the pixels in it
             optical_axis=axis and ((axis[0] - (n - 1) / 2) / n, (axis[1] - (n - 1) / 2) / n),
             pixel_size=size and (n * size[0], n * size[1]),
@@ -271,4 +271,4 @@ def _moved(dataset: Dataset4D, origin: tuple[float, float]) -> ScanAtoms | None:
     step = dataset.calibration.scan_step
     if dataset.atoms is None or step is None:
         return None
-    return dataset.atoms.moved(-np.multiply(origin, step))
+    return dataset.atoms.move(-np.multiply(origin, step))

@@ -57,14 +57,14 @@ def prepare_scan(
     dataset, record = preprocess_patterns(dataset, config, **images)
     survey_result = survey(dataset, survey_config)
     try:
-        completed = survey_result.completed(dataset.calibration)
+        completed = survey_result.complete(dataset.calibration)
     except CalibrationError as error:
         # what is wrong with the patterns may be why no disc was found
         notes = [note for note in survey_result.notes if " patterns " in note]
         raise CalibrationError("; ".join([f"{dataset.name}: {error}", *notes])) from None
     as_given = dataset
     computed = _computed(dataset)
-    dataset = dataset.recalibrated(origin="found", **vars(completed))
+    dataset = dataset.recalibrate(origin="found", **vars(completed))
     dataset = replace(dataset, origins={**dataset.origins, **dict.fromkeys(computed, "computed")})
     dataset, corrections = correct_patterns(dataset, config, **survey_result.corrections())
     steps = [*_steps(record), *_completed(as_given, dataset, survey_result), *_steps(corrections)]

@@ -99,7 +99,7 @@ class Survey(Representable):
             "disc_ellipse": self.disc_ellipse,
         }
 
-    def completed(self, calibration: Calibration) -> Calibration:
+    def complete(self, calibration: Calibration) -> Calibration:
         """Fill what a calibration lacks; known values stay.
 
         Parameters
@@ -128,7 +128,7 @@ class Survey(Representable):
             radius = self._require(self.disc_radius, "disc_radius")
         if pixel is None and angle is not None:
             pixel = (angle / radius, angle / radius)
-        return calibration.updated(optical_axis=axis, disc_radius=radius, pixel_size=pixel)
+        return calibration.replace(optical_axis=axis, disc_radius=radius, pixel_size=pixel)
 
     @staticmethod
     def _require(value: Any, name: str) -> Any:

@@ -55,7 +55,7 @@ def run_pipeline(
     StemvaneError
         If the data, a setting or the folder do not allow it; the message names the cure.
     """
-    config = config.completed()
+    config = config.complete()
     device = checked_device(config.training.device)
     with (
         stage_bars(progress) as report,

@@ -183,7 +183,7 @@ def _measure_stage(
             dataset = simulate(config.simulation, progress=lambda done, total: report("simulate", done, total, ""))
         run.record(data=source_record(dataset.name, dataset.shape, dataset.data.dtype, dataset.path))
     with run.stage("survey"):
-        dataset = dataset.recalibrated(**config.source.calibration())
+        dataset = dataset.recalibrate(**config.source.calibration())
         dataset = prepare_scan(dataset, config.preparation, config.survey)
         run.record(preparation=dataset.preparation.record if dataset.preparation else {})
     with run.stage("measure", made_from=made_from, parts=_MEASURED):

@@ -87,7 +87,7 @@ def run_sweep(
     StemvaneError
         If the data, a setting or the folder do not allow it, or no pattern is kept from training.
     """
-    config = config.completed()
+    config = config.complete()
     plan = _plan(config, n_latent, n_seeds)
     device = checked_device(config.training.device)
     stages = [_stage(one) for one in plan]
@@ -118,7 +118,7 @@ def _plan(config: Config, n_latent: Sequence[int], n_seeds: int) -> list[Config]
     if config.training.holdout == 0:
         raise ConfigError("training.holdout is 0, but a sweep compares on patterns kept from training; set it to 0.1")
     seeds = range(config.training.seed, config.training.seed + n_seeds)
-    return [config.updated(model={"n_latent": n}, training={"seed": s}) for n in sorted(set(n_latent)) for s in seeds]
+    return [config.replace(model={"n_latent": n}, training={"seed": s}) for n in sorted(set(n_latent)) for s in seeds]
 
 
 def _stage(config: Config) -> str:
