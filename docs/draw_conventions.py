@@ -45,8 +45,8 @@ def measured() -> tuple[Any, Measurements]:
 
 def rotated(vector: Any, angle: float) -> Any:
     """Rotate a vector ``(y, x)``, y growing downwards, counter-clockwise on the screen."""
-    turned = (vector[1] - 1j * vector[0]) * np.exp(1j * angle)
-    return np.array([-turned.imag, turned.real])
+    rotated_vector = (vector[1] - 1j * vector[0]) * np.exp(1j * angle)
+    return np.array([-rotated_vector.imag, rotated_vector.real])
 
 
 def arrow(axes: Axes, start: tuple[float, float], vector: Any, color: str, **style: Any) -> None:
@@ -87,10 +87,10 @@ def draw_scan(axes: Axes, vector: Any) -> None:
     arrow(axes, (-0.2, -0.42), (0.9, 0.0), "k")
     axes.text(-0.42, 0.8, "y (Å)", size=9, ha="center", va="top")
     foot = (height + 0.85, 0.12 * width)
-    turned = rotated(vector, SCAN_ROTATION)
-    for v, color in ((vector, RED), (turned, BLUE)):
+    rotated_vector = rotated(vector, SCAN_ROTATION)
+    for v, color in ((vector, RED), (rotated_vector, BLUE)):
         arrow(axes, foot, 0.9 * v / np.linalg.norm(v), color)
-    first, last = np.arctan2(-vector[0], vector[1]), np.arctan2(-turned[0], turned[1])
+    first, last = np.arctan2(-vector[0], vector[1]), np.arctan2(-rotated_vector[0], rotated_vector[1])
     arc(axes, foot, 0.55, first, last, "k")
     axes.text(foot[1] + 0.8, foot[0] - 0.5, "a vector as measured on the detector", size=8, color=RED, va="center")
     axes.text(foot[1] + 0.45, foot[0] - 0.86, "the same vector in the scan", size=8, color=BLUE, va="center")

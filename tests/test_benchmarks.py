@@ -222,15 +222,15 @@ def test_defects_found_named_doubled_and_false(tools, lattice):
     positions = np.array([[4.1, 4.0], [14.0, 13.5], [14.0, 15.0], [9.0, 1.0]])
     kinds = SimpleNamespace(kind=np.array([0, 1, 2, 1]))
     found = SimpleNamespace(positions=positions, kinds=kinds, naming=None)
-    row = tools.defect_scores.found_defects(found, truth)
+    row = tools.defect_scores.compare_defects(found, truth)
     assert row["errors"] == pytest.approx([0.1, 0.5])
     assert (row["n_found"], row["n_false"], row["n_double"]) == (4, 1, 1)
     assert row["named"] == [None, None]
     assert row["pairs"] == [{"kinds": ["N", "divacancy"], "turn": 60, "mirrored": False, "together": False}]
     found.naming = SimpleNamespace(names=("N", "vacancy", "N", "B"))
-    assert tools.defect_scores.found_defects(found, truth)["named"] == [True, False]
+    assert tools.defect_scores.compare_defects(found, truth)["named"] == [True, False]
     nothing = SimpleNamespace(positions=np.zeros((0, 2)), kinds=SimpleNamespace(kind=np.zeros(0, int)), naming=None)
-    assert tools.defect_scores.found_defects(nothing, truth)["errors"] == [None, None]
+    assert tools.defect_scores.compare_defects(nothing, truth)["errors"] == [None, None]
 
 
 def made_up_cell(tools, lattice, rng, scene, dose, method, strength):
@@ -248,7 +248,7 @@ def made_up_cell(tools, lattice, rng, scene, dose, method, strength):
                 "defect": tools.defect_scores.defect_level(scores, places),
             }
         },
-        "found": tools.defect_scores.found_defects(found, truth) if method == "ours" else None,
+        "found": tools.defect_scores.compare_defects(found, truth) if method == "ours" else None,
         "failed": None,
         "seconds": 1.0,
         "shared_seconds": 1.0,

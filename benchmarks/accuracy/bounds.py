@@ -104,12 +104,12 @@ def analytic_bound(truth: Any, detector_shape: tuple[int, int], symmetry: int = 
     angle = truth.angle.reshape(1, -1)[:, chosen]
     content, fixed = (a.reshape(len(a), 1, truth.angle.size)[..., chosen] for a in (truth.content, truth.fixed))
 
-    def draw(turn: float = 0.0, more: int | None = None, step: float = 0.0) -> _Floats:
+    def draw(rotation: float = 0.0, more: int | None = None, step: float = 0.0) -> _Floats:
         amplitudes = np.concatenate([content, fixed])
         if more is not None:
             amplitudes[more] += step
         split = np.split(amplitudes, [len(content)])
-        return synthetic_patterns(angle + turn, *split, detector_shape, symmetry=symmetry).reshape(len(chosen), -1)
+        return synthetic_patterns(angle + rotation, *split, detector_shape, symmetry=symmetry).reshape(len(chosen), -1)
 
     step = 1e-3
     changes = [(draw(step) - draw(-step)) / (2 * step)]

@@ -82,13 +82,13 @@ def fit_model(
     return row
 
 
-def agreement(found: Embedding, other: Embedding) -> dict[str, float]:
+def agreement(one: Embedding, other: Embedding) -> dict[str, float]:
     """Smallest Pearson r between two trainings' maps of a latent, and the median difference of their angles."""
-    pairs = [(found.latents[..., k].ravel(), other.latents[..., k].ravel()) for k in range(found.n_latent)]
-    turned = np.abs(np.angle(np.exp(1j * (found.angle - other.angle))))
+    pairs = [(one.latents[..., k].ravel(), other.latents[..., k].ravel()) for k in range(one.n_latent)]
+    difference = np.abs(np.angle(np.exp(1j * (one.angle - other.angle))))
     return {
         "maps_r_smallest": min(float(np.corrcoef(*pair)[0, 1]) for pair in pairs),
-        "maps_angle_deg": float(np.degrees(np.median(turned))),
+        "maps_angle_deg": float(np.degrees(np.median(difference))),
     }
 
 
@@ -98,8 +98,8 @@ def main_table(config: Config, measurements: Measurements, seeds: range) -> list
     for seed in seeds:
         rows.append({"method": "alignment + PCA"} | fit_model(config, measurements, seed=seed, n_epochs=0))
         for start, method in (("alignment", "RotationVAE"), ("random", "RotationVAE, random")):
-            found = fit_model(config, measurements, seed=seed, start=start, maps=maps[start])
-            rows.append({"method": method} | found)
+            row = fit_model(config, measurements, seed=seed, start=start, maps=maps[start])
+            rows.append({"method": method} | row)
         for row in rows[-3:]:
             show(row)
     return rows
@@ -117,8 +117,8 @@ def dose_table(config: Config, dose: float, seeds: range) -> list[dict[str, Any]
             ("RotationVAE", {}),
             ("RotationVAE, random", {"start": "random"}),
         ):
-            found = fit_model(config, measurements, seed=seed, maps=maps.get(method), **options)
-            rows.append({"dose": dose, "method": method} | found)
+            row = fit_model(config, measurements, seed=seed, maps=maps.get(method), **options)
+            rows.append({"dose": dose, "method": method} | row)
             show(rows[-1], "_truth")
     raw = rows[-1]
     print(f"  raw COM at {dose}: r {raw['com_pearson_r_truth']:.4f} {raw['com_angle_error_median_deg_truth']:.2f} deg")

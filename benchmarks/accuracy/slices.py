@@ -50,10 +50,10 @@ def main() -> None:
     result = {}
     print(f"{'structure':<16}{'rms COM (mrad)':>16}{'difference':>12}{'relative':>10}{'patterns':>10}")
     for structure in SCANS:
-        result[structure] = found = compared(structure)
+        result[structure] = differences = compared(structure)
         print(
-            f"{structure:<16}{found['com_rms_mrad']:>16.4f}{found['com_rms_difference_mrad']:>12.2g}"
-            f"{found['com_relative_difference']:>10.2%}{found['pattern_relative_difference']:>10.2%}"
+            f"{structure:<16}{differences['com_rms_mrad']:>16.4f}{differences['com_rms_difference_mrad']:>12.2g}"
+            f"{differences['com_relative_difference']:>10.2%}{differences['pattern_relative_difference']:>10.2%}"
         )
     path = Path(__file__).parents[1] / "results" / "slices.json"
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

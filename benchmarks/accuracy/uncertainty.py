@@ -27,16 +27,20 @@ RESULTS = Path(__file__).parents[1] / "results" / "uncertainty.json"
 LEVELS = (0.68, 0.95)
 
 
-def errors_and_widths(found: Embedding, wanted: Embedding) -> dict[str, tuple[Any, Any, dict[float, Any]]]:
+def errors_and_widths(estimate: Embedding, expected: Embedding) -> dict[str, tuple[Any, Any, dict[float, Any]]]:
     """Error, standard deviation and half widths of the intervals, flat, of the angle and of every latent."""
-    error = np.abs(np.angle(np.exp(1j * (found.angle - wanted.angle)))).ravel()
+    error = np.abs(np.angle(np.exp(1j * (estimate.angle - expected.angle)))).ravel()
     columns = {
-        "angle": (error, found.angle_std.ravel(), {level: found.angle_interval(level).ravel() for level in LEVELS})
+        "angle": (
+            error,
+            estimate.angle_std.ravel(),
+            {level: estimate.angle_interval(level).ravel() for level in LEVELS},
+        )
     }
-    for k in range(found.n_latent):
-        std = found.latent_std[..., k].ravel()
+    for k in range(estimate.n_latent):
+        std = estimate.latent_std[..., k].ravel()
         widths = {level: special.ndtri((1 + level) / 2) * std for level in LEVELS}
-        columns[f"latent {k + 1}"] = np.abs(found.latents[..., k] - wanted.latents[..., k]).ravel(), std, widths
+        columns[f"latent {k + 1}"] = np.abs(estimate.latents[..., k] - expected.latents[..., k]).ravel(), std, widths
     return columns
 
 
@@ -45,11 +49,11 @@ def coverage(dose: float, n_draws: int) -> list[dict[str, Any]]:
     settings = demo_config().simulation
     first = measure(simulate(settings, dose=dose))
     model = RotationVAE(2).fit(first)
-    wanted = model.embed(first.expectation)
+    expected = model.embed(first.expectation)
     draws = []
     for seed in range(1, n_draws + 1):
         again = measure(replace(simulate(settings, dose=dose, seed=seed), expectation=None), polar=True)
-        draws.append(errors_and_widths(model.embed(again), wanted))
+        draws.append(errors_and_widths(model.embed(again), expected))
     rows = []
     for name in draws[0]:
         error, std = (np.concatenate([draw[name][i] for draw in draws]) for i in (0, 1))

@@ -126,17 +126,17 @@ def all_jobs(chosen: argparse.Namespace) -> list[Job]:
                 continue
             for step in steps:
                 for dose in doses:
-                    wanted = tuple(
+                    methods_here = tuple(
                         method
                         for method in methods
-                        if METHODS[method].tier == tier and is_wanted(method, scene, step, dose, quick=chosen.quick)
+                        if METHODS[method].tier == tier and is_planned(method, scene, step, dose, quick=chosen.quick)
                     )
-                    if wanted:
-                        jobs.append(Job(scene, step, dose, wanted, few))
+                    if methods_here:
+                        jobs.append(Job(scene, step, dose, methods_here, few))
     return jobs
 
 
-def is_wanted(method: str, scene: Scene, step: float, dose: float | None, *, quick: bool) -> bool:
+def is_planned(method: str, scene: Scene, step: float, dose: float | None, *, quick: bool) -> bool:
     """Whether a method runs on a recorded scan: those that cost much run on some only."""
     if scene.family == "turned":
         return method == "ours" and dose in TURNED_DOSES
@@ -210,12 +210,12 @@ def run(job: Job, work: Path, data: Path) -> str:
 
 def restore(report: dict[str, Any], work: Path) -> None:
     """Write the cells of a report where those of this machine lie; those that are there already stay."""
-    for found in report["cells"]:
-        cell = found["cell"]
+    for record in report["cells"]:
+        cell = record["cell"]
         job = Job(Scene(**cell["scene"]), cell["step"], cell["dose"], (cell["method"],), cell["n_epochs"])
         path = job.path(work, cell["method"])
         if not path.exists():
-            write_json(found, path)
+            write_json(record, path)
 
 
 def joined(work: Path) -> dict[str, Any]:

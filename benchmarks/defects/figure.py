@@ -61,8 +61,8 @@ def lines(axes: Axes, cells: list[dict[str, Any]], step: float, doses: list[floa
     for i, (row, (colour, marker)) in enumerate(LOOKS.items()):
         at, means, errors = [], [], []
         for x, dose in enumerate(doses):
-            found = detection(cells, row, step, dose)
-            values = [] if found is None else found["auc"] if kind is None else found["kinds"].get(kind, [])
+            detected = detection(cells, row, step, dose)
+            values = [] if detected is None else detected["auc"] if kind is None else detected["kinds"].get(kind, [])
             if values:
                 at.append(x + 0.5 * ((i + 0.5) / len(LOOKS) - 0.5))
                 means.append(np.mean(values))

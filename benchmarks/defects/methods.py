@@ -68,12 +68,12 @@ class Scored:
     ----------
     scores : ndarray of float, shape (n_sites,)
         Higher where a defect is likelier.
-    own : ndarray of float, shape (n_sites, 2), or None
+    positions : ndarray of float, shape (n_sites, 2), or None
         Positions ``(y, x)`` in Å of atoms that the method has found by itself.
     """
 
     scores: NDArray[np.float64]
-    own: NDArray[np.float64] | None = None
+    positions: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,13 +158,13 @@ def dark_field(prepared: Prepared) -> dict[str, Scored]:
     values = prepared.pooled(image[..., None])[:, 0]
     common = np.abs(robust_z(values, prepared.sites.sublattices))
     around = prepared.around
-    found = sites_of(image, prepared.measurements.calibration.scan_step, prepared.highest)
-    if found is None:
+    sites = sites_of(image, prepared.measurements.calibration.scan_step, prepared.highest)
+    if sites is None:
         # without a lattice one site is as good as another
         return {"adf": Scored(common), "adf-own": Scored(np.zeros(len(common)))}
-    values = Surroundings(found, around.points, around.area, around.width).pooled(image.reshape(-1, 1))[:, 0]
-    own = np.abs(robust_z(values, found.sublattices))[found.is_atom]
-    return {"adf": Scored(common), "adf-own": Scored(own, found.positions[found.is_atom])}
+    values = Surroundings(sites, around.points, around.area, around.width).pooled(image.reshape(-1, 1))[:, 0]
+    scores = np.abs(robust_z(values, sites.sublattices))[sites.is_atom]
+    return {"adf": Scored(common), "adf-own": Scored(scores, sites.positions[sites.is_atom])}
 
 
 def sites_of(image: NDArray[np.float64], step: tuple[float, float], highest: float) -> Sites | None:

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.defects.methods import METHODS, Prepared, embedding_of_nothing
 from benchmarks.defects.scenes import Scene, expectation, recorded
-from benchmarks.defects.scores import Places, defect_level, found_defects, site_level
+from benchmarks.defects.scores import Places, compare_defects, defect_level, site_level
 from benchmarks.harness.cells import write_json
 from stemvane import find_defects, measure, simulate_library
 from stemvane.config import MeasureConfig
@@ -53,17 +53,17 @@ def main() -> None:
     for name, path in task["files"].items():
         started = time.perf_counter()
         cell = {key: task[key] for key in ("scene", "step", "dose", "n_epochs")} | {"method": name}
-        found: dict[str, Any] = {"cell": cell, "rows": {}, "found": None, "failed": None}
+        record: dict[str, Any] = {"cell": cell, "rows": {}, "found": None, "failed": None}
         if analysis.lattice is None:
-            found["failed"] = "no lattice was found"
+            record["failed"] = "no lattice was found"
         else:
             try:
-                found |= judged(name, prepared, truth)
+                record |= judged(name, prepared, truth)
             except Exception as error:  # what is worth knowing of one method must not stop the others
                 traceback.print_exc()
-                found["failed"] = f"{type(error).__name__}: {error}"
-        found |= {"seconds": round(time.perf_counter() - started, 2), "shared_seconds": round(shared, 2)}
-        write_json(found, Path(path))
+                record["failed"] = f"{type(error).__name__}: {error}"
+        record |= {"seconds": round(time.perf_counter() - started, 2), "shared_seconds": round(shared, 2)}
+        write_json(record, Path(path))
 
 
 def judged(name: str, prepared: Prepared, truth: ScanDefects) -> dict[str, Any]:
@@ -71,16 +71,16 @@ def judged(name: str, prepared: Prepared, truth: ScanDefects) -> dict[str, Any]:
     method = METHODS[name]
     places = Places.of(prepared.sites.positions, prepared.sites.is_atom, truth)
     rows = {}
-    for row, given in method.score(prepared, **method.options).items():
+    for row, scored in method.score(prepared, **method.options).items():
         at = places
-        if given.own is not None:
-            at = Places.of(given.own, np.ones(len(given.own), bool), truth)
-        rows[row] = {"site": site_level(given.scores, at)}
+        if scored.positions is not None:
+            at = Places.of(scored.positions, np.ones(len(scored.positions), bool), truth)
+        rows[row] = {"site": site_level(scored.scores, at)}
         if ":" not in row:  # single channels are for insight only
-            rows[row]["defect"] = defect_level(given.scores, at)
-    kept = prepared.keep.get(name)
-    found = None if kept is None else found_defects(kept.defects, truth)
-    return {"rows": rows, "found": found}
+            rows[row]["defect"] = defect_level(scored.scores, at)
+    analysis = prepared.keep.get(name)
+    comparison = None if analysis is None else compare_defects(analysis.defects, truth)
+    return {"rows": rows, "found": comparison}
 
 
 if __name__ == "__main__":

@@ -56,12 +56,12 @@ class Scene:
 
 def scenes(n_broken: int = N_BROKEN, n_pristine: int = N_PRISTINE) -> list[Scene]:
     """All scenes, a pristine one after every fourth with defects, those of one kind each last."""
-    found, pristine = [], [Scene(f"pristine-{i}", 500 + i, {}) for i in range(n_pristine)]
+    ordered, pristine = [], [Scene(f"pristine-{i}", 500 + i, {}) for i in range(n_pristine)]
     for i, seed in enumerate(islice(filter(finds_room, count()), n_broken)):
-        found.append(Scene(f"broken-{seed}", seed, mixed(seed)))
+        ordered.append(Scene(f"broken-{seed}", seed, mixed(seed)))
         if i % 4 == 0 and pristine:
-            found.append(pristine.pop(0))
-    return found + pristine + [Scene(f"turned-{kind}", 700 + i, {kind: N_TURNED}) for i, kind in enumerate(KINDS)]
+            ordered.append(pristine.pop(0))
+    return ordered + pristine + [Scene(f"turned-{kind}", 700 + i, {kind: N_TURNED}) for i, kind in enumerate(KINDS)]
 
 
 def finds_room(seed: int) -> bool:
@@ -79,10 +79,10 @@ def mixed(seed: int) -> dict[str, int]:
     Seeds whose defects find no room are left out.
     """
     kinds = np.random.default_rng([seed, 17]).permutation(KINDS)[: 4 + seed % 3].tolist()
-    wanted = dict.fromkeys(kinds, 1)
+    counts = dict.fromkeys(kinds, 1)
     if seed % 2:
-        wanted[kinds[0]] += 1
-    return wanted
+        counts[kinds[0]] += 1
+    return counts
 
 
 def expectation(scene: Scene, step: float, folder: Path) -> Dataset4D:

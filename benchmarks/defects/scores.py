@@ -16,10 +16,10 @@ __all__ = [
     "Places",
     "auc",
     "average_precision",
+    "compare_defects",
     "condensed",
     "defect_level",
     "false_alarms",
-    "found_defects",
     "mahalanobis",
     "pair_groups",
     "robust_z",
@@ -121,11 +121,11 @@ def defect_level(scores: _Floats, places: Places) -> dict[str, Any]:
 def condensed(pristine: _Floats) -> dict[str, list[float]]:
     """Scores of pristine places and how many each stands for, the highest as they are and the rest in groups."""
     ordered = np.sort(np.asarray(pristine, float))[::-1]
-    kept, rest = ordered[:_KEPT], ordered[_KEPT:]
+    highest, rest = ordered[:_KEPT], ordered[_KEPT:]
     groups = np.array_split(rest, min(_GROUPS, len(rest))) if len(rest) else []
     return {
-        "pristine": [_short(v) for v in [*kept, *(group.mean() for group in groups)]],
-        "weights": [1] * len(kept) + [len(group) for group in groups],
+        "pristine": [_short(v) for v in [*highest, *(group.mean() for group in groups)]],
+        "weights": [1] * len(highest) + [len(group) for group in groups],
     }
 
 
@@ -139,9 +139,9 @@ def auc(scores: _Floats, pristine: _Floats, weights: _Floats) -> NDArray[np.floa
 def average_precision(scores: _Floats, pristine: _Floats, weights: _Floats) -> float:
     """Mean, over the positives, of the precision at the threshold that just finds each."""
     scores, pristine, weights = (np.asarray(v, float) for v in (scores, pristine, weights))
-    found = np.array([(scores >= s).sum() for s in scores])
+    n_above = np.array([(scores >= s).sum() for s in scores])
     false = np.array([weights[pristine >= s].sum() for s in scores])
-    return float(np.mean(found / (found + false)))
+    return float(np.mean(n_above / (n_above + false)))
 
 
 def false_alarms(scores: _Floats, pristine: _Floats, weights: _Floats, recall: float = 0.9) -> float:
@@ -153,36 +153,36 @@ def false_alarms(scores: _Floats, pristine: _Floats, weights: _Floats, recall: f
 
 def robust_z(values: _Floats, sublattices: NDArray[np.int64]) -> NDArray[np.float64]:
     """Deviation from the median of the sublattice in robust standard deviations, shape ``(n_sites,)``."""
-    found = np.zeros(len(values))
+    deviation = np.zeros(len(values))
     for s in np.unique(sublattices):
-        own = sublattices == s
-        away = values[own] - np.median(values[own])
-        found[own] = away / max(_DEVIATION * float(np.median(np.abs(away))), 1e-30)
-    return found
+        members = sublattices == s
+        away = values[members] - np.median(values[members])
+        deviation[members] = away / max(_DEVIATION * float(np.median(np.abs(away))), 1e-30)
+    return deviation
 
 
 def mahalanobis(values: _Floats, sublattices: NDArray[np.int64], share: float = 0.75) -> NDArray[np.float64]:
     """Distance of each row from the bulk of its sublattice, whose shape is that of the nearest share of its rows."""
-    found = np.zeros(len(values))
+    distances = np.zeros(len(values))
     for s in np.unique(sublattices):
-        own = sublattices == s
-        rows = np.stack([robust_z(column, sublattices[own]) for column in values[own].T], axis=1)
+        members = sublattices == s
+        rows = np.stack([robust_z(column, sublattices[members]) for column in values[members].T], axis=1)
         distance = np.linalg.norm(rows, axis=1)
         for _ in range(3):
             bulk = rows[distance <= np.quantile(distance, share)]
             covariance = np.atleast_2d(np.cov(bulk.T)) + 1e-9 * np.eye(rows.shape[1])
             away = rows - bulk.mean(axis=0)
             distance = np.sqrt((away * np.linalg.solve(covariance, away.T).T).sum(axis=1))
-        found[own] = distance
-    return found
+        distances[members] = distance
+    return distances
 
 
-def found_defects(found: Any, truth: Any) -> dict[str, Any]:
+def compare_defects(defects: Any, truth: Any) -> dict[str, Any]:
     """How the defects that were found compare with the true ones.
 
     Parameters
     ----------
-    found : Defects
+    defects : Defects
         Defects of a symmetry analysis; `naming`, where it has one, says the kinds.
     truth : ScanDefects
         The true ones.
@@ -194,7 +194,7 @@ def found_defects(found: Any, truth: Any) -> dict[str, Any]:
         where there is no name; ``n_found``; ``n_false``, those beyond `FAR` of everything; ``n_double``, those that
         are nearer but not the nearest to any; ``pairs`` as of `pair_groups`.
     """
-    positions = np.asarray(found.positions, float).reshape(-1, 2)
+    positions = np.asarray(defects.positions, float).reshape(-1, 2)
     match = np.full(len(truth), -1)
     errors: list[float | None] = [None] * len(truth)
     if len(positions) and len(truth):
@@ -205,7 +205,7 @@ def found_defects(found: Any, truth: Any) -> dict[str, Any]:
     false = np.ones(len(positions), bool)
     if len(anchors) and len(positions):
         false = cKDTree(anchors).query(positions)[0] > FAR
-    names = None if found.naming is None else found.naming.names
+    names = None if defects.naming is None else defects.naming.names
     named: list[bool | None] = [
         None if names is None or j < 0 else names[j] == kind for j, kind in zip(match, truth.kinds, strict=True)
     ]
@@ -216,7 +216,7 @@ def found_defects(found: Any, truth: Any) -> dict[str, Any]:
         "n_found": len(positions),
         "n_false": int(false.sum()),
         "n_double": int(len(positions) - false.sum() - len(set(match[match >= 0].tolist()))),
-        "pairs": pair_groups(truth.kinds, truth.angles, truth.mirrored, match, found.kinds.kind),
+        "pairs": pair_groups(truth.kinds, truth.angles, truth.mirrored, match, defects.kinds.kind),
     }
 
 
@@ -230,11 +230,11 @@ def pair_groups(
     """Pairs of defects that were found: their kinds, the turn between them (degrees), and whether grouped together."""
     rows = []
     for i, j in combinations(np.flatnonzero(np.asarray(match) >= 0), 2):
-        turn = abs((np.degrees(angles[i] - angles[j]) + 180) % 360 - 180)
+        difference = abs((np.degrees(angles[i] - angles[j]) + 180) % 360 - 180)
         rows.append(
             {
                 "kinds": sorted([kinds[i], kinds[j]]),
-                "turn": round(float(turn)),
+                "turn": round(float(difference)),
                 "mirrored": bool(mirrored[i] != mirrored[j]),
                 "together": bool(group[match[i]] == group[match[j]]),
             }

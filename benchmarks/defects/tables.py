@@ -28,8 +28,8 @@ def tables(report: dict[str, Any]) -> str:
     for step in steps_of(mixed):
         parts += [detection_table(mixed, step, "auc"), detection_table(mixed, step, "alarms")]
         parts.append(kind_table(mixed, step))
-    parts.append(found_table(mixed))
-    parts.append(turned_table([cell for cell in cells if family(cell) == "turned"]))
+    parts.append(reported_table(mixed))
+    parts.append(rotated_table([cell for cell in cells if family(cell) == "turned"]))
     parts += [latent_table(mixed), promise_table(mixed), failure_table(cells), cost_table(cells)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -74,17 +74,17 @@ def detection(
         return None
     kinds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     scenes = []
-    for found in broken:
-        shares = auc(found["scores"], found["pristine"], found["weights"])
+    for cell in broken:
+        shares = auc(cell["scores"], cell["pristine"], cell["weights"])
         scenes.append(float(shares.mean()))
-        for kind, share in zip(found["kinds"], shares, strict=True):
+        for kind, share in zip(cell["kinds"], shares, strict=True):
             kinds[kind].append(float(share))
-    scores = np.concatenate([found["scores"] for found in broken])
-    values = np.concatenate([found["pristine"] for found in broken + pristine])
-    weights = np.concatenate([found["weights"] for found in broken + pristine])
+    scores = np.concatenate([cell["scores"] for cell in broken])
+    values = np.concatenate([cell["pristine"] for cell in broken + pristine])
+    weights = np.concatenate([cell["weights"] for cell in broken + pristine])
     against = None
     if pristine:
-        quiet = [np.concatenate([found[key] for found in pristine]) for key in ("pristine", "weights")]
+        quiet = [np.concatenate([cell[key] for cell in pristine]) for key in ("pristine", "weights")]
         against = float(auc(scores, *quiet).mean())
     return {
         "auc": scenes,
@@ -118,14 +118,14 @@ def detection_table(cells: list[dict[str, Any]], step: float, what: str) -> str:
     for row, name in ROWS.items():
         entries = []
         for dose in doses:
-            found = detection(cells, row, step, dose)
-            if found is None:
+            detected = detection(cells, row, step, dose)
+            if detected is None:
                 entries.append("")
             elif what == "auc":
-                against = "" if found["auc_pristine"] is None else f" ({found['auc_pristine']:.3f})"
-                entries.append(f"{with_error(found['auc'])}{against}")
+                against = "" if detected["auc_pristine"] is None else f" ({detected['auc_pristine']:.3f})"
+                entries.append(f"{with_error(detected['auc'])}{against}")
             else:
-                entries.append(f"{found['precision']:.3f}; {found['alarms']:.1f}")
+                entries.append(f"{detected['precision']:.3f}; {detected['alarms']:.1f}")
         if any(entries):
             lines.append(f"| {name} | {' | '.join(entries)} |")
     return "\n".join(lines)
@@ -156,9 +156,9 @@ def rivals(
     cells: list[dict[str, Any]], step: float, dose: float | None, kind: str | None = None
 ) -> tuple[tuple[float, float] | None, tuple[float, float] | None, str]:
     """AUC with its standard error of ours and of the best baseline, and its name; of all kinds where none is given."""
-    found = {row: detection(cells, row, step, dose) for row in [OURS, *BASELINES]}
+    shares = {row: detection(cells, row, step, dose) for row in [OURS, *BASELINES]}
     means = {}
-    for row, about in found.items():
+    for row, about in shares.items():
         values = [] if about is None else about["auc"] if kind is None else about["kinds"].get(kind, [])
         if values:
             means[row] = (float(np.mean(values)), standard_error(values))
@@ -174,7 +174,7 @@ def with_error(values: list[float]) -> str:
     return f"{np.mean(values):.3f} ± {standard_error(values):.3f}"
 
 
-def found_table(cells: list[dict[str, Any]]) -> str:
+def reported_table(cells: list[dict[str, Any]]) -> str:
     """What was reported as a defect at the false discovery rate of the settings."""
     lines = [
         "### Defects reported, at a false discovery rate of 0.05",
@@ -199,40 +199,40 @@ def found_table(cells: list[dict[str, Any]]) -> str:
             broken = [cell["found"] for cell in chosen if family(cell) == "broken"]
             pristine = [cell["found"] for cell in chosen if family(cell) == "pristine"]
             if broken:
-                lines.append(f"| {step:g} | {dose_title(dose)} | {' | '.join(found_entries(broken, pristine))} |")
+                lines.append(f"| {step:g} | {dose_title(dose)} | {' | '.join(reported_entries(broken, pristine))} |")
     return "\n".join(lines) if len(lines) > n_head else ""
 
 
-def found_entries(broken: list[dict[str, Any]], pristine: list[dict[str, Any]]) -> list[str]:
-    errors = [error for found in broken for error in found["errors"]]
-    known = [error for error in errors if error is not None]
-    n_found = sum(found["n_found"] for found in broken)
+def reported_entries(broken: list[dict[str, Any]], pristine: list[dict[str, Any]]) -> list[str]:
+    errors = [error for result in broken for error in result["errors"]]
+    measured_errors = [error for error in errors if error is not None]
+    n_reported = sum(result["n_found"] for result in broken)
     named: dict[str, list[bool]] = {}
-    for found in broken:
-        for kind, right in zip(found["kinds"], found["named"], strict=True):
+    for result in broken:
+        for kind, right in zip(result["kinds"], result["named"], strict=True):
             if right is not None:
                 named.setdefault(kind, []).append(right)
-    pairs = [pair for found in broken for pair in found["pairs"]]
+    pairs = [pair for result in broken for pair in result["pairs"]]
     same = [pair["together"] for pair in pairs if pair["kinds"][0] == pair["kinds"][1]]
     other = [pair["together"] for pair in pairs if pair["kinds"][0] != pair["kinds"][1]]
     return [
-        share(len(known), len(errors)),
-        f"{np.mean(known):.3f}" if known else "",
-        share(sum(found["n_false"] for found in broken), n_found),
-        f"{sum(found['n_double'] for found in broken) / len(broken):.2f}",
-        f"{sum(found['n_found'] for found in pristine) / len(pristine):.1f}" if pristine else "",
+        share(len(measured_errors), len(errors)),
+        f"{np.mean(measured_errors):.3f}" if measured_errors else "",
+        share(sum(result["n_false"] for result in broken), n_reported),
+        f"{sum(result['n_double'] for result in broken) / len(broken):.2f}",
+        f"{sum(result['n_found'] for result in pristine) / len(pristine):.1f}" if pristine else "",
         f"{np.mean([np.mean(right) for right in named.values()]):.1%}" if named else "",
         share(sum(same), len(same)),
         share(sum(other), len(other)),
     ]
 
 
-def share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%} of {whole}" if whole else ""
+def share(part: int, total: int) -> str:
+    return f"{part / total:.1%} of {total}" if total else ""
 
 
-def turned_table(cells: list[dict[str, Any]]) -> str:
-    """Whether the same defect at another turn is in the same group."""
+def rotated_table(cells: list[dict[str, Any]]) -> str:
+    """Whether the same defect at another rotation is in the same group."""
     lines = [
         "### One kind, turned",
         "",
@@ -244,38 +244,38 @@ def turned_table(cells: list[dict[str, Any]]) -> str:
     n_head = len(lines)
     pooled: dict[tuple[float, float | None], list[dict[str, Any]]] = {}
     for cell in sorted(cells, key=lambda c: (c["cell"]["step"], -(c["cell"]["dose"] or math.inf))):
-        about, found = cell["cell"], cell["found"]
-        if not found:
+        about, result = cell["cell"], cell["found"]
+        if not result:
             continue
-        pooled.setdefault((about["step"], about["dose"]), []).append(found)
+        pooled.setdefault((about["step"], about["dose"]), []).append(result)
         kind = about["scene"]["name"].partition("-")[2]
         lines.append(
-            f"| {about['step']:g} | {dose_title(about['dose'])} | {kind} | {' | '.join(turn_entries([found]))} |"
+            f"| {about['step']:g} | {dose_title(about['dose'])} | {kind} | {' | '.join(rotation_entries([result]))} |"
         )
     for (step, dose), several in pooled.items():
-        lines.append(f"| {step:g} | {dose_title(dose)} | all | {' | '.join(turn_entries(several))} |")
+        lines.append(f"| {step:g} | {dose_title(dose)} | all | {' | '.join(rotation_entries(several))} |")
     return "\n".join(lines) if len(lines) > n_head else ""
 
 
-def turn_entries(several: list[dict[str, Any]]) -> list[str]:
-    errors = [error for found in several for error in found["errors"]]
-    pairs = [pair for found in several for pair in found["pairs"]]
+def rotation_entries(several: list[dict[str, Any]]) -> list[str]:
+    errors = [error for result in several for error in result["errors"]]
+    pairs = [pair for result in several for pair in result["pairs"]]
     entries = [f"{sum(error is not None for error in errors)} of {len(errors)}"]
-    for turn in (0, 60, 120, 180, None):
-        own = [pair["together"] for pair in pairs if turn is None or pair["turn"] == turn]
-        entries.append(share(sum(own), len(own)))
+    for angle in (0, 60, 120, 180, None):
+        together = [pair["together"] for pair in pairs if angle is None or pair["turn"] == angle]
+        entries.append(share(sum(together), len(together)))
     return entries
 
 
 def latent_table(cells: list[dict[str, Any]]) -> str:
     """Ours with 1 to 6 latents on the scenes that have all."""
     names = {n: OURS if n == 2 else f"{OURS}-{n}" for n in range(1, 7)}
-    done = [
+    scenes_of_methods = [
         {cell["cell"]["scene"]["name"] for cell in cells if cell["cell"]["method"] == name and cell["rows"]}
         for n, name in names.items()
         if n != 2
     ]
-    scenes = set.intersection(*done) if done else set()
+    scenes = set.intersection(*scenes_of_methods) if scenes_of_methods else set()
     places = {(c["cell"]["step"], c["cell"]["dose"]) for c in cells if c["cell"]["method"] == names[1]}
     if not scenes or not places:
         return ""
@@ -289,7 +289,7 @@ def latent_table(cells: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for n, name in names.items():
-        own = [
+        selected = [
             c
             for c in cells
             if c["cell"]["method"] == name
@@ -297,14 +297,14 @@ def latent_table(cells: list[dict[str, Any]]) -> str:
             and (c["cell"]["step"], c["cell"]["dose"]) == (step, dose)
             and c["rows"]
         ]
-        found = detection(own, name, step, dose)
-        if found is None:
+        detected = detection(selected, name, step, dose)
+        if detected is None:
             continue
-        errors = [error for cell in own for error in cell["found"]["errors"]]
+        errors = [error for cell in selected for error in cell["found"]["errors"]]
         lines.append(
-            f"| {n} | {with_error(found['auc'])} | {found['precision']:.3f} | {found['alarms']:.1f} "
+            f"| {n} | {with_error(detected['auc'])} | {detected['precision']:.3f} | {detected['alarms']:.1f} "
             f"| {share(sum(error is not None for error in errors), len(errors))} "
-            f"| {sum(cell['found']['n_false'] for cell in own)} |"
+            f"| {sum(cell['found']['n_false'] for cell in selected)} |"
         )
     return "\n".join(lines)
 
@@ -383,9 +383,9 @@ def cost_table(cells: list[dict[str, Any]]) -> str:
     for method in dict.fromkeys(cell["cell"]["method"] for cell in cells):
         entries = []
         for step in steps:
-            own = [c["seconds"] for c in cells if (c["cell"]["method"], c["cell"]["step"]) == (method, step)]
-            entries.append(f"{np.median(own):.1f}" if own else "")
+            seconds = [c["seconds"] for c in cells if (c["cell"]["method"], c["cell"]["step"]) == (method, step)]
+            entries.append(f"{np.median(seconds):.1f}" if seconds else "")
         lines.append(f"| {method} | {' | '.join(entries)} |")
     shared = [[c["shared_seconds"] for c in cells if c["cell"]["step"] == step] for step in steps]
-    lines.append(f"| shared | {' | '.join(f'{np.median(own):.1f}' for own in shared)} |")
+    lines.append(f"| shared | {' | '.join(f'{np.median(seconds):.1f}' for seconds in shared)} |")
     return "\n".join(lines)

@@ -99,38 +99,38 @@ def main() -> None:
 
 def all_cells(chosen: argparse.Namespace) -> list[Cell]:
     """Every training that was asked for, throughput first."""
-    wanted = chosen.only.split(",") if chosen.only else [*(QUICK_SETS if chosen.quick else DATA_SETS), "speed"]
+    data_sets = chosen.only.split(",") if chosen.only else [*(QUICK_SETS if chosen.quick else DATA_SETS), "speed"]
     methods = chosen.methods.split(",") if chosen.methods else list(METHODS)
-    if unknown := (set(wanted) - {*DATA_SETS, "speed"}) | (set(methods) - set(METHODS)):
+    if unknown := (set(data_sets) - {*DATA_SETS, "speed"}) | (set(methods) - set(METHODS)):
         raise SystemExit(f"{', '.join(sorted(unknown))}: unknown; see --help for data sets and methods")
     budget = chosen.budget or (QUICK_BUDGET if chosen.quick else BUDGET)
     cells = []
-    if "speed" in wanted:
+    if "speed" in data_sets:
         for data in SPEED_SETS:
             for name in methods:
                 for threads in METHODS[name].speed_threads:
                     seconds = min(budget, SPEED_BUDGET)
                     cells.append(Cell(data, name, 0, threads, seconds, True, settings(METHODS[name], chosen.quick)))
-    if "rotavirus" in wanted and not RECORDED.exists():
+    if "rotavirus" in data_sets and not RECORDED.exists():
         print(f"{RECORDED}: is missing, so the recorded scan is left out", file=sys.stderr)
-        wanted = [name for name in wanted if name != "rotavirus"]
+        data_sets = [name for name in data_sets if name != "rotavirus"]
     threads = 1 if chosen.jobs > 1 else 0
     n_seeds = 1 if chosen.quick else chosen.seeds or max(method.n_seeds for method in METHODS.values())
     # seed by seed, so that a run that was stopped has something of everything
     for seed, (data, about) in itertools.product(range(n_seeds), DATA_SETS.items()):
         seconds = budget if about.long or chosen.quick else SHORT * budget
-        for name in methods if data in wanted else []:
+        for name in methods if data in data_sets else []:
             if seed < METHODS[name].n_seeds:
                 cells.append(Cell(data, name, seed, threads, seconds, False, settings(METHODS[name], chosen.quick)))
     return cells
 
 
 def settings(method: Method, quick: bool) -> dict[str, Any]:
-    """What a method is told, with fewer epochs for a quick look."""
-    found = dict(method.settings)
-    if quick and "n_epochs" in found:
-        found["n_epochs"] = min(found["n_epochs"] or 10**6, 30)
-    return found
+    """What a method is given, with fewer epochs for a quick look."""
+    result = dict(method.settings)
+    if quick and "n_epochs" in result:
+        result["n_epochs"] = min(result["n_epochs"] or 10**6, 30)
+    return result
 
 
 def run_all(todo: list[Cell], work: Path, environments: Path, n_jobs: int, progress: Progress, *, quick: bool) -> None:
@@ -171,9 +171,9 @@ def prepare(data: str, work: Path, *, quick: bool) -> None:
 
 def restore(report: dict[str, Any], work: Path) -> None:
     """Write the trainings of a report where those of this machine lie; those that are there already stay."""
-    for data, found in report["data"].items():
-        write_json(found["about"], about_path(work, data))
-        for row in found["rows"]:
+    for data, record in report["data"].items():
+        write_json(record["about"], about_path(work, data))
+        for row in record["rows"]:
             path = cell_path(work, Cell(**row["cell"]))
             if not path.exists():
                 write_json(row, path)
@@ -226,13 +226,17 @@ def run(cell: Cell, work: Path, pythons: dict[str, str]) -> str:
     return ""
 
 
-def scores(found: dict[str, Any], known: Known) -> dict[str, Any]:
+def scores(output: dict[str, Any], reference: Known) -> dict[str, Any]:
     """Everything that a training is judged by."""
-    about = known.about
+    about = reference.about
     agreement = angle_error(
-        found["angle"].astype(float), known.angle, symmetry=about["symmetry"], weight=known.weight, use=known.use
+        output["angle"].astype(float),
+        reference.angle,
+        symmetry=about["symmetry"],
+        weight=reference.weight,
+        use=reference.use,
     )
-    r = correlations(found["latents"], known.content)
+    r = correlations(output["latents"], reference.content)
     best = int(np.argmax(r)) if r else None
     row: dict[str, Any] = {
         "angle": asdict(agreement) if agreement else None,
@@ -243,16 +247,16 @@ def scores(found: dict[str, Any], known: Known) -> dict[str, Any]:
         "explained": None,
         "excess": None,
     }
-    if best is not None and r[best] > LEARNED and "curve_latents" in found:
-        curve = [correlations(latents, known.content)[best] for latents in found["curve_latents"]]
-        row["seconds_to_95"] = time_to_share(np.asarray(found["curve_seconds"]), np.asarray(curve))
-    if "predicted" in found:
-        held = ~known.training
-        predicted = found["predicted"].reshape(len(held), -1)[held].astype(float)
-        mean = known.patterns[known.training].mean(axis=0, dtype=float).ravel()
-        row["explained"] = explained(predicted, known.target[held], mean)
+    if best is not None and r[best] > LEARNED and "curve_latents" in output:
+        curve = [correlations(latents, reference.content)[best] for latents in output["curve_latents"]]
+        row["seconds_to_95"] = time_to_share(np.asarray(output["curve_seconds"]), np.asarray(curve))
+    if "predicted" in output:
+        held = ~reference.training
+        predicted = output["predicted"].reshape(len(held), -1)[held].astype(float)
+        mean = reference.patterns[reference.training].mean(axis=0, dtype=float).ravel()
+        row["explained"] = explained(predicted, reference.target[held], mean)
         if about["counts"]:
-            excess = poisson_excess(about["counts"] * known.target[held].astype(float), about["counts"] * predicted)
+            excess = poisson_excess(about["counts"] * reference.target[held].astype(float), about["counts"] * predicted)
             row["excess"] = float(excess.mean())
     return row
 

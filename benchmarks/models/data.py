@@ -125,19 +125,19 @@ def prepare(name: str, folder: Path, *, quick: bool) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     make: Callable[..., Any] = {"graphene": _graphene, "analytic": _analytic, "recorded": _recorded}[chosen.kind]
-    dataset, known = make(chosen.settings, quick)
+    dataset, reference = make(chosen.settings, quick)
     measurements = measure(dataset, config=MeasureConfig(n_pixels=N_PIXELS))
     measurements.write(zarr.open_group(folder / "measurements.zarr", mode="w"))
     patterns, target = _patterns(measurements)
     n = len(patterns)
     training = np.ones(n, bool)
     training[np.random.default_rng(0).choice(n, round(HELD_OUT * n), replace=False)] = False
-    known = known(measurements) if callable(known) else known
-    about = known.pop("about") | {"name": name, "title": chosen.title, "scan_shape": measurements.scan_shape}
+    reference = reference(measurements) if callable(reference) else reference
+    about = reference.pop("about") | {"name": name, "title": chosen.title, "scan_shape": measurements.scan_shape}
     if chosen.kind != "recorded":
         grid, dose = measurements.pixel_grid, dataset.electrons_per_pattern
         about["counts"] = grid.sample_area * (1.0 if dose else NOMINAL_DOSE)
-    arrays = {key: np.asarray(value).ravel() for key, value in known.items()}
+    arrays = {key: np.asarray(value).ravel() for key, value in reference.items()}
     noise = 0.0 if measurements.noiseless else _noise(measurements.pixels)
     np.savez(
         folder / "known.npz",
@@ -192,7 +192,7 @@ def _graphene(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, Callabl
     dataset = simulate(config, **settings, **({"scan_shape": QUICK} if quick else {}))
     dose = settings.get("dose")
 
-    def known(measurements: Measurements) -> dict[str, Any]:
+    def reference(measurements: Measurements) -> dict[str, Any]:
         truth = measurements.expectation or measurements
         length = truth.com_magnitude
         step = {"step": 0.06} if quick else {}
@@ -201,7 +201,7 @@ def _graphene(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, Callabl
         use = length > 0.2 * length.max()
         return {"angle": truth.com_angle, "weight": length, "use": use, "content": length, "about": about}
 
-    return dataset, known
+    return dataset, reference
 
 
 def _analytic(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, dict[str, Any]]:
@@ -217,8 +217,8 @@ def _analytic(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, dict[st
         "reference": "known angle",
         "content": "first structure's amplitude",
     }
-    known = {"angle": truth.angle, "weight": everywhere, "use": everywhere, "content": truth.content[0]}
-    return dataset, known | {"about": about}
+    reference = {"angle": truth.angle, "weight": everywhere, "use": everywhere, "content": truth.content[0]}
+    return dataset, reference | {"about": about}
 
 
 def _recorded(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, Callable[[Measurements], dict[str, Any]]]:
@@ -226,13 +226,13 @@ def _recorded(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, Callabl
     config = Config().replace(source={"path": str(RECORDED)})
     if quick:
         config = config.replace(preparation={"scan_region": (60, 60 + QUICK[0], 50, 51 + 2 * QUICK[1])})
-    whole = prepare_scan(open_dataset(RECORDED), config.preparation)
-    step_y, step_x = whole.calibration.scan_step
-    dataset = replace(whole, data=whole.data[:, :-1:2], image=None).recalibrate(scan_step=(step_y, 2 * step_x))
+    full_scan = prepare_scan(open_dataset(RECORDED), config.preparation)
+    step_y, step_x = full_scan.calibration.scan_step
+    dataset = replace(full_scan, data=full_scan.data[:, :-1:2], image=None).recalibrate(scan_step=(step_y, 2 * step_x))
 
-    def known(measurements: Measurements) -> dict[str, Any]:
-        deflection = measure(whole, (), polar=False).deflection
-        unseen = np.zeros(whole.scan_shape)
+    def reference(measurements: Measurements) -> dict[str, Any]:
+        deflection = measure(full_scan, (), polar=False).deflection
+        unseen = np.zeros(full_scan.scan_shape)
         unseen[:, 1::2] = 1
         beside = np.ones((3, 3))
         beside[:, 1] = 0
@@ -252,7 +252,7 @@ def _recorded(settings: dict[str, Any], quick: bool) -> tuple[Dataset4D, Callabl
         use = length > 0.2 * np.quantile(length, 0.99)
         return {"angle": angle, "weight": length, "use": use, "content": length, "about": about}
 
-    return dataset, known
+    return dataset, reference
 
 
 def main() -> None:

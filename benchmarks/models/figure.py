@@ -83,9 +83,9 @@ def draw(report: dict[str, Any], path: Path) -> None:
 def scatter(axes: Axes, data: dict[str, Any], name: str) -> None:
     """One column for each data set, in it one place for each method; seeds as points."""
     methods = list(LOOKS)
-    for x, found in enumerate(data.values()):
+    for x, record in enumerate(data.values()):
         for i, method in enumerate(methods):
-            values = column(found["rows"], method, name)
+            values = column(record["rows"], method, name)
             colour, marker, full = LOOKS[method]
             axes.plot(
                 np.full(len(values), x + 0.8 * ((i + 0.5) / len(methods) - 0.5)),
@@ -102,8 +102,8 @@ def scatter(axes: Axes, data: dict[str, Any], name: str) -> None:
 
 
 def bounds(axes: Axes, data: dict[str, Any]) -> None:
-    for x, found in enumerate(data.values()):
-        if bound := found["about"]["bound_deg"]:
+    for x, record in enumerate(data.values()):
+        if bound := record["about"]["bound_deg"]:
             axes.plot([x - 0.45, x + 0.45], [bound, bound], color="black", linewidth=0.8)
 
 
@@ -135,14 +135,14 @@ def bars(axes: Axes, data: dict[str, Any]) -> None:
         for name, title in (("speed-64", "64 × 64 pixels"), ("speed-12", "12 × 12 pixels"))
         if name in data
     }
-    methods = [method for method in LOOKS if any(method in found for found in rates.values())]
-    for y, found in enumerate(rates.values()):
+    methods = [method for method in LOOKS if any(method in rate for rate in rates.values())]
+    for y, rate in enumerate(rates.values()):
         for i, method in enumerate(methods):
-            if method not in found:
+            if method not in rate:
                 continue
             place = y + 0.75 * ((i + 0.5) / len(methods) - 0.5)
-            axes.barh(place, found[method][0], height=0.65 / len(methods), color=LOOKS[method][0])
-            axes.text(found[method][0] * 1.1, place, f"{found[method][0]:,.0f}", va="center", fontsize=5)
+            axes.barh(place, rate[method][0], height=0.65 / len(methods), color=LOOKS[method][0])
+            axes.text(rate[method][0] * 1.1, place, f"{rate[method][0]:,.0f}", va="center", fontsize=5)
     axes.set_yticks(range(len(rates)), list(rates))
     axes.set_xscale("log")
     axes.invert_yaxis()

@@ -28,27 +28,27 @@ def main() -> None:
     if task["threads"]:
         torch.set_num_threads(task["threads"])
     folder = Path(task["folder"])
-    known = Known.read(folder)
+    reference = Known.read(folder)
     measurements = Measurements.read(zarr.open_group(folder / "measurements.zarr", mode="r"))
     if task["model"] in ("com", "mean"):
-        found = without_model(task["model"], known)
+        result = without_model(task["model"], reference)
     else:
         # the others take some patterns for their speed, which a fast one would be through at once
         everything = np.ones(measurements.scan_shape, bool)
         few = task["speed_only"] and task["budgeted"]
-        mask = known.training.reshape(measurements.scan_shape) if few else everything
-        found = trained(task, measurements, mask)
-        if not task["speed_only"] and not np.array_equal(found.pop("training").ravel(), known.training):
+        mask = reference.training.reshape(measurements.scan_shape) if few else everything
+        result = trained(task, measurements, mask)
+        if not task["speed_only"] and not np.array_equal(result.pop("training").ravel(), reference.training):
             raise SystemExit("the model was not trained on the patterns that the other programs were")
-    np.savez(task["output"], peak_mib=peak_mib(), **found)
+    np.savez(task["output"], peak_mib=peak_mib(), **result)
 
 
-def without_model(method: str, known: Known) -> dict[str, Any]:
+def without_model(method: str, reference: Known) -> dict[str, Any]:
     """The raw centre of mass, which predicts nothing, or the mean pattern, which has no latents."""
-    n = len(known.patterns)
+    n = len(reference.patterns)
     if method == "com":
-        return {"angle": known.com_angle, "latents": known.com_magnitude[:, None]}
-    mean = known.patterns[known.training].mean(axis=0)
+        return {"angle": reference.com_angle, "latents": reference.com_magnitude[:, None]}
+    mean = reference.patterns[reference.training].mean(axis=0)
     return {
         "angle": np.full(n, np.nan),
         "latents": np.zeros((n, 0)),
@@ -83,18 +83,18 @@ def trained(task: dict[str, Any], measurements: Measurements, mask: Any) -> dict
     model.fit(measurements, mask=mask, progress=ask)
     seconds = now() - start - stopped
     n_epochs = len(model.history.epochs)
-    found: dict[str, Any] = {"seconds": seconds, "epochs": n_epochs}
+    result: dict[str, Any] = {"seconds": seconds, "epochs": n_epochs}
     if n_epochs > 1:
-        found["rate"] = model.history.n_patterns * (1 - 1 / n_epochs) / (ends[-1] - ends[0])
+        result["rate"] = model.history.n_patterns * (1 - 1 / n_epochs) / (ends[-1] - ends[0])
     elif n_epochs:
-        found["rate"] = model.history.patterns_per_second
+        result["rate"] = model.history.patterns_per_second
     if task["speed_only"]:
-        return found
+        return result
     embedding = model.embed(measurements)
     notes.append((seconds, embedding.angle.ravel(), latents_of(embedding)))
     times, angles, latents = zip(*notes, strict=True)
     n = measurements.pixel_grid.n
-    return found | {
+    return result | {
         "training": model.training_mask,
         "angle": angles[-1],
         "latents": latents[-1],

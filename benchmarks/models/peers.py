@@ -61,7 +61,7 @@ def imported(name: str) -> Any:
 
 def atomai(patterns: Any, use: Any, options: dict[str, Any], seed: int, clock: Clock) -> tuple[Any, Any]:
     """Train AtomAI's rVAE; returns functions for (angle, latents) and for patterns."""
-    (aoi, _kept) = imported("atomai")
+    (aoi, _modules) = imported("atomai")
     from atomai.utils import transform_coordinates
 
     translation = options.pop("translation", True)
@@ -84,13 +84,13 @@ def atomai(patterns: Any, use: Any, options: dict[str, Any], seed: int, clock: C
 
     def draw() -> Any:
         mean, _ = model.encode(patterns)
-        found = []
+        result = []
         for z in torch.from_numpy(mean).split(256):
             shift = (z[:, 1:3] * model.dx_prior).unsqueeze(1) if translation else 0
             grid = transform_coordinates(model.x_coord.expand(len(z), *model.x_coord.shape), z[:, 0], shift)
             with torch.no_grad():
-                found.append(model.decoder_net(grid, z[:, first:]).numpy())
-        return np.concatenate(found)
+                result.append(model.decoder_net(grid, z[:, first:]).numpy())
+        return np.concatenate(result)
 
     clock.start(read)
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +103,7 @@ def atomai(patterns: Any, use: Any, options: dict[str, Any], seed: int, clock: C
 
 def pyroved(patterns: Any, use: Any, options: dict[str, Any], seed: int, clock: Clock) -> tuple[Any, Any]:
     """Train pyroVED's iVAE with rotations; returns functions for (angle, latents) and for patterns."""
-    (pv, _kept) = imported("pyroved")
+    (pv, _modules) = imported("pyroved")
     from pyroved.utils import transform_coordinates
 
     n_epochs = options.pop("n_epochs", None) or 10**6
@@ -120,13 +120,13 @@ def pyroved(patterns: Any, use: Any, options: dict[str, Any], seed: int, clock: 
         return mean[:, 0], mean[:, 1:]
 
     def draw() -> Any:
-        found = []
+        result = []
         for z in model.encode(everything)[0].split(256):
             phi, dx, scale, content = model.split_latent(z)
             grid = transform_coordinates(model.grid.expand(len(z), *model.grid.shape), phi, dx, scale)
             with torch.no_grad():
-                found.append(model.decoder(grid, content).numpy())
-        return np.concatenate(found)
+                result.append(model.decoder(grid, content).numpy())
+        return np.concatenate(result)
 
     clock.start(read)
     with contextlib.suppress(OutOfTimeError):
@@ -148,7 +148,7 @@ def main() -> None:
     clock = Clock(task["budget"], int(use.sum()), n_threads=task["threads"], asks=not task["speed_only"])
     trainer = {"atomai": atomai, "pyroved": pyroved}[task["program"]]
     read, draw = trainer(scaling.scaled(patterns), use, options, task["seed"], clock)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "rate": clock.rate,
         "epochs": clock.epochs,
         "seconds": clock.seconds,
@@ -156,9 +156,9 @@ def main() -> None:
     if not task["speed_only"]:
         angle, latents = read()
         seconds, angles, curves = zip(*clock.notes, (clock.seconds, angle, latents), strict=True)
-        found |= {"angle": angle, "latents": latents, "predicted": scaling.back(draw()).astype(np.float32)}
-        found |= {"curve_seconds": seconds, "curve_angle": np.stack(angles), "curve_latents": np.stack(curves)}
-    np.savez(task["output"], peak_mib=peak_mib(), **found)
+        result |= {"angle": angle, "latents": latents, "predicted": scaling.back(draw()).astype(np.float32)}
+        result |= {"curve_seconds": seconds, "curve_angle": np.stack(angles), "curve_latents": np.stack(curves)}
+    np.savez(task["output"], peak_mib=peak_mib(), **result)
 
 
 if __name__ == "__main__":

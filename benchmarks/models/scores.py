@@ -34,13 +34,13 @@ class AngleError:
 
 
 def angle_error(
-    angle: _Floats, known: _Floats, *, symmetry: int = 1, weight: _Floats | None = None, use: Any = None
+    angle: _Floats, expected: _Floats, *, symmetry: int = 1, weight: _Floats | None = None, use: Any = None
 ) -> AngleError | None:
     """Compare angles with known ones modulo 360° / symmetry; sign and offset are free.
 
     Parameters
     ----------
-    angle, known : ndarray of float, shape (n,)
+    angle, expected : ndarray of float, shape (n,)
         Angles in rad; NaN where there is none.
     symmetry : int
         The content stays the same when rotated by ``2π / symmetry``.
@@ -61,14 +61,14 @@ def angle_error(
     """
     weight = np.ones(angle.shape) if weight is None else weight
     use = np.ones(angle.shape, bool) if use is None else use
-    known_both = np.isfinite(angle) & np.isfinite(known)
-    if not (known_both & use).any():
+    both_finite = np.isfinite(angle) & np.isfinite(expected)
+    if not (both_finite & use).any():
         return None
-    angle, known, weight, use = (a[known_both] for a in (angle, known, weight, use))
-    sums = {sign: np.sum(weight * np.exp(1j * symmetry * (angle - sign * known))) for sign in (1, -1)}
+    angle, expected, weight, use = (a[both_finite] for a in (angle, expected, weight, use))
+    sums = {sign: np.sum(weight * np.exp(1j * symmetry * (angle - sign * expected))) for sign in (1, -1)}
     sign = max(sums, key=lambda s: abs(sums[s]))
-    turned = symmetry * (angle - sign * known) - np.angle(sums[sign])
-    error = np.degrees(np.abs(np.angle(np.exp(1j * turned)))) / symmetry
+    difference = symmetry * (angle - sign * expected) - np.angle(sums[sign])
+    error = np.degrees(np.abs(np.angle(np.exp(1j * difference)))) / symmetry
     return AngleError(
         sign=sign,
         offset_deg=float(np.degrees(np.angle(sums[sign])) / symmetry),
@@ -77,14 +77,14 @@ def angle_error(
     )
 
 
-def correlations(latents: _Floats, known: _Floats) -> list[float]:
+def correlations(latents: _Floats, expected: _Floats) -> list[float]:
     """|Pearson r| of each latent, shape (n, k), with a known quantity, shape (n,); 0 for a latent that is constant."""
-    found = []
+    values = []
     for column in latents.T:
-        use = np.isfinite(column) & np.isfinite(known)
+        use = np.isfinite(column) & np.isfinite(expected)
         varies = use.sum() > 1 and np.std(column[use]) > 1e-9 * (1 + np.abs(column[use]).max())
-        found.append(abs(float(np.corrcoef(column[use].astype(float), known[use])[0, 1])) if varies else 0.0)
-    return found
+        values.append(abs(float(np.corrcoef(column[use].astype(float), expected[use])[0, 1])) if varies else 0.0)
+    return values
 
 
 def explained(predicted: _Floats, target: _Floats, mean: _Floats) -> float:

@@ -22,8 +22,8 @@ def tables(report: dict[str, Any]) -> str:
     data = report["data"]
     if speed := {name: data[name] for name in PROMISED_SPEED if name in data}:
         parts.append(speed_table(speed))
-    accuracy = {name: found for name, found in data.items() if name not in PROMISED_SPEED}
-    parts += [data_table(found) for found in accuracy.values()]
+    accuracy = {name: record for name, record in data.items() if name not in PROMISED_SPEED}
+    parts += [data_table(record) for record in accuracy.values()]
     if accuracy:
         parts.append(ahead_table(accuracy))
     return "\n\n".join(parts) + "\n"
@@ -31,18 +31,18 @@ def tables(report: dict[str, Any]) -> str:
 
 def column(rows: Iterable[dict[str, Any]], method: str, name: str) -> list[float]:
     """Values of a score over a method's seeds; those that are missing are left out."""
-    found = []
+    values = []
     for row in rows:
         scores = row["scores"]
         value = (scores["angle"] or {}).get("median_deg") if name == "angle" else scores[name]
         if row["cell"]["method"] == method and value is not None:
-            found.append(value)
-    return found
+            values.append(value)
+    return values
 
 
-def data_table(found: dict[str, Any]) -> str:
+def data_table(record: dict[str, Any]) -> str:
     """One row for each method."""
-    about, rows = found["about"], found["rows"]
+    about, rows = record["about"], record["rows"]
     words = f"r with {'the ' if about['content'] != 'its length' else ''}{about['content']}".replace(
         "its length", f"the length of the {about['reference']}"
     )
@@ -89,12 +89,12 @@ def spread(values: list[float], digits: int, unit: str = "") -> str:
 
 def best_rates(rows: list[dict[str, Any]]) -> dict[str, tuple[float, int]]:
     """Patterns per second of each method, and with how many threads; 0 is PyTorch's own choice."""
-    found: dict[str, tuple[float, int]] = {}
+    best: dict[str, tuple[float, int]] = {}
     for row in rows:
         cell, rate = row["cell"], row["scores"]["rate"]
-        if rate is not None and rate > found.get(cell["method"], (0.0, 0))[0]:
-            found[cell["method"]] = (rate, cell["threads"])
-    return found
+        if rate is not None and rate > best.get(cell["method"], (0.0, 0))[0]:
+            best[cell["method"]] = (rate, cell["threads"])
+    return best
 
 
 def speed_table(speed: dict[str, Any]) -> str:
@@ -105,18 +105,18 @@ def speed_table(speed: dict[str, Any]) -> str:
         "Training patterns per second, alone on the machine, of the faster of one thread and PyTorch's own choice; in "
         "brackets ours over theirs.",
         "",
-        f"| | {' | '.join(found['about']['title'] for found in speed.values())} |",
+        f"| | {' | '.join(record['about']['title'] for record in speed.values())} |",
         "|---|" + "---|" * len(speed),
     ]
-    rates = {name: best_rates(found["rows"]) for name, found in speed.items()}
+    rates = {name: best_rates(record["rows"]) for name, record in speed.items()}
     for method in METHODS:
         cells = []
-        for found in rates.values():
-            if method not in found:
+        for by_method in rates.values():
+            if method not in by_method:
                 cells.append("")
                 continue
-            rate, threads = found[method]
-            ratio = "" if method == OURS or OURS not in found else f" ({found[OURS][0] / rate:,.0f} times)"
+            rate, threads = by_method[method]
+            ratio = "" if method == OURS or OURS not in by_method else f" ({by_method[OURS][0] / rate:,.0f} times)"
             note = " one thread" if threads == 1 and METHODS[method].program != "stemvane" else ""
             cells.append(f"{rate:,.0f}{note}{ratio}")
         if any(cells):
@@ -135,16 +135,16 @@ def ahead_table(accuracy: dict[str, Any]) -> str:
         "| | stemvane | best of the peers | ratio | 1.3 times the bound | reached |",
         "|---|---|---|---|---|---|",
     ]
-    for found in accuracy.values():
-        ours = mean(column(found["rows"], OURS, "angle"))
-        theirs = [mean(column(found["rows"], peer, "angle")) for peer in PEERS]
+    for record in accuracy.values():
+        ours = mean(column(record["rows"], OURS, "angle"))
+        theirs = [mean(column(record["rows"], peer, "angle")) for peer in PEERS]
         best = min((value for value in theirs if value is not None), default=None)
         if ours is None or best is None:
             continue
-        bound = found["about"]["bound_deg"]
+        bound = record["about"]["bound_deg"]
         limit = max(SHARE * best, OVER_BOUND * (bound or 0.0))
         lines.append(
-            f"| {found['about']['title']} | {ours:.2f}° | {best:.2f}° | {ours / best:.2f} "
+            f"| {record['about']['title']} | {ours:.2f}° | {best:.2f}° | {ours / best:.2f} "
             f"| {f'{OVER_BOUND * bound:.2f}°' if bound else ''} | {'yes' if ours <= limit else 'no'} |"
         )
     return "\n".join(lines)

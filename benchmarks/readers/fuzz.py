@@ -24,18 +24,18 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=2000, help="variants of each format")
     parser.add_argument("--first", type=int, default=0, help="number of the first variant, which is its seed")
     parser.add_argument("formats", nargs="*", help=f"of {', '.join(names)}; all if left out")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     n_faults = 0
     print("| format | read | refused | faults | s |\n|---|---|---|---|---|")
-    for name in given.formats or names:
+    for name in arguments.formats or names:
         with tempfile.TemporaryDirectory() as folder:
             start = time.perf_counter()
-            found, ends = fuzzing.faults(Path(folder) / "fuzz", name, given.n, given.first)
+            faulty, ends = fuzzing.faults(Path(folder) / "fuzz", name, arguments.n, arguments.first)
         seconds = time.perf_counter() - start
-        print(f"| {name} | {ends['read']} | {ends['refused']} | {len(found)} | {seconds:.0f} |", flush=True)
-        for line in found:
+        print(f"| {name} | {ends['read']} | {ends['refused']} | {len(faulty)} | {seconds:.0f} |", flush=True)
+        for line in faulty:
             print(f"fault: {line}", flush=True)
-        n_faults += len(found)
+        n_faults += len(faulty)
     return 1 if n_faults else 0
 
 

@@ -101,12 +101,12 @@ def compare(folder: Path, environments: Path, peers: list[str], n_rounds: int, o
     check(data, detectors, others, folder)
     seconds: dict[str, list[float]] = {name: [] for name in runners}
     load = []
-    for turn in range(n_rounds):
+    for i_round in range(n_rounds):
         load.append(os.getloadavg()[0])
         for name, run in runners.items():
-            if turn < 2 or min(seconds[name]) < SLOW_SECONDS:
+            if i_round < 2 or min(seconds[name]) < SLOW_SECONDS:
                 seconds[name].append(run())
-                print(f"round {turn + 1} of {n_rounds}: {name}: {seconds[name][-1]:.3f} s", file=sys.stderr)
+                print(f"round {i_round + 1} of {n_rounds}: {name}: {seconds[name][-1]:.3f} s", file=sys.stderr)
     report = {
         "machine": machine() | {"python": platform.python_version(), "load_average": load},
         "bytes": data.nbytes,
@@ -239,17 +239,17 @@ def compressed(dataset: Dataset4D, folder: Path) -> dict[str, Dataset4D]:
         "data", shape=array.shape, dtype=array.dtype, chunks=chunks, compressors=BloscCodec(cname="lz4"), overwrite=True
     )
     group["data"][:] = array
-    found = {"Zarr (Blosc LZ4)": open_dataset(zarr_path)}
+    datasets = {"Zarr (Blosc LZ4)": open_dataset(zarr_path)}
     for name, options in (
         ("HDF5 (gzip)", {"compression": "gzip", "compression_opts": 4}),
         ("HDF5 (bitshuffle LZ4)", dict(hdf5plugin.Bitshuffle(cname="lz4"))),
     ):
-        path = folder / f"{len(found)}.hspy"
+        path = folder / f"{len(datasets)}.hspy"
         file_writer(str(path), as_signal(array), chunks=chunks, show_progressbar=False, **options)
-        found[name] = open_dataset(path).recalibrate(
+        datasets[name] = open_dataset(path).recalibrate(
             optical_axis=KNOWN.optical_axis, disc_radius=KNOWN.disc_radius, pixel_size=None
         )
-    return found
+    return datasets
 
 
 def as_signal(array: Any) -> dict[str, Any]:
@@ -338,13 +338,13 @@ def peer_python(environments: Path, name: str) -> str:
 def check(data: Any, detectors: list[VirtualDetector], others: dict[str, Peer], folder: Path) -> None:
     """Every program must find the same numbers; this also is its first, uncounted turn."""
     dataset = Dataset4D.from_array(data, calibration=KNOWN)
-    found = measure(dataset, detectors, polar=False, mean_pattern=False)
-    own = np.stack([found.maps[name].ravel() for name in ("com_y", "com_x", *(d.name for d in detectors))], axis=-1)
+    measured = measure(dataset, detectors, polar=False, mean_pattern=False)
+    ours = np.stack([measured.maps[name].ravel() for name in ("com_y", "com_x", *(d.name for d in detectors))], axis=-1)
     for name, peer in others.items():
         for task in peer.tasks:
             peer.run(task, folder.absolute() / "found.npy")
             theirs = np.load(folder / "found.npy")
-            worst = np.abs(theirs - own[:, : theirs.shape[1]]).max()
+            worst = np.abs(theirs - ours[:, : theirs.shape[1]]).max()
             print(f"{name} {task}: differs by {worst:.1e} at most", file=sys.stderr)
             if worst > 1e-3:
                 raise SystemExit(f"{name} {task} does not agree")
@@ -352,7 +352,7 @@ def check(data: Any, detectors: list[VirtualDetector], others: dict[str, Peer], 
 
 def ratios(rate: dict[str, float]) -> dict[str, float]:
     """What is promised, as best over best of the same run."""
-    found = {
+    ratio = {
         "com / limit in memory": rate["stemvane com"] / rate["limit: sum in memory"],
         "com, cold file / read()": rate["stemvane com, cold file"] / rate["limit: read() of the cold file"],
     }
@@ -363,15 +363,15 @@ def ratios(rate: dict[str, float]) -> dict[str, float]:
         for task in ("com", "com_images", "com_images_polar")
     }
     if fastest["com_images"]:
-        found |= {f"{task} / LiberTEM's fastest {task}": rate[f"stemvane {task}"] / fastest[task] for task in fastest}
-        found["com_images_polar / LiberTEM's fastest com_images"] = (
+        ratio |= {f"{task} / LiberTEM's fastest {task}": rate[f"stemvane {task}"] / fastest[task] for task in fastest}
+        ratio["com_images_polar / LiberTEM's fastest com_images"] = (
             rate["stemvane com_images_polar"] / fastest["com_images"]
         )
     for name in rate:
         if name.endswith(", one thread"):
-            whole = name.removesuffix(", one thread")
-            found[f"{whole.removeprefix('stemvane ')} / one thread"] = rate[whole] / rate[name]
-    return found
+            task = name.removesuffix(", one thread")
+            ratio[f"{task.removeprefix('stemvane ')} / one thread"] = rate[task] / rate[name]
+    return ratio
 
 
 def show(report: dict[str, Any]) -> None:
@@ -412,9 +412,9 @@ def large(folder: Path, gigabytes: float) -> None:
 
 def measure_large(path: Path) -> None:
     """The whole of ``stemvane run``: survey, pass, training, comparison and figures."""
-    known = {"optical_axis": KNOWN.optical_axis, "disc_radius": KNOWN.disc_radius}
+    geometry = {"optical_axis": KNOWN.optical_axis, "disc_radius": KNOWN.disc_radius}
     folder = path.with_suffix("")
-    run = run_pipeline(Config().replace(source={"path": str(path), **known}), folder)
+    run = run_pipeline(Config().replace(source={"path": str(path), **geometry}), folder)
     print("| stage | seconds | peak memory so far (MiB) |\n|---|---|---|")
     for name, stage in run.manifest["stages"].items():
         print(f"| {name} | {stage['wall_seconds']:.1f} | {stage['peak_memory_mb'] * 1e6 / 2**20:.0f} |")

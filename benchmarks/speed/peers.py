@@ -27,8 +27,8 @@ def numpy_tasks(path: str, masks: Any) -> dict[str, Callable[[], Any]]:
 
     def product(weights: Any) -> Any:
         flat = np.ascontiguousarray(weights.reshape(len(weights), -1).T, np.float32)
-        found = np.concatenate([frames[i : i + 64].astype(np.float32) @ flat for i in range(0, len(frames), 64)])
-        return found[:, 1:] / found[:, :1]
+        sums = np.concatenate([frames[i : i + 64].astype(np.float32) @ flat for i in range(0, len(frames), 64)])
+        return sums[:, 1:] / sums[:, :1]
 
     return {
         "com": lambda: product(moments),
@@ -61,9 +61,9 @@ def libertem_tasks(path: str, masks: Any, executor: str) -> dict[str, Callable[[
         return COO.from_scipy_sparse(vstack([csr_matrix(flat), polar.T.tocsr()])).reshape((-1, *shape))
 
     def run(udf: Any) -> Any:
-        found = context.run_udf(dataset=dataset, udf=udf)["intensity"].data
-        found = found.reshape(-1, found.shape[-1])
-        return found[:, 1:6] / found[:, :1]
+        intensity = context.run_udf(dataset=dataset, udf=udf)["intensity"].data
+        intensity = intensity.reshape(-1, intensity.shape[-1])
+        return intensity[:, 1:6] / intensity[:, :1]
 
     # masks are made once, as LiberTEM's own analyses do
     com = ApplyMasksUDF(mask_factories=lambda: moments, mask_count=len(moments), mask_dtype=np.float32)
@@ -91,8 +91,8 @@ def py4dstem_tasks(path: str, masks: Any) -> dict[str, Callable[[], Any]]:
     phase._reciprocal_sampling = (1.0, 1.0)
 
     def com() -> Any:
-        found = phase._calculate_intensities_center_of_mass(cube.data, fit_function=None)
-        return np.stack([np.ravel(found[0]) - masks["axis"][0], np.ravel(found[1]) - masks["axis"][1]], axis=-1)
+        centres = phase._calculate_intensities_center_of_mass(cube.data, fit_function=None)
+        return np.stack([np.ravel(centres[0]) - masks["axis"][0], np.ravel(centres[1]) - masks["axis"][1]], axis=-1)
 
     def com_images() -> Any:
         images = [cube.get_virtual_image("mask", mask, verbose=False, returncalc=True).data for mask in masks["images"]]
@@ -116,9 +116,9 @@ def pyxem_tasks(path: str, masks: Any) -> dict[str, Callable[[], Any]]:
         # pyxem gives the shift that would bring the beam to the middle, x first
         shifts = signal.get_direct_beam_position(method="center_of_mass", lazy_output=True)
         shifts.compute(show_progressbar=False)
-        found = shifts.data.reshape(-1, 2)
+        positions = shifts.data.reshape(-1, 2)
         middle = np.array(data.shape[2:]) / 2
-        return middle - found[:, ::-1] - masks["axis"]
+        return middle - positions[:, ::-1] - masks["axis"]
 
     def com_images() -> Any:
         total = data.sum(axis=(2, 3), dtype=np.float32)
@@ -145,10 +145,10 @@ def main() -> None:
     for line in sys.stdin:
         task, _, target = line.strip().partition(" ")
         start = time.perf_counter()
-        found = tasks[task]()
+        result = tasks[task]()
         seconds = time.perf_counter() - start
         if target:
-            np.save(target, np.asarray(found))
+            np.save(target, np.asarray(result))
         print(json.dumps({"seconds": seconds, "peak_mib": peak_mib()}), file=answers, flush=True)
 
 

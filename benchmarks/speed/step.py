@@ -47,11 +47,11 @@ def parts(network: HarmonicNetwork, x: torch.Tensor) -> dict[str, float]:
 
     def step() -> LossParts:
         optimizer.zero_grad(set_to_none=True)
-        found = network.loss(x, 1.0, generator)
-        found.total.backward()
+        loss = network.loss(x, 1.0, generator)
+        loss.total.backward()
         torch.nn.utils.clip_grad_norm_(trained, ANNEALED.largest_gradient)
         optimizer.step()
-        return found
+        return loss
 
     def decoder() -> None:
         optimizer.zero_grad(set_to_none=True)
