@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -57,10 +58,12 @@ MOST_LINES = 500
 PUBLIC = stemvane.__all__
 
 
+@cache  # once for all tests, none of which changes a tree
 def tree(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
+@cache
 def imports(path):
     """Full names of everything a file imports, also within functions, but not for type checkers alone."""
     return imported_by(tree(path))
