@@ -11,8 +11,8 @@ PIECES := speed.simulate accuracy.slices accuracy.seeds accuracy.bounds speed.me
 demo: $(STAMP)  ## simulate graphene and make Figure 1 in runs/demo
 	$(BIN)/stemvane demo -o runs/demo --overwrite
 
-test: $(STAMP)  ## run the tests, two at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+test: $(STAMP)  ## run the tests, two at a time; compiled sources are kept, since they start many processes
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(STAMP)  ## style, types and spelling
 	$(BIN)/ruff check src tests benchmarks docs
