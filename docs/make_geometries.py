@@ -23,7 +23,7 @@ from ase import Atoms
 from ase.io import write
 
 from stemvane.errors import MissingPackageError
-from stemvane.extras import needed_for
+from stemvane.extras import require_package
 from stemvane.simulation.structures import graphene
 
 FOLDER = Path(__file__).parent.parent / "src" / "stemvane" / "simulation" / "geometries"
@@ -176,7 +176,7 @@ def edge_of(found: Atoms, kind: str) -> Atoms:
 
 def calculator(**settings: Any) -> Any:
     """GFN1-xTB as a calculator of ASE."""
-    with needed_for("relaxing a defect", "stemvane[structures]"):
+    with require_package("relaxing a defect", "stemvane[structures]"):
         from tblite.ase import TBLite
 
     return TBLite(method="GFN1-xTB", verbosity=0, accuracy=1.0, max_iterations=500, **settings)

@@ -24,7 +24,7 @@ from stemvane import (
 )
 from stemvane.config import MeasureConfig
 from stemvane.errors import ConfigError, DataError, ModelError
-from stemvane.models.checks import checked_mask
+from stemvane.models.checks import check_mask
 from stemvane.models.training import TrainingHistory, training_positions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
@@ -365,9 +365,9 @@ def test_impossible_numbers_of_latents_are_refused(measurements):
 
 
 def test_mask_of_another_shape(measurements):
-    assert checked_mask(None, measurements).all()
+    assert check_mask(None, measurements).all()
     with pytest.raises(DataError):
-        checked_mask(np.ones((2, 2), bool), measurements)
+        check_mask(np.ones((2, 2), bool), measurements)
 
 
 @pytest.mark.parametrize("name", ["pca", "coordinate"])

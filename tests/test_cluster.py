@@ -14,7 +14,7 @@ from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import ConfigError, DataError
 from stemvane.io.files import open_dataset, save_dataset
-from stemvane.reduction.cluster import connected
+from stemvane.reduction.cluster import connect
 from stemvane.reduction.measure import measure
 
 KNOWN = Calibration(optical_axis=(7.3, 8.1), disc_radius=4.0, pixel_size=(1.2, 1.5))
@@ -83,11 +83,11 @@ def test_bad_patterns_are_told_from_a_cluster(client):
 
 
 def test_settings_choose_the_cluster(client):
-    with connected(MeasureConfig()) as nothing:
+    with connect(MeasureConfig()) as nothing:
         assert nothing is None
-    with connected(MeasureConfig(cluster=client.scheduler.address)) as there:
+    with connect(MeasureConfig(cluster=client.scheduler.address)) as there:
         assert len(there.scheduler_info()["workers"]) == 2
-    with connected(MeasureConfig(n_workers=1)) as here:
+    with connect(MeasureConfig(n_workers=1)) as here:
         assert sum(here.nthreads().values()) == 1
 
 
@@ -95,7 +95,7 @@ def test_settings_that_lead_nowhere(monkeypatch):
     monkeypatch.setattr("stemvane.reduction.cluster._PATIENCE", "0.2s")
     with (
         pytest.raises(ConfigError, match=r"nobody answers at tcp://127.0.0.1:9") as info,
-        connected(MeasureConfig(cluster="tcp://127.0.0.1:9")),
+        connect(MeasureConfig(cluster="tcp://127.0.0.1:9")),
     ):
         pass
     assert "\n" not in str(info.value)

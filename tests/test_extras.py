@@ -12,8 +12,8 @@ from stemvane import save_dataset, synthetic
 from stemvane.cli.app import main
 from stemvane.config import MeasureConfig
 from stemvane.errors import MissingPackageError
-from stemvane.extras import needed_for
-from stemvane.reduction.cluster import connected
+from stemvane.extras import require_package
+from stemvane.reduction.cluster import connect
 from stemvane.simulation.relaxed_defects import read_geometry
 
 ON_DEMAND = ("abtem", "ase", "tifffile", "distributed", "hyperspy", "tblite", "starlette", "uvicorn", "anywidget")
@@ -82,7 +82,7 @@ def test_simulations_name_the_extra():
 
 def test_clusters_name_the_extra():
     line = r'^measuring on a cluster needs distributed; .*pip install "stemvane\[cluster\]"$'
-    with pytest.raises(MissingPackageError, match=line), connected(MeasureConfig(n_workers=1)):
+    with pytest.raises(MissingPackageError, match=line), connect(MeasureConfig(n_workers=1)):
         pass
 
 
@@ -95,8 +95,8 @@ def test_commands_end_with_that_line(tmp_path, command, words):
 
 
 def test_only_a_failed_import_is_a_missing_package():
-    with pytest.raises(ZeroDivisionError), needed_for("counting", "abacus"):
+    with pytest.raises(ZeroDivisionError), require_package("counting", "abacus"):
         1 / 0
     line = r'^counting needs nobodys; install it: pip install "abacus"$'
-    with pytest.raises(MissingPackageError, match=line), needed_for("counting", "abacus"):
+    with pytest.raises(MissingPackageError, match=line), require_package("counting", "abacus"):
         import nobodys.module  # noqa: F401

@@ -197,7 +197,7 @@ def test_distorted_undoes_straight(curved):
     points = np.random.default_rng(0).uniform(0, 24, (200, 2))
     moved = curved.straight(points)
     assert 0.5 < np.abs(moved - points).max() < 2
-    np.testing.assert_allclose(curved.distorted(moved), points, atol=1e-6)
+    np.testing.assert_allclose(curved.distort(moved), points, atol=1e-6)
 
 
 def test_a_distortion_has_no_constant_and_no_linear_part(curved):
@@ -214,7 +214,7 @@ def same_points_within(lattice, shift, low, high):
     found = lattice.points_within(low, high, shift)
     i, j = np.meshgrid(np.arange(-60, 61), np.arange(-60, 61))
     wide = np.stack([i.ravel(), j.ravel()], axis=-1) @ lattice.vectors + lattice.origin + shift
-    wide = lattice.distorted(wide[np.all((wide > low - 4) & (wide < high + 4), axis=1)])
+    wide = lattice.distort(wide[np.all((wide > low - 4) & (wide < high + 4), axis=1)])
     wanted = wide[np.all((wide >= low) & (wide <= high), axis=1)]
     assert len(wanted) > 55
     assert len(found) == len(wanted)
@@ -289,7 +289,7 @@ def test_values_of_the_series_are_those_of_the_maps(drifting):
     # 1 + 2 · 15 numbers and the distortion share the noise of 9600 positions
     assert np.sqrt(((series - clean)[~disc] ** 2).mean()) < 0.1
     assert clean[~disc].std() > 1
-    varying = fit.series.varying(at).reshape(clean.shape)
+    varying = fit.series.variation(at).reshape(clean.shape)
     np.testing.assert_allclose(series - varying, np.broadcast_to(fit.series.coefficients[0], clean.shape), atol=1e-9)
 
 

@@ -23,7 +23,7 @@ def noisy(rng, field, variance):
     return (field + scatter * np.sqrt(np.asarray(variance) / 2)).astype(np.complex64)
 
 
-def filtered(scan_filter, features, recorded):
+def with_filter(scan_filter, features, recorded):
     windows = scan_filter.windows(recorded)
     return np.concatenate([part for part, _ in scan_filter.blocks([features[recorded]], recorded, windows)])
 
@@ -49,7 +49,7 @@ def test_weights_are_those_of_a_gaussian_process(rng):
     lag = at[:, None] - at
     matrix = covariance[lag[..., 0], lag[..., 1]]
     expected = matrix @ np.linalg.solve(matrix + 0.7 * np.eye(len(at)), features[recorded][:, 0])
-    np.testing.assert_allclose(filtered(found, features, recorded)[:, 0], expected, atol=2e-3)
+    np.testing.assert_allclose(with_filter(found, features, recorded)[:, 0], expected, atol=2e-3)
 
 
 def test_error_is_close_to_that_of_a_filter_that_knows_the_band(rng):
@@ -57,7 +57,7 @@ def test_error_is_close_to_that_of_a_filter_that_knows_the_band(rng):
     noise = np.array([0.1, 1.0, 10.0])
     features, recorded = noisy(rng, field, noise), np.ones((64, 64), bool)
     found = ScanFilter.fit(features, recorded, noise, None, 6)
-    estimate = filtered(found, features, recorded).reshape(field.shape)
+    estimate = with_filter(found, features, recorded).reshape(field.shape)
     inside = (slice(8, -8), slice(8, -8))
     error = (np.abs(estimate - field)[inside] ** 2).mean(axis=(0, 1))
     share = np.pi * 0.12**2
@@ -72,7 +72,7 @@ def test_noise_that_is_left_is_as_predicted(rng):
     field, recorded = smooth_field(rng, (40, 40)), np.ones((40, 40), bool)
     found = ScanFilter.fit(noisy(rng, field, noise), recorded, noise, None, 5)
     windows = found.windows(recorded)
-    draws = [filtered(found, noisy(rng, 0 * field, noise), recorded) for _ in range(60)]
+    draws = [with_filter(found, noisy(rng, 0 * field, noise), recorded) for _ in range(60)]
     variance = (np.abs(draws) ** 2).mean(axis=0).reshape(40, 40, 2)
     predicted = noise * windows.gain()[windows.kind]
     corner, middle = (0, 0), (20, 20)
@@ -85,7 +85,7 @@ def test_nothing_but_noise_is_shrunk_to_next_to_nothing(rng):
     noise, recorded = np.array([2.0, 2.0]), np.ones((64, 64), bool)
     features = noisy(rng, np.zeros((64, 64, 2)), noise)
     found = ScanFilter.fit(features, recorded, noise, None, 4)
-    assert (np.abs(filtered(found, features, recorded)) ** 2).mean() < 0.02 * 2.0
+    assert (np.abs(with_filter(found, features, recorded)) ** 2).mean() < 0.02 * 2.0
 
 
 def test_positions_that_were_not_recorded_count_nowhere(rng):
@@ -93,7 +93,7 @@ def test_positions_that_were_not_recorded_count_nowhere(rng):
     features = noisy(rng, smooth_field(rng, SCAN), 0.3)
     garbage = np.where(recorded[..., None], features, 1e6).astype(np.complex64)
     results = [
-        filtered(ScanFilter.fit(f, recorded, np.full(2, 0.3), None, 3), f, recorded) for f in (features, garbage)
+        with_filter(ScanFilter.fit(f, recorded, np.full(2, 0.3), None, 3), f, recorded) for f in (features, garbage)
     ]
     np.testing.assert_array_equal(*results)
 
@@ -107,7 +107,7 @@ def test_rows_that_come_one_after_the_other_give_the_same(rng, rows):
     windows = found.windows(recorded)
     parts = [features[top : top + rows][recorded[top : top + rows]] for top in range(0, SCAN[0], rows)]
     pieces = [part for part, _ in found.blocks([part for part in parts if len(part)], recorded, windows)]
-    np.testing.assert_array_equal(np.concatenate(pieces), filtered(found, features, recorded))
+    np.testing.assert_array_equal(np.concatenate(pieces), with_filter(found, features, recorded))
 
 
 def test_steps_that_differ_are_counted_in_length(rng):
@@ -126,7 +126,7 @@ def test_a_vortex_keeps_its_winding(rng):
     features = noisy(rng, vortex, noise)
     recorded = np.ones(vortex.shape[:2], bool)
     found = ScanFilter.fit(features, recorded, noise, None, 5)
-    angle = np.angle(filtered(found, features, recorded).reshape(31, 31))
+    angle = np.angle(with_filter(found, features, recorded).reshape(31, 31))
     loop = [(15 + j, 15 + i) for j, i in [(-3, k) for k in range(-3, 3)] + [(k, 3) for k in range(-3, 3)]]
     loop += [(30 - j, 30 - i) for j, i in loop]
     turns = np.angle(np.exp(1j * np.diff([angle[p] for p in [*loop, loop[0]]]))).sum() / (2 * np.pi)

@@ -17,7 +17,7 @@ from stemvane.errors import CalibrationError, DataError, FileFormatError, Stemva
 from stemvane.io import hdf5_guard
 from stemvane.io.files import open_dataset, open_source, save_dataset, size_on_disk
 from stemvane.io.images import read_image
-from stemvane.io.on_disk import covering
+from stemvane.io.on_disk import split_index
 
 MERLIN = Path(__file__).parents[2] / "shared" / "data" / "merlin_navigation4x2.mib"
 
@@ -322,7 +322,7 @@ def test_covering():
         np.s_[1:6:2, -3:-1],
         np.s_[::-1],
     ):
-        ranges, rest = covering(part, values.shape)
+        ranges, rest = split_index(part, values.shape)
         block = values[tuple(slice(r.start, r.stop) for r in ranges)]
         np.testing.assert_array_equal(block[rest], values[part])
 

@@ -60,7 +60,7 @@ def test_a_strained_lattice_is_no_defect_and_an_atom_too_many_is(sheet):
     added = 0.3 * patterns(centre[None], points)
     directions = strain.directions(around, window)
     for change, least, most in ((strained, 0.0, 0.05), (added, 0.7, 1.0)):
-        before = around.described(change, window)
+        before = around.expand(change, window)
         after = without_strain(before, directions)
         assert least <= np.linalg.norm(after) / np.linalg.norm(before) <= most
 

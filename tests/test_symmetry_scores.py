@@ -5,14 +5,14 @@ import pytest
 from scipy import stats
 
 from stemvane.data.scan_geometry import probe_positions
-from stemvane.defects.channels import pooled_p
+from stemvane.defects.channels import pool_p_values
 from stemvane.defects.descriptions import Descriptions
 from stemvane.defects.gauss_laguerre import Window, gauss_laguerre
 from stemvane.defects.kinds import _Compared, classify_defects, defect_centres
 from stemvane.defects.lattice import Distortion, Lattice, lattice_rotations
 from stemvane.defects.local_symmetry import fold_symmetry, winding_number
 from stemvane.defects.numerics import robust_scale
-from stemvane.defects.p_values import combined, false_discovery_rate, quadratic_p, squares_p
+from stemvane.defects.p_values import combine_p_values, false_discovery_rate, quadratic_p, squares_p
 from stemvane.defects.sites import Sites
 from stemvane.defects.surroundings import Surroundings
 
@@ -31,7 +31,7 @@ def test_coefficients_scatter_as_much_as_what_they_are_summed_over():
     # ten times as noisy on the right, and the second site lies at the edge
     variance = np.where(points[:, 1] > 3.0, 10.0, 1.0)[:, None]
     draws = rng.normal(size=(len(points), 2000)) * np.sqrt(variance)
-    scatter = (np.abs(around.described(draws + 0j, window)) ** 2).mean(axis=-1)
+    scatter = (np.abs(around.expand(draws + 0j, window)) ** 2).mean(axis=-1)
     np.testing.assert_allclose(around.spread(variance, window)[..., 0], scatter, rtol=0.12)
 
 
@@ -74,7 +74,7 @@ def noise():
 
 def test_white_noise_stays_white_in_the_windows(noise):
     around, values = noise
-    found = around.described(values.astype(complex), Window(0.6, 3))
+    found = around.expand(values.astype(complex), Window(0.6, 3))
     # a real number in a complex function has its deviation 1 from both parts; 360 coefficients know it to 5 %
     deviation = np.sqrt((np.abs(found) ** 2).mean(axis=(0, 2)))
     np.testing.assert_allclose(deviation, 1, atol=0.12)
@@ -89,15 +89,15 @@ def test_a_window_finds_what_has_its_own_form(noise):
     mode = window.modes.index((0, 2))
     site = around.sites.positions[4]
     form = gauss_laguerre(around.points - site, 0.6, 0, 2)[:, None]
-    found = around.described(form, window)[4, :, 0] * np.sqrt(around.area)
+    found = around.expand(form, window)[4, :, 0] * np.sqrt(around.area)
     np.testing.assert_allclose(found, np.eye(len(window.modes))[mode], atol=0.01)
 
 
 def test_pooled_noise_has_deviation_1_and_a_constant_adds_up(noise):
     around, values = noise
-    assert around.pooled(values).std() == pytest.approx(1, abs=0.1)
+    assert around.pool(values).std() == pytest.approx(1, abs=0.1)
     # Σ w / √Σ w² of a Gaussian over a plane: 2 √π · width / √area
-    found = around.pooled(np.ones((len(values), 1)))
+    found = around.pool(np.ones((len(values), 1)))
     np.testing.assert_allclose(found, 2 * np.sqrt(np.pi) * 0.6 / np.sqrt(0.05), rtol=0.01)
 
 
@@ -106,7 +106,7 @@ def test_a_bright_site_is_unlikely_and_a_dark_one_too_unless_one_side_counts(noi
     residual = values[:, 0] * 0.01
     for i, height in ((2, 1.0), (6, -1.0)):
         residual += height * np.exp(-((around.points - around.sites.positions[i]) ** 2).sum(1) / 0.5)
-    both, low = pooled_p(around, residual), pooled_p(around, residual, low_only=True)
+    both, low = pool_p_values(around, residual), pool_p_values(around, residual, low_only=True)
     # nine sites say little of the spread, so that less than this cannot be said
     assert np.all(both[[2, 6]] < 1e-3)
     assert low[6] < 1e-3
@@ -117,7 +117,7 @@ def test_a_bright_site_is_unlikely_and_a_dark_one_too_unless_one_side_counts(noi
 def test_a_spread_known_from_few_sites_is_uncertain(noise):
     around, _ = noise
     rng = np.random.default_rng(11)
-    p = np.array([pooled_p(around, rng.normal(size=len(around.points))) for _ in range(300)])
+    p = np.array([pool_p_values(around, rng.normal(size=len(around.points))) for _ in range(300)])
     # by the normal distribution 10 % of these 9 sites would be that unlikely
     assert (p < 0.01).mean() == pytest.approx(0.01, abs=0.006)
 
@@ -197,7 +197,7 @@ def test_combined_p_keeps_its_tail_however_channels_depend(kind):
     common = rng.normal(size=n)
     share = {"independent": 0.0, "identical": 1.0, "correlated": 0.7}[kind]
     parts = [stats.norm.sf(np.sqrt(share) * common + np.sqrt(1 - share) * rng.normal(size=n)) for _ in range(5)]
-    p = combined(parts)
+    p = combine_p_values(parts)
     assert 0.005 < (p < 0.01).mean() < 0.015
     assert (p < 0.001).mean() < 0.002
     if kind == "identical":
@@ -206,25 +206,25 @@ def test_combined_p_keeps_its_tail_however_channels_depend(kind):
 
 def test_combined_p_leaves_out_what_is_not_known():
     p = np.array([0.02, 0.3, np.nan])
-    together = combined([p, np.array([np.nan, 0.3, np.nan])])
+    together = combine_p_values([p, np.array([np.nan, 0.3, np.nan])])
     np.testing.assert_allclose(together, [0.02, 0.3, np.nan], rtol=1e-9)
 
 
 def test_tiny_p_do_not_overflow_and_weigh_by_their_share():
-    together = combined([np.array([1e-10, 1e-20, 1e-200, 0.0]), *[np.full(4, 0.5)] * 4])
+    together = combine_p_values([np.array([1e-10, 1e-20, 1e-200, 0.0]), *[np.full(4, 0.5)] * 4])
     # of tan(π/2 - πp) = 1 / (π p) a fifth remains
     np.testing.assert_allclose(together[:3], [5e-10, 5e-20, 5e-200], rtol=1e-4)
     assert 0 < together[3] < 1e-295
-    all_sure = combined([np.array([1.0, 0.0])] * 5)
+    all_sure = combine_p_values([np.array([1.0, 0.0])] * 5)
     assert all_sure[0] == pytest.approx(0.95)
     assert 0 < all_sure[1] < 1e-295
 
 
 def test_a_channel_without_any_change_does_not_hide_another():
     unchanged = np.array([0.999])
-    assert combined([np.array([1e-8]), *[unchanged] * 4])[0] < 1e-7
+    assert combine_p_values([np.array([1e-8]), *[unchanged] * 4])[0] < 1e-7
     # where the other channel is as sure that there is nothing as it can be, its share of the weight is lost
-    assert combined([np.array([0.01]), unchanged])[0] < 0.05
+    assert combine_p_values([np.array([0.01]), unchanged])[0] < 0.05
 
 
 def test_false_discovery_rate_of_an_example():

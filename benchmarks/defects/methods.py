@@ -118,9 +118,9 @@ class Prepared:
         calibration = self.measurements.calibration
         return highest_frequency(calibration.scan_step, calibration)
 
-    def pooled(self, maps: NDArray[Any]) -> NDArray[np.float64]:
+    def pool(self, maps: NDArray[Any]) -> NDArray[np.float64]:
         """Maps of shape ``(scan_y, scan_x, n)`` around every site, shape ``(n_sites, n)``."""
-        return np.asarray(self.around.pooled(np.asarray(maps, float).reshape(-1, maps.shape[-1])))
+        return np.asarray(self.around.pool(np.asarray(maps, float).reshape(-1, maps.shape[-1])))
 
 
 def embedding_of_nothing(shape: tuple[int, int]) -> Embedding:
@@ -155,14 +155,14 @@ def ours(prepared: Prepared, n_latent: int = 2) -> dict[str, Scored]:
 def dark_field(prepared: Prepared) -> dict[str, Scored]:
     """Intensity of the dark field, at the sites that all share and at those that the dark field alone gives."""
     image = np.asarray(prepared.measurements.maps["annular_dark_field"], float)
-    values = prepared.pooled(image[..., None])[:, 0]
+    values = prepared.pool(image[..., None])[:, 0]
     common = np.abs(robust_z(values, prepared.sites.sublattices))
     around = prepared.around
     sites = sites_of(image, prepared.measurements.calibration.scan_step, prepared.highest)
     if sites is None:
         # without a lattice one site is as good as another
         return {"adf": Scored(common), "adf-own": Scored(np.zeros(len(common)))}
-    values = Surroundings(sites, around.points, around.area, around.width).pooled(image.reshape(-1, 1))[:, 0]
+    values = Surroundings(sites, around.points, around.area, around.width).pool(image.reshape(-1, 1))[:, 0]
     scores = np.abs(robust_z(values, sites.sublattices))[sites.is_atom]
     return {"adf": Scored(common), "adf-own": Scored(scores, sites.positions[sites.is_atom])}
 
@@ -184,7 +184,7 @@ def centre_of_mass(prepared: Prepared) -> dict[str, Scored]:
     maps = np.stack(
         [measurements.com_magnitude, divergence(field_, measurements.calibration.scan_step, periodic=False)], axis=-1
     )
-    values = prepared.pooled(maps)
+    values = prepared.pool(maps)
     names = ("com-magnitude", "com-divergence")
     return {
         name: Scored(np.abs(robust_z(column, prepared.sites.sublattices)))
@@ -208,7 +208,7 @@ def unit_cell(prepared: Prepared) -> dict[str, Scored]:
     missed = rows - others
     variance = missed.var(axis=0)
     power = (missed**2 / np.maximum(variance, 1e-12 * variance.max())).sum(axis=1)
-    values = prepared.pooled(power.reshape(*prepared.measurements.scan_shape, 1))[:, 0]
+    values = prepared.pool(power.reshape(*prepared.measurements.scan_shape, 1))[:, 0]
     # (fewer counts than usual, as where an atom is missing, scatter less)
     return {"unit-cell": Scored(np.abs(robust_z(values, prepared.sites.sublattices)))}
 
@@ -225,7 +225,7 @@ def latents_of(prepared: Prepared, model: str, n_latent: int, visits: int | None
     maps = [*np.moveaxis(embedding.latents, -1, 0)]
     if np.isfinite(embedding.angle).all():
         maps += [np.cos(embedding.angle), np.sin(embedding.angle)]
-    return {model: Scored(mahalanobis(prepared.pooled(np.stack(maps, axis=-1)), prepared.sites.sublattices))}
+    return {model: Scored(mahalanobis(prepared.pool(np.stack(maps, axis=-1)), prepared.sites.sublattices))}
 
 
 METHODS = {

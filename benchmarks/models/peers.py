@@ -38,7 +38,7 @@ class Scaling:
             self.zero = training.mean(axis=0)
             self.unit = share * (noise or NOISELESS * float(np.std(training - self.zero)))
 
-    def scaled(self, patterns: Any) -> Any:
+    def scale(self, patterns: Any) -> Any:
         """Patterns for the network."""
         return ((patterns - self.zero) / self.unit).astype(np.float32)
 
@@ -147,7 +147,7 @@ def main() -> None:
     warm_up()
     clock = Clock(task["budget"], int(use.sum()), n_threads=task["threads"], asks=not task["speed_only"])
     trainer = {"atomai": atomai, "pyroved": pyroved}[task["program"]]
-    read, draw = trainer(scaling.scaled(patterns), use, options, task["seed"], clock)
+    read, draw = trainer(scaling.scale(patterns), use, options, task["seed"], clock)
     result: dict[str, Any] = {
         "rate": clock.rate,
         "epochs": clock.epochs,

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 
 from stemvane.errors import MissingPackageError
 
-__all__ = ["needed_for"]
+__all__ = ["require_package"]
 
 
 @contextmanager
-def needed_for(purpose: str, requirement: str) -> Iterator[None]:
+def require_package(purpose: str, requirement: str) -> Iterator[None]:
     """Report a package that cannot be imported within the block as one line that says how to install it.
 
     Parameters
@@ -28,8 +28,8 @@ def needed_for(purpose: str, requirement: str) -> Iterator[None]:
 
     Examples
     --------
-    >>> from stemvane.extras import needed_for
-    >>> with needed_for("counting", "stemvane[count]"):
+    >>> from stemvane.extras import require_package
+    >>> with require_package("counting", "stemvane[count]"):
     ...     import abacus_of_nobody
     Traceback (most recent call last):
         ...

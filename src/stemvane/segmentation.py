@@ -122,10 +122,10 @@ def segment_scan(measurements: Measurements, embedding: Embedding) -> Regions | 
         )
     else:
         probability, stability = np.ones((len(points), 1)), 1.0
-    return _described(measurements, embedding, deflection, has_pattern, probability, stability)
+    return _describe(measurements, embedding, deflection, has_pattern, probability, stability)
 
 
-def _described(
+def _describe(
     measurements: Measurements,
     embedding: Embedding,
     deflection: NDArray[np.float64],

@@ -77,7 +77,7 @@ def require(value: object, kind: type[Kind], caller: str) -> Kind:
     """
     if isinstance(value, kind):
         return value
-    raise DataError(f"{caller} takes {_named(kind.__name__)}, not {_kind(value)}; {_FIRST[kind.__name__]}")
+    raise DataError(f"{caller} takes {_name_of(kind.__name__)}, not {_kind(value)}; {_FIRST[kind.__name__]}")
 
 
 def require_array(value: object, caller: str, what: str, cure: str) -> None:
@@ -97,9 +97,9 @@ def _kind(value: object) -> str:
         return "None"
     if isinstance(value, str | os.PathLike):
         return f"the path '{os.fspath(value)}'"
-    return _named(type(value).__name__)
+    return _name_of(type(value).__name__)
 
 
-def _named(word: str) -> str:
+def _name_of(word: str) -> str:
     """With its article."""
     return f"{'an' if word[:1] in 'AEIOUaeiou' else 'a'} {word}"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stemvane.data.calibration import Calibration
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
-from stemvane.extras import needed_for
+from stemvane.extras import require_package
 
 __all__ = ["Axis", "Signal", "hyperspy_fields", "hyperspy_signals", "maps_of", "origin_of", "patterns_of", "stacks_of"]
 
@@ -302,7 +302,7 @@ def hyperspy_signals(run: _HasResults) -> dict[str, Any]:
     RunError
         If a part of the run is missing or damaged.
     """
-    with needed_for("to_hyperspy", "hyperspy"):
+    with require_package("to_hyperspy", "hyperspy"):
         from hyperspy.api import signals
     origin, calibration = origin_of(run), run.measurements.calibration
     return {

@@ -16,7 +16,7 @@ from stemvane.defects.p_values import SMALLEST_P, squares_p
 from stemvane.defects.sites import Sites
 from stemvane.defects.surroundings import Surroundings
 
-__all__ = ["CHANNELS", "COMBINED", "ROUGH", "atom_p", "latent_p", "pattern_p", "pooled_p", "site_p_values"]
+__all__ = ["CHANNELS", "COMBINED", "ROUGH", "atom_p", "latent_p", "pattern_p", "pool_p_values", "site_p_values"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -57,15 +57,15 @@ def site_p_values(fitted: FittedScan, content: AtomContent) -> dict[str, NDArray
     around, maps = fitted.around, fitted.residual_maps
     direction = maps[:, MapChannel.DIRECTION_REAL] + 1j * maps[:, MapChannel.DIRECTION_IMAGINARY]
     return {
-        "dark_field": pooled_p(around, maps[:, MapChannel.DARK_FIELD]),
+        "dark_field": pool_p_values(around, maps[:, MapChannel.DARK_FIELD]),
         "atoms": atom_p(content, fitted.sites),
         "patterns": pattern_p(fitted),
         "latents": latent_p(around, maps[:, MapChannel.LATENTS :], direction),
-        "likelihood": pooled_p(around, maps[:, MapChannel.EVIDENCE], low_only=True, freedom=ROUGH),
+        "likelihood": pool_p_values(around, maps[:, MapChannel.EVIDENCE], low_only=True, freedom=ROUGH),
     }
 
 
-def pooled_p(
+def pool_p_values(
     around: Surroundings, residual: _Floats, *, low_only: bool = False, freedom: float = np.inf
 ) -> NDArray[np.float64]:
     """p-value of a map's residual around every site.
@@ -87,7 +87,7 @@ def pooled_p(
     ndarray of float, shape (n_sites,)
     """
     result = np.full(len(around.sites), np.nan)
-    values = around.pooled(residual[:, None])[:, 0]
+    values = around.pool(residual[:, None])[:, 0]
     for members in _by_sublattice(around.sites):
         z = values[members] - np.median(values[members])
         z = z / robust_scale(z[:, None])[0]
@@ -113,7 +113,7 @@ def pattern_p(fitted: FittedScan) -> NDArray[np.float64]:
     """
     around = fitted.around
     window = Window(around.width, _PATTERN_DEGREE)
-    residual, pristine = around.described(fitted.residual, window), around.described(fitted.modulation, window)
+    residual, pristine = around.expand(fitted.residual, window), around.expand(fitted.modulation, window)
     strain = fitted.strain.of_sublattices(around, window)
     p = np.full(len(around.sites), np.nan)
     for members, directions in zip(_by_sublattice(around.sites), strain, strict=True):
@@ -136,10 +136,8 @@ def latent_p(around: Surroundings, latents: _Floats, direction: NDArray[np.compl
     direction : ndarray of complex, shape (n_points,)
         ``exp(i angle)`` less that of the pristine lattice; a change that points to or from the site counts.
     """
-    scalars = around.pooled(latents)
-    radial = around.described(direction[:, None], Window(around.width, 1))[
-        :, Window(around.width, 1).angular_orders == 1
-    ]
+    scalars = around.pool(latents)
+    radial = around.expand(direction[:, None], Window(around.width, 1))[:, Window(around.width, 1).angular_orders == 1]
     values = np.concatenate([scalars, radial[:, :, 0].real, radial[:, :, 0].imag], axis=1)
     result = np.full(len(values), np.nan)
     for members in _by_sublattice(around.sites):

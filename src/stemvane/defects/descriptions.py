@@ -14,7 +14,7 @@ from stemvane.defects.gauss_laguerre import Window
 from stemvane.defects.strain import without_strain
 from stemvane.defects.surroundings import Surroundings
 
-__all__ = ["SHIFT", "Descriptions", "describe", "displaced"]
+__all__ = ["SHIFT", "Descriptions", "describe", "displace"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -124,11 +124,11 @@ def describe(fitted: FittedScan, around: Surroundings, quiet: Surroundings) -> D
     window, basis, residual, strain = fitted.window, fitted.basis, fitted.residual, fitted.strain
     directions = strain.directions(around, window)
     shape = (len(window.modes), basis.n_features)
-    pristine = quiet.described(residual, window)
+    pristine = quiet.expand(residual, window)
     return Descriptions(
         positions=around.sites.positions,
-        values=without_strain(around.described(residual, window), directions),
-        shifts=without_strain(displaced(around, residual, window), directions),
+        values=without_strain(around.expand(residual, window), directions),
+        shifts=without_strain(displace(around, residual, window), directions),
         noise=_noise(around, fitted),
         pristine=without_strain(pristine, strain.directions(quiet, window)),
         pristine_noise=_noise(quiet, fitted).mean(axis=0) if len(pristine) else np.ones(shape),
@@ -138,7 +138,7 @@ def describe(fitted: FittedScan, around: Surroundings, quiet: Surroundings) -> D
     )
 
 
-def displaced(around: Surroundings, values: NDArray[np.complex128], window: Window) -> NDArray[np.complex128]:
+def displace(around: Surroundings, values: NDArray[np.complex128], window: Window) -> NDArray[np.complex128]:
     """Change of the coefficients per Å by which what is there lies further down, and to the right.
 
     Returns
@@ -147,7 +147,7 @@ def displaced(around: Surroundings, values: NDArray[np.complex128], window: Wind
     """
     changes = []
     for step in _STEP * np.eye(2):
-        back, forth = (around.at(around.sites.positions + move).described(values, window) for move in (-step, step))
+        back, forth = (around.at(around.sites.positions + move).expand(values, window) for move in (-step, step))
         changes.append((back - forth) / (2 * _STEP))
     return np.stack(changes, axis=1)
 

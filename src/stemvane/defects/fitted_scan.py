@@ -187,7 +187,7 @@ class FittedScan:
     @cached_property
     def modulation(self) -> NDArray[np.complex128]:
         """Features of the pristine lattice less their mean over the cell, shape ``(n_points, n_features)``."""
-        return self._as_features(self.fit.series.varying(self.scan.sampling.points))
+        return self._as_features(self.fit.series.variation(self.scan.sampling.points))
 
     @cached_property
     def residual_maps(self) -> NDArray[np.float64]:

@@ -152,7 +152,7 @@ def classify_defects(described: Descriptions, turns: _Floats) -> DefectKinds:
     compared = _Compared.of(described, turns)
     apart, share = compared.differences()
     best = apart.argmin(axis=-1)
-    kind = _numbered(_joined(apart.min(axis=-1)))
+    kind = _number(_join(apart.min(axis=-1)))
     share = np.take_along_axis(share, best[..., None], -1)[..., 0]
     n_kinds = int(kind.max()) + 1
     rotation, fold, spread = np.zeros(n), np.ones(n_kinds, np.int64), np.full(n_kinds, np.nan)
@@ -241,7 +241,7 @@ def _rows(values: NDArray[np.complex128]) -> NDArray[np.float64]:
     return as_real(values.reshape(*values.shape[:-2], -1))
 
 
-def _joined(apart: NDArray[np.float64]) -> NDArray[np.int64]:
+def _join(apart: NDArray[np.float64]) -> NDArray[np.int64]:
     """Labels by average linkage of what is less than 1 apart."""
     if len(apart) == 1:
         return np.zeros(1, np.int64)
@@ -262,7 +262,7 @@ def _certainty(compared: _Compared, kind: NDArray[np.int64]) -> NDArray[np.float
         chosen = compared.pristine[rng.integers(len(compared.pristine), size=n)]
         noise = chosen * np.sqrt(compared.noise)
         noisier = replace(compared, values=compared.values + noise, noise=2 * compared.noise)
-        label = _joined(noisier.differences()[0].min(axis=-1))
+        label = _join(noisier.differences()[0].min(axis=-1))
         same += (label[:, None] == label) == together
     others = ~np.eye(n, dtype=bool)
     for number in range(len(certainty)):
@@ -270,7 +270,7 @@ def _certainty(compared: _Compared, kind: NDArray[np.int64]) -> NDArray[np.float
     return certainty
 
 
-def _numbered(label: NDArray[np.int64]) -> NDArray[np.int64]:
+def _number(label: NDArray[np.int64]) -> NDArray[np.int64]:
     """Numbers from 0, the most frequent label first."""
     names, first, counts = np.unique(label, return_index=True, return_counts=True)
     order = sorted(range(len(names)), key=lambda i: (-counts[i], first[i]))

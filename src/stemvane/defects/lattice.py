@@ -101,7 +101,7 @@ class Lattice:
         """Positions ``(y, x)`` without the distortion, same shape ``(n_points, 2)``."""
         return np.asarray(points - self.distortion.at(points))
 
-    def distorted(self, points: _Floats) -> NDArray[np.float64]:
+    def distort(self, points: _Floats) -> NDArray[np.float64]:
         """Where the distortion has put positions of the undistorted lattice, same shape ``(n_points, 2)``."""
         result = np.array(points, float)
         for _ in range(20):
@@ -132,7 +132,7 @@ class Lattice:
         i, j = np.meshgrid(np.arange(first[0], last[0]), np.arange(first[1], last[1]), indexing="ij")
         ideal = np.stack([i.ravel(), j.ravel()], axis=-1) @ self.vectors + self.origin + shift
         near = np.all((ideal >= low_ideal) & (ideal <= high_ideal), axis=1)
-        result = self.distorted(ideal[near])
+        result = self.distort(ideal[near])
         return result[np.all((result >= low) & (result <= high), axis=1)]
 
 
@@ -177,8 +177,8 @@ def find_lattice(channels: _Floats, sampling: Sampling) -> Lattice | None:
     if pair is None:
         return None
     strongest = np.argsort([-np.ptp(tapered[..., c]) for c in range(values.shape[-1])])[:_MOST_CHANNELS]
-    reciprocal = _refined(peaks[list(pair)], tapered[..., strongest], step, highest)
-    vectors = _reduced(np.linalg.inv(reciprocal).T)
+    reciprocal = _refine(peaks[list(pair)], tapered[..., strongest], step, highest)
+    vectors = _reduce(np.linalg.inv(reciprocal).T)
     if extent.min() < _LEAST_PERIODS * np.linalg.norm(vectors, axis=1).max():
         return None
     half = np.maximum(np.array(sampling.shape) - 1, 1) * step / 2
@@ -229,7 +229,7 @@ def _best_pair(peaks: _Floats, strength: _Floats, tolerance: float) -> tuple[int
     return max((area, pair) for share, area, pair in result if share >= _AS_GOOD * most)[1]
 
 
-def _refined(reciprocal: _Floats, tapered: _Floats, step: tuple[float, float], highest: float) -> NDArray[np.float64]:
+def _refine(reciprocal: _Floats, tapered: _Floats, step: tuple[float, float], highest: float) -> NDArray[np.float64]:
     """Reciprocal vectors at which the summed power of all orders is largest."""
     y, x = (np.arange(n) * d for n, d in zip(tapered.shape[:2], step, strict=True))
     h, k = np.meshgrid(np.arange(-3, 4), np.arange(0, 4), indexing="ij")
@@ -255,7 +255,7 @@ def _refined(reciprocal: _Floats, tapered: _Floats, step: tuple[float, float], h
     return np.asarray(best.x.reshape(2, 2))
 
 
-def _reduced(vectors: _Floats) -> NDArray[np.float64]:
+def _reduce(vectors: _Floats) -> NDArray[np.float64]:
     """The two shortest lattice vectors at 90° or more, counter-clockwise on the screen, the first nearest to x."""
     a, b = np.asarray(vectors[0], np.float64), np.asarray(vectors[1], np.float64)
     while True:

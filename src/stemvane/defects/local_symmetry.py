@@ -81,8 +81,8 @@ def fold_symmetries(embedding: Embedding, around: Surroundings, folds: Iterable[
     window = Window(around.width, _DEGREE)
     latents = np.nan_to_num(embedding.latents.reshape(len(around.points), -1)).astype(np.complex128)
     direction = np.nan_to_num(np.exp(1j * embedding.angle.ravel()))[:, None]
-    scalars = around.described(latents - latents.mean(axis=0), window)
-    vectors = around.described(direction, window)[:, :, 0]
+    scalars = around.expand(latents - latents.mean(axis=0), window)
+    vectors = around.expand(direction, window)[:, :, 0]
     return {fold: fold_symmetry(scalars, vectors, window.angular_orders, fold) for fold in folds}
 
 

@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import probe_positions
-from stemvane.defects.descriptions import SHIFT, Descriptions, displaced
+from stemvane.defects.descriptions import SHIFT, Descriptions, displace
 from stemvane.defects.fitted_scan import FittedScan
 from stemvane.defects.gauss_laguerre import Window
 from stemvane.defects.lattice import lattice_rotations
@@ -206,8 +206,8 @@ def _templates(library: DefectLibrary, described: Descriptions, fitted: FittedSc
         added = (basis.features(replace(scan, maps={**scan.maps, "total": total})) - without) / basis.counting
         near = library.places[np.linalg.norm(library.places - centre, axis=1) <= FARTHEST]
         around = Surroundings(Sites.at(near), points, area, scaled_window.width)
-        template = factor * around.described(added.astype(np.complex128), scaled_window)
-        moved = factor * scale * displaced(around, added.astype(np.complex128), scaled_window)
+        template = factor * around.expand(added.astype(np.complex128), scaled_window)
+        moved = factor * scale * displace(around, added.astype(np.complex128), scaled_window)
         # a shift rotates with what is shifted, but any two of its directions span the same
         values.append((template[:, None] * phases).reshape(-1, *template.shape[1:]))
         shifts.append((moved[:, None] * phases[:, None]).reshape(-1, *moved.shape[1:]))

@@ -11,7 +11,7 @@ from scipy import stats
 
 from stemvane.defects.numerics import bisect, without_directions
 
-__all__ = ["SMALLEST_P", "combined", "false_discovery_rate", "peak_discovery_rate", "quadratic_p", "squares_p"]
+__all__ = ["SMALLEST_P", "combine_p_values", "false_discovery_rate", "peak_discovery_rate", "quadratic_p", "squares_p"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -145,7 +145,7 @@ def _left_weights(weights: _Floats, basis: _Floats) -> NDArray[np.float64]:
     return np.concatenate([np.maximum(np.linalg.eigvalsh(inner), 0.0), weights[light]])
 
 
-def combined(channels: Sequence[_Floats]) -> NDArray[np.float64]:
+def combine_p_values(channels: Sequence[_Floats]) -> NDArray[np.float64]:
     """One p-value from those of several channels, which may depend on each other.
 
     The Cauchy combination (Liu and Xie, J. Am. Stat. Assoc. 115, 393, 2020): the mean of ``tan(π (1/2 - p))`` is nearly

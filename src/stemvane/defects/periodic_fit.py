@@ -55,7 +55,7 @@ class PeriodicSeries:
         """Values at positions ``(y, x)`` in Å of the scan, shape ``(n_points, n_channels)``."""
         return np.asarray(_design(self.lattice, self.orders, points) @ self.coefficients)
 
-    def varying(self, points: _Floats) -> NDArray[np.float64]:
+    def variation(self, points: _Floats) -> NDArray[np.float64]:
         """Values less their mean over the cell, shape ``(n_points, n_channels)``."""
         return np.asarray(_design(self.lattice, self.orders, points)[:, 1:] @ self.coefficients[1:])
 
@@ -136,12 +136,12 @@ def fit_periodic(
             lattice, degree = straight, 1
     for number in range(_ROUNDS):
         if number:
-            lattice = _straightened(lattice, orders, points[use], rows[use][:, judged_by], degree)
+            lattice = _straighten(lattice, orders, points[use], rows[use][:, judged_by], degree)
         series = PeriodicSeries(lattice, orders, _coefficients(lattice, orders, points[use], rows[use]))
         residual = np.zeros_like(rows)
         for part in _blocks(len(rows)):
             residual[part] = (rows[part] - series.at(points[part])) * sampling.recorded.ravel()[part, None]
-        follows = _following(residual[:, judged_by], sampling)
+        follows = _follow(residual[:, judged_by], sampling)
         if np.array_equal(follows, use):
             break
         use = follows
@@ -153,7 +153,7 @@ def _grown(lattice: Lattice, orders: NDArray[np.int64], points: _Floats, rows: _
     for share, most in ((0.35, 1), (0.6, min(degree, 2)), (1.0, degree), (1.0, degree)):
         inside = np.abs(points - lattice.distortion.centre) <= share * lattice.distortion.half + 1e-9
         part = inside.all(axis=1)
-        lattice = _straightened(lattice, orders, points[part], rows[part], most)
+        lattice = _straighten(lattice, orders, points[part], rows[part], most)
     return lattice
 
 
@@ -185,7 +185,7 @@ def _coefficients(lattice: Lattice, orders: NDArray[np.int64], points: _Floats, 
     return np.asarray(np.linalg.lstsq(square, right, rcond=1e-9)[0])
 
 
-def _straightened(lattice: Lattice, orders: NDArray[np.int64], points: _Floats, rows: _Floats, degree: int) -> Lattice:
+def _straighten(lattice: Lattice, orders: NDArray[np.int64], points: _Floats, rows: _Floats, degree: int) -> Lattice:
     """Lattice whose vectors and distortion fit better, by two Gauss–Newton steps."""
     stride = max(1, len(points) // _MOST_POSITIONS)
     points, rows = points[::stride], rows[::stride]
@@ -204,11 +204,11 @@ def _straightened(lattice: Lattice, orders: NDArray[np.int64], points: _Floats, 
             square += np.block([[yy, yx], [yx.T, xx]])
             right -= np.concatenate([shape.T @ (slope * missed).sum(1) for slope in (slope_y, slope_x)])
         moved = np.linalg.lstsq(square, right, rcond=1e-9)[0].reshape(2, n).T
-        lattice = _moved(lattice, moved, degree)
+        lattice = _move(lattice, moved, degree)
     return lattice
 
 
-def _moved(lattice: Lattice, moved: _Floats, degree: int) -> Lattice:
+def _move(lattice: Lattice, moved: _Floats, degree: int) -> Lattice:
     """Lattice after a further displacement, whose linear part goes into the vectors."""
     distortion = lattice.distortion
     # the terms of first degree come first, that of x before that of y; those of a lower degree before those of a higher
@@ -222,7 +222,7 @@ def _moved(lattice: Lattice, moved: _Floats, degree: int) -> Lattice:
     return replace(lattice, vectors=vectors, distortion=replace(distortion, degree=degree, coefficients=curved))
 
 
-def _following(residual: _Floats, sampling: Sampling) -> NDArray[np.bool_]:
+def _follow(residual: _Floats, sampling: Sampling) -> NDArray[np.bool_]:
     """Positions around which the residual has no more power than is usual in this scan."""
     power = sampling.as_map((residual**2).sum(axis=1))
     smooth = gaussian_mean(power, sampling.recorded, sampling.sigma(_AROUND))

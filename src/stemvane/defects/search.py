@@ -22,7 +22,7 @@ from stemvane.defects.kinds import classify_defects, defect_centres
 from stemvane.defects.lattice import lattice_rotations
 from stemvane.defects.local_symmetry import fold_symmetries, winding_number
 from stemvane.defects.naming import DefectLibrary, name_defects
-from stemvane.defects.p_values import combined, false_discovery_rate, peak_discovery_rate
+from stemvane.defects.p_values import combine_p_values, false_discovery_rate, peak_discovery_rate
 from stemvane.defects.sites import Sites
 from stemvane.segmentation import segment_scan
 
@@ -80,8 +80,8 @@ def find_defects(
     sites, step = fitted.sites, scan.sampling.step
     content = excess(fitted.kernel, fitted.residual, fitted.around.points, sites)
     channels = site_p_values(fitted, content)
-    p = combined([channels[name] for name in COMBINED])
-    owner, centres = _assigned(sites, content, p, config.false_discovery_rate)
+    p = combine_p_values([channels[name] for name in COMBINED])
+    owner, centres = _assign(sites, content, p, config.false_discovery_rate)
     ring = _RING * sites.bond
     return DefectAnalysis(
         measurements=measurements,
@@ -101,7 +101,7 @@ def find_defects(
     )
 
 
-def _assigned(
+def _assign(
     sites: Sites, content: AtomContent, p: NDArray[np.float64], rate: float
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Defect of each site, -1 for none, and centre of each defect, at a false discovery rate of the defects."""
@@ -137,7 +137,7 @@ def _defects(
     # the functions of angular order 0 hold the pattern at the centre itself
     window, basis = fitted.window, fitted.basis
     middle = [i for i, (_, order) in enumerate(window.modes) if order == 0]
-    coefficients = fitted.around.at(centres).described(fitted.residual, window)[:, middle]
+    coefficients = fitted.around.at(centres).expand(fitted.residual, window)[:, middle]
     at_centre = np.einsum("dmf,m->df", coefficients, window.values(np.zeros((1, 2)))[middle, 0].real)
     at_centre = at_centre * np.sqrt(sampling.area) * basis.counting
     # each is rotated back to the orientation of the first of its kind

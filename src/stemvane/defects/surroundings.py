@@ -40,7 +40,7 @@ class Surroundings:
     area: float
     width: float
 
-    def pooled(self, values: NDArray[Any]) -> NDArray[Any]:
+    def pool(self, values: NDArray[Any]) -> NDArray[Any]:
         """Sum around every site with Gaussian weights whose squares add to 1, shape ``(n_sites, n_channels)``."""
         result = np.zeros((len(self.sites), values.shape[1]), values.dtype)
         for i, (site, near) in enumerate(zip(self.sites.positions, self.near(3.5 * self.width), strict=True)):
@@ -48,22 +48,24 @@ class Surroundings:
             result[i] = weight @ values[near] / np.linalg.norm(weight)
         return result
 
-    def described(self, values: NDArray[np.complexfloating[Any, Any]], window: Window) -> NDArray[np.complex128]:
+    def expand(self, values: NDArray[np.complexfloating[Any, Any]], window: Window) -> NDArray[np.complex128]:
         """Coefficients of a window's functions around every site, shape ``(n_sites, n_modes, n_channels)``.
 
         White noise of standard deviation 1 has coefficients of standard deviation 1.
         """
         root = np.sqrt(self.area)
-        return self._summed(values.astype(np.complex128, copy=False), window, lambda functions: root * functions.conj())
+        return self._sum_near(
+            values.astype(np.complex128, copy=False), window, lambda functions: root * functions.conj()
+        )
 
     def spread(self, values: NDArray[Any], window: Window) -> NDArray[Any]:
         """Variances of the coefficients that `described` gives where values are variances, of the same shape.
 
         It is linear in the values, which may be what variances are linear in.
         """
-        return self._summed(values, window, lambda functions: self.area * np.abs(functions) ** 2)
+        return self._sum_near(values, window, lambda functions: self.area * np.abs(functions) ** 2)
 
-    def _summed(
+    def _sum_near(
         self, values: NDArray[Any], window: Window, weights: Callable[[NDArray[np.complex128]], NDArray[Any]]
     ) -> NDArray[Any]:
         """Sums around every site, weighted by what a window's functions give: ``(n_sites, n_modes, n_channels)``."""

@@ -77,7 +77,7 @@ def _hspy_values(group: h5py.Group, values: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping):
             _hspy_values(group.create_group(name), value)
         elif isinstance(value, list) and value:
-            group.create_dataset(f"_list_{name}", data=_listed(value))
+            group.create_dataset(f"_list_{name}", data=_list_of(value))
         else:
             key = f"_list_empty_{name}" if value == [] else name
             group.attrs[key] = "_None_" if value in (None, []) else value
@@ -152,11 +152,11 @@ def _emd_values(group: h5py.Group, values: Mapping[str, Any]) -> None:
         elif isinstance(value, bool):
             kind = "bool"
         elif isinstance(value, list):
-            stored, kind = _listed(value), "list"
+            stored, kind = _list_of(value), "list"
         group.create_dataset(name, data=stored).attrs["type"] = kind
 
 
-def _listed(values: list[Any]) -> Any:
+def _list_of(values: list[Any]) -> Any:
     """Return numbers as they are, None as NaN, and words as HDF5 stores them."""
     if any(isinstance(value, str) for value in values):
         return np.array([str(value).encode() for value in values])

@@ -17,7 +17,7 @@ from stemvane.data.arguments import require
 from stemvane.data.signals import Signal, maps_of, origin_of, patterns_of, stacks_of
 from stemvane.errors import ConfigError, FileFormatError, RunError
 from stemvane.export.hdf5_writer import MARK, emd_bytes, hspy_bytes, is_marked
-from stemvane.extras import needed_for
+from stemvane.extras import require_package
 from stemvane.io import atomic
 from stemvane.io.on_disk import file_errors
 from stemvane.runs.run import Run
@@ -141,7 +141,7 @@ def _read(signal: Signal, rows: slice, run: Run) -> Any:
 
 
 def _write_tiff(path: Path, signals: list[Signal], origin: dict[str, Any], run: Run) -> None:
-    with needed_for("export to tiff", "stemvane[export]"):
+    with require_package("export to tiff", "stemvane[export]"):
         from tifffile import imwrite
 
     path.mkdir()

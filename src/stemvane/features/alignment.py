@@ -116,14 +116,14 @@ def align_rotation(
     if angle is None:
         best, template = _likeliest_start(features, orders, config)
         angle = best_angles(features, template, orders, config.n_angles)
-    angle = _followed(features, orders, angle, config)
+    angle = _follow(features, orders, angle, config)
     template = rotate_features(features, orders, -angle).mean(axis=0, dtype=np.complex128)
     # a likelihood needs patterns whose noise is independent
     compared = features if as_recorded is None else as_recorded
-    symmetry, template = _symmetrised(compared[:: max(1, len(compared) // _N_COMPARED)], template, basis, config)
+    symmetry, template = _symmetrise(compared[:: max(1, len(compared) // _N_COMPARED)], template, basis, config)
     if symmetry > 1:
         angle = best_angles(features, template, orders, config.n_angles)
-    return _finished(features, basis, angle, best, symmetry, n_components)
+    return _finish(features, basis, angle, best, symmetry, n_components)
 
 
 def _likeliest_start(
@@ -139,14 +139,14 @@ def _likeliest_start(
             continue
         part = some[:, at]
         direction = np.linalg.eigh(part.T @ part.conj())[1][:, -1]
-        angle = _followed(some, orders, -np.angle(part @ direction.conj()) / order, config)
+        angle = _follow(some, orders, -np.angle(part @ direction.conj()) / order, config)
         template = rotate_features(some, orders, -angle).mean(axis=0, dtype=np.complex128)
         if np.linalg.norm(template) > np.linalg.norm(best_template) * (1 + 1e-6):
             best, best_template = order, template
     return best, best_template
 
 
-def _followed(
+def _follow(
     features: NDArray[np.complexfloating[Any, Any]],
     orders: NDArray[np.int64],
     angle: NDArray[np.float64],
@@ -163,7 +163,7 @@ def _followed(
     return angle
 
 
-def _symmetrised(
+def _symmetrise(
     features: NDArray[np.complexfloating[Any, Any]],
     template: NDArray[np.complex128],
     basis: HarmonicBasis,
@@ -256,7 +256,7 @@ def best_angles(
     return np.asarray(np.angle(np.exp(1j * angle)))
 
 
-def _finished(
+def _finish(
     features: NDArray[np.complexfloating[Any, Any]],
     basis: HarmonicBasis,
     angle: NDArray[np.float64],

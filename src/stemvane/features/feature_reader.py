@@ -85,10 +85,10 @@ class FeatureReader:
         # of all directions of an order, those were chosen in which the noise of these patterns happens to be largest
         chosen = (1 + np.sqrt(basis.analysis.shape[1] / np.count_nonzero(used))) ** 2
         scan_filter = ScanFilter.fit(features, allowed[rows], variance, step, config.reach, chosen=chosen)
-        return cls.filtered(basis, scan_filter)
+        return cls.with_filter(basis, scan_filter)
 
     @classmethod
-    def filtered(cls, basis: HarmonicBasis, scan_filter: ScanFilter) -> FeatureReader:
+    def with_filter(cls, basis: HarmonicBasis, scan_filter: ScanFilter) -> FeatureReader:
         """Reader with a filter whose noise far from edges and gaps is worked out from its weights."""
         reach = scan_filter.reach
         windows = scan_filter.windows(np.ones((2 * reach + 1, 2 * reach + 1), bool))

@@ -54,7 +54,7 @@ def integrate(field: _Floats, step: tuple[float, float] = (1.0, 1.0), *, periodi
     require_array(field, "integrate", "a field of shape (scan_y, scan_x, 2)", _CURE)
     if field.ndim != 3 or field.shape[2] != 2:
         raise DataError(f"a field has the shape (scan_y, scan_x, 2), not {field.shape}")
-    return _periodic(field, step) if periodic else _bounded(np.asarray(field, np.float64), step)
+    return _periodic(field, step) if periodic else _bound(np.asarray(field, np.float64), step)
 
 
 def _periodic(field: _Floats, step: tuple[float, float]) -> NDArray[np.float64]:
@@ -65,7 +65,7 @@ def _periodic(field: _Floats, step: tuple[float, float]) -> NDArray[np.float64]:
     return np.asarray(np.fft.ifft2(spectrum).real)
 
 
-def _bounded(field: NDArray[np.float64], step: tuple[float, float]) -> NDArray[np.float64]:
+def _bound(field: NDArray[np.float64], step: tuple[float, float]) -> NDArray[np.float64]:
     shape = field.shape[:2]
     source = np.zeros(shape)
     for axis in (0, 1):

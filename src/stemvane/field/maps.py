@@ -101,7 +101,7 @@ class FieldMaps(Representable):
 
         if self.measurements is None or not self.maps:
             raise DataError("no field to draw, for the scan rotation is not known; give calibration.scan_rotation")
-        return field_page(_joined(self.measurements, self), figure=shown_figure(figure))
+        return field_page(_join(self.measurements, self), figure=shown_figure(figure))
 
 
 def field_maps(measurements: Measurements) -> FieldMaps:
@@ -166,7 +166,7 @@ def field_maps(measurements: Measurements) -> FieldMaps:
 
 def add_field(measurements: Measurements) -> Measurements:
     """Add the maps of `field_maps` to the measurements, and the scan rotation with its source to their metadata."""
-    return _joined(measurements, field_maps(measurements))
+    return _join(measurements, field_maps(measurements))
 
 
 def rotation_metrics(measurements: Measurements) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def rotation_metrics(measurements: Measurements) -> dict[str, Any]:
     return {key: measurements.metadata.get(key) for key in FieldMaps().metrics}
 
 
-def _joined(measurements: Measurements, fields: FieldMaps) -> Measurements:
+def _join(measurements: Measurements, fields: FieldMaps) -> Measurements:
     return replace(
         measurements,
         maps={**measurements.maps, **fields.maps},

@@ -121,7 +121,7 @@ class _Fit:
 
     @cached_property
     def uncertainty(self) -> float:
-        return _jackknife(_wrapped(_least_curl_angle(self.sums.sum() - self.sums) - self.angle))
+        return _jackknife(_wrap(_least_curl_angle(self.sums.sum() - self.sums) - self.angle))
 
     @cached_property
     def coherence(self) -> float:
@@ -243,7 +243,7 @@ def _fit(deflection: NDArray[np.float64], step: tuple[float, float], smoothing: 
 def _scatter(best: _Fit, fits: Sequence[_Fit]) -> float:
     """Root mean square difference of the angles at other smoothings, weighted by their precision."""
     weights = np.array([1 / (fit.uncertainty**2 + _TINY) for fit in fits])
-    away = np.array([_wrapped(fit.angle - best.angle) for fit in fits])
+    away = np.array([_wrap(fit.angle - best.angle) for fit in fits])
     return math.sqrt(float(np.average(away**2, weights=weights)))
 
 
@@ -266,7 +266,7 @@ def _least_curl_angle(sums: Any) -> Any:
     return -np.angle(sums) / 2
 
 
-def _wrapped(angle: Any) -> Any:
+def _wrap(angle: Any) -> Any:
     """Bring an angle that is determined up to 180° into (−π/2, π/2]."""
     return np.angle(np.exp(2j * angle)) / 2
 

@@ -28,7 +28,7 @@ _LEGEND = 7
 
 def groups_height(regions: Regions, width: float, height: float) -> float:
     """Height in inches of what `draw_groups` draws, for a map of this width and height."""
-    rows, _, size = _arranged(regions, width)
+    rows, _, size = _arrange(regions, width)
     legend = 0.16 * -(-regions.n_groups // _LEGEND) + 0.12
     return max(HEAD + height + legend, rows * (HEAD + size) + _FOOT)
 
@@ -65,7 +65,7 @@ def draw_groups(figure: Figure, measurements: Measurements, regions: Regions, bo
         columnspacing=0.7,
     )
     label_panel(figure, box, "e", "Groups", "1 scatters least into the dark field")
-    _, across, size = _arranged(regions, box.width)
+    _, across, size = _arrange(regions, box.width)
     first = box.left + box.width + GAP
     relative = _relative(measurements, regions)
     limit = float(np.nanquantile(np.abs(relative), 0.97)) or 1.0
@@ -92,7 +92,7 @@ def draw_groups(figure: Figure, measurements: Measurements, regions: Regions, bo
     figure.text((first + 1.7) / WIDTH, at, words, size=SMALL, color="0.3", va="top", linespacing=1.3)
 
 
-def _arranged(regions: Regions, width: float) -> tuple[int, int, float]:
+def _arrange(regions: Regions, width: float) -> tuple[int, int, float]:
     """Rows and columns of patterns, and the side of one in inches."""
     rows = -(-regions.n_groups // _ACROSS)
     across = -(-regions.n_groups // rows)

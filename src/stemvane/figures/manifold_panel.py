@@ -14,7 +14,7 @@ from stemvane.figures.panels import small_type, without_ticks
 from stemvane.figures.style import MAGNITUDES, tidy_number
 from stemvane.geometry.polar import PolarGrid
 
-__all__ = ["Manifold", "cropped", "draw_manifold", "empty_cells"]
+__all__ = ["Manifold", "crop", "draw_manifold", "empty_cells"]
 
 _EMPTY = "0.55"
 
@@ -129,9 +129,7 @@ def draw_manifold(
     return image
 
 
-def cropped(
-    patterns: NDArray[np.floating[Any]], grid: PolarGrid, disc_radius: float | None
-) -> NDArray[np.floating[Any]]:
+def crop(patterns: NDArray[np.floating[Any]], grid: PolarGrid, disc_radius: float | None) -> NDArray[np.floating[Any]]:
     """Cut patterns to the disc and a little around it; axes ``(..., k_y, k_x)``, `disc_radius` in pixel widths."""
     reach = grid.outer if disc_radius is None else min(grid.outer, 1.25 * disc_radius)
     y, x = (np.arange(n, dtype=float) for n in patterns.shape[-2:])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stemvane.figures.canvas import attach_color_bar, panel_axes
 from stemvane.figures.history_page import draw_history
-from stemvane.figures.manifold_panel import Manifold, cropped, draw_manifold, empty_cells
+from stemvane.figures.manifold_panel import Manifold, crop, draw_manifold, empty_cells
 from stemvane.geometry.polar import PolarGrid
 
 __all__ = ["draw_model_history", "draw_model_manifold"]
@@ -51,7 +51,7 @@ def draw_model_manifold(
     ax = panel_axes(ax)
     n_latent = manifold.latents.shape[-1]
     empty = empty_cells(manifold, latents) if n_latent else None
-    shown = Manifold(cropped(manifold.patterns, grid, disc_radius), manifold.latents)
+    shown = Manifold(crop(manifold.patterns, grid, disc_radius), manifold.latents)
     image = draw_manifold(ax, shown, grid.aspect, latent_unit, empty)
     attach_color_bar(ax, image, "intensity", unit)
     title = "Latent manifold" if n_latent else "Decoded pattern"

@@ -24,7 +24,7 @@ from stemvane.figures.captions import (
     write_caption,
 )
 from stemvane.figures.layout import Box, Overview, add_axes, label_panel, new_page, overview_layout
-from stemvane.figures.manifold_panel import Manifold, cropped, draw_manifold, empty_cells
+from stemvane.figures.manifold_panel import Manifold, crop, draw_manifold, empty_cells
 from stemvane.figures.panels import (
     add_color_bar,
     add_color_wheel,
@@ -71,7 +71,7 @@ def overview_page(
         (e) rotation; (f) and further: the latents with their Pearson correlation with the COM magnitude.
     """
     left, right, bottom, top = scan_extent(measurements.scan_shape, measurements.calibration.scan_step)
-    shown = cropped(manifold.patterns, measurements.grid, measurements.calibration.disc_radius)
+    shown = crop(manifold.patterns, measurements.grid, measurements.calibration.disc_radius)
     manifold = Manifold(shown, manifold.latents)
     layout = overview_layout(
         4 + embedding.n_latent,

@@ -63,7 +63,7 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
         pages.append(("field", field_page(measurements, metrics)))
     pages.append(("agreement", agreement_page(measurements, embedding, metrics)))
     pages.append(("learning_curves", history_page(run.history)))
-    return [path for name, page in pages for path in _saved(page, folder, name, dpi or run.config.figures.dpi)]
+    return [path for name, page in pages for path in _save(page, folder, name, dpi or run.config.figures.dpi)]
 
 
 def save_sweep_figure(sweep: Sweep, folder: str | Path | None = None, dpi: int = 200) -> list[Path]:
@@ -88,7 +88,7 @@ def save_sweep_figure(sweep: Sweep, folder: str | Path | None = None, dpi: int =
     RunError
         If the folder cannot be written.
     """
-    return _saved(sweep_page(sweep), sweep.figures_path if folder is None else Path(folder), "sweep", dpi)
+    return _save(sweep_page(sweep), sweep.figures_path if folder is None else Path(folder), "sweep", dpi)
 
 
 def save_symmetry_figure(run: Run, analysis: DefectAnalysis, folder: str | Path, dpi: int | None = None) -> list[Path]:
@@ -115,7 +115,7 @@ def save_symmetry_figure(run: Run, analysis: DefectAnalysis, folder: str | Path,
     RunError
         If the folder cannot be written.
     """
-    return _saved(
+    return _save(
         defects_page(run.measurements, run.embedding, analysis),
         Path(folder),
         "symmetry",
@@ -153,7 +153,7 @@ def save_structures_figure(path: str | Path, dpi: int = 200) -> Path:
     return path
 
 
-def _saved(figure: Figure, folder: Path, name: str, dpi: int) -> list[Path]:
+def _save(figure: Figure, folder: Path, name: str, dpi: int) -> list[Path]:
     paths = [folder / f"{name}{ending}" for ending in _METADATA]
     try:
         for path in paths:

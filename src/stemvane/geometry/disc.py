@@ -58,7 +58,7 @@ def find_disc(pattern: NDArray[np.floating[Any]], aspect: float = 1.0) -> Disc |
         if disc is None:
             return None
         points, n_rays = _edge_points(pattern, disc, aspect)
-        previous, disc = disc, _fitted(points, n_rays, aspect)
+        previous, disc = disc, _fit(points, n_rays, aspect)
         if disc is not None and _change(disc, previous) < 1e-3:
             break
     if disc is None or not _on_detector(disc, pattern.shape):
@@ -104,7 +104,7 @@ def _edge_points(pattern: NDArray[np.floating[Any]], disc: Disc, aspect: float) 
         disc.centre[1] + np.cos(azimuth)[:, None] * radii,
     ]
     profile = ndimage.map_coordinates(np.asarray(pattern, float), places, order=1, mode="constant", cval=np.nan)
-    profile = _smoothed(profile, max(1, round(0.2 * n_rays / (2 * np.pi))))
+    profile = _smooth(profile, max(1, round(0.2 * n_rays / (2 * np.pi))))
     margin = 1.0 + 0.005 * disc.radius
     within, beyond = radii < disc.radius - margin, radii > disc.radius + margin
     points = []
@@ -122,7 +122,7 @@ def _edge_points(pattern: NDArray[np.floating[Any]], disc: Disc, aspect: float) 
     return np.array(points, dtype=np.float64).reshape(-1, 2), n_rays
 
 
-def _smoothed(profile: NDArray[np.float64], n_rays: int) -> NDArray[np.float64]:
+def _smooth(profile: NDArray[np.float64], n_rays: int) -> NDArray[np.float64]:
     """Mean over neighbouring rays: the edge hardly moves within a fifth of a radian, the noise does."""
     finite = np.isfinite(profile)
     # a running sum would carry one NaN all the way round
@@ -141,7 +141,7 @@ def _crossing(radii: NDArray[np.float64], line: NDArray[np.float64], level: floa
     return float(crossings[np.argmin(np.abs(crossings - near))])
 
 
-def _fitted(points: NDArray[np.float64], n_rays: int, aspect: float) -> Disc | None:
+def _fit(points: NDArray[np.float64], n_rays: int, aspect: float) -> Disc | None:
     """Circle through points, without the outliers; None where they do not agree on one."""
     keep = np.ones(len(points), bool)
     for _ in range(_MAX_ROUNDS):

@@ -121,11 +121,11 @@ class PixelGrid:
             lost = np.bincount(on_detector, minlength=self.n**2) * (total == 0) > 0
             pixel = np.repeat(np.arange(len(counts)), counts)
             matrix = sparse.csr_array((weight, (sample, pixel)), shape=(self.n**2, len(counts)))
-            by_pixel = self._filled(matrix, total > 0, lost).tocsc()
+            by_pixel = self._fill(matrix, total > 0, lost).tocsc()
             counts, sample, weight = np.diff(by_pixel.indptr), by_pixel.indices.astype(np.int64), by_pixel.data
         return SampleWeights.of(counts, sample, weight, total.reshape(self.n, self.n))
 
-    def _filled(self, matrix: sparse.csr_array, filled: NDArray[np.bool_], lost: NDArray[np.bool_]) -> sparse.csr_array:
+    def _fill(self, matrix: sparse.csr_array, filled: NDArray[np.bool_], lost: NDArray[np.bool_]) -> sparse.csr_array:
         """Let each lost sample be the mean of its filled neighbours, from the edge of a hole to its middle."""
         step = sparse.diags_array([1.0, 1.0], offsets=[-1, 1], shape=(self.n, self.n))
         here = sparse.eye_array(self.n)

@@ -213,10 +213,10 @@ class PolarGrid:
         total = np.asarray(np.bincount(sample, area, self.n_radial * self.n_azimuthal), dtype=np.float64)
         weight = area / np.where(total > 0, total, 1.0)[sample]
         if mask is not None and not valid.all():
-            counts, sample, weight = self._bridged(counts, sample, weight, total)
+            counts, sample, weight = self._bridge(counts, sample, weight, total)
         return SampleWeights.of(counts, sample, weight, total.reshape(self.n_radial, self.n_azimuthal))
 
-    def _bridged(
+    def _bridge(
         self, counts: NDArray[np.int64], sample: NDArray[np.int64], weight: NDArray[np.float64], total: NDArray[Any]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Let samples without a recorded pixel lie on the line between the nearest ones along their ring."""

@@ -154,7 +154,7 @@ def _lz4_blocks(raw: Any, n_bytes: int) -> NDArray[np.uint8]:
     """Blocks of LZ4, each after its size, after the size of all and of a block, big-endian."""
     total, block = struct.unpack_from(">qi", raw)
     _require(0 < total == n_bytes and block > 0)
-    return _unpacked(raw, total, block, is_zstd=False)
+    return _unpack(raw, total, block, is_zstd=False)
 
 
 def _bitshuffled(raw: Any, item: int, n_bytes: int, is_zstd: bool) -> NDArray[np.uint8]:
@@ -163,12 +163,12 @@ def _bitshuffled(raw: Any, item: int, n_bytes: int, is_zstd: bool) -> NDArray[np
     _require(total == n_bytes and block > 0 and block % (8 * item) == 0)
     n_sorted = total // (8 * item) * 8 * item
     result = np.empty(total, np.uint8)
-    _sort_bits(_unpacked(raw, n_sorted, block, is_zstd), item, block, result)
+    _sort_bits(_unpack(raw, n_sorted, block, is_zstd), item, block, result)
     result[n_sorted:] = np.frombuffer(raw, np.uint8)[len(raw) - (total - n_sorted) :]
     return result
 
 
-def _unpacked(raw: Any, total: int, block: int, is_zstd: bool) -> NDArray[np.uint8]:
+def _unpack(raw: Any, total: int, block: int, is_zstd: bool) -> NDArray[np.uint8]:
     result, place = np.empty(total, np.uint8), 12
     for start in range(0, total, block):
         target = result[start : start + block]

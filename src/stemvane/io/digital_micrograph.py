@@ -55,10 +55,10 @@ def open_dm(request: Request) -> Dataset4D:
         raise FileFormatError(f"{path}: is truncated, or its header is wrong; copy it again")
     dtype = dtype.newbyteorder("<" if reader.endian == "little" else ">")
     axes = [{"scale": float(s), "units": str(u)} for s, u in zip(image.scales, image.units, strict=True)]
-    return _opened(request, shape, dtype, offset, axes, _beam(image), _frames_last(image, axes))
+    return _open(request, shape, dtype, offset, axes, _beam(image), _frames_last(image, axes))
 
 
-def _opened(
+def _open(
     request: Request,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],

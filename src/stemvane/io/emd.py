@@ -49,7 +49,7 @@ def open_emd(request: Request) -> Dataset4D:
         array, chunks = hdf5_array(path, stored, order), stored.chunks
         axes = [_axis(group, i) for i in order]
         beam = _beam(file)
-        axes = _calibrated(file, name, axes)
+        axes = _calibrate(file, name, axes)
     data, missing = open_array(request, array, chunks)
     dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
     return with_axes(dataset, axes if array.ndim == 4 else [{}, {}, *axes[1:]], beam)
@@ -97,7 +97,7 @@ def _axis(group: h5py.Group, i: int) -> dict[str, Any]:
     return {"scale": second - first, "units": text(values.attrs.get("units", "")).replace("_", "")}
 
 
-def _calibrated(file: h5py.File, name: str, axes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _calibrate(file: h5py.File, name: str, axes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Let py4DSTEM's own calibration take precedence over the axes, which it does not always renew."""
     notes = file.get(f"{name.split('/')[0]}/metadatabundle/calibration")
     if not isinstance(notes, h5py.Group) or len(axes) != 4:

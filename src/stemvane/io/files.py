@@ -21,7 +21,7 @@ from stemvane.data.progress import Progress, counting_bar
 from stemvane.errors import CalibrationError, DataError, FileFormatError
 from stemvane.geometry.disc import find_disc
 from stemvane.io.atomic import written_whole
-from stemvane.io.formats import look, recognised
+from stemvane.io.formats import look, recognise
 from stemvane.io.images import read_image
 from stemvane.io.on_disk import file_errors
 from stemvane.io.request import Request
@@ -122,9 +122,9 @@ def open_dataset(
     request = Request(source, scan_shape, dataset, shape, dtype)
     with file_errors(source):
         head = look(source)
-        opened = recognised(head, request).open(request)
+        opened = recognise(head, request).open(request)
     if scan_shape is not None and -1 not in scan_shape and opened.scan_shape != tuple(scan_shape):
-        opened = _refolded(opened, scan_shape)
+        opened = _refold(opened, scan_shape)
     opened = opened.recalibrate(**{name: value for name, value in user_values.items() if value is not None})
     return opened if image is None else replace(opened, image=_scan_image(image, opened))
 
@@ -170,7 +170,7 @@ def size_on_disk(dataset: Dataset4D) -> int:
     return sum(path.stat().st_size for path in every if path.is_file())
 
 
-def _refolded(opened: Dataset4D, scan_shape: tuple[int, int]) -> Dataset4D:
+def _refold(opened: Dataset4D, scan_shape: tuple[int, int]) -> Dataset4D:
     """Return the same patterns as a scan of another shape, for a file whose own shape is wrong."""
     if math.prod(scan_shape) != opened.n_patterns or opened.missing is not None:
         y, x = opened.scan_shape

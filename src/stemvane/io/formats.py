@@ -26,7 +26,7 @@ from stemvane.io.hdf5_guard import probe
 from stemvane.io.on_disk import READABLE
 from stemvane.io.request import Head, Request
 
-__all__ = ["FORMATS", "Format", "look", "recognised"]
+__all__ = ["FORMATS", "Format", "look", "recognise"]
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _START = 4096
@@ -192,7 +192,7 @@ def look(path: Path) -> Head:
     return Head(path, start, size, keys, attributes)
 
 
-def recognised(head: Head, request: Request) -> Format:
+def recognise(head: Head, request: Request) -> Format:
     """The format of a file.
 
     Raises

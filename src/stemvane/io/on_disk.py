@@ -20,7 +20,7 @@ from stemvane.data.dataset import pattern_chunks
 from stemvane.errors import DataError, FileFormatError, StemvaneError
 from stemvane.io.chunks import read_hdf5, read_zarr
 
-__all__ = ["READABLE", "OnDisk", "covering", "file_errors", "lazy_scan", "require_real"]
+__all__ = ["READABLE", "OnDisk", "file_errors", "lazy_scan", "require_real", "split_index"]
 
 _DAMAGED = "the file seems damaged: copy it again"
 # what every refusal to read says
@@ -42,7 +42,7 @@ def file_errors(path: Path, done: str = "read", cure: str = _DAMAGED) -> Iterato
     except FileNotFoundError as error:
         if done == "written":
             raise FileFormatError(f"{path}: cannot be written ({error.strerror}); {cure}") from None
-        raise FileFormatError(f"{_named(path, error)}: no such file or folder; check the path") from None
+        raise FileFormatError(f"{_name(path, error)}: no such file or folder; check the path") from None
     except Exception as error:
         if done == "written" and not isinstance(error, OSError):
             raise
@@ -58,7 +58,7 @@ def file_errors(path: Path, done: str = "read", cure: str = _DAMAGED) -> Iterato
         raise FileFormatError(f"{path}: cannot be {done} ({reason}); {cure}") from None
 
 
-def _named(path: Path, error: FileNotFoundError) -> str:
+def _name(path: Path, error: FileNotFoundError) -> str:
     """Name the missing file, and the file that refers to it where that is another one."""
     missing = error.filename
     if not isinstance(missing, str | bytes | Path) or not str(missing) or Path(os.fsdecode(missing)) == path:
@@ -110,7 +110,7 @@ class OnDisk:
         return len(self.stored_shape)
 
     def __getitem__(self, part: Any) -> NDArray[Any]:
-        ranges, rest = covering(part, self.shape)
+        ranges, rest = split_index(part, self.shape)
         stored: list[slice] = [slice(None)] * self.ndim
         for axis, span in zip(self.axes, ranges, strict=True):
             stored[axis] = slice(span.start, span.stop)
@@ -183,7 +183,7 @@ def require_real(dtype: np.dtype[Any], path: str) -> None:
         raise DataError(f"{path}: holds {dtype}; stemvane needs real intensities (the squared modulus of waves)")
 
 
-def covering(part: Any, shape: tuple[int, ...]) -> tuple[tuple[range, ...], tuple[Any, ...]]:
+def split_index(part: Any, shape: tuple[int, ...]) -> tuple[tuple[range, ...], tuple[Any, ...]]:
     """Split an index into forward ranges without gaps, which any file can read, and what is left to apply to them."""
     items = list(part) if isinstance(part, tuple) else [part]
     if Ellipsis in items:

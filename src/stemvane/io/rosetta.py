@@ -140,12 +140,12 @@ def open_tvips(request: Request) -> Dataset4D:
     if not frame_bytes or before > 2**16 or (int(header["version"]) == 2 and before < _TVIPS_FRAME.itemsize):
         raise FileFormatError(f"{path}: the header is damaged; copy the file again")
     parts = [Part(str(path.absolute()), first + before, max(path.stat().st_size - first, 0) // stride)]
-    parts += [Part(str(p.absolute()), before, p.stat().st_size // stride) for p in _continued(path)]
+    parts += [Part(str(p.absolute()), before, p.stat().st_size // stride) for p in _continue(path)]
     numbers, mode = np.empty(0, np.int64), 0
     if before >= _TVIPS_FRAME.itemsize:
         heads = _frame_heads(parts, before, stride)
         numbers, mode = heads["rotidx"].astype(np.int64), int(heads["mode"][0]) if len(heads) else 0
-    frames = RawFrames(tuple(_scanned(parts, numbers, stride)), stride, frame_bytes, shape, dtype)
+    frames = RawFrames(tuple(_scan(parts, numbers, stride)), stride, frame_bytes, shape, dtype)
     data, missing = fold(frames, path, request.scan_shape, may_miss=True)
     pixel = {"scale": float(header["pixelsize"]), "units": "1/nm" if mode == 2 else ""}
     files = tuple(Path(part.path) for part in parts)
@@ -155,7 +155,7 @@ def open_tvips(request: Request) -> Dataset4D:
     return with_axes(dataset, [{}, {}, pixel, pixel], {"beam_energy": energy if energy < 2000 else 1e-3 * energy})
 
 
-def _continued(path: Path) -> list[Path]:
+def _continue(path: Path) -> list[Path]:
     """Files ``_001``, ``_002``, … that go on where a stream ``_000`` ends."""
     stem, following_files = path.stem, []
     if stem.endswith("_000"):
@@ -177,7 +177,7 @@ def _frame_heads(parts: list[Part], before: int, stride: int) -> np.ndarray[Any,
     return np.concatenate(heads)
 
 
-def _scanned(parts: list[Part], numbers: np.ndarray[Any, Any], stride: int) -> list[Part]:
+def _scan(parts: list[Part], numbers: np.ndarray[Any, Any], stride: int) -> list[Part]:
     """Keep the frames of the scan: its positions count from 1, and frames before and after it are not part of it."""
     if not len(numbers) or numbers.max() < 1:
         return parts

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.errors import DataError, FileFormatError
-from stemvane.io.on_disk import OnDisk, covering, file_errors, lazy_scan
+from stemvane.io.on_disk import OnDisk, file_errors, lazy_scan, split_index
 
 __all__ = ["ArrayFrames", "Folded", "Frames", "JoinedFrames", "Part", "RawFrames", "fold"]
 
@@ -197,7 +197,7 @@ class Folded:
         return 4
 
     def __getitem__(self, part: Any) -> NDArray[Any]:
-        (rows, columns, *detector), rest = covering(part, self.shape)
+        (rows, columns, *detector), rest = split_index(part, self.shape)
         width = self.scan_shape[1]
         if len(columns) == width:
             block = self._read(rows.start * width, rows.stop * width)

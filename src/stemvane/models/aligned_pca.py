@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stemvane.config import AlignConfig, AlignmentConfig, BasisConfig, Config, TrainingConfig
 from stemvane.data.measurements import Measurements
-from stemvane.models.checks import checked_settings, own_section
+from stemvane.models.checks import check_settings, select_section
 from stemvane.models.harmonic_model import HarmonicModel
 from stemvane.models.harmonic_network import HarmonicNetwork
 from stemvane.models.training import EpochReport, TrainingHistory
@@ -69,14 +69,14 @@ class AlignedPCA(HarmonicModel):
         model: AlignmentConfig | None = None,
         training: TrainingConfig | None = None,
     ) -> None:
-        settings = checked_settings(AlignmentConfig, n_latent, model, basis=basis, align=align, training=training)
-        self.model_config = own_section(settings, AlignmentConfig)
+        settings = check_settings(AlignmentConfig, n_latent, model, basis=basis, align=align, training=training)
+        self.model_config = select_section(settings, AlignmentConfig)
         super().__init__(settings, self.model_config)
 
     @classmethod
     def from_settings(cls, settings: Config) -> Self:
         """Make an unfitted model of the settings of a run."""
-        model = own_section(settings, AlignmentConfig)
+        model = select_section(settings, AlignmentConfig)
         return cls(basis=settings.basis, align=settings.align, model=model, training=settings.training)
 
     def _new_network(self, orders: Tensor) -> HarmonicNetwork:

@@ -20,7 +20,7 @@ from stemvane.data.progress import stage_bars
 from stemvane.data.representation import Representable, Row, format_quantity
 from stemvane.errors import DataError, ModelError
 from stemvane.geometry.polar import PolarGrid
-from stemvane.models.checks import checked_mask, spread
+from stemvane.models.checks import check_mask, spread
 from stemvane.models.manifold import latent_manifold
 from stemvane.models.model_file import read_model, read_settings, write_model
 from stemvane.models.training import EpochReport, TrainingHistory, training_positions
@@ -196,7 +196,7 @@ class PatternModel(Representable, ABC):
             If these are no measurements, or the mask does not fit the scan.
         """
         allowed = self._allowed(measurements, mask)
-        maps = spread(self._embedded(measurements, allowed, rescale), allowed)
+        maps = spread(self._embed(measurements, allowed, rescale), allowed)
         step, unit = measurements.calibration.scan_step, self.settings.model.latent_unit
         uses_neighbours = self._uses_neighbours(measurements)
         embedding = Embedding(*maps, scan_step=step, latent_unit=unit, uses_neighbours=uses_neighbours)
@@ -261,7 +261,7 @@ class PatternModel(Representable, ABC):
             If there are no Cartesian patterns, or the mask does not fit the scan.
         """
         allowed = self._allowed(measurements, mask)
-        return spread(self._reconstructed(measurements, allowed), allowed)[0]
+        return spread(self._reconstruct(measurements, allowed), allowed)[0]
 
     def misfit(self, measurements: Measurements, *, truth: Measurements | None = None) -> Misfit:
         """Measure what the model leaves unexplained of every pattern.
@@ -451,7 +451,7 @@ class PatternModel(Representable, ABC):
         """Fit to the patterns at the positions used; those allowed may serve as neighbours."""
 
     @abstractmethod
-    def _embedded(
+    def _embed(
         self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
     ) -> Sequence[Sequence[NDArray[Any]]]:
         """Columns of the `Embedding` of the allowed positions, block by block."""
@@ -467,7 +467,7 @@ class PatternModel(Representable, ABC):
         """Patterns on the detector, shape ``(n, k_y, k_x)``, of latents ``(n, n_latent)`` and angles ``(n,)``."""
 
     @abstractmethod
-    def _reconstructed(
+    def _reconstruct(
         self, measurements: Measurements, allowed: NDArray[np.bool_]
     ) -> Sequence[Sequence[NDArray[np.float32]]]:
         """Reconstructed Cartesian patterns of the allowed positions, block by block in a single column."""
@@ -493,7 +493,7 @@ class PatternModel(Representable, ABC):
 
     def _allowed(self, measurements: Measurements, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
         """Recorded positions in the mask; DataError if there are no measurements or the mask does not fit them."""
-        return checked_mask(mask, require(measurements, Measurements, type(self).__name__))
+        return check_mask(mask, require(measurements, Measurements, type(self).__name__))
 
 
 def _listed(options: Mapping[str, Any]) -> str:

@@ -12,12 +12,12 @@ from stemvane.config import Config, ModelSection
 from stemvane.data.measurements import Measurements
 from stemvane.errors import ConfigError, DataError
 
-__all__ = ["checked_mask", "checked_settings", "intensity_factor", "own_section", "spread"]
+__all__ = ["check_mask", "check_settings", "intensity_factor", "select_section", "spread"]
 
 Section = TypeVar("Section", bound=ModelSection)
 
 
-def checked_settings(
+def check_settings(
     section: type[ModelSection], n_latent: int | None, model: ModelSection | None, **sections: Any
 ) -> Config:
     """Settings of a model from the arguments of its constructor.
@@ -50,7 +50,7 @@ def checked_settings(
     return Config.from_dict({"model": values, **{name: part for name, part in sections.items() if part is not None}})
 
 
-def own_section(settings: Config, section: type[Section]) -> Section:
+def select_section(settings: Config, section: type[Section]) -> Section:
     """Section ``model`` of the settings; ConfigError if it is not of the given class."""
     if not isinstance(settings.model, section):
         raise ConfigError(
@@ -59,7 +59,7 @@ def own_section(settings: Config, section: type[Section]) -> Section:
     return settings.model
 
 
-def checked_mask(mask: NDArray[np.bool_] | None, measurements: Measurements) -> NDArray[np.bool_]:
+def check_mask(mask: NDArray[np.bool_] | None, measurements: Measurements) -> NDArray[np.bool_]:
     """Recorded positions in a mask, all where it is None; DataError if it is not of the scan's shape."""
     if mask is None:
         return measurements.recorded

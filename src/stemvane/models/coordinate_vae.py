@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stemvane.config import Config, CoordinateConfig, TrainingConfig
-from stemvane.models.checks import checked_settings, own_section
+from stemvane.models.checks import check_settings, select_section
 from stemvane.models.coordinate_network import CoordinateNetwork
 from stemvane.models.pixel_model import PixelFit, PixelModel
 from stemvane.models.training import CONSTANT, EpochReport, TrainingHistory, device_named, train
@@ -62,15 +62,15 @@ class CoordinateVAE(PixelModel[CoordinateNetwork]):
         model: CoordinateConfig | None = None,
         training: TrainingConfig | None = None,
     ) -> None:
-        settings = checked_settings(CoordinateConfig, n_latent, model, training=training)
+        settings = check_settings(CoordinateConfig, n_latent, model, training=training)
         super().__init__(settings)
-        self.model_config = own_section(settings, CoordinateConfig)
+        self.model_config = select_section(settings, CoordinateConfig)
         self.n_angles = self.model_config.n_angles
 
     @classmethod
     def from_settings(cls, settings: Config) -> Self:
         """Make an unfitted model of the settings of a run."""
-        return cls(model=own_section(settings, CoordinateConfig), training=settings.training)
+        return cls(model=select_section(settings, CoordinateConfig), training=settings.training)
 
     def _new_network(self, n_side: int) -> CoordinateNetwork:
         model = self.model_config
@@ -83,7 +83,7 @@ class CoordinateVAE(PixelModel[CoordinateNetwork]):
         progress: Callable[[EpochReport], None] | None,
     ) -> Tensor:
         fitted.network.to(device_named(self.training_config.device))
-        x, model = fitted.normalised(patterns), self.model_config
+        x, model = fitted.normalise(patterns), self.model_config
         self.history = TrainingHistory()
         train(
             fitted.network,

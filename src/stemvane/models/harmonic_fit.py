@@ -74,7 +74,7 @@ class HarmonicFit:
         polar = self.basis.polar(features, background=background)
         return self.grid.to_cartesian(polar, self.detector_shape)
 
-    def squared(self, features: NDArray[np.complex64]) -> NDArray[np.float64]:
+    def squared_length(self, features: NDArray[np.complex64]) -> NDArray[np.float64]:
         """Squared length of features over `length`, in units of the pixels' counting noise, shape ``(n,)``."""
         return np.asarray(np.sum(np.abs(features / (self.basis.scale / self.length)) ** 2, axis=1))
 
@@ -89,12 +89,12 @@ class HarmonicFit:
         else:
             still = matrix @ basis.polar(np.zeros((1, basis.n_features), np.complex64)).ravel()
 
-        def painted(features: NDArray[np.complex64]) -> NDArray[np.float64]:
+        def paint(features: NDArray[np.complex64]) -> NDArray[np.float64]:
             residual = basis.polar(features, background=False)
             rows = residual.reshape(len(residual), matrix.shape[1])
             return np.asarray(((matrix @ rows.T).T + still).reshape(len(rows), n, n))
 
-        return painted
+        return paint
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and plain numbers from which `restored` builds the fit again."""
@@ -118,7 +118,7 @@ class HarmonicFit:
         return tensors, numbers
 
     @classmethod
-    def restored(
+    def restore(
         cls, make_network: Callable[[Tensor], HarmonicNetwork], numbers: dict[str, Any], tensors: dict[str, Tensor]
     ) -> HarmonicFit:
         """Build the fit from what `state` returned; `make_network` takes the circular orders of the features."""

@@ -23,8 +23,8 @@ from stemvane.models.checks import intensity_factor
 from stemvane.models.evidence import best_noise_variance, log_evidence
 from stemvane.models.harmonic_fit import HarmonicFit, as_complex, as_tensor, smallest_noise_level, start_aligned
 from stemvane.models.harmonic_network import HarmonicNetwork
-from stemvane.models.inference import embedded, reconstructed
-from stemvane.models.pixel_model import mean_pixels, needed_grid
+from stemvane.models.inference import embed_features, reconstruct_mean
+from stemvane.models.pixel_model import mean_pixels, require_grid
 from stemvane.models.training import device_named, one_thread
 from stemvane.models.uncertainty import learn_priors
 
@@ -118,7 +118,7 @@ class HarmonicModel(PatternModel):
         DataError
             If these are no measurements, or the mask does not fit the scan.
         """
-        return np.concatenate(list(self._reproduced(measurements, self._allowed(measurements, mask))))
+        return np.concatenate(list(self._reproduce(measurements, self._allowed(measurements, mask))))
 
     def evidence(
         self,
@@ -217,13 +217,13 @@ class HarmonicModel(PatternModel):
             with one_thread():
                 learn_priors(network, data.x, torch.from_numpy(data.reader.noise / data.length).to(data.x))
 
-    def _embedded(
+    def _embed(
         self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
     ) -> Sequence[Sequence[NDArray[Any]]]:
         network, parts = self._need().network, []
         for x, noise in self._chunks(measurements, allowed, rescale=rescale):
             with one_thread():
-                parts.append([column.cpu().numpy() for column in embedded(network, x, noise)])
+                parts.append([column.cpu().numpy() for column in embed_features(network, x, noise)])
         return parts
 
     def _uses_neighbours(self, measurements: Measurements) -> bool:
@@ -235,24 +235,24 @@ class HarmonicModel(PatternModel):
         fitted = self._need()
         return fitted.drawn(fitted.content(latents, angles), background=background)
 
-    def _reconstructed(
+    def _reconstruct(
         self, measurements: Measurements, allowed: NDArray[np.bool_]
     ) -> Sequence[Sequence[NDArray[np.float32]]]:
         fitted = self._need()
-        draw = fitted.pixel_painter(measurements.grid, needed_grid(measurements))
+        draw = fitted.pixel_painter(measurements.grid, require_grid(measurements))
         factor = intensity_factor(fitted.basis.mean_total, measurements, allowed)
-        return [[np.asarray(draw(part) / factor, np.float32)] for part in self._reproduced(measurements, allowed)]
+        return [[np.asarray(draw(part) / factor, np.float32)] for part in self._reproduce(measurements, allowed)]
 
     def _squares(
         self, measurements: Measurements, reference: Measurements, allowed: NDArray[np.bool_]
     ) -> Sequence[Sequence[NDArray[np.float64]]]:
         fitted = self._need()
         # compared with patterns as recorded: filtered over the scan they would be closer to the model
-        reproduced = np.concatenate(list(self._reproduced(measurements, allowed)))
+        reproduced = np.concatenate(list(self._reproduce(measurements, allowed)))
         squares, n_done = [], 0
         for features in fitted.basis.feature_blocks(reference, allowed):
             difference = features - reproduced[n_done : n_done + len(features)]
-            squares.append([fitted.squared(part / np.float32(fitted.length)) for part in (difference, features)])
+            squares.append([fitted.squared_length(part / np.float32(fitted.length)) for part in (difference, features)])
             n_done += len(features)
         return squares
 
@@ -260,19 +260,19 @@ class HarmonicModel(PatternModel):
         return self._need().state()
 
     def _restore(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        self._fitted = HarmonicFit.restored(self._new_network, numbers, tensors)
+        self._fitted = HarmonicFit.restore(self._new_network, numbers, tensors)
 
     def _need(self) -> HarmonicFit:
         if self._fitted is None:
             raise self._unfitted()
         return self._fitted
 
-    def _reproduced(self, measurements: Measurements, mask: NDArray[np.bool_]) -> Iterator[NDArray[np.complex64]]:
+    def _reproduce(self, measurements: Measurements, mask: NDArray[np.bool_]) -> Iterator[NDArray[np.complex64]]:
         """Reconstructed features of the patterns in the mask, some at a time."""
         fitted = self._need()
         for x, _ in self._chunks(measurements, mask):
             with one_thread():
-                yield as_complex(reconstructed(fitted.network, x)) * np.float32(fitted.length)
+                yield as_complex(reconstruct_mean(fitted.network, x)) * np.float32(fitted.length)
 
     def _chunks(
         self,

@@ -9,10 +9,10 @@ from stemvane.models.evidence import log_evidence
 from stemvane.models.harmonic_network import HarmonicNetwork
 from stemvane.models.uncertainty import noisy_angle, noisy_latents, template_noise
 
-__all__ = ["embedded", "reconstructed"]
+__all__ = ["embed_features", "reconstruct_mean"]
 
 
-def embedded(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> list[Tensor]:
+def embed_features(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> list[Tensor]:
     """Columns of an `Embedding` for features of shape ``(n, 2 n_features)``, in the order of its fields.
 
     The angle is the likeliest for the latents' posterior means. `noise` of shape ``(n, n_features)`` is the standard
@@ -38,7 +38,7 @@ def embedded(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> list[Tensor]
     return [latents, std, posterior.peak, posterior.circular_std(), on_grid, evidence]
 
 
-def reconstructed(network: HarmonicNetwork, x: Tensor) -> Tensor:
+def reconstruct_mean(network: HarmonicNetwork, x: Tensor) -> Tensor:
     """Reconstructed features of the same shape: decoded from the mean latents, and rotated by the likeliest angle."""
     with torch.no_grad():
         content = network.decode(network.encode(x)[0])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stemvane.config import Config, NMFConfig, TrainingConfig
-from stemvane.models.checks import checked_settings, own_section
+from stemvane.models.checks import check_settings, select_section
 from stemvane.models.linear_networks import NonNegativeNetwork
 from stemvane.models.pixel_model import PixelFit, PixelModel
 from stemvane.models.training import EpochReport, TrainingHistory
@@ -61,12 +61,12 @@ class NMF(PixelModel[NonNegativeNetwork]):
         model: NMFConfig | None = None,
         training: TrainingConfig | None = None,
     ) -> None:
-        super().__init__(checked_settings(NMFConfig, n_latent, model, training=training))
+        super().__init__(check_settings(NMFConfig, n_latent, model, training=training))
 
     @classmethod
     def from_settings(cls, settings: Config) -> Self:
         """Make an unfitted model of the settings of a run."""
-        return cls(model=own_section(settings, NMFConfig), training=settings.training)
+        return cls(model=select_section(settings, NMFConfig), training=settings.training)
 
     def _new_network(self, n_side: int) -> NonNegativeNetwork:
         return NonNegativeNetwork(n_side, self.n_latent)
@@ -77,7 +77,7 @@ class NMF(PixelModel[NonNegativeNetwork]):
         patterns: NDArray[np.float32],
         progress: Callable[[EpochReport], None] | None,
     ) -> Tensor:
-        x, began = fitted.normalised(patterns), time.perf_counter()
+        x, began = fitted.normalise(patterns), time.perf_counter()
         fitted.network.solve(x, self.training_config.seed)
         self.history = TrainingHistory(seconds=time.perf_counter() - began)
         return x

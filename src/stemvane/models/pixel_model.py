@@ -21,7 +21,7 @@ from stemvane.models.checks import intensity_factor
 from stemvane.models.pixel_network import PixelNetwork, wrapped_normal
 from stemvane.models.training import EpochReport
 
-__all__ = ["PixelFit", "PixelModel", "mean_pixels", "needed_grid"]
+__all__ = ["PixelFit", "PixelModel", "mean_pixels", "require_grid"]
 
 Network = TypeVar("Network", bound=PixelNetwork)
 
@@ -54,7 +54,7 @@ class PixelFit(Generic[Network]):
     grid: PixelGrid
     detector_shape: tuple[int, int]
 
-    def normalised(self, patterns: NDArray[np.floating[Any]]) -> Tensor:
+    def normalise(self, patterns: NDArray[np.floating[Any]]) -> Tensor:
         """Patterns as the network takes them, shape ``(n_patterns, n²)``, on its device."""
         rows = (patterns.reshape(len(patterns), self.grid.n**2) - self.low) / (self.high - self.low)
         return torch.from_numpy(np.asarray(rows, np.float32)).to(self.network.device)
@@ -71,7 +71,7 @@ class PixelFit(Generic[Network]):
         return tensors, numbers | {"detector_shape": list(self.detector_shape), "pixel_grid": self.grid.to_dict()}
 
     @classmethod
-    def restored(
+    def restore(
         cls, make_network: Callable[[int], Network], numbers: dict[str, Any], tensors: dict[str, Tensor]
     ) -> PixelFit[Network]:
         """Build the fit from what `state` returned; `make_network` takes the number of pixels along a side."""
@@ -126,7 +126,7 @@ class PixelModel(PatternModel, Generic[Network]):
         allowed: NDArray[np.bool_],
         progress: Callable[[EpochReport], None] | None,
     ) -> None:
-        grid = needed_grid(measurements)
+        grid = require_grid(measurements)
         patterns = np.concatenate(list(measurements.pixel_blocks(used))).reshape(int(used.sum()), grid.n**2)
         low, high = float(patterns.min()), float(patterns.max())
         # a millionth of the brightest pixel: less than that is rounding
@@ -141,12 +141,12 @@ class PixelModel(PatternModel, Generic[Network]):
         self._fitted, self.training_mask = fitted, used
         network.standardise(self._solve(fitted, patterns, progress))
 
-    def _embedded(
+    def _embed(
         self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
     ) -> Sequence[Sequence[NDArray[Any]]]:
         network, parts = self._need().network, []
         for x in self._chunks(measurements, allowed, rescale=rescale):
-            code = network.embedded(x)
+            code = network.embed_features(x)
             if network.has_angle:
                 posterior = wrapped_normal(code.angle, code.angle_std, self.n_angles)
             else:
@@ -163,13 +163,13 @@ class PixelModel(PatternModel, Generic[Network]):
         fitted = self._need()
         network, n = fitted.network, fitted.grid.n
         with torch.no_grad():
-            raw = network.unstandardised(torch.from_numpy(latents).to(network.device))
+            raw = network.unstandardise(torch.from_numpy(latents).to(network.device))
             x = network.decode(raw, torch.from_numpy(angles).to(network.device), raw.new_zeros(len(raw), 2))
         patterns = fitted.intensities(x) - (0.0 if background else fitted.mean)
         square = patterns.reshape(len(patterns), n, n)
         return np.asarray(fitted.grid.to_detector(square, fitted.detector_shape), dtype=np.float64)
 
-    def _reconstructed(
+    def _reconstruct(
         self, measurements: Measurements, allowed: NDArray[np.bool_]
     ) -> Sequence[Sequence[NDArray[np.float32]]]:
         fitted = self._need()
@@ -197,7 +197,7 @@ class PixelModel(PatternModel, Generic[Network]):
         return self._need().state()
 
     def _restore(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        self._fitted = PixelFit.restored(self._new_network, numbers, tensors)
+        self._fitted = PixelFit.restore(self._new_network, numbers, tensors)
 
     def _need(self) -> PixelFit[Network]:
         if self._fitted is None:
@@ -206,7 +206,7 @@ class PixelModel(PatternModel, Generic[Network]):
 
     def _chunks(self, measurements: Measurements, mask: NDArray[np.bool_], *, rescale: bool = True) -> Iterator[Tensor]:
         """Patterns in the mask, some at a time, as the network takes them."""
-        fitted, grid = self._need(), needed_grid(measurements)
+        fitted, grid = self._need(), require_grid(measurements)
         if grid.n != fitted.grid.n:
             raise ModelError(
                 f"the patterns have {grid.n} x {grid.n} pixels, the model was fitted to {fitted.grid.n} x "
@@ -214,13 +214,13 @@ class PixelModel(PatternModel, Generic[Network]):
             )
         factor = intensity_factor(fitted.mean_total, measurements, mask) if rescale else 1.0
         if not mask.any():
-            yield fitted.normalised(np.empty((0, grid.n, grid.n)))
+            yield fitted.normalise(np.empty((0, grid.n, grid.n)))
             return
         for block in measurements.pixel_blocks(mask):
-            yield fitted.normalised(block * factor)
+            yield fitted.normalise(block * factor)
 
 
-def needed_grid(measurements: Measurements) -> PixelGrid:
+def require_grid(measurements: Measurements) -> PixelGrid:
     """Where the Cartesian patterns lie; DataError if there are none."""
     if measurements.pixels is None or measurements.pixel_grid is None:
         raise DataError(

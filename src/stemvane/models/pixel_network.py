@@ -92,7 +92,7 @@ class PixelNetwork(nn.Module):
             self.latent_mean.copy_(latents.mean(0))
             self.latent_scale.copy_(torch.where(deviation > 0, deviation, 1.0))
 
-    def embedded(self, x: Tensor) -> PixelCode:
+    def embed_features(self, x: Tensor) -> PixelCode:
         """Latents, angle and shift of patterns, latents in the units of `standardise`."""
         with torch.no_grad():
             code = self.encode(x)
@@ -101,7 +101,7 @@ class PixelNetwork(nn.Module):
                 latent_std=code.latent_std / self.latent_scale,
             )
 
-    def unstandardised(self, latents: Tensor) -> Tensor:
+    def unstandardise(self, latents: Tensor) -> Tensor:
         """Latents as the decoder takes them, from the units of `standardise`."""
         return latents * self.latent_scale + self.latent_mean
 

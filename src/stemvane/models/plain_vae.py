@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stemvane.config import Config, PlainConfig, TrainingConfig
-from stemvane.models.checks import checked_settings, own_section
+from stemvane.models.checks import check_settings, select_section
 from stemvane.models.pixel_model import PixelFit, PixelModel
 from stemvane.models.plain_network import PlainNetwork
 from stemvane.models.training import CONSTANT, EpochReport, TrainingHistory, device_named, train
@@ -61,14 +61,14 @@ class PlainVAE(PixelModel[PlainNetwork]):
         model: PlainConfig | None = None,
         training: TrainingConfig | None = None,
     ) -> None:
-        settings = checked_settings(PlainConfig, n_latent, model, training=training)
+        settings = check_settings(PlainConfig, n_latent, model, training=training)
         super().__init__(settings)
-        self.model_config = own_section(settings, PlainConfig)
+        self.model_config = select_section(settings, PlainConfig)
 
     @classmethod
     def from_settings(cls, settings: Config) -> Self:
         """Make an unfitted model of the settings of a run."""
-        return cls(model=own_section(settings, PlainConfig), training=settings.training)
+        return cls(model=select_section(settings, PlainConfig), training=settings.training)
 
     def _new_network(self, n_side: int) -> PlainNetwork:
         model = self.model_config
@@ -81,7 +81,7 @@ class PlainVAE(PixelModel[PlainNetwork]):
         progress: Callable[[EpochReport], None] | None,
     ) -> Tensor:
         fitted.network.to(device_named(self.training_config.device))
-        x, model = fitted.normalised(patterns), self.model_config
+        x, model = fitted.normalise(patterns), self.model_config
         self.history = TrainingHistory()
         train(
             fitted.network,

@@ -25,7 +25,7 @@ __all__ = [
     "Recipe",
     "Trainable",
     "TrainingHistory",
-    "checked_device",
+    "check_device",
     "device_named",
     "one_thread",
     "train",
@@ -241,7 +241,7 @@ def device_named(name: str) -> torch.device:
     return device
 
 
-def checked_device(name: str) -> str:
+def check_device(name: str) -> str:
     """Name of the device that training on `name` uses, such as ``cuda: NVIDIA H200``; ModelError as `device_named`."""
     device = device_named(name)
     return f"{device}: {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)

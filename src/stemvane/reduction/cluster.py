@@ -8,15 +8,15 @@ from typing import Any
 
 from stemvane.config import MeasureConfig
 from stemvane.errors import ConfigError
-from stemvane.extras import needed_for
+from stemvane.extras import require_package
 
-__all__ = ["connected"]
+__all__ = ["connect"]
 
 _PATIENCE = "10s"
 
 
 @contextmanager
-def connected(config: MeasureConfig) -> Iterator[Any]:
+def connect(config: MeasureConfig) -> Iterator[Any]:
     """Connect to the cluster that the settings name; None where they name none.
 
     Parameters
@@ -39,7 +39,7 @@ def connected(config: MeasureConfig) -> Iterator[Any]:
     if config.cluster is None and config.n_workers is None:
         yield None
         return
-    with needed_for("measuring on a cluster", "stemvane[cluster]"):
+    with require_package("measuring on a cluster", "stemvane[cluster]"):
         from distributed import Client, LocalCluster
     if config.cluster is None:
         # a thread each, for a block is worked on by one; any free port for the status page, which nobody here looks at

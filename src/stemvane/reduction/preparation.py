@@ -66,11 +66,11 @@ def preprocess_patterns(
         pattern = np.asarray(dark, np.float32)
         dataset = replace(dataset, data=dataset.data.astype(np.float32) - pattern, signed=True)
         record["dark_counts"] = float(pattern.sum())
-    for name, step in (("transpose", _transposed), ("flip_y", _flipped_y), ("flip_x", _flipped_x)):
+    for name, step in (("transpose", _transpose), ("flip_y", _flip_y), ("flip_x", _flip_x)):
         if getattr(config, name):
             dataset, record[name] = step(dataset), True
     if config.scan_region is not None:
-        dataset = _cropped(dataset, config.scan_region)
+        dataset = _crop(dataset, config.scan_region)
         record["scan_region"] = list(config.scan_region)
     if config.scan_binning > 1:
         dataset = _scan_binned(dataset, config.scan_binning)
@@ -143,7 +143,7 @@ def correct_patterns(
         dataset = dataset.recalibrate(origin=origin, ellipse=ellipse)
         record["ellipse"] = {"ratio": ellipse[0], "direction_deg": math.degrees(ellipse[1])}
     if config.normalise:
-        dataset = _normalised(dataset)
+        dataset = _normalise(dataset)
         record["normalise"] = True
     return dataset, record
 
@@ -154,7 +154,7 @@ def _both(dataset: Dataset4D, change: Any) -> dict[str, Any]:
     return {"data": change(dataset.data), "expectation": noiseless}
 
 
-def _flipped_y(dataset: Dataset4D) -> Dataset4D:
+def _flip_y(dataset: Dataset4D) -> Dataset4D:
     calibration, rows = dataset.calibration, dataset.detector_shape[0]
     axis = calibration.optical_axis and (rows - 1 - calibration.optical_axis[0], calibration.optical_axis[1])
     bad = None if dataset.bad_pixels is None else dataset.bad_pixels[::-1]
@@ -162,11 +162,11 @@ def _flipped_y(dataset: Dataset4D) -> Dataset4D:
     return replace(dataset, **parts, bad_pixels=bad, calibration=calibration.replace(optical_axis=axis))
 
 
-def _flipped_x(dataset: Dataset4D) -> Dataset4D:
-    return _transposed(_flipped_y(_transposed(dataset)))
+def _flip_x(dataset: Dataset4D) -> Dataset4D:
+    return _transpose(_flip_y(_transpose(dataset)))
 
 
-def _transposed(dataset: Dataset4D) -> Dataset4D:
+def _transpose(dataset: Dataset4D) -> Dataset4D:
     calibration = dataset.calibration
     axis, size = (None if pair is None else pair[::-1] for pair in (calibration.optical_axis, calibration.pixel_size))
     radius = calibration.disc_radius
@@ -180,7 +180,7 @@ def _transposed(dataset: Dataset4D) -> Dataset4D:
     return replace(dataset, **parts, bad_pixels=bad, calibration=calibration, reciprocal_pixel=step)
 
 
-def _cropped(dataset: Dataset4D, region: tuple[int, int, int, int]) -> Dataset4D:
+def _crop(dataset: Dataset4D, region: tuple[int, int, int, int]) -> Dataset4D:
     top, bottom, left, right = region
     rows, columns = dataset.scan_shape
     if not (0 <= top < bottom <= rows and 0 <= left < right <= columns):
@@ -194,7 +194,7 @@ def _cropped(dataset: Dataset4D, region: tuple[int, int, int, int]) -> Dataset4D
         **_both(dataset, lambda data: data[part]),
         image=None if dataset.image is None else dataset.image[part],
         missing=None if dataset.missing is None else dataset.missing[part],
-        atoms=_moved(dataset, (top, left)),
+        atoms=_move(dataset, (top, left)),
     )
 
 
@@ -202,16 +202,16 @@ def _scan_binned(dataset: Dataset4D, n: int) -> Dataset4D:
     rows, columns = (size // n for size in dataset.scan_shape)
     if not (rows and columns):
         raise ConfigError(f"scan_binning {n} is more than the scan of {dataset.scan_shape} positions has")
-    dataset = _cropped(dataset, (0, rows * n, 0, columns * n))
+    dataset = _crop(dataset, (0, rows * n, 0, columns * n))
     step = dataset.calibration.scan_step
     dose = dataset.electrons_per_pattern
     return replace(
         dataset,
-        **_both(dataset, lambda data: _summed(data, (n, n, 1, 1))),
+        **_both(dataset, lambda data: _sum_bins(data, (n, n, 1, 1))),
         image=None if dataset.image is None else dataset.image.reshape(rows, n, columns, n).mean(axis=(1, 3)),
         # a sum that lacks a pattern is no sum
         missing=_any(dataset.missing, n),
-        atoms=_moved(dataset, ((n - 1) / 2, (n - 1) / 2)),
+        atoms=_move(dataset, ((n - 1) / 2, (n - 1) / 2)),
         calibration=dataset.calibration.replace(scan_step=step and (n * step[0], n * step[1])),
         electrons_per_pattern=dose and dose * n * n,
     )
@@ -227,7 +227,7 @@ def _detector_binned(dataset: Dataset4D, n: int) -> Dataset4D:
     step = dataset.reciprocal_pixel
     return replace(
         dataset,
-        **_both(dataset, lambda data: _summed(data[part], (1, 1, n, n))),
+        **_both(dataset, lambda data: _sum_bins(data[part], (1, 1, n, n))),
         bad_pixels=_any(None if dataset.bad_pixels is None else dataset.bad_pixels[part[2:]], n),
         reciprocal_pixel=step and (n * step[0], n * step[1]),
         calibration=calibration.replace(
@@ -239,7 +239,7 @@ def _detector_binned(dataset: Dataset4D, n: int) -> Dataset4D:
     )
 
 
-def _summed(data: da.Array, factors: tuple[int, ...]) -> da.Array:
+def _sum_bins(data: da.Array, factors: tuple[int, ...]) -> da.Array:
     blocks = tuple(-(-size // factor) * factor for size, factor in zip(data.chunksize, factors, strict=True))
     rechunked = data.rechunk(blocks)
     kind: Any = np.uint32 if data.dtype.kind == "u" and data.dtype.itemsize <= 2 else None
@@ -247,15 +247,15 @@ def _summed(data: da.Array, factors: tuple[int, ...]) -> da.Array:
     return binned
 
 
-def _normalised(dataset: Dataset4D) -> Dataset4D:
+def _normalise(dataset: Dataset4D) -> Dataset4D:
     valid = 1.0 if dataset.bad_pixels is None else ~dataset.bad_pixels
 
-    def scaled(data: da.Array) -> da.Array:
+    def scale(data: da.Array) -> da.Array:
         total = (data * valid).sum(axis=(2, 3), dtype=np.float64, keepdims=True)
         share: da.Array = (data / da.where(total > 0, total, 1)).astype(np.float32)
         return share
 
-    return replace(dataset, **_both(dataset, scaled), metadata={**dataset.metadata, "normalised": True})
+    return replace(dataset, **_both(dataset, scale), metadata={**dataset.metadata, "normalised": True})
 
 
 def _any(mask: NDArray[np.bool_] | None, n: int) -> NDArray[np.bool_] | None:
@@ -266,7 +266,7 @@ def _any(mask: NDArray[np.bool_] | None, n: int) -> NDArray[np.bool_] | None:
     return np.asarray(mask.reshape(rows // n, n, columns // n, n).any(axis=(1, 3)))
 
 
-def _moved(dataset: Dataset4D, origin: tuple[float, float]) -> ScanAtoms | None:
+def _move(dataset: Dataset4D, origin: tuple[float, float]) -> ScanAtoms | None:
     """Atoms and defects seen from another first probe position, given in steps ``(y, x)`` from the old one."""
     step = dataset.calibration.scan_step
     if dataset.atoms is None or step is None:

@@ -63,11 +63,11 @@ def prepare_scan(
         notes = [note for note in survey_result.notes if " patterns " in note]
         raise CalibrationError("; ".join([f"{dataset.name}: {error}", *notes])) from None
     as_given = dataset
-    computed = _computed(dataset)
+    computed = _compute(dataset)
     dataset = dataset.recalibrate(origin="found", **vars(completed))
     dataset = replace(dataset, origins={**dataset.origins, **dict.fromkeys(computed, "computed")})
     dataset, corrections = correct_patterns(dataset, config, **survey_result.corrections())
-    steps = [*_steps(record), *_completed(as_given, dataset, survey_result), *_steps(corrections)]
+    steps = [*_steps(record), *_complete(as_given, dataset, survey_result), *_steps(corrections)]
     warnings = [*survey_result.notes, *_uncorrected(dataset, survey_result)]
     return replace(dataset, preparation=Preparation(tuple(steps), tuple(warnings), record | corrections))
 
@@ -96,7 +96,7 @@ def _steps(record: Mapping[str, Any]) -> Iterator[str]:
             yield sentence
 
 
-def _computed(dataset: Dataset4D) -> list[str]:
+def _compute(dataset: Dataset4D) -> list[str]:
     """Numbers that follow from the semi-angle: the disc's radius from the pixel size, or that from the radius."""
     calibration = dataset.calibration
     if calibration.convergence_semiangle is None:
@@ -105,7 +105,7 @@ def _computed(dataset: Dataset4D) -> list[str]:
     return lacking if len(lacking) == 1 else lacking[1:]
 
 
-def _completed(before: Dataset4D, after: Dataset4D, looked: Survey) -> Iterator[str]:
+def _complete(before: Dataset4D, after: Dataset4D, looked: Survey) -> Iterator[str]:
     """Numbers of the calibration that were not there before."""
     old, new = before.calibration, after.calibration
     where = f"in the mean of {looked.n_frames} patterns"

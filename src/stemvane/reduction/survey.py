@@ -169,7 +169,7 @@ def survey(dataset: ScanLike, config: SurveyConfig | None = None) -> Survey:
     hot, dead = bad_pixels(mean, error)
     bad = np.zeros(mean.shape, bool)
     bad[tuple(np.concatenate([hot, dead]).T)] = True
-    disc = find_disc(_mended(mean, bad), dataset.calibration.pixel_aspect)
+    disc = find_disc(_mend(mean, bad), dataset.calibration.pixel_aspect)
     if disc is None:
         notes.append("no bright-field disc was found; give source.optical_axis and source.disc_radius in pixels")
     else:
@@ -299,7 +299,7 @@ def bad_pixels(
     return np.argwhere(mean - 2 * bright > noise), np.argwhere(0.5 * dark - mean > noise)
 
 
-def _mended(mean: NDArray[np.float64], bad: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _mend(mean: NDArray[np.float64], bad: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Replace bad pixels by the median of their good neighbours."""
     if not bad.any():
         return mean

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stemvane.simulation.relaxed_defects import faded, read_geometry
+from stemvane.simulation.relaxed_defects import fade, read_geometry
 from stemvane.simulation.structures import graphene
 from stemvane.specimens import EDGES, LATTICE_CONSTANT
 
@@ -76,7 +76,7 @@ def _displacements(
     gap_along = (along[:, None] - origin - sites[:, 1 - axis] + period / 2) % period - period / 2
     gap = np.hypot(depth[:, None] - sites[:, axis], gap_along)
     nearest = gap.argmin(axis=1)
-    share = faded(depth, _WHOLE, _NOTHING)
+    share = fade(depth, _WHOLE, _NOTHING)
     share[gap.min(axis=1) > 0.1] = 0
     shifts = stored.positions - np.pad(sites, ((0, 0), (0, 1)))
     return np.asarray(shifts[nearest] * share[:, None])

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stemvane.extras import needed_for
+from stemvane.extras import require_package
 from stemvane.simulation.structures import EXTRA, SIMULATING
 from stemvane.specimens import DEFECTS, LATTICE_CONSTANT
 
-__all__ = ["Patch", "Placement", "faded", "load_patch", "placements", "read_geometry"]
+__all__ = ["Patch", "Placement", "fade", "load_patch", "placements", "read_geometry"]
 
 Floats = NDArray[np.float64]
 
@@ -91,14 +91,14 @@ def load_patch(kind: str) -> Patch:
     atoms = read_geometry(kind)
     sites = atoms.get_array("site")
     distance = np.linalg.norm(sites, axis=1)
-    share = faded(distance, _WHOLE, _NOTHING)
+    share = fade(distance, _WHOLE, _NOTHING)
     near = share > 0
     shift = (atoms.positions - np.pad(sites, ((0, 0), (0, 1)))) * share[:, None]
     changed, hexagon = np.array(atoms.info["sites"], np.float64), np.array(atoms.info["hexagon"], np.float64)
     return Patch(atoms.numbers[near].astype(np.int64), sites[near], shift[near], changed, hexagon)
 
 
-def faded(distance: Floats, full_until: float, nothing: float) -> Floats:
+def fade(distance: Floats, full_until: float, nothing: float) -> Floats:
     """Share of a relaxation that is kept at a distance: 1 up to `full_until`, 0 from `nothing` on, smooth between."""
     share: Floats = np.cos(math.pi / 2 * np.clip((distance - full_until) / (nothing - full_until), 0, 1)) ** 2
     return share
@@ -106,7 +106,7 @@ def faded(distance: Floats, full_until: float, nothing: float) -> Floats:
 
 def read_geometry(name: str) -> Any:
     """Read a relaxed geometry as ``ase.Atoms``; its array ``site`` holds ideal positions (x, y) in Å."""
-    with needed_for(SIMULATING, EXTRA):
+    with require_package(SIMULATING, EXTRA):
         from ase.io import read
 
     text = resources.files("stemvane.simulation").joinpath(f"geometries/{name}.xyz").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from stemvane.config import SimulationConfig
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D, ScanAtoms, ScanDefects
 from stemvane.data.progress import Progress, counting_bar
-from stemvane.extras import needed_for
+from stemvane.extras import require_package
 from stemvane.simulation.optics import Optics, add_intensities, poisson_counts
 from stemvane.simulation.scenes import build_structure
 from stemvane.simulation.structures import EXTRA, SIMULATING
@@ -177,10 +177,10 @@ def _single_slice(atoms: Atoms, ys: Reals, xs: Reals, optics: Optics, patterns: 
 
     chunk = max(1, _CHUNK_BYTES // (8 * shape[0] * shape[1]))
     pieces = [(iy, i, min(i + chunk, len(xs))) for iy in range(len(ys)) for i in range(0, len(xs), chunk)]
-    yield from _threaded(work, pieces)
+    yield from _run_threaded(work, pieces)
 
 
-def _threaded(work: Callable[..., int], pieces: list[tuple[int, int, int]]) -> Iterator[int]:
+def _run_threaded(work: Callable[..., int], pieces: list[tuple[int, int, int]]) -> Iterator[int]:
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         for future in as_completed([pool.submit(work, *piece) for piece in pieces]):
@@ -191,7 +191,7 @@ def _threaded(work: Callable[..., int], pieces: list[tuple[int, int, int]]) -> I
 
 def _multislice(atoms: Atoms, ys: Reals, xs: Reals, optics: Optics, patterns: Floats) -> Iterator[int]:
     """Add the patterns of one frozen configuration by abTEM's multislice; yields numbers as they are done."""
-    with needed_for(SIMULATING, EXTRA):
+    with require_package(SIMULATING, EXTRA):
         import abtem
         from abtem.antialias import AntialiasAperture
         from abtem.multislice import FresnelPropagator, conventional_multislice_step
@@ -250,7 +250,7 @@ def _transmission(
     The potential is summed atom by atom in Fourier space, exact at any position. (abTEM's own shares an atom between
     the four grid points about it, which on a grid of 0.13 Å moves the COM of graphene by 2 %.)
     """
-    with needed_for(SIMULATING, EXTRA):
+    with require_package(SIMULATING, EXTRA):
         from abtem.core.energy import energy2sigma
         from abtem.parametrizations import LobatoParametrization
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from stemvane.errors import ConfigError
-from stemvane.extras import needed_for
+from stemvane.extras import require_package
 from stemvane.specimens import LATTICE_CONSTANT
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ SHEETS = {"graphene": graphene, "h-BN": boron_nitride, "MoS2": molybdenum_disulp
 
 def _honeycomb(name: str, symbols: str, extent: tuple[float, float], lattice_constant: float, vacuum: float) -> Atoms:
     """One plane of atoms; the symbols of a cell's four atoms, of which the first and the last are alike."""
-    with needed_for(SIMULATING, EXTRA):
+    with require_package(SIMULATING, EXTRA):
         from ase import Atoms
 
     if not all(0 < v < math.inf for v in (*extent, lattice_constant, vacuum)):

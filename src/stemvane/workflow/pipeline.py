@@ -8,9 +8,9 @@ from pathlib import Path
 from stemvane.config import Config
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.progress import StageProgress, stage_bars
-from stemvane.models.training import checked_device
+from stemvane.models.training import check_device
 from stemvane.runs.run import Run
-from stemvane.workflow.stages import evaluate_stage, learn_stage, measured_run
+from stemvane.workflow.stages import evaluate_stage, learn_stage, start_run
 
 __all__ = ["demo_config", "run_pipeline"]
 
@@ -56,12 +56,10 @@ def run_pipeline(
         If the data, a setting or the folder do not allow it; the message names the cure.
     """
     config = config.complete()
-    device = checked_device(config.training.device)
+    device = check_device(config.training.device)
     with (
         stage_bars(progress) as report,
-        measured_run(
-            config, output, ["learn"], report, dataset=dataset, command=command, overwrite=overwrite
-        ) as measured,
+        start_run(config, output, ["learn"], report, dataset=dataset, command=command, overwrite=overwrite) as measured,
     ):
         run, measurements = measured
         model = learn_stage(run, measurements, config, device, report)

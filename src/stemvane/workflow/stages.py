@@ -27,7 +27,7 @@ from stemvane.models.base import PatternModel
 from stemvane.models.manifold import latent_manifold
 from stemvane.models.registry import load_model, pattern_model
 from stemvane.models.training import EpochReport, TrainingHistory
-from stemvane.reduction.cluster import connected
+from stemvane.reduction.cluster import connect
 from stemvane.reduction.measure import measure, standard_detectors
 from stemvane.reduction.prepare import prepare_scan
 from stemvane.reduction.virtual_detectors import VirtualDetector
@@ -35,14 +35,14 @@ from stemvane.runs.manifest import largest_memory_mb, source_record
 from stemvane.runs.run import Run
 from stemvane.simulation.simulate import simulate
 
-__all__ = ["evaluate_stage", "learn_stage", "learned_from", "measured_run"]
+__all__ = ["evaluate_stage", "learn_stage", "start_run", "training_inputs"]
 
 _MEASURED = ("measurements.zarr",)
 _LEARNED = ("model.safetensors", "model.toml", "history.csv", "embedding.zarr/zarr.json", "embedding.zarr/trained_on")
 
 
 @contextmanager
-def measured_run(
+def start_run(
     config: Config,
     output: str | Path,
     stages: Collection[str],
@@ -90,7 +90,7 @@ def measured_run(
         keep_only(run.folder, ["manifest.json", "config.toml", *parts])
         try:
             # what is handed over in Python may have been changed on the way, so it is always measured again
-            made_from = None if handed_over else _measured_from(dataset, config)
+            made_from = None if handed_over else _measure_inputs(dataset, config)
             measurements = _measure_stage(run, dataset, config, made_from, report)
         except StemvaneError:
             shutil.rmtree(run.folder, ignore_errors=True)  # refused data leave nothing worth keeping
@@ -108,12 +108,12 @@ def learn_stage(
     run: Run, measurements: Measurements, config: Config, device: str, report: StageProgress
 ) -> PatternModel:
     """The trained model: from the run that was killed, or trained now."""
-    made_from = learned_from(run, config)
+    made_from = training_inputs(run, config)
     is_resumed = run.takes_over("learn", made_from)
     if run.manifest["resumed"]:
         report("resumed", 1, 1, f"{', '.join(run.manifest['resumed'])} taken over from the run that was killed")
     if is_resumed:
-        return _restored_model(run)
+        return _restore_model(run)
     run.discard("learn")
     with run.stage("learn", made_from=made_from, parts=_LEARNED) as notes:
         model = pattern_model(config)
@@ -127,7 +127,7 @@ def learn_stage(
     return model
 
 
-def learned_from(run: Run, config: Config) -> dict[str, Any]:
+def training_inputs(run: Run, config: Config) -> dict[str, Any]:
     """Everything that a training depends on."""
     sections = ("basis", "align", "model", "training")
     return {
@@ -156,7 +156,7 @@ def evaluate_stage(
     run.write_metrics(metrics | _totals(run))
 
 
-def _measured_from(dataset: Dataset4D | None, config: Config) -> dict[str, Any]:
+def _measure_inputs(dataset: Dataset4D | None, config: Config) -> dict[str, Any]:
     """Everything that the measurements of a file or, without one, of a simulation depend on."""
     settings = config.model_dump(mode="json")
     del settings["source"]["path"]
@@ -188,7 +188,7 @@ def _measure_stage(
         run.record(preparation=dataset.preparation.record if dataset.preparation else {})
     with run.stage("measure", made_from=made_from, parts=_MEASURED):
         store = run.store("measurements")
-        with connected(config.measure) as client:
+        with connect(config.measure) as client:
             measurements = measure(
                 dataset,
                 _detectors(dataset, config.measure),
@@ -219,7 +219,7 @@ def _write_sample(store: zarr.Group, dataset: Dataset4D, n: int) -> None:
     store.create_array("sample/positions", data=np.stack([rows, columns], axis=-1), overwrite=True)
 
 
-def _restored_model(run: Run) -> PatternModel:
+def _restore_model(run: Run) -> PatternModel:
     """The model of a run that was killed, with all that the comparison asks of it."""
     model = load_model(run.model_path)
     model.training_mask = run.trained_on

@@ -22,10 +22,10 @@ from stemvane.evaluation.recommendation import Recommendation, recommend
 from stemvane.figures.saving import save_sweep_figure
 from stemvane.io import atomic
 from stemvane.models.registry import pattern_model
-from stemvane.models.training import checked_device
+from stemvane.models.training import check_device
 from stemvane.runs.run import Run
 from stemvane.runs.sweep_folder import REFERENCES, Sweep
-from stemvane.workflow.stages import measured_run
+from stemvane.workflow.stages import start_run
 
 __all__ = ["run_sweep"]
 
@@ -89,16 +89,16 @@ def run_sweep(
     """
     config = config.complete()
     plan = _plan(config, n_latent, n_seeds)
-    device = checked_device(config.training.device)
+    device = check_device(config.training.device)
     stages = [_stage(one) for one in plan]
     with (
         stage_bars(progress) as report,
-        measured_run(config, output, stages, report, dataset=dataset, command=command, overwrite=overwrite) as measured,
+        start_run(config, output, stages, report, dataset=dataset, command=command, overwrite=overwrite) as measured,
     ):
         run, measurements = measured
         run.record(kind="sweep", device=device)
         rows = _trained(run, measurements, plan, report)
-        choice = _recommended(run, plan, rows)
+        choice = _recommend(run, plan, rows)
         best = _best_seed(rows, choice)
         chosen = next(one for one in plan if (one.model.n_latent, one.training.seed) == best)
         sweep = Sweep.write(run.folder, rows, _summary(rows, choice, best[1], measurements))
@@ -191,7 +191,7 @@ def _columns(most: int) -> list[str]:
     return [*columns, "train_seconds", "seconds"]
 
 
-def _recommended(run: Run, plan: Sequence[Config], rows: Sequence[dict[str, Any]]) -> Recommendation:
+def _recommend(run: Run, plan: Sequence[Config], rows: Sequence[dict[str, Any]]) -> Recommendation:
     """By the evidence of the held-out patterns; by their explained variance where the model has no evidence."""
     tables = [_held_out(run.folder / _folder(one) / "held_out.csv") for one in plan]
     by_evidence = all("evidence" in table for table in tables)

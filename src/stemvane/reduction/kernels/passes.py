@@ -109,7 +109,7 @@ class PassPlan:
             return measure_frames(frames, self.plans[0, 0], samples)
         rows, columns = np.divmod(np.arange(len(frames)), width)
         pixels, remainder = self.shift.split(rows + top, columns + left)
-        frames = _moved_back(frames, pixels)
+        frames = _move_back(frames, pixels)
         kinds, kind = np.unique(remainder, axis=0, return_inverse=True)
         parts = [np.flatnonzero(kind.ravel() == i) for i in range(len(kinds))]
         measured = [
@@ -133,7 +133,7 @@ class PassPlan:
         return result
 
 
-def _moved_back(frames: NDArray[Any], shifts: NDArray[np.int64]) -> NDArray[Any]:
+def _move_back(frames: NDArray[Any], shifts: NDArray[np.int64]) -> NDArray[Any]:
     """Frames moved by minus their whole shift; what comes in over the edge is 0."""
     moved = np.zeros_like(frames)
     n_y, n_x = frames.shape[1:]

@@ -234,7 +234,7 @@ def _last_row(frame: Any, row: int, columns: Any, pairs: Any) -> Any:
 
 
 @numba.njit(nogil=True, cache=True)
-def _masked(pairs: Any, mask: Any) -> Any:
+def _mask(pairs: Any, mask: Any) -> Any:
     total = np.uint32(0)
     for i in range(mask.size):
         total = np.uint32(total + (pairs[i] if mask[i] else np.uint32(0)))
@@ -242,7 +242,7 @@ def _masked(pairs: Any, mask: Any) -> Any:
 
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _weighted(pixels: Any, at: Any, weight: Any) -> Any:
+def _weigh(pixels: Any, at: Any, weight: Any) -> Any:
     total = 0.0
     for i in range(at.size):
         total += weight[i] * np.float64(pixels[at[i]])
@@ -324,7 +324,7 @@ def _counts(
                 if even < n_rows:
                     moment_y += _last_row(frame, even, columns, pairs[0])
                     for k in range(n_images):
-                        plain[k] += _masked(pairs[0], fused[k, even // 2])
+                        plain[k] += _mask(pairs[0], fused[k, even // 2])
             else:
                 for top in range(0, n_rows, 2 * depth):
                     bottom = min(n_rows, top + 2 * depth)
@@ -337,7 +337,7 @@ def _counts(
                         stop = min((bottom + 1) // 2, masked_rows[k, 1])
                         if start < stop:
                             place = (start - top // 2) * n_columns
-                            plain[k] += _masked(flat_pairs[place:], mask[k, start * n_columns : stop * n_columns])
+                            plain[k] += _mask(flat_pairs[place:], mask[k, start * n_columns : stop * n_columns])
             total, moment_x = np.uint64(0), np.uint64(0)
             for c in range(n_columns):
                 total += np.uint64(columns[c])
@@ -346,7 +346,7 @@ def _counts(
             for k in range(n_images):
                 if plateau[k] != 0.0:
                     at = slice(edge_start[k], edge_start[k + 1])
-                    sums[f, 3 + k] = plateau[k] * plain[k] + _weighted(flat[f], edge_pixel[at], edge_weight[at])
+                    sums[f, 3 + k] = plateau[k] * plain[k] + _weigh(flat[f], edge_pixel[at], edge_weight[at])
                 else:
                     sums[f, 3 + k] = _dot(flat[f], dense[k])
         if with_pattern:

@@ -60,7 +60,7 @@ def pixels_to_lanes(typing: Any, source: Any, stride: Any, table: Any, example: 
         nothing = ir.Constant(vector, ir.Undefined)
         for part in range(0, SEGMENT, LANES):
             chosen = _indices(range(part, part + LANES))
-            columns = _transposed(builder, [builder.shuffle_vector(row, nothing, chosen) for row in rows])
+            columns = _transpose(builder, [builder.shuffle_vector(row, nothing, chosen) for row in rows])
             for i, column in enumerate(columns):
                 place = builder.add(target, target.type((part + i) * _LANE_BYTES))
                 _store(builder, _as_float32(builder, column, example), place)
@@ -76,7 +76,7 @@ def lanes_to_frames(typing: Any, source: Any, target: Any, stride: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         start, place, step = arguments
         rows = [_load(builder, builder.add(start, start.type(i * _LANE_BYTES)), _LANE_VECTOR, 4) for i in range(LANES)]
-        for i, row in enumerate(_transposed(builder, rows)):
+        for i, row in enumerate(_transpose(builder, rows)):
             _store(builder, row, builder.add(place, builder.mul(step, step.type(i))))
         return context.get_dummy_value()
 
@@ -121,7 +121,7 @@ def _indices(values: Any) -> Any:
     return ir.Constant(ir.VectorType(_INT32, len(values)), [_INT32(value) for value in values])
 
 
-def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+def _transpose(builder: Any, rows: list[Any]) -> list[Any]:
     """Transpose a square of vectors by interleaving its halves as often as there are bits in its size."""
     n = len(rows)
     for _ in range(n.bit_length() - 1):
