@@ -360,7 +360,7 @@ def _patterns(
     background = np.zeros((grid.n_orders, grid.n_radial), np.complex128)
     summed = np.zeros((len(counts), *background.shape), np.complex128)
     # what the rotations make of a pattern that is 1 in all harmonics: the background's share, without reading twice
-    turns = np.zeros((len(counts), grid.n_orders, 1), np.complex128)
+    rotated_unit = np.zeros((len(counts), grid.n_orders, 1), np.complex128)
     start = 0
     for block in measurements.polar_blocks(has_pattern):
         part = slice(start, start + len(block))
@@ -368,8 +368,8 @@ def _patterns(
         unit = np.ones((len(block), grid.n_orders, 1), np.complex128)
         background += harmonics.sum(axis=0)
         summed += np.einsum("ng,nmr->gmr", chosen, rotate(harmonics, -angle[part]), optimize=True)
-        turns += np.einsum("ng,nmr->gmr", chosen, rotate(unit, -angle[part]), optimize=True)
+        rotated_unit += np.einsum("ng,nmr->gmr", chosen, rotate(unit, -angle[part]), optimize=True)
         start += len(block)
     background /= len(group)
-    mean = background + (summed - turns * background) / counts[:, None, None]
+    mean = background + (summed - rotated_unit * background) / counts[:, None, None]
     return np.asarray(polar_from(mean, grid.n_azimuthal), np.float64)

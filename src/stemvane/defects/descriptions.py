@@ -68,10 +68,10 @@ class Descriptions:
     def __len__(self) -> int:
         return len(self.values)
 
-    def phases(self, turns: _Floats) -> NDArray[np.complex128]:
-        """Factors ``exp(-i (l + m) θ)`` of a rotation by each angle (rad), shape ``(n_turns, n_modes, n_features)``."""
+    def phases(self, rotations: _Floats) -> NDArray[np.complex128]:
+        """Factors ``exp(-i (l + m) θ)`` of rotations by angles (rad), shape ``(n_rotations, n_modes, n_features)``."""
         orders = self.angular_orders[:, None] + self.circular_orders
-        return np.asarray(np.exp(-1j * orders * np.asarray(turns)[:, None, None]))
+        return np.asarray(np.exp(-1j * orders * np.asarray(rotations)[:, None, None]))
 
     @property
     def n_coordinates(self) -> int:

@@ -120,14 +120,14 @@ def defect_centres(
     return owner, centres
 
 
-def classify_defects(described: Descriptions, turns: _Floats) -> DefectKinds:
+def classify_defects(described: Descriptions, rotations: _Floats) -> DefectKinds:
     """Sort defects into kinds; how many there are is found.
 
     Parameters
     ----------
     described : Descriptions
         Descriptions of the defects.
-    turns : ndarray of float, shape (n_turns,)
+    rotations : ndarray of float, shape (n_rotations,)
         Rotations that map the lattice onto itself, rad.
 
     Returns
@@ -149,7 +149,7 @@ def classify_defects(described: Descriptions, turns: _Floats) -> DefectKinds:
     if n == 0:
         none = np.zeros(0)
         return DefectKinds(none.astype(np.int64), none, none.astype(np.int64), none, none)
-    compared = _Compared.of(described, turns)
+    compared = _Compared.of(described, rotations)
     apart, share = compared.differences()
     best = apart.argmin(axis=-1)
     kind = _number(_join(apart.min(axis=-1)))
@@ -160,7 +160,7 @@ def classify_defects(described: Descriptions, turns: _Floats) -> DefectKinds:
         members = np.flatnonzero(kind == number)
         fold[number] = _fold(apart[members, members])
         period = 2 * np.pi / fold[number]
-        negative_angle = -np.asarray(turns)[best[members[0], members]] % period
+        negative_angle = -np.asarray(rotations)[best[members[0], members]] % period
         rotation[members] = np.where(np.isclose(negative_angle, period), 0.0, negative_angle)
         if len(members) > 1:
             spread[number] = share[np.ix_(members, members)][~np.eye(len(members), dtype=bool)].mean()
@@ -169,9 +169,9 @@ def classify_defects(described: Descriptions, turns: _Floats) -> DefectKinds:
 
 def _fold(itself: NDArray[np.float64]) -> int:
     """Largest number of equal rotations after each of which a kind's members differ little from themselves."""
-    n_turns = itself.shape[1]
-    folds = [s for s in range(n_turns, 1, -1) if n_turns % s == 0]
-    return next((s for s in folds if itself[:, n_turns // s].mean() < 1), 1)
+    n_rotations = itself.shape[1]
+    folds = [s for s in range(n_rotations, 1, -1) if n_rotations % s == 0]
+    return next((s for s in folds if itself[:, n_rotations // s].mean() < 1), 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,8 +179,9 @@ class _Compared:
     """Defects in the features in which they may be expected to differ.
 
     ``values`` and ``noise`` have the shape (n, n_modes, n_features), ``shifts`` (n, 2, n_modes, n_features), ``phases``
-    (n_turns, n_modes, n_features), ``pristine`` (n_places, n_modes, n_features), scaled to a noise of 1; ``expected``
-    (n_features,) is the variance that defects should have in each real number, of which a value is made of ``parts``.
+    (n_rotations, n_modes, n_features), ``pristine`` (n_places, n_modes, n_features), scaled to a noise of 1;
+    ``expected`` (n_features,) is the variance that defects should have in each real number, of which a value is made of
+    ``parts``.
     """
 
     values: NDArray[np.complex128]
@@ -192,7 +193,7 @@ class _Compared:
     parts: NDArray[np.int64]
 
     @classmethod
-    def of(cls, described: Descriptions, turns: _Floats) -> _Compared:
+    def of(cls, described: Descriptions, rotations: _Floats) -> _Compared:
         parts = described.parts
         shifts = (np.abs(described.strain[:, :2]) ** 2).sum(axis=1).mean(axis=(0, 1))
         expected = SHIFT**2 * shifts / parts
@@ -202,7 +203,7 @@ class _Compared:
             values=described.values,
             noise=excess * described.noise,
             shifts=described.shifts,
-            phases=described.phases(turns),
+            phases=described.phases(rotations),
             pristine=described.pristine / np.sqrt(excess * described.pristine_noise),
             expected=expected,
             parts=parts,
@@ -214,7 +215,7 @@ class _Compared:
         return np.stack([apart for apart, _ in rows]), np.stack([share for _, share in rows])
 
     def _from(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """`differences` of one defect from all others, of shape (n, n_turns)."""
+        """`differences` of one defect from all others, of shape (n, n_rotations)."""
         noise = self.noise[i] + self.noise
         weight = self.expected / (self.expected + noise / 2)
         mean, variance = ((weight**power * self.parts).sum(axis=(1, 2)) for power in (1, 2))

@@ -179,9 +179,9 @@ def _templates(library: DefectLibrary, described: Descriptions, fitted: FittedSc
     basis, lattice, window = fitted.basis, fitted.lattice, fitted.window
     length = float(np.linalg.norm(library.vector))
     ours = lattice.vectors[0]
-    turns = lattice_rotations(lattice)
+    rotations = lattice_rotations(lattice)
     lengths = np.linalg.norm(lattice.vectors, axis=1)
-    if len(turns) != 6 or abs(lengths.mean() / length - 1) > _OTHER_LENGTH:
+    if len(rotations) != 6 or abs(lengths.mean() / length - 1) > _OTHER_LENGTH:
         raise DataError(
             f"the scan's lattice of {lengths[0]:.3g} and {lengths[1]:.3g} Å is not the library's, a hexagonal one of "
             f"{length:.3g} Å; check the scan step, or leave the library out"
@@ -194,7 +194,9 @@ def _templates(library: DefectLibrary, described: Descriptions, fitted: FittedSc
     # one total for all, so that what a defect scatters off the detector is not made up for
     total = library.pristine.maps["total"]
     without = basis.features(library.pristine)
-    phases = described.phases(direction + turns) * np.exp(1j * described.circular_orders * fitted.scan.scan_rotation)
+    phases = described.phases(direction + rotations) * np.exp(
+        1j * described.circular_orders * fitted.scan.scan_rotation
+    )
     scaled_window = Window(window.width * scale, window.degree)
     area = step[0] * step[1]
     factor = np.sqrt(area / fitted.around.area) / scale
@@ -214,7 +216,7 @@ def _templates(library: DefectLibrary, described: Descriptions, fitted: FittedSc
         numbers.append(np.full(len(values[-1]), number))
         # the search puts a defect at one of its atoms or at its middle
         away = cKDTree([centre, *scan.atoms.defects.sites]).query(near)[0]
-        weights = np.repeat(np.exp(-((away / _SPREAD) ** 2) / 2) + _ELSEWHERE, len(turns))
+        weights = np.repeat(np.exp(-((away / _SPREAD) ** 2) / 2) + _ELSEWHERE, len(rotations))
         prior.append(np.log(weights / weights.sum()))
     return _Templates(*map(np.concatenate, (values, shifts, numbers, prior)))
 

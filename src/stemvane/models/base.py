@@ -428,8 +428,8 @@ class PatternModel(Representable, ABC):
         steps = {"n_epochs": self.training_config.n_epochs}
         options = {name: value for name, value in self.settings.model if name not in ("model", "n_latent")}
         steps |= {name: options.pop(name) for name in ("batch_size", "learning_rate") if name in options}
-        rows = [("number of latents", str(self.n_latent)), ("settings", _listed(options))]
-        rows += [("training", _listed(steps))] if len(steps) > 1 else []
+        rows = [("number of latents", str(self.n_latent)), ("settings", _list_of(options))]
+        rows += [("training", _list_of(steps))] if len(steps) > 1 else []
         if self.training_mask is not None:
             rows += [("patterns", f"{self.training_mask.sum()} trained on")]
         if self.history.epochs:
@@ -486,7 +486,7 @@ class PatternModel(Representable, ABC):
     def _restore(self, numbers: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Take over what `_state` returned."""
 
-    def _unfitted(self) -> ModelError:
+    def _fit_error(self) -> ModelError:
         return ModelError(
             f"the model has not been fitted; call fit(measurements) or {type(self).__name__}.load(path) first"
         )
@@ -496,5 +496,5 @@ class PatternModel(Representable, ABC):
         return check_mask(mask, require(measurements, Measurements, type(self).__name__))
 
 
-def _listed(options: Mapping[str, Any]) -> str:
+def _list_of(options: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in options.items())

@@ -264,7 +264,7 @@ class HarmonicModel(PatternModel):
 
     def _need(self) -> HarmonicFit:
         if self._fitted is None:
-            raise self._unfitted()
+            raise self._fit_error()
         return self._fitted
 
     def _reproduce(self, measurements: Measurements, mask: NDArray[np.bool_]) -> Iterator[NDArray[np.complex64]]:

@@ -201,7 +201,7 @@ class PixelModel(PatternModel, Generic[Network]):
 
     def _need(self) -> PixelFit[Network]:
         if self._fitted is None:
-            raise self._unfitted()
+            raise self._fit_error()
         return self._fitted
 
     def _chunks(self, measurements: Measurements, mask: NDArray[np.bool_], *, rescale: bool = True) -> Iterator[Tensor]:

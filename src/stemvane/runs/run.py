@@ -363,17 +363,17 @@ class Run(Representable):
     @cached_property
     def trained_on(self) -> NDArray[np.bool_]:
         """True where a pattern was trained on, shape ``(scan_y, scan_x)``; the others were held out."""
-        return self._embedded("trained_on")
+        return self._read_embedding("trained_on")
 
     @cached_property
     def manifold(self) -> NDArray[np.float32]:
         """Decoded patterns at angle 0, shape ``(n_rows, n_columns, k_y, k_x)``, NaN beyond the polar grid."""
-        return self._embedded("manifold")
+        return self._read_embedding("manifold")
 
     @cached_property
     def manifold_latents(self) -> NDArray[np.float32]:
         """Latents of the manifold, shape ``(n_rows, n_columns, n_latent)``."""
-        return self._embedded("manifold_latents")
+        return self._read_embedding("manifold_latents")
 
     @cached_property
     def history(self) -> dict[str, NDArray[np.float64]]:
@@ -419,7 +419,7 @@ class Run(Representable):
     def _digest(self, made_from: object) -> str:
         return digest([self.manifest["versions"], atomic.plain(made_from)])
 
-    def _embedded(self, name: str) -> NDArray[Any]:
+    def _read_embedding(self, name: str) -> NDArray[Any]:
         with self._reading("embedding.zarr"):
             array: Any = self.store("embedding")[name]
             return np.asarray(array[...])
