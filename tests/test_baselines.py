@@ -422,8 +422,8 @@ def test_the_picture_of_the_motive_shows_what_is_found():
     spec.loader.exec_module(drawn)
     drawn.SCAN = (8, 8)
     found = drawn.measured()
-    ours = drawn.explained(found, drawn.fit(found, "alignment", 0))
+    ours = drawn.explained(found, drawn.fit_model(found, "alignment", 0))
     assert ours > 0.999
-    assert drawn.explained(found, drawn.fit(found, "pca", 16)) < ours
-    assert drawn.explained(found, drawn.fit(found, "pca", 1)) == pytest.approx(0.354, abs=0.002)
+    assert drawn.explained(found, drawn.fit_model(found, "pca", 16)) < ours
+    assert drawn.explained(found, drawn.fit_model(found, "pca", 1)) == pytest.approx(0.354, abs=0.002)
     assert drawn.PICTURE.exists()
