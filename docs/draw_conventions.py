@@ -156,7 +156,7 @@ def draw_rotation() -> Figure:
     atoms, fields, found = deflections()
     titles = [
         f"{name}\nscan_rotation = {np.degrees(one.angle):+.1f}°, {'flipped' if one.flipped else 'not flipped'}"
-        for name, one in zip(("A turned detector", "A detector turned, and y flipped"), found, strict=True)
+        for name, one in zip(("A rotated detector", "A detector rotated, and y flipped"), found, strict=True)
     ]
     titles.append("In the scan: vectors point at the atoms,\ntheir divergence is negative there")
     figure = Figure(figsize=(11, 4.3), layout="constrained")

@@ -78,7 +78,7 @@ def draw_shares(axes: Axes, shares: dict[str, list[float]], share: float) -> Non
     for name, color, marker, words in (("pca", BLUE, "o", "PCA"), ("nmf", ORANGE, "s", "NMF")):
         axes.plot(NUMBERS, shares[name], color=color, marker=marker, ms=3, label=words)
     axes.axhline(share, color=GREEN, lw=0.6, ls=":")
-    axes.plot(1, share, color=GREEN, marker="D", ms=5, ls="none", label="template, turned")
+    axes.plot(1, share, color=GREEN, marker="D", ms=5, ls="none", label="template, rotated")
     axes.set(xlabel="number of components", ylabel="explained variance", xlim=(0, NUMBERS[-1] + 1), ylim=(-0.03, 1.05))
     axes.set_xticks([1, 4, 8, 12, 16, 20, 24])
     axes.spines[["top", "right"]].set_visible(False)
@@ -95,7 +95,7 @@ def main() -> None:
         figure = Figure(figsize=(WIDTH, 3.70))
         side, across, down = 0.72, 0.8, 0.92
         first = Box(0.08, 0.44, side, side)
-        label_panel(figure, first, "a", "One pattern, turned by all angles", "a fixed disc and a content that turns")
+        label_panel(figure, first, "a", "One pattern, rotated by all angles", "a fixed disc and a content that rotates")
         for i, degrees in enumerate(range(0, 360, 60)):
             axes = add_axes(figure, first.within(i * across, 0, side, side), f"turned {degrees}")
             image(axes, pattern(np.radians(degrees)), f"{degrees}°", signed=False)
@@ -106,15 +106,15 @@ def main() -> None:
             place = first.within(i % 4 * across, i // 4 * down, side, side)
             image(add_axes(figure, place, f"component {i + 1}"), component, f"{i + 1}: {100 * gain:.0f} %")
         box = Box(4 * across - side + 1.0, 1.86, 1.32, 1.32)
-        label_panel(figure, box, "c", "Ours: one template", "turned by each pattern's angle")
+        label_panel(figure, box, "c", "Ours: one template", "rotated by each pattern's angle")
         image(add_axes(figure, box, "template"), ours.decode(np.zeros(0), background=False), f"{100 * share:.2f} %")
         box = Box(5.35, 0.44, 1.75, 2.74)
-        label_panel(figure, box, "d", "Variance over the angles", "explained by so many components", indent=0.3)
+        label_panel(figure, box, "d", "Variance over the angles", "explained by this many components", indent=0.3)
         draw_shares(add_axes(figure, box, "shares"), shares, share)
         figure.savefig(PICTURE, dpi=200, metadata={"Software": None})
     for n, of_pca, of_nmf in zip(NUMBERS, shares["pca"], shares["nmf"], strict=True):
         sys.stdout.write(f"{n:2d} components: PCA {of_pca:.4f}, NMF {of_nmf:.4f}\n")
-    sys.stdout.write(f"one template, turned: {share:.4f}\n{PICTURE}\n")
+    sys.stdout.write(f"one template, rotated: {share:.4f}\n{PICTURE}\n")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def test_what_was_done_is_said(recorded, caplog):
     with caplog.at_level(logging.INFO, logger="stemvane"):
         stemvane.measure(recorded)
     assert caplog.messages[0].startswith("array: optical axis found at (15.")
-    assert "array: 1 hot pixels left out" in caplog.messages
+    assert "array: 1 hot pixel left out" in caplog.messages
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="stemvane"):
         stemvane.measure(recorded, progress=False)

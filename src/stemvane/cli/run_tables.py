@@ -58,7 +58,8 @@ _MEANINGS = {
     "com_angle_error_mean_deg": "mean error of the measured COM's own angle (deg)",
     "com_pearson_r": "correlation of the measured |COM| itself",
     "explained_variance": "share of the residuals' power that the model explains",
-    "explained_variance_heldout": "the same of patterns kept from training",
+    "explained_variance_truth": "the same share of the noiseless patterns' power",
+    "explained_variance_heldout": "the same share in patterns kept from training",
     "evidence_heldout": "mean log evidence of patterns kept from training (nat per pattern)",
     "evidence_noise_level": "noise level at which the evidence is taken",
     "invariance_error": "change of the latents when patterns are rotated, in standard deviations",
@@ -93,7 +94,7 @@ _UNITS = {
 def run_table(name: str, metrics: Mapping[str, Any], *, with_paper: bool = False) -> Table:
     """Metrics of a run; of the demo beside those of the paper's Figure 1, which it repeats."""
     table = Table(title=Text(name), title_justify="left")
-    for column in ("", "here", *(["paper, Fig. 1"] if with_paper else [])):
+    for column in ("", *(["here", "paper, Fig. 1"] if with_paper else ["value"])):
         table.add_column(column, justify="left" if not column else "right")
     for key, label, form in _ROWS:
         if metrics.get(key) is not None:
@@ -169,7 +170,7 @@ def _metrics(metrics: Mapping[str, Any]) -> Table:
         suffix = next((end for end in suffixes if key.endswith(end)), "")
         meaning = _MEANINGS.get(key.removesuffix(suffix), "")
         against = f"; against the {REFERENCES[suffix]}" if suffix else ""
-        table.add_row(Text(key), _value(value), f"{meaning}{against}")
+        table.add_row(Text(key), _value(value), _MEANINGS.get(key, f"{meaning}{against}"))
     return table
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "Row",
     "as_html",
     "as_text",
+    "format_count",
     "format_position",
     "format_quantity",
     "format_shape",
@@ -93,6 +94,11 @@ def as_html(title: str, rows: Iterable[Row] = ()) -> str:
         for name, value in rows
     )
     return f'<table style="{_TABLE}"><caption style="{_CAPTION}">{escape(title)}</caption><tbody>{body}</tbody></table>'
+
+
+def format_count(n: int, noun: str) -> str:
+    """A number of things, such as ``1 defect`` or ``2 defects``."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 def format_quantity(value: float | Sequence[float] | None, unit: str = "", missing: str = "unknown") -> str:

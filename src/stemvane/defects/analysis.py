@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
-from stemvane.data.representation import Representable, Row, format_quantity, format_shape
+from stemvane.data.representation import Representable, Row, format_count, format_quantity, format_shape
 from stemvane.defects.atoms import AtomContent
 from stemvane.defects.kinds import DefectKinds
 from stemvane.defects.lattice import Lattice
@@ -62,13 +62,16 @@ class Defects(Representable):
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
         """One row for each kind."""
-        return f"{len(self)} defects of {self.kinds.n_kinds} kinds", [self._row(i) for i in range(self.kinds.n_kinds)]
+        n_kinds = self.kinds.n_kinds
+        title = f"{format_count(len(self), 'defect')} of {format_count(n_kinds, 'kind')}"
+        return title, [self._row(kind) for kind in range(n_kinds)]
 
     def _row(self, kind: int) -> Row:
         members = self.kinds.kind == kind
         name = "" if self.naming is None else f"{self.naming.kind_names[kind]}, "
         excess = " and ".join(f"{value:+.2f}" for value in self.excess[members, :2].mean(axis=0))
-        return f"kind {kind + 1}", f"{name}{members.sum()} defects, excess {excess} atoms in orders 0 and 1"
+        count = format_count(int(members.sum()), "defect")
+        return f"kind {kind + 1}", f"{name}{count}, excess {excess} atoms in orders 0 and 1"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -154,7 +157,7 @@ class DefectAnalysis(Representable):
         scan: Row = "scan", f"{format_shape(self.anomaly.shape)} positions"
         if self.lattice is None or self.sites is None or self.defects is None:
             n_groups = 0 if self.regions is None else self.regions.n_groups
-            return "Defect analysis: no lattice", [scan, ("groups", f"{n_groups} groups of patterns")]
+            return "Defect analysis: no lattice", [scan, ("groups", f"{format_count(n_groups, 'group')} of patterns")]
         n_atoms = int(self.sites.is_atom.sum())
         title, kinds = self.defects._summary()
         lengths = np.linalg.norm(self.lattice.vectors, axis=1)

@@ -39,7 +39,8 @@ class DefectKinds:
     Attributes
     ----------
     kind : ndarray of int, shape (n_defects,)
-        Kind of each defect, the most frequent first.
+        Kind of each defect, the most frequent first. Kinds count from 0 here, as indices of `fold`, `spread` and
+        `Defects.patterns`; figures, tables and files count them from 1.
     rotation : ndarray of float, shape (n_defects,)
         Angle (rad) by which each is rotated from the first of its kind, counter-clockwise on the screen: the smallest
         of those that are equivalent, not negative.

@@ -335,4 +335,8 @@ def _limits(values: NDArray[np.floating[Any]]) -> tuple[float, float]:
     if finite.size == 0:
         return 0.0, 1.0
     low, high = (float(v) for v in np.percentile(finite, (0.2, 99.8)))
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+    # what differs by less than single precision resolves is rounding, not contrast
+    if high - low > 1e-5 * max(abs(low), abs(high)):
+        return low, high
+    half = 0.5 * abs(low) or 0.5
+    return low - half, low + half

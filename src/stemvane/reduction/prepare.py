@@ -12,6 +12,7 @@ from stemvane.config import PreparationConfig, SurveyConfig
 from stemvane.data.arguments import ScanLike, as_dataset
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.preparation_record import Preparation
+from stemvane.data.representation import format_count
 from stemvane.errors import CalibrationError
 from stemvane.io.images import read_image
 from stemvane.reduction.preparation import correct_patterns, preprocess_patterns
@@ -25,7 +26,10 @@ _LEAST_SHARE = 0.05
 
 
 def prepare_scan(
-    dataset: ScanLike, config: PreparationConfig | None = None, survey_config: SurveyConfig | None = None
+    dataset: ScanLike,
+    config: PreparationConfig | None = None,
+    survey_config: SurveyConfig | None = None,
+    **changes: Any,
 ) -> Dataset4D:
     """Apply the switches, look at some frames, and find the disc where the calibration does not have it.
 
@@ -37,6 +41,8 @@ def prepare_scan(
         The switches; by default only hot and dead pixels are left out.
     survey_config : SurveyConfig, optional
         How many frames to look at.
+    **changes
+        Switches of `PreparationConfig` that differ from `config`, for example ``descan=True``.
 
     Returns
     -------
@@ -49,10 +55,11 @@ def prepare_scan(
     CalibrationError
         If the disc cannot be found.
     DataError, ConfigError, FileFormatError
-        If the data are no scan, or a switch or an image does not fit them.
+        If the data are no scan, or a switch is unknown or, like an image, does not fit them.
     """
     dataset = as_dataset(dataset, "prepare_scan")
-    config = config or PreparationConfig()
+    switches = {} if config is None else config.model_dump()
+    config = PreparationConfig.from_dict({**switches, **changes}, "prepare_scan")
     images = {name: read_image(path) for name in ("dark", "bad_pixels") if (path := getattr(config, name))}
     dataset, record = preprocess_patterns(dataset, config, **images)
     survey_result = survey(dataset, survey_config)
@@ -75,7 +82,7 @@ def prepare_scan(
 def _steps(record: Mapping[str, Any]) -> Iterator[str]:
     """What was done to the patterns, as sentences."""
     sentences: dict[str, Callable[[Any], str]] = {
-        "bad_pixels": lambda n: f"{n} pixels of the given mask left out",
+        "bad_pixels": lambda n: f"{format_count(n, 'pixel')} of the given mask left out",
         "dark_counts": lambda counts: f"dark pattern of {counts:.4g} counts subtracted",
         "transpose": lambda _: "rows and columns of the detector swapped",
         "flip_y": lambda _: "detector flipped along y",
@@ -83,8 +90,8 @@ def _steps(record: Mapping[str, Any]) -> Iterator[str]:
         "scan_region": lambda r: f"scan cropped to rows {r[0]} to {r[1] - 1} and columns {r[2]} to {r[3] - 1}",
         "scan_binning": lambda n: f"{n} × {n} probe positions summed to one",
         "detector_binning": lambda n: f"{n} × {n} detector pixels summed to one",
-        "hot_pixels": lambda places: f"{len(places)} hot pixels left out" if places else "",
-        "dead_pixels": lambda places: f"{len(places)} dead pixels left out" if places else "",
+        "hot_pixels": lambda places: f"{format_count(len(places), 'hot pixel')} left out" if places else "",
+        "dead_pixels": lambda places: f"{format_count(len(places), 'dead pixel')} left out" if places else "",
         "descan_px": lambda shift: "beam shift removed: {:.2f} px along y, {:.2f} px along x".format(
             *(np.hypot(*shift[name]) for name in ("along_y", "along_x"))
         ),
