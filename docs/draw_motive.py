@@ -97,7 +97,7 @@ def main() -> None:
         first = Box(0.08, 0.44, side, side)
         label_panel(figure, first, "a", "One pattern, rotated by all angles", "a fixed disc and a content that rotates")
         for i, degrees in enumerate(range(0, 360, 60)):
-            axes = add_axes(figure, first.within(i * across, 0, side, side), f"turned {degrees}")
+            axes = add_axes(figure, first.within(i * across, 0, side, side), f"rotated {degrees}")
             image(axes, pattern(np.radians(degrees)), f"{degrees}°", signed=False)
         first = Box(0.08, 1.86, side, side)
         label_panel(figure, first, "b", "PCA: its first eight components", "in pairs, a cosine and a sine of one order")
