@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -595,6 +596,18 @@ def test_an_error_names_the_option_of_its_command():
     shown = option_values.add_flags(text, {"--axis", "--scan"})
     expected = "give source.optical_axis (--axis) in pixels; 'source.scan_shape' (--scan) and source.scan_shapes, "
     assert shown == f"{expected}or overwrite=True"
+
+
+def test_names_with_brackets_are_printed_as_they_are(call, shelf, tmp_path):
+    """Folders and settings may hold what rich takes for a style, such as [red], or for its end, [/red]."""
+    odd = tmp_path / "[red]a[" / "b]"
+    shutil.copytree(shelf / "good.zarr", odd / "scan[/red].zarr")
+    assert call("run", odd / "scan[/red].zarr", "-o", odd / "run", "--config", shelf / "quick.toml")[0] == 0
+    code, out, err = call("info", odd / "run")
+    assert (code, err) == (0, "")
+    plain = "".join(line.strip("│").split("│")[-1].strip() for line in out.splitlines() if "│" in line)
+    for words in (f"stemvane run '{odd}/scan[/red].zarr'", f"{odd}/scan[/red].zarr"):
+        assert words in plain
 
 
 def test_every_flag_is_an_option_and_every_setting_is_one():

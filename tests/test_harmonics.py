@@ -155,6 +155,20 @@ def test_mask_picks_patterns(measurements, basis):
     assert fitted.mean_total == pytest.approx(measurements.maps["total"][mask].mean())
 
 
+def test_positions_without_a_pattern_are_left_out(dataset, measurements, basis):
+    """An aborted scan has the basis and the features of the rows that were recorded."""
+    missing = np.zeros((16, 16), bool)
+    missing[11:] = True
+    aborted = measure(replace(changed(dataset, lambda patterns: patterns * ~missing[..., None, None]), missing=missing))
+    fitted, expected = HarmonicBasis.fitted(aborted), HarmonicBasis.fitted(measurements, mask=~missing)
+    np.testing.assert_allclose(fitted.background, expected.background, rtol=1e-6)
+    assert fitted.mean_total == pytest.approx(expected.mean_total)
+    everywhere = np.ones((16, 16), bool)
+    for mask in (None, everywhere):
+        features = basis.features(aborted, mask)
+        np.testing.assert_allclose(features, basis.features(measurements, ~missing), atol=1e-6)
+
+
 @pytest.mark.parametrize("other", [{"n_radial": 7}, {"n_azimuthal": 64}])
 def test_another_polar_grid_is_refused(dataset, basis, other):
     with pytest.raises(ModelError, match=r"rings of .* samples.*same n_radial and n_azimuthal") as caught:

@@ -150,7 +150,12 @@ def test_one_number_stands_for_both_axes_of_a_step_but_not_of_a_position():
         (lambda scan, _: stemvane.measure(stemvane.measure(scan)), "a Measurements; call open_dataset"),
         (lambda scan, _: stemvane.measure(np.zeros((3, 4, 5))), "four"),
         (lambda scan, _: stemvane.survey(None), "open_dataset"),
-        (lambda scan, _: stemvane.prepare_scan([1, 2]), "open_dataset"),
+        (lambda scan, _: stemvane.prepare_scan([1, 2]), "a list; make it an array"),
+        (lambda scan, _: stemvane.measure(scan, config=stemvane.Config()), r"a Config; .*Config\(\)\.measure"),
+        (lambda scan, _: stemvane.measure(scan, [np.ones((32, 32))]), "an array; make one with VirtualDetector"),
+        (lambda scan, _: stemvane.pattern_model("pca"), r"Config\(\)"),
+        (lambda scan, path: stemvane.run_pipeline(scan, path / "run"), r"Config\(\)"),
+        (lambda scan, path: stemvane.run_sweep(scan, path / "sweep"), r"Config\(\)"),
         (lambda scan, _: stemvane.open_dataset(scan.data), "from_array"),
         (lambda scan, path: stemvane.save_dataset(stemvane.measure(scan), path / "a.zarr"), "Dataset4D"),
         (lambda scan, _: stemvane.field_maps(scan), "call measure first"),
@@ -166,3 +171,21 @@ def test_another_kind_of_object_is_told_what_to_call_first(tmp_path, known, door
     with pytest.raises(DataError, match=cure) as info:
         door(known, tmp_path)
     assert "\n" not in str(info.value)
+
+
+def test_arrays_that_no_kernel_reads_are_refused(recorded):
+    with pytest.raises(DataError, match="float64"):
+        stemvane.measure(recorded.astype(np.longdouble))
+    for masked in (np.ma.masked_greater(recorded, 800), da.from_array(np.ma.masked_greater(recorded, 800))):
+        with pytest.raises(DataError, match="bad_pixels"):
+            stemvane.measure(masked)
+
+
+@pytest.mark.parametrize("door", ["find_defects", "segment_scan", "compare"])
+def test_an_embedding_of_another_scan_is_refused(known, door):
+    measured = stemvane.measure(known)
+    part = stemvane.measure(replace(known, data=known.data[:6], image=None, atoms=None))
+    embedding = stemvane.AlignedPCA(n_latent=1).fit(part).embed(part)
+    pair = (embedding, measured) if door == "compare" else (measured, embedding)
+    with pytest.raises(DataError, match=r"\(6, 12\), the scan \(10, 12\); call model.embed"):
+        getattr(stemvane, door)(*pair)

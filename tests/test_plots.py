@@ -189,6 +189,22 @@ def test_a_model_plots_its_manifold_over_the_scan_embedded_last(fitted: tuple[Ro
     assert "hatched" in ax.get_title()
 
 
+def test_a_manifold_is_drawn_over_patterns_that_are_no_scan_and_refused_over_none(
+    fitted: tuple[RotationVAE, Measurements], tmp_path: Path
+) -> None:
+    model = RotationVAE.load(fitted[0].save(tmp_path / "model"))
+    model.embed(fitted[1], mask=np.zeros((12, 12), bool))
+    with pytest.raises(ModelError, match="call embed"):
+        model.plot_manifold()
+    model.embed(fitted[1])
+    assert "manifold" in model.plot_manifold(n=2).get_title()
+    with pytest.raises(ConfigError, match="n of 1 or more"):
+        model.plot_manifold(n=0)
+    model = RotationVAE.load(tmp_path / "model.safetensors")
+    model.embed(replace(fitted[1], is_scan=False))
+    assert "manifold" in model.plot_manifold(n=2).get_title()
+
+
 @pytest.mark.parametrize("what", ["loss", "KL divergence", "noise level"])
 def test_a_model_plots_its_history(fitted: tuple[RotationVAE, Measurements], what: str) -> None:
     ax = fitted[0].plot_history(what)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from stemvane.data.arguments import require
+from stemvane.data.arguments import require_same_scan
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.geometry.polar import harmonics_of, polar_from, rotate
@@ -108,8 +108,7 @@ def segment_scan(measurements: Measurements, embedding: Embedding) -> Regions | 
     features, too, is a mixture of both and no group. This is done from several starts, and the groups are those that
     agree best with all others.
     """
-    require(measurements, Measurements, "segment_scan")
-    require(embedding, Embedding, "segment_scan")
+    require_same_scan(embedding, measurements, "segment_scan")
     has_pattern = measurements.recorded & np.isfinite(embedding.latents).all(axis=-1) & np.isfinite(embedding.angle)
     if not measurements.is_scan or has_pattern.sum() < _LEAST_POSITIONS:
         return None

@@ -110,15 +110,16 @@ def folder_tables(run: Run) -> Iterator[Table]:
     data, preparation = manifest.get("data", {}), measured.preparation
     table = Table(title=Text(str(run.path)), title_justify="left", show_header=False)
     table.add_row("made", f"{manifest.get('finished')} in {manifest.get('total_seconds', math.nan):.0f} s")
-    table.add_row("command", manifest.get("command") or "none: made in Python")
-    table.add_row("data", f"{data.get('name')}: {' x '.join(map(str, data.get('shape', [])))}, {data.get('dtype')}")
-    table.add_row("file", data.get("path", "none: simulated, or handed over in Python"))
+    table.add_row("command", Text(manifest.get("command") or "none: made in Python"))
+    shape = " x ".join(map(str, data.get("shape", [])))
+    table.add_row("data", Text(f"{data.get('name')}: {shape}, {data.get('dtype')}"))
+    table.add_row("file", Text(data.get("path", "none: simulated, or handed over in Python")))
     for label, value in _calibration(measured.calibration, measured.origins):
         table.add_row(label, value)
     for step in () if preparation is None else preparation.steps:
-        table.add_row("preparation", step)
+        table.add_row("preparation", Text(step))
     for warning in () if preparation is None else preparation.warnings:
-        table.add_row("warning", warning)
+        table.add_row("warning", Text(warning))
     if preparation is None or not preparation.steps:
         table.add_row("preparation", "nothing was done to the patterns")
     model, training = run.metrics.get("model"), settings.training
@@ -135,7 +136,7 @@ def folder_tables(run: Run) -> Iterator[Table]:
 def sweep_tables(sweep: Sweep) -> Iterator[Table]:
     """What a sweep recommends, and its files; `sweep_table` has the numbers behind it."""
     table = Table(title=Text(str(sweep.path)), title_justify="left", show_header=False)
-    table.add_row("data", f"{sweep.summary['data']}, {sweep.summary['n_patterns']} patterns")
+    table.add_row("data", Text(f"{sweep.summary['data']}, {sweep.summary['n_patterns']} patterns"))
     table.add_row("trainings", f"{len(sweep.table['n_latent'])}, seeds {', '.join(map(str, sweep.summary['seeds']))}")
     table.add_row("recommended", f"{sweep.n_latent} latents: {sweep.reason}")
     yield table
@@ -164,7 +165,7 @@ def _calibration(calibration: Calibration, origins: Mapping[str, str]) -> Iterat
 def _metrics(metrics: Mapping[str, Any]) -> Table:
     table = Table(title="metrics", title_justify="left")
     for column in ("", "value", "what it means"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     suffixes = sorted(filter(None, REFERENCES), key=len, reverse=True)
     for key, value in metrics.items():
         suffix = next((end for end in suffixes if key.endswith(end)), "")

@@ -10,9 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.data.dataset import Dataset4D
+from stemvane.data.embedding import Embedding
+from stemvane.data.measurements import Measurements
+from stemvane.data.representation import Representable
 from stemvane.errors import DataError
 
-__all__ = ["HyperSpySignal", "ScanLike", "as_dataset", "require", "require_array"]
+__all__ = ["HyperSpySignal", "ScanLike", "as_dataset", "require", "require_array", "require_same_scan"]
 
 Kind = TypeVar("Kind")
 
@@ -32,6 +35,9 @@ _FIRST = {
     "Measurements": "call measure first: measured = measure(scan)",
     "Embedding": "call fit and embed first: embedding = model.fit(measured).embed(measured)",
     "Run": "open it first: run = Run.open(folder), or make one with run_pipeline",
+    "Config": "give Config() or Config.from_toml(path)",
+    "MeasureConfig": "give a MeasureConfig, such as Config().measure",
+    "VirtualDetector": "make one with VirtualDetector.disc or VirtualDetector.annulus, and give a list",
     "Sweep": "open it first: sweep = Sweep.open(folder), or make one with run_sweep",
 }
 
@@ -62,8 +68,7 @@ def as_dataset(scan: ScanLike, caller: str) -> Dataset4D:
     if isinstance(scan, np.ndarray | da.Array):
         return Dataset4D.from_array(scan)
     raise DataError(
-        f"{caller} takes a Dataset4D, an array of four axes or a HyperSpy signal, not {_kind(scan)}; "
-        f"{_FIRST['Dataset4D']}"
+        f"{caller} takes a Dataset4D, an array of four axes or a HyperSpy signal, not {_kind(scan)}; {_scan_from(scan)}"
     )
 
 
@@ -80,6 +85,23 @@ def require(value: object, kind: type[Kind], caller: str) -> Kind:
     raise DataError(f"{caller} takes {_name_of(kind.__name__)}, not {_kind(value)}; {_FIRST[kind.__name__]}")
 
 
+def require_same_scan(embedding: object, measurements: object, caller: str) -> None:
+    """Refuse what is no embedding and no measurements, or are those of scans of different shapes.
+
+    Raises
+    ------
+    DataError
+        If they are; the message says what to call first.
+    """
+    scan = require(measurements, Measurements, caller).scan_shape
+    embedded = require(embedding, Embedding, caller).angle.shape
+    if embedded != scan:
+        raise DataError(
+            f"{caller} takes the embedding of the same scan: it has the shape {embedded}, the scan {scan}; "
+            "call model.embed(measured)"
+        )
+
+
 def require_array(value: object, caller: str, what: str, cure: str) -> None:
     """Refuse what is no NumPy array.
 
@@ -92,6 +114,13 @@ def require_array(value: object, caller: str, what: str, cure: str) -> None:
         raise DataError(f"{caller} takes {what}, not {_kind(value)}; {cure}")
 
 
+def _scan_from(value: object) -> str:
+    """What to call to make a scan of something else."""
+    if value is None or isinstance(value, str | os.PathLike | Representable):
+        return _FIRST["Dataset4D"]
+    return "make it an array with numpy.asarray"
+
+
 def _kind(value: object) -> str:
     if value is None:
         return "None"
@@ -102,4 +131,6 @@ def _kind(value: object) -> str:
 
 def _name_of(word: str) -> str:
     """With its article."""
+    if word == "ndarray":
+        return "an array"
     return f"{'an' if word[:1] in 'AEIOUaeiou' else 'a'} {word}"

@@ -408,3 +408,10 @@ def _require_4d(array: Any, name: str) -> None:
         raise DataError(f"{name}: the data have shape {tuple(array.shape)}, so no pattern is there; check the file")
     if array.dtype.kind not in "uifb":
         raise DataError(f"{name}: the data are {array.dtype}; give real intensities (the squared modulus of waves)")
+    if array.dtype.itemsize > 8:
+        raise DataError(f"{name}: the data are {array.dtype}, which no kernel reads; give float64")
+    if isinstance(array, np.ma.MaskedArray) or isinstance(getattr(array, "_meta", None), np.ma.MaskedArray):
+        raise DataError(
+            f"{name}: the array is masked; fill it with zeros, and name detector pixels that do not count in "
+            "Dataset4D.bad_pixels, probe positions in Dataset4D.missing"
+        )

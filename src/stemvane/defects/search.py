@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from stemvane.config import SymmetryConfig
-from stemvane.data.arguments import require
+from stemvane.data.arguments import require_same_scan
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.defects.analysis import DefectAnalysis, Defects
@@ -67,8 +67,7 @@ def find_defects(
     DataError
         If the scan step is unknown, there are no polar patterns, or the lattice is not the library's.
     """
-    require(measurements, Measurements, "find_defects")
-    require(embedding, Embedding, "find_defects")
+    require_same_scan(embedding, measurements, "find_defects")
     config = config or SymmetryConfig()
     scan = RecordedScan.read(measurements, embedding, config)
     lattice = scan.find_lattice()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from stemvane.data.arguments import require
+from stemvane.data.arguments import require_same_scan
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 
@@ -111,8 +111,7 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
     its values are None. Where every position was estimated from its own pattern, the neighbours were still among
     those that the model was trained on, so that the reference is nearly, but not strictly, independent.
     """
-    require(embedding, Embedding, "compare")
-    require(measurements, Measurements, "compare")
+    require_same_scan(embedding, measurements, "compare")
     references: list[tuple[str, _Floats, bool]] = [
         ("", measurements.deflection, measurements.noiseless),
         ("_neighbours", neighbour_mean(measurements.deflection), measurements.noiseless),

@@ -93,7 +93,7 @@ class HarmonicBasis(Representable):
         config : BasisConfig, optional
             How many features, and how they are weighted.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
-            True at the probe positions to use.
+            True at the probe positions to use; those without a pattern are left out.
 
         Returns
         -------
@@ -106,6 +106,7 @@ class HarmonicBasis(Representable):
         """
         config = config or BasisConfig()
         grid = measurements.grid
+        mask = _recorded(measurements, mask)
         total = _totals(measurements, mask)
         if len(total) < 2:
             raise DataError(f"{len(total)} patterns are too few to learn from; widen the mask or take a larger scan")
@@ -176,7 +177,7 @@ class HarmonicBasis(Representable):
         measurements : Measurements
             A scan of the same polar grid; intensities are scaled to the mean total that the basis was fitted to.
         mask : ndarray of bool, shape (scan_y, scan_x), optional
-            True at the probe positions to use.
+            True at the probe positions to use; those without a pattern are left out.
 
         Returns
         -------
@@ -202,6 +203,7 @@ class HarmonicBasis(Representable):
                 f"the polar patterns have {grid.n_radial} rings of {grid.n_azimuthal} samples, the model was fitted to "
                 f"{self.background.shape[1]} of {self.n_azimuthal}; measure with the same n_radial and n_azimuthal"
             )
+        mask = _recorded(measurements, mask)
         total = _totals(measurements, mask)
         factor = self.mean_total / float(total.mean()) if rescale and len(total) else 1.0
         orders = [(order, np.flatnonzero(self.orders == order)) for order in np.unique(self.orders)]
@@ -257,6 +259,14 @@ def _directions(
         (float(v), order, np.sqrt(double) * (axis.conj() @ whiten), (colour @ axis) / np.sqrt(double))
         for v, axis in zip(variances, axes.T, strict=True)
     ]
+
+
+def _recorded(measurements: Measurements, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Positions in the mask that hold a pattern; None for all of the scan."""
+    recorded = measurements.recorded
+    if recorded.all():
+        return mask
+    return recorded if mask is None else mask & recorded
 
 
 def _totals(measurements: Measurements, mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:

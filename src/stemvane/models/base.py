@@ -200,7 +200,7 @@ class PatternModel(Representable, ABC):
         step, unit = measurements.calibration.scan_step, self.settings.model.latent_unit
         uses_neighbours = self._uses_neighbours(measurements)
         embedding = Embedding(*maps, scan_step=step, latent_unit=unit, uses_neighbours=uses_neighbours)
-        if measurements.is_scan:
+        if measurements.is_scan or self._embedded_scan is None:
             radius = measurements.calibration.disc_radius
             intensity = "dose" if measurements.noiseless else measurements.units["total"]
             self._embedded_scan = EmbeddedScan(embedding.latents, measurements.grid, radius, f"{intensity} / pixel")
@@ -344,7 +344,7 @@ class PatternModel(Representable, ABC):
         from stemvane.figures.manifold_panel import Manifold
         from stemvane.figures.model_panels import draw_model_manifold
 
-        if self._embedded_scan is None:
+        if self._embedded_scan is None or not np.isfinite(self._embedded_scan[0]).all(axis=-1).any():
             raise ModelError("the model has not embedded a scan whose latents could be drawn; call embed(measurements)")
         latents, grid, radius, unit = self._embedded_scan
         manifold = Manifold(*latent_manifold(self, latents, n))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.errors import ConfigError
+
 if TYPE_CHECKING:
     from stemvane.models.base import PatternModel
 
@@ -33,7 +35,14 @@ def latent_manifold(
         Mean intensity per detector pixel; the first latent grows to the right, the second upwards.
     latents : ndarray of float, shape (n_rows, n_columns, n_latent)
         Latents that they are decoded from.
+
+    Raises
+    ------
+    ConfigError
+        If `n` is smaller than 1.
     """
+    if n < 1:
+        raise ConfigError(f"{n} patterns along each latent cannot be drawn; give n of 1 or more")
     n_latent = model.n_latent
     columns, rows = (n if n_latent > 0 else 1), (n if n_latent > 1 else 1)
     decoded_at = np.zeros((rows, columns, n_latent))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stemvane.config import Config
+from stemvane.data.arguments import require
 from stemvane.models.aligned_pca import AlignedPCA
 from stemvane.models.base import PatternModel
 from stemvane.models.coordinate_vae import CoordinateVAE
@@ -42,6 +43,7 @@ def pattern_model(config: Config) -> PatternModel:
     >>> pattern_model(Config().replace(model={"model": "pca", "n_latent": 3})).n_latent
     3
     """
+    require(config, Config, "pattern_model")
     return MODELS[config.model.model].from_settings(config)
 
 

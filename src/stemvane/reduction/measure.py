@@ -16,7 +16,7 @@ from scipy import ndimage
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from stemvane.config import MeasureConfig
-from stemvane.data.arguments import ScanLike, as_dataset
+from stemvane.data.arguments import ScanLike, as_dataset, require
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.measurements import Measurements
@@ -138,7 +138,7 @@ def measure(
     NaN in the maps and 0 in polar and Cartesian patterns.
     """
     dataset = as_dataset(dataset, "measure")
-    config = config or MeasureConfig()
+    config = MeasureConfig() if config is None else require(config, MeasureConfig, "measure")
     if prepare and None in (dataset.calibration.optical_axis, dataset.calibration.disc_radius):
         dataset = prepare_scan(dataset)
         if progress is not False:
@@ -147,6 +147,7 @@ def measure(
     if detectors is None:
         detectors = standard_detectors(dataset.calibration, dataset.detector_shape, config)
     for detector in detectors:
+        require(detector, VirtualDetector, "measure")
         if detector.weights.shape != dataset.detector_shape:
             raise DataError(
                 f"virtual detector '{detector.name}' has shape {detector.weights.shape}, "

@@ -6,6 +6,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from stemvane.config import Config
+from stemvane.data.arguments import require
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.progress import StageProgress, stage_bars
 from stemvane.models.training import check_device
@@ -55,7 +56,7 @@ def run_pipeline(
     StemvaneError
         If the data, a setting or the folder do not allow it; the message names the cure.
     """
-    config = config.complete()
+    config = require(config, Config, "run_pipeline").complete()
     device = check_device(config.training.device)
     with (
         stage_bars(progress) as report,

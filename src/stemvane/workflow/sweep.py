@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.config import Config
+from stemvane.data.arguments import require
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.measurements import Measurements
 from stemvane.data.progress import StageProgress, stage_bars
@@ -87,7 +88,7 @@ def run_sweep(
     StemvaneError
         If the data, a setting or the folder do not allow it, or no pattern is kept from training.
     """
-    config = config.complete()
+    config = require(config, Config, "run_sweep").complete()
     plan = _plan(config, n_latent, n_seeds)
     device = check_device(config.training.device)
     stages = [_stage(one) for one in plan]
