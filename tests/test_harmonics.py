@@ -160,7 +160,7 @@ def test_positions_without_a_pattern_are_left_out(dataset, measurements, basis):
     missing = np.zeros((16, 16), bool)
     missing[11:] = True
     aborted = measure(replace(changed(dataset, lambda patterns: patterns * ~missing[..., None, None]), missing=missing))
-    fitted, expected = HarmonicBasis.fitted(aborted), HarmonicBasis.fitted(measurements, mask=~missing)
+    fitted, expected = HarmonicBasis.fit(aborted), HarmonicBasis.fit(measurements, mask=~missing)
     np.testing.assert_allclose(fitted.background, expected.background, rtol=1e-6)
     assert fitted.mean_total == pytest.approx(expected.mean_total)
     everywhere = np.ones((16, 16), bool)
