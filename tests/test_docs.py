@@ -262,9 +262,9 @@ def test_the_tutorial_names_every_defect(capsys, kept_library, monkeypatch):
     exec(compile(code, "defects.md", "exec"), names)
     assert capsys.readouterr().out == printed
     truth = names["dataset"].atoms.defects
-    apart = np.linalg.norm(names["found"].positions[:, None] - truth.positions, axis=-1)
+    apart = np.linalg.norm(names["detected"].positions[:, None] - truth.positions, axis=-1)
     assert apart.min(axis=0).max() < 0.1
-    assert [truth.kinds[i] for i in apart.argmin(axis=1)] == list(names["found"].naming.names)
+    assert [truth.kinds[i] for i in apart.argmin(axis=1)] == list(names["detected"].naming.names)
 
 
 def test_the_picture_shows_what_is_measured():

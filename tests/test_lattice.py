@@ -6,7 +6,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from stemvane.data.scan_geometry import probe_positions
-from stemvane.defects.lattice import Distortion, Lattice, _reduced, find_lattice
+from stemvane.defects.lattice import Distortion, Lattice, find_lattice, reduce_vectors
 from stemvane.defects.periodic_fit import PeriodicSeries, fit_periodic
 from stemvane.defects.sampling import Sampling
 from stemvane.defects.sites import find_sites
@@ -136,9 +136,9 @@ def lengths_by_trial(vectors):
 
 
 def reduced_in_time(vectors):
-    """What `_reduced` returns, or a failure where it does not end."""
+    """What `reduce_vectors` returns, or a failure where it does not end."""
     found = []
-    worker = threading.Thread(target=lambda: found.append(_reduced(vectors)), daemon=True)
+    worker = threading.Thread(target=lambda: found.append(reduce_vectors(vectors)), daemon=True)
     worker.start()
     worker.join(5)
     assert found, f"no end for {vectors!r}"
@@ -152,7 +152,7 @@ def test_rounding_does_not_keep_the_reduction_from_ending():
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_reduced_vectors_are_the_shortest_and_turn_counter_clockwise(name):
+def testreduce_vectors_vectors_are_the_shortest_and_turn_counter_clockwise(name):
     rng = np.random.default_rng(4)
     for turned in rng.uniform(0, 360, 12):
         vectors = cell(*CELLS[name], turned)

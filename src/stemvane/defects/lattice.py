@@ -12,7 +12,7 @@ from scipy import ndimage, optimize
 
 from stemvane.defects.sampling import Sampling
 
-__all__ = ["Distortion", "Lattice", "find_lattice", "lattice_rotations"]
+__all__ = ["Distortion", "Lattice", "find_lattice", "lattice_rotations", "reduce_vectors"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -178,7 +178,7 @@ def find_lattice(channels: _Floats, sampling: Sampling) -> Lattice | None:
         return None
     strongest = np.argsort([-np.ptp(tapered[..., c]) for c in range(values.shape[-1])])[:_MOST_CHANNELS]
     reciprocal = _refine(peaks[list(pair)], tapered[..., strongest], step, highest)
-    vectors = _reduce(np.linalg.inv(reciprocal).T)
+    vectors = reduce_vectors(np.linalg.inv(reciprocal).T)
     if extent.min() < _LEAST_PERIODS * np.linalg.norm(vectors, axis=1).max():
         return None
     half = np.maximum(np.array(sampling.shape) - 1, 1) * step / 2
@@ -255,7 +255,7 @@ def _refine(reciprocal: _Floats, tapered: _Floats, step: tuple[float, float], hi
     return np.asarray(best.x.reshape(2, 2))
 
 
-def _reduce(vectors: _Floats) -> NDArray[np.float64]:
+def reduce_vectors(vectors: _Floats) -> NDArray[np.float64]:
     """The two shortest lattice vectors at 90° or more, counter-clockwise on the screen, the first nearest to x."""
     a, b = np.asarray(vectors[0], np.float64), np.asarray(vectors[1], np.float64)
     while True:
