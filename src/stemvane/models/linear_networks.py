@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 
 import numpy as np
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from stemvane.errors import ModelError
 from stemvane.models.pixel_network import PixelCode, PixelNetwork
+from stemvane.models.training import TrainingHistory
 
-__all__ = ["NonNegativeNetwork", "PrincipalNetwork"]
+__all__ = ["NonNegativeNetwork", "PrincipalNetwork", "solve_network"]
 
 _N_ROUNDS = 500
 
@@ -109,6 +111,13 @@ class NonNegativeNetwork(PixelNetwork):
     def decode(self, latents: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
         """Patterns of amounts, shape ``(n, n²)``; negative amounts count as 0, angle and shift are ignored."""
         return latents.clamp(min=0) @ self.parts
+
+
+def solve_network(network: PrincipalNetwork | NonNegativeNetwork, x: Tensor, seed: int) -> TrainingHistory:
+    """Solve a linear network for patterns of shape ``(n, n²)``, and say how long it took."""
+    began = time.perf_counter()
+    network.solve(x, seed)
+    return TrainingHistory(seconds=time.perf_counter() - began)
 
 
 def _strongest(residual: NDArray[np.float64], n_vectors: int) -> NDArray[np.float64]:

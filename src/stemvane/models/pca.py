@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import ClassVar, Self
 
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from stemvane.config import Config, PCAConfig, TrainingConfig
 from stemvane.models.checks import check_settings, select_section
-from stemvane.models.linear_networks import PrincipalNetwork
+from stemvane.models.linear_networks import PrincipalNetwork, solve_network
 from stemvane.models.pixel_model import PixelFit, PixelModel
-from stemvane.models.training import EpochReport, TrainingHistory
+from stemvane.models.training import EpochReport
 
 __all__ = ["PCA"]
 
@@ -78,7 +77,6 @@ class PCA(PixelModel[PrincipalNetwork]):
         patterns: NDArray[np.float32],
         progress: Callable[[EpochReport], None] | None,
     ) -> Tensor:
-        x, began = fitted.normalise(patterns), time.perf_counter()
-        fitted.network.solve(x, self.training_config.seed)
-        self.history = TrainingHistory(seconds=time.perf_counter() - began)
+        x = fitted.normalise(patterns)
+        self.history = solve_network(fitted.network, x, self.training_config.seed)
         return x
