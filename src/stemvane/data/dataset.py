@@ -17,6 +17,7 @@ from dask.array.core import slices_from_chunks
 from numpy.typing import ArrayLike, NDArray
 
 from stemvane.data.calibration import Calibration, require_plausible
+from stemvane.data.findings import Finding
 from stemvane.data.preparation_record import Preparation, describe_preparation
 from stemvane.data.representation import Representable, Row, format_quantity, format_shape, format_size
 from stemvane.data.specimen import ScanAtoms, ScanDefects
@@ -77,6 +78,8 @@ class Dataset4D(Representable):
         The files that the data lie in, where these are more than `path` alone.
     preparation : Preparation, optional
         What `prepare_scan` has found and done; None where it has not been called.
+    findings : tuple of Finding
+        What readers and preparation have noticed that the user should know of.
     """
 
     data: da.Array
@@ -98,6 +101,7 @@ class Dataset4D(Representable):
     is_scan: bool = True
     files: tuple[Path, ...] = ()
     preparation: Preparation | None = None
+    findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
         _require_4d(self.data, self.name)
