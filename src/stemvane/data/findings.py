@@ -58,7 +58,7 @@ class Finding:
         KeyError
             If a word is missing.
         """
-        severity = next((name for name in SEVERITIES if name == record["severity"]), "warning")
+        severity: Severity = next((name for name in SEVERITIES if name == record["severity"]), "warning")
         return cls(record["id"], severity, record["message"], record.get("cure", ""))
 
 
