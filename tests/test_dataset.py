@@ -1,12 +1,16 @@
 """Dataset4D: what it takes, what it refuses, and HyperSpy's axes turned to ours."""
 
+from dataclasses import replace
+
 import dask.array as da
 import numpy as np
 import pytest
 
+from stemvane.data.axes import calibration_from_axes
 from stemvane.data.calibration import Calibration, wavelength
-from stemvane.data.dataset import Dataset4D, ScanAtoms, calibration_from_axes
+from stemvane.data.dataset import Dataset4D, ScanAtoms
 from stemvane.errors import CalibrationError, DataError, StemvaneError
+from stemvane.io.files import open_dataset
 
 SHAPE = (3, 4, 5, 6)
 
@@ -97,46 +101,48 @@ def steps(scan=("nm", "nm"), detector=("mrad", "mrad"), scales=(0.02, 0.03, 1.0,
     return found.scan_step, found.pixel_size
 
 
-@pytest.mark.parametrize(
-    ("units", "factor"),
-    [
-        ("Å", 1),
-        ("\N{ANGSTROM SIGN}", 1),
-        ("A", 1),
-        ("Angstrom", 1),
-        ("angstrom", 1),
-        ("nm", 10),
-        ("pm", 0.01),
-        ("µm", 1e4),
-        ("\N{GREEK SMALL LETTER MU}m", 1e4),
-        ("um", 1e4),
-    ],
-)
-def test_lengths(units, factor):
-    assert steps(scan=(units, units))[0] == pytest.approx((0.02 * factor, 0.03 * factor))
+LENGTHS = {
+    1: "Å \N{ANGSTROM SIGN} A\u030a A AA Ang Angstrom angstrom angstroms ANGSTROMS Ångström [Å] $\\AA$ \\mathrm{\\AA}",
+    0.01: "pm picometre [p_m]",
+    10: "nm [n_m] nanometer nanometers nanometres (nm)",
+    1e4: "µm \N{GREEK SMALL LETTER MU}m um micron microns micrometers $\\mu\\mathrm{m}$",
+    1e7: "mm",
+    1e10: "m meters metre",
+}
+ANGLES = {
+    1: "mrad mrads milliradians [m_r_a_d]",
+    1e-3: "µrad \N{GREEK SMALL LETTER MU}rad urad microradians",
+    1e3: "rad radians [rad]",
+    1e3 * np.pi / 180: "deg ° degrees Degree $^\\circ$",
+}
+RECIPROCAL = {
+    1: "1/Å 1/\N{ANGSTROM SIGN} Å^-1 Å⁻¹ $A^{-1}$ A^-1 1/A 1/angstrom \\AA^{-1} [A_^_-_1] Å**-1",
+    0.1: "1/nm nm^-1 nm⁻¹ nm-1 nm^{-1} (1/nm) [n_m^-1] 1/nanometer /nm nm\N{MINUS SIGN}1",
+    1e-10: "1/m 1/meters m⁻¹",
+}
 
 
-@pytest.mark.parametrize(
-    ("units", "factor"),
-    [
-        ("1/Å", 1),
-        ("1/\N{ANGSTROM SIGN}", 1),
-        ("Å^-1", 1),
-        ("Å⁻¹", 1),
-        ("$A^{-1}$", 1),
-        ("1 / A", 1),
-        ("1/nm", 0.1),
-        ("1 / nm", 0.1),
-        ("nm^-1", 0.1),
-    ],
-)
-def test_reciprocal_lengths_become_angles_through_the_wavelength(units, factor):
-    expected = 1e3 * wavelength(60e3) * factor
-    assert steps(detector=(units, units), beam_energy=60)[1] == pytest.approx((expected, 1.5 * expected))
-    assert steps(detector=(units, units))[1] is None
+@pytest.mark.parametrize(("table", "place"), [(LENGTHS, 0), (ANGLES, 1)])
+def test_every_spelling_of_lengths_and_angles(table, place):
+    for factor, spellings in table.items():
+        for units in spellings.split():
+            found = steps(scan=(units, units), detector=(units, units), scales=(0.02, 0.03, 0.02, 0.03))
+            assert found[place] == pytest.approx((0.02 * factor, 0.03 * factor)), units
+            assert found[1 - place] is None, units
 
 
-@pytest.mark.parametrize("unknown", ["", "<undefined>", None, "px", "s", "1/s", "mA", "Åx"])
+def test_reciprocal_lengths_become_angles_through_the_wavelength():
+    for factor, spellings in RECIPROCAL.items():
+        for units in [*spellings.split(), *(word.replace("1/", "1 / ") for word in spellings.split())]:
+            expected = 1e3 * wavelength(60e3) * factor
+            found = steps(detector=(units, units), beam_energy=60)[1]
+            assert found == pytest.approx((expected, 1.5 * expected)), units
+            assert steps(detector=(units, units))[1] is None
+    bytes_too = steps(scan=(b"nm", np.bytes_("nm")))
+    assert bytes_too[0] == pytest.approx((0.2, 0.3))
+
+
+@pytest.mark.parametrize("unknown", ["", "<undefined>", None, "px", "s", "1/s", "mA", "Åx", "1/px", "rad/Å"])
 def test_other_units_leave_a_step_unknown(unknown):
     assert steps(scan=("nm", unknown), detector=(unknown, "mrad"), beam_energy=60) == (None, None)
 
@@ -146,9 +152,26 @@ def test_impossible_steps_are_unknown(scale):
     assert steps(scales=(scale, 1.0, 1.0, scale)) == (None, None)
 
 
-def test_direction_of_an_axis_does_not_matter():
-    assert steps(scales=(-0.02, 0.03, 1, -1.5)) == ((0.2, 0.3), (1.0, 1.5))
-    assert steps(detector=("rad", "mrad"), scales=(1, 1, 0.002, 1))[1] == pytest.approx((2, 1))
+STEPS = (0.02, -0.03, -0.001, 1.5)
+
+
+def test_along_axes_with_a_negative_step_the_data_are_flipped(patterns):
+    image = np.arange(12.0).reshape(3, 4)
+    dataset = Dataset4D.from_array(patterns, image=image, expectation=patterns)
+    dataset = replace(dataset, missing=image > 5, bad_pixels=patterns[0, 0] > 5)
+    axes = [{"units": u, "scale": s} for u, s in zip(("nm", "nm", "rad", "mrad"), STEPS, strict=True)]
+    flipped = dataset.with_axes(axes, {})
+    assert (flipped.calibration.scan_step, flipped.calibration.pixel_size) == ((0.2, 0.3), (1.0, 1.5))
+    for array in (flipped.data, flipped.expectation):
+        np.testing.assert_array_equal(array.compute(), patterns[:, ::-1, ::-1])
+    np.testing.assert_array_equal(flipped.image, image[:, ::-1])
+    np.testing.assert_array_equal(flipped.missing, image[:, ::-1] > 5)
+    np.testing.assert_array_equal(flipped.bad_pixels, patterns[0, 0, ::-1] > 5)
+    (finding,) = flipped.findings
+    assert (finding.id, finding.severity) == ("axis_flipped", "note")
+    assert "scan_x and k_y" in finding.message
+    # pixels have no direction
+    assert dataset.with_axes([{"units": "px", "scale": -1.0}] * 4, {}).findings == ()
 
 
 @pytest.mark.parametrize("value", [0, -60, np.nan, None, "unknown"])
@@ -198,8 +221,47 @@ def test_hyperspy_reciprocal_axes(signal):
         axis.units, axis.scale = "1/nm", 0.5
     expected = 1e3 * wavelength(60e3) * 0.05
     assert Dataset4D.from_hyperspy(signal).calibration.pixel_size == pytest.approx((expected, expected))
+    # the energy may come before or after
+    signal.metadata.Acquisition_instrument.TEM.beam_energy = 300.0
+    late = Dataset4D.from_hyperspy(signal).recalibrate(energy=60e3)
+    assert late.calibration.pixel_size == pytest.approx((2.433, 2.433), abs=5e-4)
     del signal.metadata.Acquisition_instrument
     assert Dataset4D.from_hyperspy(signal).calibration == Calibration(scan_step=(0.2, 0.3))
+    assert (
+        Dataset4D.from_hyperspy(signal).recalibrate(energy=60e3).calibration.pixel_size == late.calibration.pixel_size
+    )
+
+
+@pytest.mark.parametrize("kind", ["as it is", "reciprocal", "backwards", "in a SEM", "without a beam"])
+def test_a_signal_and_its_file_agree(signal, tmp_path, kind):
+    scan, detector = signal.axes_manager.navigation_axes, signal.axes_manager.signal_axes
+    if kind == "reciprocal":
+        for axis in detector:
+            axis.units, axis.scale = "nm⁻¹", 0.5
+    elif kind == "backwards":
+        detector[1].scale, scan[0].scale = -1.5, -0.03
+    elif kind == "in a SEM":
+        signal.metadata.set_item("Acquisition_instrument.SEM", signal.metadata.Acquisition_instrument.TEM)
+        del signal.metadata.Acquisition_instrument.TEM
+    elif kind == "without a beam":
+        del signal.metadata.Acquisition_instrument
+    signal.save(tmp_path / "a.hspy")
+    ours, read = Dataset4D.from_hyperspy(signal), open_dataset(tmp_path / "a.hspy")
+    for one, other in ((ours, read), (ours.recalibrate(energy=80e3), read.recalibrate(energy=80e3))):
+        np.testing.assert_array_equal(one.data.compute(), other.data.compute())
+        for name in ("calibration", "reciprocal_pixel", "name", "findings"):
+            assert getattr(one, name) == getattr(other, name)
+        assert [one.origin(name) for name in vars(one.calibration)] == [
+            other.origin(name) for name in vars(one.calibration)
+        ]
+
+
+def test_spectrum_images_are_called_so(patterns):
+    api = pytest.importorskip("hyperspy.api")
+    spectra = api.signals.Signal1D(patterns[0])
+    spectra.axes_manager[-1].units = "eV"
+    with pytest.raises(DataError, match="spectrum image"):
+        Dataset4D.from_hyperspy(spectra)
 
 
 def test_hyperspy_signals_that_know_nothing(patterns):

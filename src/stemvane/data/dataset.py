@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
-import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +14,14 @@ import numpy as np
 from dask.array.core import slices_from_chunks
 from numpy.typing import ArrayLike, NDArray
 
+from stemvane.data.axes import (
+    AXES,
+    backward_axes,
+    beam_of,
+    calibration_from_axes,
+    reciprocal_step,
+    require_no_spectra,
+)
 from stemvane.data.calibration import Calibration, require_plausible
 from stemvane.data.findings import Finding
 from stemvane.data.preparation_record import Preparation, describe_preparation
@@ -26,8 +32,6 @@ from stemvane.errors import DataError
 __all__ = ["Dataset4D", "ScanAtoms", "ScanDefects"]
 
 _BLOCK_BYTES = 8 * 2**20
-_LENGTHS = {"Å": 1.0, "nm": 10.0, "µm": 1e4, "um": 1e4, "pm": 0.01, "m": 1e10}
-_ANGLES = {"mrad": 1.0, "rad": 1e3}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,8 +68,9 @@ class Dataset4D(Representable):
     signed : bool
         Whether negative intensities are in order, as after subtracting a dark pattern.
     origins : mapping
-        Where numbers of the calibration came from that did not come from the file: ``"given"`` by the user, ``"found"``
-        in the patterns, found in those of a probe in ``"vacuum"``, or ``"computed"`` from the semi-angle.
+        Where numbers of the calibration came from: the ``"file"`` or signal, ``"given"`` by the user, ``"found"`` in
+        the patterns, found in those of a probe in ``"vacuum"``, or ``"computed"`` from the semi-angle. What is not
+        listed came from the file, or was given where there is none.
     reciprocal_pixel : tuple of float, optional
         Detector step ``(y, x)`` in 1/Å where the file gives that; the beam energy makes it a pixel size.
     electrons_per_pattern : float, optional
@@ -185,36 +190,74 @@ class Dataset4D(Representable):
         Parameters
         ----------
         signal : hyperspy.signals.Signal2D
-            Lazy or in memory. Scan axes in Å or nm; detector axes in mrad or 1/Å (then the beam energy must be
-            in the metadata, as HyperSpy stores it, in keV). Steps in other units are left unknown.
+            Lazy or in memory. Scan axes are lengths; detector axes are angles, or reciprocal lengths, which the beam
+            energy converts into angles: the one in the metadata, in keV as HyperSpy stores it, or one that is given
+            later. Steps in other units are left unknown. Along axes with a negative step the data are flipped.
 
         Returns
         -------
         Dataset4D
+            The same as `open_dataset` makes of the signal's file.
 
         Raises
         ------
         DataError
-            If the signal does not have two navigation and two signal axes, or is not real.
+            If the signal does not have two navigation and two signal axes, is a spectrum image, or is not real.
         """
         manager = signal.axes_manager
+        # HyperSpy names axes x first, and they may lie in the array in any order
+        axes = [*manager.navigation_axes[::-1], *manager.signal_axes[::-1]]
+        steps = [{"scale": getattr(a, "scale", None), "units": getattr(a, "units", None)} for a in axes]
+        title = str(signal.metadata.General.title) if signal.metadata.has_item("General.title") else ""
+        require_no_spectra(steps, title or "the signal")
         if manager.navigation_dimension != 2 or manager.signal_dimension != 2:
             raise DataError(
                 f"the signal has {manager.navigation_dimension} navigation and {manager.signal_dimension} signal axes; "
                 "give one with two of each, for example after signal.transpose(signal_axes=2)"
             )
-        # HyperSpy names axes x first, and they may lie in the array in any order
-        axes = [*manager.navigation_axes[::-1], *manager.signal_axes[::-1]]
-        steps = [{"scale": getattr(a, "scale", None), "units": getattr(a, "units", None)} for a in axes]
-        beam: dict[str, Any] = {}
-        for node in ("Acquisition_instrument.SEM", "Acquisition_instrument.TEM"):
-            if signal.metadata.has_item(node):
-                beam = signal.metadata.get_item(node).as_dictionary()
-        title = str(signal.metadata.General.title) if signal.metadata.has_item("General.title") else ""
-        return cls.from_array(
-            signal.data.transpose([a.index_in_array for a in axes]),
-            calibration=calibration_from_axes(steps, beam),
-            name=title or "hyperspy",
+        array = cls.from_array(signal.data.transpose([a.index_in_array for a in axes]), name=title or "hyperspy")
+        return array.with_axes(steps, beam_of(signal.metadata.as_dictionary()))
+
+    def with_axes(self, axes: Sequence[Mapping[str, Any]], beam: Mapping[str, Any]) -> Dataset4D:
+        """Return the same data with what a file or a signal says of its axes and of the beam.
+
+        Parameters
+        ----------
+        axes : sequence of mapping
+            ``scale`` and ``units`` of the axes ``(scan_y, scan_x, k_y, k_x)``, empty where they are unknown. Along axes
+            with a negative step everything is flipped, so that positions grow with the index; `findings` says so.
+        beam : mapping
+            ``beam_energy`` in keV and ``convergence_angle`` in mrad, where they are known.
+
+        Returns
+        -------
+        Dataset4D
+        """
+        calibration, reciprocal = calibration_from_axes(axes, beam), reciprocal_step(axes)
+        # a signal in memory says of itself what a file does: nobody has given these numbers
+        origins = {} if self.path else dict.fromkeys(calibration.to_dict(), "file")
+        described = replace(self, calibration=calibration, reciprocal_pixel=reciprocal, origins=origins)
+        backward = backward_axes(axes)
+        return described._flip(backward) if backward else described
+
+    def _flip(self, backward: tuple[int, ...]) -> Dataset4D:
+        order = tuple(slice(None, None, -1 if i in backward else None) for i in range(4))
+        scan, detector = order[:2], order[2:]
+        names = " and ".join(AXES[i] for i in backward)
+        finding = Finding(
+            "axis_flipped",
+            "note",
+            f"the source gives {names} a negative step; the data are flipped along it, so that positions grow with the "
+            "index",
+        )
+        return replace(
+            self,
+            data=self.data[order],
+            expectation=None if self.expectation is None else self.expectation[order],
+            image=None if self.image is None else self.image[scan],
+            missing=None if self.missing is None else self.missing[scan],
+            bad_pixels=None if self.bad_pixels is None else self.bad_pixels[detector],
+            findings=(*self.findings, finding),
         )
 
     @property
@@ -305,65 +348,6 @@ class Dataset4D(Representable):
         if getattr(self.calibration, name) is None:
             return "unknown"
         return self.origins.get(name, "given" if self.path is None else "file")
-
-
-def calibration_from_axes(axes: Sequence[Mapping[str, Any]], beam: Mapping[str, Any]) -> Calibration:
-    """Read steps, energy and semi-angle from what HyperSpy knows.
-
-    Parameters
-    ----------
-    axes : sequence of mapping
-        ``scale`` and ``units`` of the axes ``(scan_y, scan_x, k_y, k_x)``.
-    beam : mapping
-        ``beam_energy`` in keV and ``convergence_angle`` in mrad, where they are known.
-
-    Returns
-    -------
-    Calibration
-        Units that are not lengths or angles, and numbers that are not positive, leave a value unknown. Detector axes in
-        1/Å or 1/nm need the beam energy and are converted into mrad through the wavelength.
-    """
-    energy, semiangle = _positive(beam.get("beam_energy")), _positive(beam.get("convergence_angle"))
-    calibration = Calibration(energy=None if energy is None else 1e3 * energy, convergence_semiangle=semiangle)
-    angles = dict(_ANGLES)
-    if calibration.wavelength is not None:
-        angles |= {f"1/{unit}": 1e3 * calibration.wavelength / size for unit, size in _LENGTHS.items()}
-    for name, pair, table in (("scan_step", axes[:2], _LENGTHS), ("pixel_size", axes[2:], angles)):
-        step_y, step_x = (_step(axis, table) for axis in pair)
-        if step_y is not None and step_x is not None:
-            calibration = calibration.replace(**{name: (step_y, step_x)})
-    return calibration
-
-
-def reciprocal_step(axes: Sequence[Mapping[str, Any]]) -> tuple[float, float] | None:
-    """Detector step ``(y, x)`` in 1/Å of axes ``(scan_y, scan_x, k_y, k_x)``, None where they are in other units."""
-    table = {f"1/{unit}": 1.0 / size for unit, size in _LENGTHS.items()}
-    step_y, step_x = (_step(axis, table) for axis in axes[2:])
-    return None if step_y is None or step_x is None else (step_y, step_x)
-
-
-def _step(axis: Mapping[str, Any], table: Mapping[str, float]) -> float | None:
-    scale, factor = axis.get("scale"), table.get(_unit(axis.get("units")))
-    size = _positive(abs(scale)) if isinstance(scale, int | float | np.number) else None
-    return None if size is None or factor is None else factor * size
-
-
-def _unit(text: Any) -> str:
-    """One spelling for each unit: ``Å``, ``nm``, ``1/nm`` and so on."""
-    unit = re.sub(r"[\s${}\[\]]", "", str(text)).replace("⁻¹", "^-1")
-    # the two Å and the two µ of Unicode look the same
-    unit = unit.replace("\N{ANGSTROM SIGN}", "Å").replace("\N{GREEK SMALL LETTER MU}", "µ")
-    unit = re.sub(r"[Aa]ngstroms?|\bA\b", "Å", unit)
-    return re.sub(r"^(.+)\^-1$", r"1/\1", unit)
-
-
-def _positive(value: Any) -> float | None:
-    """A number, None where it is absent or impossible."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) and number > 0 else None
 
 
 def as_lazy(array: ArrayLike | da.Array, name: str) -> da.Array:

@@ -12,7 +12,6 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError, FileFormatError
 from stemvane.io.hdf5 import hdf5_array, text
 from stemvane.io.request import Request
-from stemvane.io.rosetta import with_axes
 from stemvane.io.zarr_folders import zarr_array
 
 __all__ = ["open_abtem_hdf5", "open_abtem_zarr"]
@@ -50,7 +49,7 @@ def open_abtem_zarr(request: Request) -> Dataset4D:
     if isinstance(beam_notes.get("energy"), int | float):
         beam["beam_energy"] = 1e-3 * beam_notes["energy"]
     dataset = Dataset4D(data=array.lazy(chunks), name=path.stem, path=path)
-    return with_axes(dataset, [axes[i] for i in _X_FIRST], beam)
+    return dataset.with_axes([axes[i] for i in _X_FIRST], beam)
 
 
 def _steps(notes: Mapping[str, Any], kwargs: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -87,4 +86,4 @@ def open_abtem_hdf5(request: Request) -> Dataset4D:
         array, chunks = hdf5_array(path, stored, _X_FIRST), stored.chunks
         axes = [{"scale": float(step), "units": text(unit)} for step, unit in zip(sampling, units, strict=True)]
     dataset = Dataset4D(data=array.lazy(chunks), name=path.stem, path=path)
-    return with_axes(dataset, [axes[i] for i in _X_FIRST], {})
+    return dataset.with_axes([axes[i] for i in _X_FIRST], {})

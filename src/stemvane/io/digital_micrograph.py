@@ -15,7 +15,6 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError, FileFormatError
 from stemvane.io.on_disk import OnDisk, require_real
 from stemvane.io.request import Request
-from stemvane.io.rosetta import with_axes
 from stemvane.io.stack import Part, RawFrames, fold
 
 __all__ = ["open_dm"]
@@ -80,7 +79,7 @@ def _open(
         # the detector's pixels lie outermost: a pattern is spread over the whole file, and only mapping can read it
         array = OnDisk(str(path.absolute()), "", "raw", shape, dtype, (2, 3, 0, 1), offset)
         data, steps = array.lazy(), [axes[i] for i in (2, 3, 0, 1)]
-    return with_axes(Dataset4D(data=data, name=path.stem, path=path, missing=missing), steps, beam)
+    return Dataset4D(data=data, name=path.stem, path=path, missing=missing).with_axes(steps, beam)
 
 
 def _frames_last(image: Any, axes: list[dict[str, Any]]) -> bool:

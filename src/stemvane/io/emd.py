@@ -14,7 +14,6 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError
 from stemvane.io.hdf5 import hdf5_array, open_array, text
 from stemvane.io.request import Request
-from stemvane.io.rosetta import with_axes
 
 __all__ = ["open_emd"]
 
@@ -52,7 +51,7 @@ def open_emd(request: Request) -> Dataset4D:
         axes = _calibrate(file, name, axes)
     data, missing = open_array(request, array, chunks)
     dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
-    return with_axes(dataset, axes if array.ndim == 4 else [{}, {}, *axes[1:]], beam)
+    return dataset.with_axes(axes if array.ndim == 4 else [{}, {}, *axes[1:]], beam)
 
 
 def _scans(file: h5py.File) -> dict[str, h5py.Group]:

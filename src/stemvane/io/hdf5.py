@@ -21,7 +21,6 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError, FileFormatError
 from stemvane.io.on_disk import OnDisk
 from stemvane.io.request import Request
-from stemvane.io.rosetta import with_axes
 from stemvane.io.stack import ArrayFrames, JoinedFrames, fold
 
 __all__ = [
@@ -96,7 +95,7 @@ def open_plain_hdf5(request: Request) -> Dataset4D:
         axes = _nexus_axes(stored)
     data, missing = open_array(request, array, chunks)
     dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
-    return with_axes(dataset, axes if array.ndim == 4 else [{}, {}, *axes[1:]], {})
+    return dataset.with_axes(axes if array.ndim == 4 else [{}, {}, *axes[1:]], {})
 
 
 def arrays_in(file: h5py.File) -> list[h5py.Dataset]:
@@ -188,7 +187,7 @@ def open_dectris(request: Request) -> Dataset4D:
     notes = {"files": [*dict.fromkeys(files)]}
     dataset = Dataset4D(data=data, name=path.stem.removesuffix("_master"), path=path, missing=missing, metadata=notes)
     step = _arina_step(path)
-    return with_axes(dataset, [step, step, {}, {}], {} if energy is None else {"beam_energy": 1e-3 * energy})
+    return dataset.with_axes([step, step, {}, {}], {} if energy is None else {"beam_energy": 1e-3 * energy})
 
 
 def _dectris_scan(file: h5py.File) -> tuple[int, int] | None:
@@ -263,4 +262,4 @@ def open_velox(request: Request) -> Dataset4D:
         beam["beam_energy"] = 1e-3 * float(optics["AccelerationVoltage"])
     if "BeamConvergence" in optics:
         beam["convergence_angle"] = 1e3 * float(optics["BeamConvergence"])
-    return with_axes(dataset, [{}, {}, *axes], beam)
+    return dataset.with_axes([{}, {}, *axes], beam)

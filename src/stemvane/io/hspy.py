@@ -10,11 +10,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from stemvane.data.axes import beam_of
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError
 from stemvane.io.on_disk import OnDisk
 from stemvane.io.request import Request
-from stemvane.io.rosetta import with_axes
 from stemvane.io.stack import ArrayFrames, fold
 
 __all__ = ["open_hspy"]
@@ -66,10 +66,9 @@ def open_hspy(request: Request) -> Dataset4D:
         order = _axis_order(axes, path)
         data = replace(array, order=tuple(order)).lazy(chunks_of[scans[0]])
         axes = [axes[i] for i in order]
-    microscope = signal["metadata"].get("Acquisition_instrument", {})
     title = signal["metadata"].get("General", {}).get("title")
     dataset = Dataset4D(data=data, name=str(title or path.stem), path=path, missing=missing)
-    return with_axes(dataset, axes, microscope.get("TEM") or microscope.get("SEM") or {})
+    return dataset.with_axes(axes, beam_of(signal["metadata"]))
 
 
 def _data(file: h5py.File, names: list[str]) -> list[tuple[str, h5py.Dataset]]:

@@ -9,20 +9,19 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
-from stemvane.data.dataset import Dataset4D, calibration_from_axes, reciprocal_step
+from stemvane.data.dataset import Dataset4D
 from stemvane.errors import FileFormatError
 from stemvane.io.on_disk import require_real
 from stemvane.io.request import Request
 from stemvane.io.stack import Part, RawFrames, fold
 
-__all__ = ["open_blockfile", "open_empad", "open_empad_raw", "open_mrc", "open_tvips", "with_axes"]
+__all__ = ["open_blockfile", "open_empad", "open_empad_raw", "open_mrc", "open_tvips"]
 
 # the first fields of a Blockfile's header; the others are not needed
 _BLOCKFILE = [
@@ -63,17 +62,6 @@ _TVIPS_FRAME = np.dtype({"names": ["mode", "rotidx"], "formats": ["<u4"] * 2, "o
 _EMPAD_ROWS, _EMPAD_COLUMNS = 130, 128
 
 
-def with_axes(dataset: Dataset4D, axes: Sequence[Mapping[str, Any]], beam: Mapping[str, Any]) -> Dataset4D:
-    """Return the same data with the steps of axes ``(scan_y, scan_x, k_y, k_x)`` and what HyperSpy calls the beam."""
-    return Dataset4D(
-        **{
-            **vars(dataset),
-            "calibration": calibration_from_axes(axes, beam),
-            "reciprocal_pixel": reciprocal_step(axes),
-        }
-    )
-
-
 def open_blockfile(request: Request) -> Dataset4D:
     """Open a .blo of NanoMegas: 8-bit frames, each after six bytes.
 
@@ -96,7 +84,7 @@ def open_blockfile(request: Request) -> Dataset4D:
     # the detector is calibrated in cm on a screen, at a camera length that is seldom right: left unknown
     steps = [{"scale": float(header[key]), "units": "nm"} for key in ("SY", "SX")]
     dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
-    return with_axes(dataset, [*steps, {}, {}], {"beam_energy": 1e-3 * float(header["Beam_energy"])})
+    return dataset.with_axes([*steps, {}, {}], {"beam_energy": 1e-3 * float(header["Beam_energy"])})
 
 
 def open_mrc(request: Request) -> Dataset4D:
@@ -152,7 +140,7 @@ def open_tvips(request: Request) -> Dataset4D:
     dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing, files=files)
     energy = float(header["ht"])
     # the high tension is in kV in the programs' newer files, in V in others
-    return with_axes(dataset, [{}, {}, pixel, pixel], {"beam_energy": energy if energy < 2000 else 1e-3 * energy})
+    return dataset.with_axes([{}, {}, pixel, pixel], {"beam_energy": energy if energy < 2000 else 1e-3 * energy})
 
 
 def _continue(path: Path) -> list[Path]:
@@ -233,7 +221,7 @@ def open_empad(request: Request) -> Dataset4D:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         axes = {axis["name"]: axis for axis in file_reader(str(path), lazy=True)[0]["axes"]}
-    return with_axes(dataset, [axes.get(name, {}) for name in ("scan_y", "scan_x", "height", "width")], {})
+    return dataset.with_axes([axes.get(name, {}) for name in ("scan_y", "scan_x", "height", "width")], {})
 
 
 def _empad_description(path: Path) -> tuple[str, tuple[int, int] | None]:

@@ -16,7 +16,6 @@ from stemvane.errors import DataError
 from stemvane.io.hdf5 import open_array
 from stemvane.io.on_disk import OnDisk
 from stemvane.io.request import Request
-from stemvane.io.rosetta import with_axes
 
 __all__ = ["is_zarr", "open_plain_zarr", "open_zspy", "zarr_array", "zarr_sketch"]
 
@@ -126,7 +125,7 @@ def open_zspy(request: Request) -> Dataset4D:
         if is_zarr(path / place):
             beam = dict(zarr.open_group(path / place, mode="r").attrs)
     dataset = Dataset4D(data=array.lazy(chunks), name=four[0].rpartition("/")[2] or path.stem, path=path)
-    return with_axes(dataset, [axes[i] for i in order], beam)
+    return dataset.with_axes([axes[i] for i in order], beam)
 
 
 def _axes(group: zarr.Group, name: str) -> list[dict[str, Any]]:
