@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import dask.array as da
@@ -11,10 +12,15 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from rsciio.hspy import file_writer
 
 from stemvane.data.calibration import Calibration
-from stemvane.data.dataset import Dataset4D, ScanAtoms
+from stemvane.data.dataset import Dataset4D, ScanAtoms, ScanDefects
+from stemvane.data.findings import SEVERITIES, Finding
+from stemvane.data.preparation_record import Preparation
 from stemvane.errors import DataError, FileFormatError, StemvaneError
 from stemvane.io.files import open_dataset, save_dataset
 
@@ -96,6 +102,77 @@ def test_zarr_round_trip(tmp_path, dataset, patterns):
     assert again.metadata == {"electrons_per_pattern": 400.0, "words": ["a", "b"], "path": "x", "nan": None}
     assert calls[-1] == (35, 35)
     assert os.listdir(path.parent) == ["a.zarr"]
+
+
+# where a data set lies is not what is known of it
+PLACES = {"path", "files"}
+PAIRS = st.tuples(st.floats(0.01, 10), st.floats(0.01, 10))
+WORDS = st.dictionaries(st.text(max_size=5), st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9))
+CALIBRATIONS = st.builds(
+    Calibration,
+    scan_step=st.none() | PAIRS,
+    pixel_size=st.none() | PAIRS,
+    optical_axis=st.none() | PAIRS,
+    scan_rotation=st.none() | st.floats(-3, 3),
+    energy=st.none() | st.floats(3e4, 3e5),
+    ellipse=st.none() | st.tuples(st.floats(1, 1.5), st.floats(-3, 3)),
+)
+FINDINGS = st.builds(
+    Finding, id=st.text(), severity=st.sampled_from(SEVERITIES), message=st.text(), cure=st.just("") | st.text()
+)
+DEFECTS = ScanDefects(("N",), np.ones((1, 2)), np.zeros(1), np.array([True]), np.ones((1, 2)), np.zeros(1, int))
+ATOMS = ScanAtoms(np.array([6, 14]), np.array([[0.5, 1.0], [0.0, 2.0]]), np.zeros(2), ("host", "Si"), DEFECTS)
+
+
+def maybe(shape, dtype):
+    return st.none() | hnp.arrays(dtype, shape, elements=None if dtype is bool else st.floats(-9, 9, width=32))
+
+
+@given(
+    known=st.fixed_dictionaries(
+        {
+            "calibration": CALIBRATIONS,
+            "name": st.text(max_size=9),
+            "expectation": maybe((2, 3, 4, 5), np.float32).map(lambda a: None if a is None else da.from_array(a)),
+            "atoms": st.sampled_from([None, ATOMS, replace(ATOMS, defects=None), replace(ATOMS, labels=None)]),
+            "image": maybe((2, 3), np.float32),
+            "metadata": WORDS,
+            "bad_pixels": maybe((4, 5), bool),
+            "missing": maybe((2, 3), bool),
+            "beam_shift": st.none() | st.tuples(PAIRS, PAIRS),
+            "signed": st.booleans(),
+            "origins": st.dictionaries(st.sampled_from(["energy", "pixel_size"]), st.sampled_from(["given", "found"])),
+            "reciprocal_pixel": st.none() | PAIRS,
+            "electrons_per_pattern": st.none() | st.floats(1, 1e9),
+            "noiseless": st.booleans(),
+            "is_scan": st.booleans(),
+            "preparation": st.none() | st.builds(Preparation, st.tuples(st.text()), st.tuples(st.text()), WORDS),
+            "findings": st.lists(FINDINGS, max_size=2).map(tuple),
+        }
+    ),
+)
+@settings(max_examples=8, deadline=None, derandomize=True)
+def test_everything_that_is_known_is_saved(tmp_path_factory, known):
+    data = da.from_array(np.arange(120.0, dtype="f4").reshape(2, 3, 4, 5))
+    every = {field.name for field in fields(Dataset4D)}
+    assert every == {"data", *known, *PLACES}, "a new field must be saved, and listed here"
+    folder = tmp_path_factory.mktemp("saved")
+    again = open_dataset(save_dataset(Dataset4D(data=data, **known), folder / "a.zarr"))
+    for name, value in {"data": data, **known}.items():
+        read = getattr(again, name)
+        if name == "atoms" and value is not None:
+            assert read.labels == value.labels
+            for part in ("numbers", "positions", "heights"):
+                np.testing.assert_array_equal(getattr(read, part), getattr(value, part))
+            assert (read.defects is None) == (value.defects is None)
+            if read.defects is not None:
+                for field in fields(ScanDefects):
+                    np.testing.assert_array_equal(getattr(read.defects, field.name), getattr(DEFECTS, field.name))
+        elif isinstance(value, np.ndarray | da.Array):
+            assert read.dtype == value.dtype
+            np.testing.assert_array_equal(np.asarray(read), np.asarray(value))
+        else:
+            assert read == value, name
 
 
 def test_zarr_says_its_conventions_in_words(tmp_path, dataset):

@@ -13,10 +13,13 @@ import dask.array as da
 import numpy as np
 import zarr
 from dask.base import compute
+from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D, pattern_chunks
+from stemvane.data.findings import Finding
+from stemvane.data.preparation_record import Preparation
 from stemvane.data.specimen_zarr import read_atoms, write_atoms
 from stemvane.errors import CalibrationError, FileFormatError
 from stemvane.io.on_disk import OnDisk
@@ -62,6 +65,7 @@ def open_zarr(request: Request) -> Dataset4D:
     group = zarr.open_group(path, mode="r")
     # older files have these words among the metadata
     notes = {**attrs["metadata"], **attrs}
+    preparation = attrs.get("preparation")
     try:
         calibration = Calibration.from_dict(attrs["calibration"])
     except CalibrationError as error:
@@ -75,11 +79,33 @@ def open_zarr(request: Request) -> Dataset4D:
         image=np.asarray(group["image"][:]) if "image" in group else None,  # type: ignore[index]
         metadata=dict(attrs["metadata"]),
         path=path,
-        missing=np.asarray(group["missing"][:], bool) if "missing" in group else None,  # type: ignore[index]
+        bad_pixels=_mask(group, "bad_pixels"),
+        missing=_mask(group, "missing"),
+        beam_shift=_pairs(attrs.get("beam_shift")),
+        signed=bool(attrs.get("signed", False)),
+        origins=dict(attrs.get("origins", {})),
+        reciprocal_pixel=_pair(attrs.get("reciprocal_pixel")),
         electrons_per_pattern=notes.get("electrons_per_pattern"),
         noiseless=bool(notes.get("noiseless", False)),
         is_scan=bool(notes.get("is_scan", True)),
+        preparation=None if preparation is None else Preparation.from_dict(preparation),
+        findings=tuple(Finding.from_dict(record) for record in attrs.get("findings", [])),
     )
+
+
+def _mask(group: zarr.Group, name: str) -> NDArray[np.bool_] | None:
+    return np.asarray(group[name][:], bool) if name in group else None  # type: ignore[index]
+
+
+def _pair(values: Any) -> tuple[float, float] | None:
+    return None if values is None else (float(values[0]), float(values[1]))
+
+
+def _pairs(values: Any) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    if values is None:
+        return None
+    (a, b), (c, d) = values
+    return (float(a), float(b)), (float(c), float(d))
 
 
 def _zarr_patterns(group: zarr.Group, path: Path, key: str) -> da.Array:
@@ -117,8 +143,10 @@ def write_zarr(dataset: Dataset4D, folder: Path, progress: Callable[[int, int], 
     if dataset.image is not None:
         image = group.create_array("image", data=np.asarray(dataset.image), dimension_names=["scan_y", "scan_x"])
         image.attrs["unit"] = "arbitrary"
-    if dataset.missing is not None:
-        group.create_array("missing", data=dataset.missing, dimension_names=["scan_y", "scan_x"])
+    masks = {"missing": ["scan_y", "scan_x"], "bad_pixels": ["k_y", "k_x"]}
+    for name, dimensions in masks.items():
+        if (mask := getattr(dataset, name)) is not None:
+            group.create_array(name, data=np.asarray(mask, bool), dimension_names=dimensions)
     if dataset.atoms is not None:
         write_atoms(group, dataset.atoms)
     # last, because these are what makes the folder a data set
@@ -151,9 +179,15 @@ def _attributes(dataset: Dataset4D) -> dict[str, Any]:
             {"name": name, "unit": unit}
             for name, unit in (("scan_y", "Å"), ("scan_x", "Å"), ("k_y", "mrad"), ("k_x", "mrad"))
         ],
-        "electrons_per_pattern": dataset.electrons_per_pattern,
-        "noiseless": dataset.noiseless,
-        "is_scan": dataset.is_scan,
+        "electrons_per_pattern": _plain(dataset.electrons_per_pattern),
+        "noiseless": bool(dataset.noiseless),
+        "is_scan": bool(dataset.is_scan),
+        "signed": bool(dataset.signed),
+        "beam_shift": _plain(dataset.beam_shift),
+        "reciprocal_pixel": _plain(dataset.reciprocal_pixel),
+        "origins": _plain(dataset.origins),
+        "preparation": None if dataset.preparation is None else _plain(dataset.preparation.to_dict()),
+        "findings": [finding.to_dict() for finding in dataset.findings],
         "metadata": {str(key): _plain(value) for key, value in dataset.metadata.items()},
         "conventions": _CONVENTIONS,
     }
