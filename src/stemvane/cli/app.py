@@ -68,6 +68,13 @@ _Scan = Annotated[str | None, typer.Option(help="probe positions YxX, for a stac
 _Array = Annotated[str | None, typer.Option(help="which array of an HDF5, Zarr or .npz file: its path in the file")]
 _Shape = Annotated[str | None, typer.Option(help="shape of raw binary, the fastest axis last, such as 64x64x128x128")]
 _Dtype = Annotated[str | None, typer.Option(help="number type of raw binary, such as uint16 or '>u2'")]
+_Skip = Annotated[
+    int | None, typer.Option("--skip-frames", help="frames at the beginning of a stack that are not part of the scan")
+]
+_Ignore = Annotated[bool, typer.Option("--ignore-extra", help="leave out the frames of a stack after the scan")]
+_Flyback = Annotated[
+    int | None, typer.Option("--flyback", help="frames to leave out at the end of each scan line of a stack")
+]
 _Image = Annotated[Path | None, typer.Option(help="dark-field image of the scan's shape: .npy, .tif, .png, .dm3")]
 _Vacuum = Annotated[
     Path | None, typer.Option(help="file of the probe in vacuum: its disc gives optical axis and disc radius")
@@ -197,6 +204,9 @@ def info(
     dataset: _Array = None,
     shape: _Shape = None,
     dtype: _Dtype = None,
+    skip_frames: _Skip = None,
+    ignore_extra: _Ignore = False,
+    flyback: _Flyback = None,
     image: _Image = None,
     vacuum: _Vacuum = None,
 ) -> None:
@@ -205,7 +215,7 @@ def info(
     Numbers given as options take precedence over the file's.
     """
     source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
-    source |= reading_settings(file, scan, dataset, shape, dtype, image, vacuum)
+    source |= reading_settings(file, scan, dataset, shape, dtype, skip_frames, ignore_extra, flyback, image, vacuum)
     console = Console()
     if _is_run_folder(file):
         for table in _summaries(file):
@@ -240,6 +250,9 @@ def run(
     dataset: _Array = None,
     shape: _Shape = None,
     dtype: _Dtype = None,
+    skip_frames: _Skip = None,
+    ignore_extra: _Ignore = False,
+    flyback: _Flyback = None,
     image: _Image = None,
     vacuum: _Vacuum = None,
     device: _Device = None,
@@ -252,7 +265,7 @@ def run(
     """Measure, align, learn, compare and draw: from a recorded or simulated scan to Figure 2 or 1."""
     config = _with_settings(Config.from_toml(settings) if settings else Config(), set_)
     source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
-    source |= reading_settings(file, scan, dataset, shape, dtype, image, vacuum)
+    source |= reading_settings(file, scan, dataset, shape, dtype, skip_frames, ignore_extra, flyback, image, vacuum)
     config = config.replace(source=source, measure=drop_missing({"n_workers": workers, "cluster": cluster}))
     _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
 

@@ -30,7 +30,18 @@ else:  # the choices are those of the table, so that no list has to be kept besi
     DefectKind = Literal[tuple(DEFECTS)]
     StructureName = Literal[tuple(specimen.name for specimen in SPECIMENS)]
 
-_ABOUT_THE_FILE = {"path", "scan_shape", "dataset", "shape", "dtype", "image", "vacuum"}
+_ABOUT_THE_FILE = {
+    "path",
+    "scan_shape",
+    "dataset",
+    "shape",
+    "dtype",
+    "skip_frames",
+    "ignore_extra",
+    "flyback",
+    "image",
+    "vacuum",
+}
 
 
 class SourceConfig(Section):
@@ -43,6 +54,9 @@ class SourceConfig(Section):
     dataset: str | None = Field(None, description="path of the array, in a file that holds several")
     shape: tuple[int, ...] | None = Field(None, description="shape of raw binary, the fastest axis last")
     dtype: str | None = Field(None, description="number type of raw binary, such as '<u2'")
+    skip_frames: int = Field(0, ge=0, description="frames at the beginning of a stack that are not part of the scan")
+    ignore_extra: bool = Field(False, description="leave out the frames of a stack that come after the scan")
+    flyback: int = Field(0, ge=0, description="frames to leave out at the end of each scan line of a stack")
     image: str = Field("", description="file of a dark-field image with the scan's shape, recorded separately")
     vacuum: str = Field("", description="file of the probe in vacuum: its disc gives optical axis and disc radius")
     scan_step: tuple[float, float] | None = Field(None, description="scan step, Å (y, x); overrides the file")

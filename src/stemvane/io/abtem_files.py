@@ -12,6 +12,7 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError, FileFormatError
 from stemvane.io.hdf5 import hdf5_array, text
 from stemvane.io.request import Request
+from stemvane.io.stack import whole_scan
 from stemvane.io.zarr_folders import zarr_array
 
 __all__ = ["open_abtem_hdf5", "open_abtem_zarr"]
@@ -48,7 +49,7 @@ def open_abtem_zarr(request: Request) -> Dataset4D:
     beam = {"convergence_angle": beam_notes.get("semiangle_cutoff")}
     if isinstance(beam_notes.get("energy"), int | float):
         beam["beam_energy"] = 1e-3 * beam_notes["energy"]
-    dataset = Dataset4D(data=array.lazy(chunks), name=path.stem, path=path)
+    dataset = Dataset4D(data=whole_scan(request, array, chunks), name=path.stem, path=path)
     return dataset.with_axes([axes[i] for i in _X_FIRST], beam)
 
 
@@ -85,5 +86,5 @@ def open_abtem_hdf5(request: Request) -> Dataset4D:
             raise DataError(f"{path}: abTEM's array has {stored.ndim} axes; give the file of a 4D-STEM simulation")
         array, chunks = hdf5_array(path, stored, _X_FIRST), stored.chunks
         axes = [{"scale": float(step), "units": text(unit)} for step, unit in zip(sampling, units, strict=True)]
-    dataset = Dataset4D(data=array.lazy(chunks), name=path.stem, path=path)
+    dataset = Dataset4D(data=whole_scan(request, array, chunks), name=path.stem, path=path)
     return dataset.with_axes([axes[i] for i in _X_FIRST], {})

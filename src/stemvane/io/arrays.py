@@ -19,7 +19,7 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError, FileFormatError
 from stemvane.io.on_disk import OnDisk, require_real
 from stemvane.io.request import Request
-from stemvane.io.stack import ArrayFrames, Part, RawFrames, fold
+from stemvane.io.stack import ArrayFrames, Part, RawFrames, fold, refuse_frame_settings
 
 __all__ = ["open_npy", "open_npz", "open_raw"]
 
@@ -104,7 +104,8 @@ def open_npz(request: Request) -> Dataset4D:
         raise DataError(f"{path}: '{name}' has {array.ndim} axes {shape}; give source.dataset, an array of four axes")
     frames = ArrayFrames(array.reshape(-1, *array.shape[-2:]))
     recorded = (shape[0], shape[1]) if array.ndim == 4 else None
-    data, missing = fold(frames, path, request.scan_shape, recorded)
+    refuse_frame_settings(request, shape)
+    data, missing = fold(frames, request, recorded)
     return Dataset4D(data=data, name=path.stem, path=path, missing=missing)
 
 
@@ -152,15 +153,16 @@ def _plain(request: Request, shape: tuple[int, ...], dtype: np.dtype[Any], offse
         )
     if path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
         raise FileFormatError(f"{path}: is truncated; copy it again")
+    refuse_frame_settings(request, shape)
     missing = None
     if not fortran:
         frame_bytes = math.prod(shape[-2:]) * dtype.itemsize
         part = Part(str(path.absolute()), offset, math.prod(shape[:-2]))
         frames = RawFrames((part,), frame_bytes, frame_bytes, (shape[-2], shape[-1]), dtype)
         recorded = (shape[0], shape[1]) if len(shape) == 4 else None
-        data, missing = fold(frames, path, request.scan_shape, recorded)
+        data, missing = fold(frames, request, recorded)
     else:
         order = tuple(reversed(range(len(shape))))
         array = OnDisk(str(path.absolute()), "", "raw", shape[::-1], dtype, order, offset)
-        data = array.lazy() if len(shape) == 4 else fold(ArrayFrames(array), path, request.scan_shape)[0]
+        data = array.lazy() if len(shape) == 4 else fold(ArrayFrames(array), request)[0]
     return Dataset4D(data=data, name=path.stem, path=path, missing=missing)

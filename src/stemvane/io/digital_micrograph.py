@@ -15,7 +15,7 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError, FileFormatError
 from stemvane.io.on_disk import OnDisk, require_real
 from stemvane.io.request import Request
-from stemvane.io.stack import Part, RawFrames, fold
+from stemvane.io.stack import Part, RawFrames, fold, refuse_frame_settings
 
 __all__ = ["open_dm"]
 
@@ -67,13 +67,14 @@ def _open(
     frames_last: bool,
 ) -> Dataset4D:
     path = request.path
+    refuse_frame_settings(request, shape)
     missing = None
     if frames_last:
         frame_bytes = math.prod(shape[-2:]) * dtype.itemsize
         part = Part(str(path.absolute()), offset, math.prod(shape[:-2]))
         frames = RawFrames((part,), frame_bytes, frame_bytes, (shape[-2], shape[-1]), dtype)
         recorded = (shape[0], shape[1]) if len(shape) == 4 else None
-        data, missing = fold(frames, path, request.scan_shape, recorded)
+        data, missing = fold(frames, request, recorded)
         steps = axes if len(shape) == 4 else [{}, {}, *axes[1:]]
     else:
         # the detector's pixels lie outermost: a pattern is spread over the whole file, and only mapping can read it

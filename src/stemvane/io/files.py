@@ -40,6 +40,9 @@ def open_dataset(
     dataset: str | None = None,
     shape: tuple[int, ...] | None = None,
     dtype: str | None = None,
+    skip_frames: int = 0,
+    ignore_extra: bool = False,
+    flyback: int = 0,
     image: str | os.PathLike[str] | None = None,
     energy: float | None = None,
     convergence_semiangle: float | None = None,
@@ -65,6 +68,13 @@ def open_dataset(
         Shape of raw binary, the fastest axis last: three numbers for a stack, four for a scan.
     dtype : str, optional
         Number type of raw binary, such as ``<u2`` or ``float32``.
+    skip_frames : int
+        Frames at the beginning of a stack that are not part of the scan.
+    ignore_extra : bool
+        Leave out frames after the scan, where a stack holds more than `scan_shape` or the file itself says.
+    flyback : int
+        Frames at the end of each scan line to leave out of a stack, recorded while the beam went back. They are not
+        counted in `scan_shape`.
     image : str or path, optional
         A separately recorded image of the scan's shape (.npy, TIFF, PNG, .dm3), for example of annular dark field.
     energy : float, optional
@@ -119,7 +129,9 @@ def open_dataset(
         "scan_rotation": scan_rotation,
     }
     source = Path(path)
-    request = Request(source, scan_shape, dataset, shape, dtype)
+    request = Request(source, scan_shape, dataset, shape, dtype, skip_frames, ignore_extra, flyback)
+    if min(skip_frames, flyback) < 0:
+        raise DataError("source.skip_frames and source.flyback are numbers of frames; give 0 or more")
     with file_errors(source):
         head = look(source)
         opened = recognise(head, request).open(request)
@@ -156,6 +168,9 @@ def open_source(config: SourceConfig) -> Dataset4D:
         dataset=config.dataset,
         shape=config.shape,
         dtype=config.dtype,
+        skip_frames=config.skip_frames,
+        ignore_extra=config.ignore_extra,
+        flyback=config.flyback,
         image=config.image or None,
     )
     if config.vacuum:

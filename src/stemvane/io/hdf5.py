@@ -21,7 +21,7 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError, FileFormatError
 from stemvane.io.on_disk import OnDisk
 from stemvane.io.request import Request
-from stemvane.io.stack import ArrayFrames, JoinedFrames, fold
+from stemvane.io.stack import ArrayFrames, JoinedFrames, fold, whole_scan
 
 __all__ = [
     "arrays_in",
@@ -76,8 +76,8 @@ def open_array(
 ) -> tuple[da.Array, NDArray[np.bool_] | None]:
     """A scan of an array with four axes, or of a stack with three."""
     if array.ndim == 3:
-        return fold(ArrayFrames(array), request.path, request.scan_shape, recorded)
-    return array.lazy(chunks), None
+        return fold(ArrayFrames(array), request, recorded)
+    return whole_scan(request, array, chunks), None
 
 
 def open_plain_hdf5(request: Request) -> Dataset4D:
@@ -183,7 +183,7 @@ def open_dectris(request: Request) -> Dataset4D:
         if len({(stack.frame_shape, stack.dtype) for stack in stacks}) != 1:
             raise DataError(f"{path}: its data files hold frames of different kinds; copy the files again")
         recorded, energy = _dectris_scan(file), _dectris_energy(file)
-    data, missing = fold(JoinedFrames(tuple(stacks)), path, request.scan_shape, recorded, may_miss=True)
+    data, missing = fold(JoinedFrames(tuple(stacks)), request, recorded, may_miss=True)
     notes = {"files": [*dict.fromkeys(files)]}
     dataset = Dataset4D(data=data, name=path.stem.removesuffix("_master"), path=path, missing=missing, metadata=notes)
     step = _arina_step(path)
@@ -254,7 +254,7 @@ def open_velox(request: Request) -> Dataset4D:
     recorded = (int(scan["height"]), int(scan["width"])) if {"height", "width"} <= set(scan) else None
     if recorded is not None and math.prod(recorded) != array.shape[0]:
         recorded = None
-    data, missing = fold(ArrayFrames(array), path, request.scan_shape, recorded)
+    data, missing = fold(ArrayFrames(array), request, recorded)
     dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
     optics = notes.get("Optics", {})
     beam = {}

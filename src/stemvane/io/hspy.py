@@ -15,7 +15,7 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError
 from stemvane.io.on_disk import OnDisk
 from stemvane.io.request import Request
-from stemvane.io.stack import ArrayFrames, fold
+from stemvane.io.stack import ArrayFrames, fold, whole_scan
 
 __all__ = ["open_hspy"]
 
@@ -54,7 +54,7 @@ def open_hspy(request: Request) -> Dataset4D:
         )
     array, missing = arrays[scans[0]], None
     if array.ndim == 3:
-        data, missing = fold(ArrayFrames(array), path, request.scan_shape)
+        data, missing = fold(ArrayFrames(array), request)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         signal = file_reader(str(path), lazy=True)[names.index(scans[0])]
@@ -64,7 +64,7 @@ def open_hspy(request: Request) -> Dataset4D:
         axes = [{}, {}, *axes[1:]]
     else:
         order = _axis_order(axes, path)
-        data = replace(array, order=tuple(order)).lazy(chunks_of[scans[0]])
+        data = whole_scan(request, replace(array, order=tuple(order)), chunks_of[scans[0]])
         axes = [axes[i] for i in order]
     title = signal["metadata"].get("General", {}).get("title")
     dataset = Dataset4D(data=data, name=str(title or path.stem), path=path, missing=missing)

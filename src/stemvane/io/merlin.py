@@ -8,7 +8,7 @@ flipped as RosettaSciIO flips them (the first row of a frame is the lowest of th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def open_hdr(request: Request) -> Dataset4D:
     path = request.path.with_suffix(".mib")
     if not path.is_file():
         raise FileFormatError(f"{request.path}: a Merlin header without its {path.name}; put them side by side")
-    return open_mib(Request(path, request.scan_shape))
+    return open_mib(replace(request, path=path))
 
 
 def open_mib(request: Request) -> Dataset4D:
@@ -76,7 +76,7 @@ def open_mib(request: Request) -> Dataset4D:
     recorded = _scan_from_hdr(notes)
     if request.scan_shape is None and recorded is None:
         recorded = _scan_from_times(path, frames.parts[0], frames.stride, header.size)
-    data, missing = fold(frames, path, request.scan_shape, recorded, may_miss=True)
+    data, missing = fold(frames, request, recorded, may_miss=True)
     return Dataset4D(
         data=data, name=path.stem, path=path, missing=missing, metadata={"frames_recorded": frames.n_frames}
     )

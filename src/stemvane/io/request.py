@@ -26,6 +26,12 @@ class Request:
         Shape of raw binary, the fastest axis last.
     dtype : str, optional
         Number type of raw binary, such as ``<u2``.
+    skip_frames : int
+        Frames at the beginning of a stack that are not part of the scan.
+    ignore_extra : bool
+        Whether frames after the scan are left out.
+    flyback : int
+        Frames at the end of each scan line that are left out, recorded while the beam went back.
     """
 
     path: Path
@@ -33,6 +39,13 @@ class Request:
     dataset: str | None = None
     shape: tuple[int, ...] | None = None
     dtype: str | None = None
+    skip_frames: int = 0
+    ignore_extra: bool = False
+    flyback: int = 0
+
+    def frame_settings(self) -> list[str]:
+        """Names of the settings that leave out frames of a stack, of those that were given."""
+        return [f"source.{name}" for name in ("skip_frames", "ignore_extra", "flyback") if getattr(self, name)]
 
 
 @dataclass(frozen=True)

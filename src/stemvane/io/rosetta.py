@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -78,9 +79,8 @@ def open_blockfile(request: Request) -> Dataset4D:
     if not side or not math.prod(scan) or offset < header.dtype.itemsize or size < offset + 6 + frame_bytes:
         raise FileFormatError(f"{path}: the header does not fit the size of the file; copy it again")
     part = Part(str(path.absolute()), offset + 6, (size - offset) // (frame_bytes + 6))
-    n = min(part.n_frames, math.prod(scan))  # a file may go on after the scan
-    frames = RawFrames((part._replace(n_frames=n),), frame_bytes + 6, frame_bytes, (side, side), np.dtype("u1"))
-    data, missing = fold(frames, path, request.scan_shape, scan, may_miss=True)
+    frames = RawFrames((part,), frame_bytes + 6, frame_bytes, (side, side), np.dtype("u1"))
+    data, missing = fold(frames, request, scan, may_miss=True, may_exceed=True)
     # the detector is calibrated in cm on a screen, at a camera length that is seldom right: left unknown
     steps = [{"scale": float(header[key]), "units": "nm"} for key in ("SY", "SX")]
     dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
@@ -106,7 +106,7 @@ def open_mrc(request: Request) -> Dataset4D:
     if not frame_bytes or path.stat().st_size < offset + n * frame_bytes:
         raise FileFormatError(f"{path}: is truncated, or its header is wrong; copy it again")
     frames = RawFrames((Part(str(path.absolute()), offset, n),), frame_bytes, frame_bytes, (height, width), dtype)
-    data, missing = fold(frames, path, request.scan_shape)
+    data, missing = fold(frames, request)
     return Dataset4D(data=data, name=path.stem, path=path, missing=missing)
 
 
@@ -134,7 +134,7 @@ def open_tvips(request: Request) -> Dataset4D:
         heads = _frame_heads(parts, before, stride)
         numbers, mode = heads["rotidx"].astype(np.int64), int(heads["mode"][0]) if len(heads) else 0
     frames = RawFrames(tuple(_scan(parts, numbers, stride)), stride, frame_bytes, shape, dtype)
-    data, missing = fold(frames, path, request.scan_shape, may_miss=True)
+    data, missing = fold(frames, request, may_miss=True)
     pixel = {"scale": float(header["pixelsize"]), "units": "1/nm" if mode == 2 else ""}
     files = tuple(Path(part.path) for part in parts)
     dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing, files=files)
@@ -191,9 +191,9 @@ def open_empad_raw(request: Request) -> Dataset4D:
     if request.scan_shape is None:
         for described in sorted(path.parent.glob("*.xml")):
             if path.name in described.read_text(encoding="utf-8", errors="replace"):
-                return open_empad(Request(described))
+                return open_empad(replace(request, path=described))
     frames = _empad_frames(path)
-    data, missing = fold(frames, path, request.scan_shape, may_miss=True)
+    data, missing = fold(frames, request, may_miss=True)
     return Dataset4D(data=data, name=path.stem, path=path, missing=missing)
 
 
@@ -213,7 +213,7 @@ def open_empad(request: Request) -> Dataset4D:
     if not raw.is_file():
         raise FileFormatError(f"{path}: refers to {raw.name}, which is not beside it; put them side by side")
     frames = _empad_frames(raw)
-    data, missing = fold(frames, raw, request.scan_shape, scan, may_miss=True)
+    data, missing = fold(frames, request, scan, path=raw, may_miss=True)
     files = (path.absolute(), raw.absolute())
     dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing, files=files)
     if missing is not None or (request.scan_shape or scan) != scan:

@@ -14,8 +14,20 @@ from numpy.typing import NDArray
 
 from stemvane.errors import DataError, FileFormatError
 from stemvane.io.on_disk import OnDisk, file_errors, lazy_scan, split_index
+from stemvane.io.request import Request
 
-__all__ = ["ArrayFrames", "Folded", "Frames", "JoinedFrames", "Part", "RawFrames", "fold"]
+__all__ = [
+    "ArrayFrames",
+    "ChosenFrames",
+    "Folded",
+    "Frames",
+    "JoinedFrames",
+    "Part",
+    "RawFrames",
+    "fold",
+    "refuse_frame_settings",
+    "whole_scan",
+]
 
 # an aborted scan keeps at least this share of its frames; less is the wrong shape
 _LEAST_SHARE = 0.01
@@ -175,6 +187,54 @@ class JoinedFrames:
 
 
 @dataclass(frozen=True)
+class ChosenFrames:
+    """The frames of a scan among those that were recorded.
+
+    Attributes
+    ----------
+    frames : Frames
+        All frames.
+    skip : int
+        Frames before the scan.
+    columns : int
+        Frames of a scan line.
+    flyback : int
+        Frames after each line that are not part of it.
+    """
+
+    frames: Frames
+    skip: int
+    columns: int
+    flyback: int
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames that are left, those after the scan among them."""
+        lines, rest = divmod(max(self.frames.n_frames - self.skip, 0), self.columns + self.flyback)
+        return lines * self.columns + min(rest, self.columns)
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """Detector pixels ``(k_y, k_x)``."""
+        return self.frames.frame_shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels."""
+        return self.frames.dtype
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Frames `start` to `stop`, shape ``(n, k_y, k_x)``."""
+        if start >= stop:
+            return self.frames.read(0, 0)
+        # one big read over the flyback's frames, which are few, is faster than one for each line
+        places = np.arange(start, stop)
+        places += self.skip + places // self.columns * self.flyback
+        block = self.frames.read(int(places[0]), int(places[-1]) + 1)
+        return block if len(block) == len(places) else block[places - places[0]]
+
+
+@dataclass(frozen=True)
 class Folded:
     """Frames in row order as an array ``(scan_y, scan_x, k_y, k_x)``; frames that are missing at the end are zero."""
 
@@ -220,11 +280,12 @@ class Folded:
 
 def fold(
     frames: Frames,
-    path: Path,
-    requested: tuple[int, int] | None,
+    request: Request,
     recorded: tuple[int, int] | None = None,
     *,
+    path: Path | None = None,
     may_miss: bool = False,
+    may_exceed: bool = False,
 ) -> tuple[da.Array, NDArray[np.bool_] | None]:
     """Fold a stack into a scan.
 
@@ -232,13 +293,17 @@ def fold(
     ----------
     frames : Frames
         The frames as they were recorded, row by row.
-    path : Path
-        The file that error messages name.
-    requested, recorded : tuple of int, optional
-        Shape of the scan from the user, and from the file; the user's goes first. Of the user's one number may be -1
-        for "as many as there are".
+    request : Request
+        What the user says of the scan: its shape, which takes precedence over `recorded`, and which frames are left
+        out. One number of the shape may be -1 for "as many as there are".
+    recorded : tuple of int, optional
+        Shape of the scan from the file.
+    path : Path, optional
+        The file that error messages name, where it is not the one that was asked for.
     may_miss : bool
         Whether the recording can have ended before the scan did; the missing frames keep their place.
+    may_exceed : bool
+        Whether the format goes on after the scan; otherwise the user has to say that frames are left out.
 
     Returns
     -------
@@ -252,32 +317,100 @@ def fold(
     DataError
         If the shape of the scan is unknown, or does not fit the number of frames.
     """
-    n = frames.n_frames
-    scan = requested or recorded
+    path = path or request.path
+    n = frames.n_frames - request.skip_frames
+    scan = request.scan_shape or recorded
+    if n < 1 <= frames.n_frames:
+        raise DataError(f"{path}: holds {frames.n_frames} frames; give a smaller source.skip_frames")
     if n < 1:
         raise DataError(f"{path}: holds no complete frame; copy or record it again")
     if scan is None:
-        raise DataError(
-            f"{path}: holds a stack of {n} frames (three axes) and does not say the shape of the scan; "
-            f"give source.scan_shape, such as {_likely(n)}"
-        )
+        raise DataError(_unknown_shape(path, n))
     if -1 in scan:
-        other = max(scan)
-        scan = (n // other, other) if scan[0] == -1 else (other, n // other)
-    total = math.prod(scan)
-    fits = total == n or (may_miss and n < total and n >= max(1, _LEAST_SHARE * total))
-    if min(scan) < 1 or not fits:
-        raise DataError(
-            f"{path}: holds {n} frames, which do not make a scan of {scan[0]}x{scan[1]} = {total}; "
-            f"give source.scan_shape, such as {_likely(n)}"
-        )
-    data = lazy_scan(Folded(frames, scan), str(path))
-    if total == n:
+        other, beside = max(scan), request.flyback
+        scan = (n // (other + beside), other) if scan[0] == -1 else (other, n // other - beside)
+    rows, columns = scan
+    if min(scan) < 1:
+        raise DataError(f"{path}: {n} frames do not make a scan of {rows}x{columns}; give source.scan_shape")
+    chosen = ChosenFrames(frames, request.skip_frames, columns, request.flyback)
+    total, extra = rows * columns, n - rows * (columns + request.flyback)
+    aborted = may_miss and chosen.n_frames >= max(1, _LEAST_SHARE * total)
+    too_many = extra > 0 and not (request.ignore_extra or may_exceed)
+    if too_many or (chosen.n_frames < total and not aborted):
+        raise DataError(_wrong_shape(path, n, scan, request.flyback))
+    plain = chosen.skip == 0 and chosen.flyback == 0
+    data = lazy_scan(Folded(frames if plain else chosen, scan), str(path))
+    if chosen.n_frames >= total:
         return data, None
-    return data, (np.arange(total) >= n).reshape(scan)
+    return data, (np.arange(total) >= chosen.n_frames).reshape(scan)
 
 
-def _likely(n: int) -> str:
-    """The most nearly square scan of n frames."""
+def whole_scan(request: Request, array: OnDisk, chunks: tuple[int, ...] | None = None) -> da.Array:
+    """Return an array of four axes as it is: no frames can be left out of it.
+
+    Parameters
+    ----------
+    request : Request
+        What the user says of the file.
+    array : OnDisk
+        The array.
+    chunks : tuple of int, optional
+        The file's own blocks, in the file's order of axes.
+
+    Returns
+    -------
+    dask.array.Array, shape (scan_y, scan_x, k_y, k_x)
+
+    Raises
+    ------
+    DataError
+        If the user asks for frames to be left out, or the array cannot be a scan.
+    """
+    refuse_frame_settings(request, array.shape)
+    return array.lazy(chunks)
+
+
+def refuse_frame_settings(request: Request, shape: tuple[int, ...]) -> None:
+    """Refuse to leave frames out of what is no stack.
+
+    Raises
+    ------
+    DataError
+        If the user asks for it, and the array has four axes.
+    """
+    settings = request.frame_settings()
+    if settings and len(shape) == 4:
+        raise DataError(
+            f"{request.path}: holds a scan of {shape[0]}x{shape[1]}, while {settings[0]} is for stacks of frames; "
+            "leave it out, and crop the scan with preparation.scan_region"
+        )
+
+
+def _unknown_shape(path: Path, n: int) -> str:
+    if n == 1:
+        return f"{path}: holds a single frame, and a scan has several; give the file of the whole scan"
+    return f"{path}: holds a stack of {n} frames (three axes) and does not say the shape of the scan; {_proposal(n)}"
+
+
+def _wrong_shape(path: Path, n: int, scan: tuple[int, int], flyback: int) -> str:
+    """What does not fit, and every setting that would make it fit."""
+    rows, columns = scan
+    total = rows * (columns + flyback)
+    beside = f" with {flyback} more in each line" * bool(flyback)
+    trouble = f"{path}: holds {n} frames, which do not make a scan of {rows}x{columns}{beside} = {total}"
+    extra = n - total
+    if not 0 < extra <= total:
+        return f"{trouble}; {_proposal(n)}"
+    ways = [f"source.ignore_extra leaves out the last {extra}", f"source.skip_frames of {extra} the first"]
+    in_each, rest = divmod(extra, rows)
+    if rest == 0 and not flyback:
+        ways.insert(0, f"source.flyback of {in_each} leaves out as many at the end of each line")
+    return f"{trouble}; {', '.join(ways)}; or give source.scan_shape"
+
+
+def _proposal(n: int) -> str:
+    """A shape that n frames make, the most nearly square; where they make none, one that leaves frames out."""
     rows = next(rows for rows in range(math.isqrt(n), 0, -1) if n % rows == 0)
-    return f"{rows}x{n // rows}"
+    if rows > 1 or n < 4:
+        return f"give source.scan_shape{f', such as {rows}x{n // rows}' * (n > 1)}"
+    return "give source.scan_shape, and source.skip_frames or source.ignore_extra for frames beside the scan"

@@ -16,6 +16,7 @@ from stemvane.errors import DataError
 from stemvane.io.hdf5 import open_array
 from stemvane.io.on_disk import OnDisk
 from stemvane.io.request import Request
+from stemvane.io.stack import whole_scan
 
 __all__ = ["is_zarr", "open_plain_zarr", "open_zspy", "zarr_array", "zarr_sketch"]
 
@@ -124,7 +125,8 @@ def open_zspy(request: Request) -> Dataset4D:
         place = f"{four[0]}/metadata/Acquisition_instrument/{kind}"
         if is_zarr(path / place):
             beam = dict(zarr.open_group(path / place, mode="r").attrs)
-    dataset = Dataset4D(data=array.lazy(chunks), name=four[0].rpartition("/")[2] or path.stem, path=path)
+    data = whole_scan(request, array, chunks)
+    dataset = Dataset4D(data=data, name=four[0].rpartition("/")[2] or path.stem, path=path)
     return dataset.with_axes([axes[i] for i in order], beam)
 
 

@@ -24,6 +24,7 @@ from stemvane.data.specimen_zarr import read_atoms, write_atoms
 from stemvane.errors import CalibrationError, FileFormatError
 from stemvane.io.on_disk import OnDisk
 from stemvane.io.request import Request
+from stemvane.io.stack import refuse_frame_settings
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "open_zarr", "write_zarr"]
 
@@ -70,8 +71,10 @@ def open_zarr(request: Request) -> Dataset4D:
         calibration = Calibration.from_dict(attrs["calibration"])
     except CalibrationError as error:
         raise CalibrationError(f"{path}: {error}") from None
+    data = _zarr_patterns(group, path, "data")
+    refuse_frame_settings(request, data.shape)
     return Dataset4D(
-        data=_zarr_patterns(group, path, "data"),
+        data=data,
         calibration=calibration,
         name=str(attrs["name"]),
         expectation=_zarr_patterns(group, path, "expectation") if "expectation" in group else None,
