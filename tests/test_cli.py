@@ -620,6 +620,13 @@ def test_every_flag_is_an_option_and_every_setting_is_one():
         assert setting in type(getattr(config, section)).model_fields, name
 
 
+def test_epochs_have_no_effect_on_a_model_in_closed_form(call, shelf, tmp_path):
+    run = ("run", shelf / "good.zarr", "-o", tmp_path / "run", "--set", "model.model=alignment")
+    code, _, err = call(*run, "--n-epochs", "3")
+    assert code == 0
+    assert "--n-epochs has no effect on the model alignment" in err
+
+
 def test_info_of_a_folder_that_is_no_run(call, tmp_path):
     (tmp_path / "manifest.json").write_text("{}")
     assert_refused(call("info", tmp_path), "not complete")

@@ -137,6 +137,11 @@ def test_numbers_that_cannot_be_meant_are_refused(tmp_path, known, number, cure)
     assert "\n" not in str(info.value)
 
 
+def disc_of(scan):
+    axis, radius = scan.calibration.optical_axis, scan.calibration.disc_radius
+    return stemvane.VirtualDetector.disc("disc", scan.detector_shape, axis, radius)
+
+
 def test_one_number_stands_for_both_axes_of_a_step_but_not_of_a_position():
     assert Calibration(scan_step=0.2, pixel_size=np.float32(2)).pixel_size == (2.0, 2.0)
     with pytest.raises(CalibrationError, match="pair"):
@@ -153,6 +158,14 @@ def test_one_number_stands_for_both_axes_of_a_step_but_not_of_a_position():
         (lambda scan, _: stemvane.prepare_scan([1, 2]), "a list; make it an array"),
         (lambda scan, _: stemvane.measure(scan, config=stemvane.Config()), r"a Config; .*Config\(\)\.measure"),
         (lambda scan, _: stemvane.measure(scan, [np.ones((32, 32))]), "an array; make one with VirtualDetector"),
+        (lambda scan, _: stemvane.measure(scan, disc_of(scan)), "by itself; give it in square brackets"),
+        (lambda scan, _: stemvane.Run.open(3), "path of a run folder, not an int"),
+        (lambda scan, _: stemvane.Sweep.open(None), "path of the folder of a sweep, not None"),
+        (lambda scan, _: stemvane.load_model(b"model"), "path of a model's .safetensors file, not a bytes"),
+        (lambda scan, _: stemvane.PCA.load([]), "not a list"),
+        (lambda scan, _: stemvane.RotationVAE().decode("x"), "array of numbers"),
+        (lambda scan, _: stemvane.RotationVAE().decode([[0, 0], [1]]), "array of numbers"),
+        (lambda scan, _: stemvane.RotationVAE().decode([0, 0], angle=[1, 2]), r"shape \(2,\)"),
         (lambda scan, _: stemvane.pattern_model("pca"), r"Config\(\)"),
         (lambda scan, path: stemvane.run_pipeline(scan, path / "run"), r"Config\(\)"),
         (lambda scan, path: stemvane.run_sweep(scan, path / "sweep"), r"Config\(\)"),

@@ -86,7 +86,17 @@ def test_noise_has_no_rotation():
     found = [find_rotation(rng.normal(size=(48, 48, 2)), (1, 1), rng.normal(size=(48, 48))) for _ in range(20)]
     assert not any(one.is_significant for one in found)
     assert all(one.ambiguous for one in found)
-    assert not find_rotation(np.zeros((16, 16, 2))).is_significant
+
+
+@pytest.mark.parametrize("deflection", [np.zeros((16, 16, 2)), np.full((16, 16, 2), 0.3), np.full((9, 9, 2), np.nan)])
+def test_what_is_the_same_everywhere_has_no_rotation(deflection):
+    found = find_rotation(deflection)
+    assert np.isnan(found.angle)
+    assert found.uncertainty == np.inf
+    assert not found.is_significant
+    assert "no direction" in found.notes[0]
+    assert "unknown" in repr(found)
+    assert "no direction" in found.plot().texts[0].get_text()
 
 
 def test_a_square_lattice_needs_the_scatterers_for_its_handedness():

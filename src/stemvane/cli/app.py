@@ -436,6 +436,9 @@ def _with_settings(config: Config, texts: list[str] | None) -> Config:
 def _with_choices(
     config: Config, seed: int | None, n_latent: int | None, n_epochs: int | None, device: str | None
 ) -> Config:
+    if n_epochs is not None and not config.model.has_epochs:
+        note = f"note: --n-epochs has no effect on the model {config.model.model}, which is fitted in closed form"
+        Console(stderr=True).print(Text(note), soft_wrap=True)
     return config.replace(
         training=drop_missing({"seed": seed, "n_epochs": n_epochs, "device": device}),
         model=drop_missing({"n_latent": n_latent}),

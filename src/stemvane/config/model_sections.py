@@ -38,6 +38,8 @@ class ModelSection(Section):
 
     learns_pixels: ClassVar[bool] = False
     """Whether the model learns from Cartesian patterns instead of polar ones."""
+    has_epochs: ClassVar[bool] = True
+    """Whether the model learns step by step; False where it is fitted in closed form."""
     latent_unit: ClassVar[str] = "rms residual"
     """What latents are measured in: rms lengths of a residual, or standard deviations."""
 
@@ -60,6 +62,8 @@ class HarmonicConfig(ModelSection):
 
 class AlignmentConfig(ModelSection):
     """Rotational alignment followed by principal components, `AlignedPCA`."""
+
+    has_epochs: ClassVar[bool] = False
 
     model: Annotated[Literal["alignment"], _NAME] = "alignment"
     n_angles: _NAngles = 72
@@ -101,11 +105,15 @@ class PlainConfig(PixelModelSection):
 class PCAConfig(PixelModelSection):
     """Principal component analysis, `PCA`."""
 
+    has_epochs: ClassVar[bool] = False
+
     model: Annotated[Literal["pca"], _NAME] = "pca"
 
 
 class NMFConfig(PixelModelSection):
     """Non-negative matrix factorisation, `NMF`."""
+
+    has_epochs: ClassVar[bool] = False
 
     model: Annotated[Literal["nmf"], _NAME] = "nmf"
 

@@ -85,6 +85,10 @@ class Config(Section):
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
+        except TypeError:
+            raise ConfigError(
+                f"Config.from_toml takes the path of a TOML file, not {type(path).__name__}; give a path"
+            ) from None
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
             raise ConfigError(f"{path}: cannot be read ({reason}); give a TOML file") from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import dask.array as da
@@ -15,7 +17,17 @@ from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable
 from stemvane.errors import DataError
 
-__all__ = ["HyperSpySignal", "ScanLike", "as_dataset", "require", "require_array", "require_same_scan"]
+__all__ = [
+    "HyperSpySignal",
+    "ScanLike",
+    "as_dataset",
+    "require",
+    "require_array",
+    "require_list",
+    "require_numbers",
+    "require_path",
+    "require_same_scan",
+]
 
 Kind = TypeVar("Kind")
 
@@ -85,6 +97,21 @@ def require(value: object, kind: type[Kind], caller: str) -> Kind:
     raise DataError(f"{caller} takes {_name_of(kind.__name__)}, not {_kind(value)}; {_FIRST[kind.__name__]}")
 
 
+def require_list(values: object, kind: type[Kind], caller: str) -> list[Kind]:
+    """The values, if they are several of a kind.
+
+    Raises
+    ------
+    DataError
+        If it is a single one, or one of them is of another kind; the message says what to give.
+    """
+    if isinstance(values, kind):
+        raise DataError(f"{caller} takes a list, not {_name_of(kind.__name__)} by itself; give it in square brackets")
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        return [require(values, kind, caller)]
+    return [require(value, kind, caller) for value in values]
+
+
 def require_same_scan(embedding: object, measurements: object, caller: str) -> None:
     """Refuse what is no embedding and no measurements, or are those of scans of different shapes.
 
@@ -112,6 +139,39 @@ def require_array(value: object, caller: str, what: str, cure: str) -> None:
     """
     if not isinstance(value, np.ndarray):
         raise DataError(f"{caller} takes {what}, not {_kind(value)}; {cure}")
+
+
+def require_path(value: object, caller: str, what: str) -> Path:
+    """The value as a path, if it is one.
+
+    Raises
+    ------
+    DataError
+        If it is neither text nor a path; the message says what the path shall be of.
+    """
+    if isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str):
+        return Path(value)
+    raise DataError(f"{caller} takes the path of {what}, not {_kind(value)}; give it as text or as pathlib.Path")
+
+
+def require_numbers(value: object, caller: str, what: str) -> NDArray[np.float32]:
+    """The value as an array of numbers, if it can be one.
+
+    Raises
+    ------
+    DataError
+        If it cannot; the message says what the numbers shall be.
+    """
+    try:
+        return np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise DataError(f"{caller} takes {what}, not {_shown(value)}; give an array of numbers") from None
+
+
+def _shown(value: object) -> str:
+    """The value as it was typed where that is short, else its kind."""
+    text = repr(value)
+    return text if len(text) <= 40 else _kind(value)
 
 
 def _scan_from(value: object) -> str:

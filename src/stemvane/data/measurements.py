@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Measurements"]
 
+# words that older files have among the metadata
+_ROTATION = {f"scan_rotation_{word}" for word in ("deg", "uncertainty_deg", "source", "ambiguous")} | {"scan_flipped"}
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Measurements(Representable):
@@ -69,6 +72,9 @@ class Measurements(Representable):
         Where each number of the calibration came from: ``"file"``, or as in `Dataset4D`.
     preparation : Preparation, optional
         What was found in the scan and done to it before it was measured; None where nothing was.
+    field_rotation : mapping
+        Rotation from the detector to the scan that the maps of the field are made with, its error and its source, by
+        their names in ``metrics.json``; empty before `add_field`.
     """
 
     maps: Mapping[str, NDArray[np.floating[Any]]]
@@ -90,6 +96,7 @@ class Measurements(Representable):
     is_scan: bool = True
     origins: Mapping[str, str] = field(default_factory=dict)
     preparation: Preparation | None = None
+    field_rotation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -289,6 +296,7 @@ class Measurements(Representable):
                 "is_scan": self.is_scan,
                 "origins": dict(self.origins),
                 "preparation": None if self.preparation is None else self.preparation.to_dict(),
+                "field_rotation": dict(self.field_rotation),
             }
         )
         if self.pixel_grid is not None:
@@ -321,4 +329,6 @@ class Measurements(Representable):
             is_scan=bool(attributes.get("is_scan", True)),
             origins=attrs.get("origins", {}),
             preparation=Preparation.from_dict(done) if (done := attrs.get("preparation")) else None,
+            field_rotation=attrs.get("field_rotation")
+            or {k: v for k, v in attrs["metadata"].items() if k in _ROTATION},
         )

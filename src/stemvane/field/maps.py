@@ -165,13 +165,13 @@ def field_maps(measurements: Measurements) -> FieldMaps:
 
 
 def add_field(measurements: Measurements) -> Measurements:
-    """Add the maps of `field_maps` to the measurements, and the scan rotation with its source to their metadata."""
+    """Add the maps of `field_maps` to the measurements, and the rotation that these are made with."""
     return _join(measurements, field_maps(measurements))
 
 
 def rotation_metrics(measurements: Measurements) -> dict[str, Any]:
-    """The scan rotation that `add_field` wrote into the metadata, as in ``metrics.json``; None where it is missing."""
-    return {key: measurements.metadata.get(key) for key in FieldMaps().metrics}
+    """The rotation that `add_field` has made the maps with, as in ``metrics.json``; None where it is missing."""
+    return FieldMaps().metrics | dict(measurements.field_rotation)
 
 
 def _join(measurements: Measurements, fields: FieldMaps) -> Measurements:
@@ -179,7 +179,7 @@ def _join(measurements: Measurements, fields: FieldMaps) -> Measurements:
         measurements,
         maps={**measurements.maps, **fields.maps},
         units={**measurements.units, **fields.units},
-        metadata={**measurements.metadata, **fields.metrics},
+        field_rotation=fields.metrics,
     )
 
 

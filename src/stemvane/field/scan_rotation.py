@@ -28,6 +28,8 @@ _Waves = NDArray[np.complex128]
 _CURE = "give measured.deflection, where measured = measure(scan), or call field_maps(measured)"
 _MIN_POSITIONS = 8
 _TINY = 1e-12
+# what rounding leaves of a constant once its plane is subtracted
+_ROUNDING = 1e-9
 _SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 _CERTAIN = 4.0
 """Standard deviations at which a sign counts as certain; of at most 36 tiles, so a little more than of a Gaussian."""
@@ -43,7 +45,7 @@ class ScanRotation(Representable):
     ----------
     angle : float
         Angle in rad, in (−π, π], by which a vector measured on the detector must be rotated, counter-clockwise on the
-        screen and after the flip, to be a vector in the scan.
+        screen and after the flip, to be a vector in the scan; NaN where the deflection is the same everywhere.
     uncertainty : float
         Standard error of the angle in rad; infinite where the scan does not determine it.
     flipped : bool
@@ -71,8 +73,11 @@ class ScanRotation(Representable):
     notes: tuple[str, ...] = ()
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
+        angle = f"{math.degrees(self.angle):.1f} ± {math.degrees(self.uncertainty):.1f} deg"
+        if math.isnan(self.angle):
+            return "ScanRotation", [("angle", "unknown"), *(("note", note) for note in self.notes)]
         rows = [
-            ("angle", f"{math.degrees(self.angle):.1f} ± {math.degrees(self.uncertainty):.1f} deg, detector to scan"),
+            ("angle", f"{angle}, detector to scan"),
             ("detector", "flipped: y changes its sign first" if self.flipped else "not flipped"),
             ("curl over divergence", "{:.3g} as the detector is, {:.3g} flipped".format(*self.curl_ratio)),
             ("smoothing", f"{self.smoothing:g} positions"),
@@ -162,7 +167,8 @@ def find_rotation(
     Returns
     -------
     ScanRotation
-        Between −90° and 90°, and ambiguous, without `scatterers`.
+        Between −90° and 90°, and ambiguous, without `scatterers`. NaN of infinite uncertainty, with a note, where the
+        deflection is the same everywhere or changes like a plane.
 
     Raises
     ------
@@ -188,6 +194,8 @@ def find_rotation(
     more, and, where the smoothing is left open, the scatter of the angle between smoothings, added in quadrature.
     """
     require_array(deflection, "find_rotation", "a field of shape (scan_y, scan_x, 2)", _CURE)
+    if deflection.dtype.kind not in "iuf":
+        raise DataError(f"a field holds real numbers, not {deflection.dtype}; {_CURE}")
     if deflection.ndim != 3 or deflection.shape[2] != 2:
         raise DataError(f"a field has the shape (scan_y, scan_x, 2), not {deflection.shape}")
     shape = (deflection.shape[0], deflection.shape[1])
@@ -198,6 +206,9 @@ def find_rotation(
     if scatterers is not None and scatterers.shape != shape:
         raise DataError(f"the map of scatterers has the shape {scatterers.shape}, the scan {shape}; give them alike")
     level = subtract_plane(deflection)
+    if not np.nanmax(np.abs(level), initial=0.0) > _ROUNDING * np.nanmax(np.abs(deflection), initial=0.0):
+        note = "the deflection has no direction: it is the same everywhere, but for a plane"
+        return ScanRotation(math.nan, math.inf, False, True, True, (math.nan, math.nan), 0.0, (note,))
     scales = _SCALES if smoothing is None else (smoothing,)
     fits = [
         (_fit(level, step, scale, flipped=False), _fit(level, step, scale, flipped=True))

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from stemvane.field.scan_rotation import ScanRotation
 from stemvane.figures.canvas import panel_axes
-from stemvane.figures.panels import small_type
+from stemvane.figures.panels import small_type, write_absent
 
 __all__ = ["draw_scan_rotation"]
 
@@ -30,7 +30,7 @@ def draw_scan_rotation(rotation: ScanRotation, ax: Axes | None = None) -> Axes:
     -------
     Axes
         The curve of the handedness that was chosen, with the angle and its standard error; dotted, the least share of
-        the other handedness.
+        the other handedness. Words in place of these where the scan has no direction.
 
     Notes
     -----
@@ -38,6 +38,9 @@ def draw_scan_rotation(rotation: ScanRotation, ax: Axes | None = None) -> Axes:
     share at an angle α is ``(1 − c cos 2(α − α₀)) / 2``.
     """
     ax = panel_axes(ax)
+    if math.isnan(rotation.angle):
+        write_absent(ax, "the deflection has no direction")
+        return ax
     ratio, other = rotation.curl_ratio[:: -1 if rotation.flipped else 1]
     coherence = (1 - ratio**2) / (1 + ratio**2)
     angle = np.linspace(-math.pi, math.pi, 361)

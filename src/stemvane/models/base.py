@@ -13,15 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from stemvane.config import Config
-from stemvane.data.arguments import require
+from stemvane.data.arguments import require, require_numbers, require_path
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.progress import stage_bars
 from stemvane.data.representation import Representable, Row, format_quantity
 from stemvane.errors import DataError, ModelError
-from stemvane.geometry.polar import PolarGrid
 from stemvane.models.checks import check_mask, spread
-from stemvane.models.manifold import latent_manifold
+from stemvane.models.manifold import EmbeddedScan, latent_manifold
 from stemvane.models.model_file import read_model, read_settings, write_model
 from stemvane.models.training import EpochReport, TrainingHistory, training_positions
 
@@ -47,27 +46,6 @@ class Misfit(NamedTuple):
 
     residual: NDArray[np.float64]
     total: NDArray[np.float64]
-
-
-class EmbeddedScan(NamedTuple):
-    """The scan that was embedded last, as far as `PatternModel.plot_manifold` needs it.
-
-    Attributes
-    ----------
-    latents : ndarray of float, shape (scan_y, scan_x, n_latent)
-        Latents of the scan.
-    grid : PolarGrid
-        Optical axis and aspect of the detector's pixels.
-    disc_radius : float or None
-        Radius of the bright-field disc in pixel widths.
-    unit : str
-        Unit of the decoded patterns.
-    """
-
-    latents: NDArray[np.floating[Any]]
-    grid: PolarGrid
-    disc_radius: float | None
-    unit: str
 
 
 class PatternModel(Representable, ABC):
@@ -227,14 +205,23 @@ class PatternModel(Representable, ABC):
         ------
         ModelError
             Before `fit`, or if the number of latents is wrong.
+        DataError
+            If latents or angles are no numbers, or there are other numbers of them.
         """
-        values = np.asarray(latents, dtype=np.float32)
+        values = require_numbers(latents, "decode", "latents of shape (..., n_latent)")
         if values.ndim == 0 or values.shape[-1] != self.n_latent:
             raise ModelError(
                 f"latents of shape {values.shape} do not fit a model of {self.n_latent}; give (..., n_latent)"
             )
         shape = values.shape[:-1]
-        angles = np.broadcast_to(np.asarray(angle, dtype=np.float32), shape).ravel().copy()
+        angles = require_numbers(angle, "decode", "angles in rad")
+        try:
+            angles = np.broadcast_to(angles, shape).ravel().copy()
+        except ValueError:
+            raise DataError(
+                f"decode takes one angle, or one for each pattern: they have the shape {angles.shape}, the patterns "
+                f"{shape}; give angles of that shape"
+            ) from None
         drawn = self._drawn(values.reshape(math.prod(shape), self.n_latent), angles, background)
         return drawn.reshape(*shape, *drawn.shape[1:])
 
@@ -391,8 +378,11 @@ class PatternModel(Representable, ABC):
         ------
         ModelError
             Before `fit`, or if the file cannot be written.
+        DataError
+            If `path` is no path.
         """
-        return write_model(Path(path), *self._state(), self.settings, self.sections)
+        path = require_path(path, f"{type(self).__name__}.save", "the file to write")
+        return write_model(path, *self._state(), self.settings, self.sections)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -412,10 +402,12 @@ class PatternModel(Representable, ABC):
         ------
         ModelError
             If a file is missing or damaged, or holds another model.
+        DataError
+            If `path` is no path.
         ConfigError
             If a setting is unknown.
         """
-        path = Path(path)
+        path = require_path(path, f"{cls.__name__}.load", "a model's .safetensors file")
         settings = read_settings(path)
         if settings.model.model != cls.kind:
             raise ModelError(f"{path}: holds the model {settings.model.model!r}, not {cls.kind!r}; call load_model")

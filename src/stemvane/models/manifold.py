@@ -1,18 +1,40 @@
-"""The patterns that a model decodes along its first two latents."""
+"""The patterns that a model decodes along its first two latents, and the scan that they are decoded for."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.errors import ConfigError
+from stemvane.geometry.polar import PolarGrid
 
 if TYPE_CHECKING:
     from stemvane.models.base import PatternModel
 
-__all__ = ["latent_manifold"]
+__all__ = ["EmbeddedScan", "latent_manifold"]
+
+
+class EmbeddedScan(NamedTuple):
+    """The scan that was embedded last, as far as `PatternModel.plot_manifold` needs it.
+
+    Attributes
+    ----------
+    latents : ndarray of float, shape (scan_y, scan_x, n_latent)
+        Latents of the scan.
+    grid : PolarGrid
+        Optical axis and aspect of the detector's pixels.
+    disc_radius : float or None
+        Radius of the bright-field disc in pixel widths.
+    unit : str
+        Unit of the decoded patterns.
+    """
+
+    latents: NDArray[np.floating[Any]]
+    grid: PolarGrid
+    disc_radius: float | None
+    unit: str
 
 
 def latent_manifold(

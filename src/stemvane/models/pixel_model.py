@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stemvane.config import Config
+from stemvane.config import Config, CoordinateConfig, PlainConfig
 from stemvane.data.measurements import Measurements
 from stemvane.errors import DataError, ModelError
 from stemvane.geometry.pixels import PixelGrid
 from stemvane.models.base import PatternModel
 from stemvane.models.checks import intensity_factor
 from stemvane.models.pixel_network import PixelNetwork, wrapped_normal
-from stemvane.models.training import EpochReport
+from stemvane.models.training import CONSTANT, EpochReport, Trainable, TrainingHistory, train
 
 __all__ = ["PixelFit", "PixelModel", "mean_pixels", "require_grid"]
 
@@ -118,6 +118,27 @@ class PixelModel(PatternModel, Generic[Network]):
         self, fitted: PixelFit[Network], patterns: NDArray[np.float32], progress: Callable[[EpochReport], None] | None
     ) -> Tensor:
         """Train the network on patterns of shape ``(n, n²)``, and return these as the network takes them."""
+
+    def _train(
+        self,
+        network: Trainable,
+        x: Tensor,
+        model: CoordinateConfig | PlainConfig,
+        progress: Callable[[EpochReport], None] | None,
+    ) -> None:
+        """Train a network that learns step by step on normalised patterns, at a constant rate as published."""
+        self.history = TrainingHistory()
+        train(
+            network,
+            x,
+            self.training_config,
+            self.history,
+            beta=model.beta,
+            batch_size=model.batch_size,
+            learning_rate=model.learning_rate,
+            recipe=CONSTANT,
+            progress=progress,
+        )
 
     def _learn(
         self,

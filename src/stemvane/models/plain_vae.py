@@ -13,7 +13,7 @@ from stemvane.config import Config, PlainConfig, TrainingConfig
 from stemvane.models.checks import check_settings, select_section
 from stemvane.models.pixel_model import PixelFit, PixelModel
 from stemvane.models.plain_network import PlainNetwork
-from stemvane.models.training import CONSTANT, EpochReport, TrainingHistory, device_named, train
+from stemvane.models.training import EpochReport, device_named
 
 __all__ = ["PlainVAE"]
 
@@ -81,17 +81,6 @@ class PlainVAE(PixelModel[PlainNetwork]):
         progress: Callable[[EpochReport], None] | None,
     ) -> Tensor:
         fitted.network.to(device_named(self.training_config.device))
-        x, model = fitted.normalise(patterns), self.model_config
-        self.history = TrainingHistory()
-        train(
-            fitted.network,
-            x,
-            self.training_config,
-            self.history,
-            beta=model.beta,
-            batch_size=model.batch_size,
-            learning_rate=model.learning_rate,
-            recipe=CONSTANT,
-            progress=progress,
-        )
+        x = fitted.normalise(patterns)
+        self._train(fitted.network, x, self.model_config, progress)
         return x

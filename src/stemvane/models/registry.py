@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stemvane.config import Config
-from stemvane.data.arguments import require
+from stemvane.data.arguments import require, require_path
 from stemvane.models.aligned_pca import AlignedPCA
 from stemvane.models.base import PatternModel
 from stemvane.models.coordinate_vae import CoordinateVAE
@@ -64,7 +64,10 @@ def load_model(path: str | Path) -> PatternModel:
     ------
     ModelError
         If a file is missing or damaged.
+    DataError
+        If `path` is no path.
     ConfigError
         If a setting is unknown.
     """
-    return MODELS[read_settings(Path(path)).model.model].load(path)
+    path = require_path(path, "load_model", "a model's .safetensors file")
+    return MODELS[read_settings(path).model.model].load(path)

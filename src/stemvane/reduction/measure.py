@@ -16,7 +16,7 @@ from scipy import ndimage
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from stemvane.config import MeasureConfig
-from stemvane.data.arguments import ScanLike, as_dataset, require
+from stemvane.data.arguments import ScanLike, as_dataset, require, require_list
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.measurements import Measurements
@@ -146,8 +146,8 @@ def measure(
     _axis_and_radius(dataset.calibration)
     if detectors is None:
         detectors = standard_detectors(dataset.calibration, dataset.detector_shape, config)
+    detectors = require_list(detectors, VirtualDetector, "measure")
     for detector in detectors:
-        require(detector, VirtualDetector, "measure")
         if detector.weights.shape != dataset.detector_shape:
             raise DataError(
                 f"virtual detector '{detector.name}' has shape {detector.weights.shape}, "

@@ -16,6 +16,7 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 
 from stemvane.config import Config
+from stemvane.data.arguments import require_path
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_quantity, format_shape, format_size
@@ -104,8 +105,10 @@ class Run(Representable):
         ------
         RunError
             If the folder exists, is not a run where it is to be replaced, or cannot be made.
+        DataError
+            If `path` is no path.
         """
-        path = Path(path).absolute()
+        path = require_path(path, "Run.create", "the folder to write").absolute()
         try:
             folder = atomic.claim(path, overwrite=overwrite, resume=resume)
             killed = atomic.read_manifest(folder) or {}
@@ -315,8 +318,10 @@ class Run(Representable):
         ------
         RunError
             If the folder is missing, incomplete or damaged.
+        DataError
+            If `path` is no path.
         """
-        path = Path(path).absolute()
+        path = require_path(path, "Run.open", "a run folder").absolute()
         if path.name.endswith(".partial"):
             raise RunError(f"{path}: this run was not finished; run it again under its own name")
         if not path.is_dir():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.data.arguments import require_path
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import RunError
 from stemvane.io import atomic
@@ -58,8 +59,10 @@ class Sweep(Representable):
         ------
         RunError
             If the folder is missing, not a complete sweep, or damaged.
+        DataError
+            If `path` is no path.
         """
-        path = Path(path).absolute()
+        path = require_path(path, "Sweep.open", "the folder of a sweep").absolute()
         if not path.is_dir():
             unfinished = atomic.partial(path).is_dir()
             raise RunError(
@@ -67,7 +70,9 @@ class Sweep(Representable):
             )
         manifest = atomic.read_manifest(path)
         if manifest is None or manifest.get("kind") != "sweep" or manifest.get("status") != "complete":
-            raise RunError(f"{path}: not a complete sweep; make one with `stemvane sweep`")
+            if manifest is not None and manifest.get("kind") != "sweep" and manifest.get("status") == "complete":
+                raise RunError(f"{path}: a run, not a sweep; open it with Run.open")
+            raise RunError(f"{path}: not a complete sweep; make one with run_sweep")
         try:
             return cls(path, atomic.read_table(path / "sweep.csv"), atomic.read_json(path / "sweep.json"))
         except (OSError, ValueError, TypeError) as error:
