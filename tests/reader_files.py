@@ -41,7 +41,9 @@ def signal(data, steps=(("nm", 0.05), ("nm", 0.04), ("mrad", 1.5), ("mrad", 1.25
             "navigate": i < navigate,
             "index_in_array": i,
         }
-        for i, (n, name, (unit, scale)) in enumerate(zip(data.shape, "yxvu", steps[-data.ndim :], strict=True))
+        for i, (n, name, (unit, scale)) in enumerate(
+            zip(data.shape, "yxvu"[-data.ndim :], steps[-data.ndim :], strict=True)
+        )
     ]
     metadata = {
         "General": {"title": "small"},

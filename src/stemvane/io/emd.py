@@ -5,21 +5,27 @@ RosettaSciIO returns every axis of a py4DSTEM file as a detector axis and keeps 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import h5py
 import numpy as np
 
+from stemvane.data.axes import require_no_spectra
 from stemvane.data.dataset import Dataset4D
+from stemvane.data.units import read_unit
 from stemvane.errors import DataError
 from stemvane.io.hdf5 import hdf5_array, open_array, text
 from stemvane.io.request import Request
 
 __all__ = ["open_emd"]
 
-# py4DSTEM calls rows x, so its order is ours; Prismatic's x is the columns; the NCEM's order is Fortran's
+# py4DSTEM calls rows x, so its order is ours; Prismatic's x is the columns; HyperSpy reverses the axes
 _ROWS_FIRST, _X_FIRST, _REVERSED = (0, 1, 2, 3), (1, 0, 3, 2), (3, 2, 1, 0)
 _PRISMATIC = "4DSTEM_simulation"
+# what programs call the two spaces, before or after y and x
+_SCAN_WORDS = {"", "r", "scan", "nav", "pos", "position", "probe", "stage", "real", "sample"}
+_DETECTOR_WORDS = {"k", "q", "det", "detector", "diff", "diffraction", "pattern", "camera", "sig"}
 
 
 def open_emd(request: Request) -> Dataset4D:
@@ -44,11 +50,12 @@ def open_emd(request: Request) -> Dataset4D:
             )
         name, group = next(iter(groups.items()))
         stored = group[_data(group)]
-        order = _order(group) if stored.ndim == 4 else (0, 1, 2)
+        order = _order(group, stored.ndim)
         array, chunks = hdf5_array(path, stored, order), stored.chunks
         axes = [_axis(group, i) for i in order]
         beam = _beam(file)
         axes = _calibrate(file, name, axes)
+    require_no_spectra(axes, str(path))
     data, missing = open_array(request, array, chunks)
     dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
     return dataset.with_axes(axes if array.ndim == 4 else [{}, {}, *axes[1:]], beam)
@@ -75,11 +82,40 @@ def _data(group: h5py.Group) -> str:
     return ""
 
 
-def _order(group: h5py.Group) -> tuple[int, ...]:
+def _order(group: h5py.Group, ndim: int) -> tuple[int, ...]:
+    """Places of ``(scan_y, scan_x, k_y, k_x)`` among the stored axes; of a stack, of its frames, k_y and k_x."""
     if group.name.startswith(f"/{_PRISMATIC}"):
         return _X_FIRST
-    ours = "dim0" in group or group.name.startswith("/4DSTEM")
-    return _ROWS_FIRST if ours else _REVERSED
+    is_py4dstem = "dim0" in group or group.name.startswith("/4DSTEM")
+    if not is_py4dstem and group.name.startswith("/signals/"):  # HyperSpy's, and nobody else's
+        return _REVERSED[-ndim:]
+    if is_py4dstem or ndim != 4:
+        return _ROWS_FIRST[:ndim]
+    return _order_by_names(group) or _order_by_units(group)
+
+
+def _order_by_names(group: h5py.Group) -> tuple[int, ...]:
+    """The order that the names of the axes say, such as scanY, ky or detX; empty where they do not say it."""
+    places: dict[tuple[str, str], int] = {}
+    for i in range(4):
+        name = re.sub(r"[^a-z]", "", text(group[f"dim{i + 1}"].attrs.get("name", "")).lower()) if _has(group, i) else ""
+        for word, direction in ((name[:-1], name[-1:]), (name[1:], name[:1])):
+            space = "scan" if word in _SCAN_WORDS else "detector" if word in _DETECTOR_WORDS else ""
+            if space and direction in ("y", "x"):
+                places[space, direction] = i
+    order = [places.get((space, direction)) for space in ("scan", "detector") for direction in ("y", "x")]
+    return tuple(i for i in order if i is not None) if len(set(order) - {None}) == 4 else ()
+
+
+def _order_by_units(group: h5py.Group) -> tuple[int, ...]:
+    """The order as it is stored, but for a scan that lies innermost: lengths there, and none outermost."""
+    units = [read_unit(_axis(group, i).get("units")) for i in range(4)]
+    lengths = [unit is not None and unit.quantity == "length" for unit in units]
+    return (2, 3, 0, 1) if lengths == [False, False, True, True] else _ROWS_FIRST
+
+
+def _has(group: h5py.Group, i: int) -> bool:
+    return isinstance(group.get(f"dim{i + 1}"), h5py.Dataset)
 
 
 def _axis(group: h5py.Group, i: int) -> dict[str, Any]:
