@@ -13,6 +13,7 @@ import typer
 
 from stemvane.cli.app import app
 from stemvane.config import MODEL_CONFIGS, Config
+from stemvane.config.section import section_of
 
 PAGE = Path(__file__).parent / "cli.md"
 HEAD = """# The command line
@@ -49,7 +50,11 @@ def _settings(section: str) -> str:
         return f"\n### {section}\n\n{words}\n" + "".join(
             _table(f"#### {name}", kind) for name, kind in MODEL_CONFIGS.items()
         )
-    return _table(f"### {section}", type(Config.model_fields[section].default))
+    kind = type(Config.model_fields[section].default)
+    nested = ((name, section_of(field.annotation)) for name, field in kind.model_fields.items())
+    return _table(f"### {section}", kind) + "".join(
+        _table(f"#### {section}.{name}", inner) for name, inner in nested if inner is not None
+    )
 
 
 def _table(title: str, section: Any) -> str:

@@ -116,6 +116,10 @@ def simulate(
     scan: Annotated[str | None, typer.Option(help="probe positions YxX, such as 64x64")] = None,
     scan_step: _Step = None,
     detector: Annotated[str | None, typer.Option(help="detector pixels YxX, such as 64x64")] = None,
+    detector_kind: Annotated[
+        str | None,
+        typer.Option(help="record as a typical detector does: counting, analogue or scintillator; needs a dose"),
+    ] = None,
     outer: Annotated[float | None, typer.Option(help="mrad from the axis to the detector's edge")] = None,
     source_size: Annotated[float | None, typer.Option(help="full width at half maximum of the source, Å")] = None,
     dose: Annotated[float | None, typer.Option(help="electrons per pattern; noiseless if left out")] = None,
@@ -153,6 +157,7 @@ def simulate(
         "scan_shape": shape,
         "scan_extent": None if step is None else (shape[0] * step[0], shape[1] * step[1]),
         "detector_shape": read_pair(detector, int, "--detector") if detector else None,
+        "detector": detector_kind,
         "detector_outer": outer,
         "source_size": source_size,
         "dose": dose,

@@ -51,6 +51,7 @@ FLAGS = {
     "simulation.cs": "--cs",
     "simulation.defects": "--defects",
     "simulation.defocus": "--defocus",
+    "simulation.detector": "--detector-kind",
     "simulation.detector_outer": "--outer",
     "simulation.detector_shape": "--detector",
     "simulation.dose": "--dose",

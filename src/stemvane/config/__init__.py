@@ -11,6 +11,7 @@ from stemvane.config.data_sections import (
     StructureName,
     SurveyConfig,
 )
+from stemvane.config.detector_section import DETECTOR_PRESETS, DetectorConfig, DetectorPreset
 from stemvane.config.model_sections import (
     MODEL_CONFIGS,
     AlignmentConfig,
@@ -31,6 +32,7 @@ from stemvane.config.settings import (
 )
 
 __all__ = [
+    "DETECTOR_PRESETS",
     "MODEL_CONFIGS",
     "AlignConfig",
     "AlignmentConfig",
@@ -39,6 +41,8 @@ __all__ = [
     "Config",
     "CoordinateConfig",
     "DefectKind",
+    "DetectorConfig",
+    "DetectorPreset",
     "FiguresConfig",
     "HarmonicConfig",
     "MeasureConfig",

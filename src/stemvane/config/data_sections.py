@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stemvane.config.detector_section import DetectorConfig
 from stemvane.config.section import Section
 from stemvane.specimens import DEFECTS, SPECIMENS
 
@@ -104,6 +105,9 @@ class SimulationConfig(Section):
     method: Literal["single-slice", "multislice"] = Field("single-slice", description="how the wave is propagated")
     seed: int = Field(0, ge=0, description="random seed of thermal displacements and shot noise")
     placement_seed: int | None = Field(None, ge=0, description="random seed of the places of defects; `seed` if none")
+    detector: DetectorConfig | None = Field(
+        None, description="detector that records the scan; shot noise alone if none"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -115,6 +119,8 @@ class SimulationConfig(Section):
             raise ValueError(
                 "detector_outer must be larger than convergence_semiangle: the disc must fit on the detector"
             )
+        if self.detector is not None and self.dose is None:
+            raise ValueError("a detector records electrons: give a dose beside simulation.detector")
         return self
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from html import escape
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stemvane.errors import ConfigError
 
-__all__ = ["Section"]
+__all__ = ["Section", "section_of"]
 
 
 class Section(BaseModel):
@@ -56,6 +56,12 @@ class Section(BaseModel):
         return f"<details><summary>{escape(repr(self))}</summary><pre>{escape(values)}</pre></details>"
 
 
+def section_of(annotation: Any) -> type[Section] | None:
+    """The section that a field of this type holds, or may hold; None where it is a plain value."""
+    members = (annotation, *get_args(annotation))
+    return next((member for member in members if isinstance(member, type) and issubclass(member, Section)), None)
+
+
 def _first_trouble(error: ValidationError, section: type[Section]) -> str:
     """Name the first setting in question and what is wrong with it."""
     first = error.errors()[0]
@@ -70,7 +76,7 @@ def _first_trouble(error: ValidationError, section: type[Section]) -> str:
         return message
     if first["type"] == "extra_forbidden":
         for part in first["loc"][:-1]:
-            section = choices.get(str(part)) or type(section.model_fields[str(part)].default)
+            section = choices.get(str(part)) or section_of(section.model_fields[str(part)].annotation) or section
         return f"unknown setting '{where}'; known here are {', '.join(section.model_fields)}"
     if first["type"] == "union_tag_invalid":
         return f"'model.model' is {first['input'].get('model')!r}; choose one of {', '.join(choices)}"

@@ -27,6 +27,7 @@ from stemvane.data.findings import Finding
 from stemvane.data.preparation_record import Preparation, describe_preparation
 from stemvane.data.representation import Representable, Row, format_quantity, format_shape, format_size
 from stemvane.data.specimen import ScanAtoms, ScanDefects
+from stemvane.data.truth import DetectorTruth
 from stemvane.errors import DataError
 
 __all__ = ["Dataset4D", "ScanAtoms", "ScanDefects"]
@@ -85,6 +86,8 @@ class Dataset4D(Representable):
         What `prepare_scan` has found and done; None where it has not been called.
     findings : tuple of Finding
         What readers and preparation have noticed that the user should know of.
+    truth : DetectorTruth, optional
+        What the detector did to the scan, where the scan was simulated with one. Nothing is analysed with it.
     """
 
     data: da.Array
@@ -107,6 +110,7 @@ class Dataset4D(Representable):
     files: tuple[Path, ...] = ()
     preparation: Preparation | None = None
     findings: tuple[Finding, ...] = ()
+    truth: DetectorTruth | None = None
 
     def __post_init__(self) -> None:
         _require_4d(self.data, self.name)
@@ -119,6 +123,10 @@ class Dataset4D(Representable):
             mask = getattr(self, name)
             if mask is not None and np.shape(mask) != shape:
                 raise DataError(f"{self.name}: {name} has shape {np.shape(mask)}; give one of shape {shape}")
+        if self.truth is not None and (
+            self.truth.bad_pixels.shape != self.detector_shape or self.truth.axis.shape != (*self.scan_shape, 2)
+        ):
+            raise DataError(f"{self.name}: the detector's truth is that of another scan; leave it out")
         if self.image is not None and np.shape(self.image) != self.scan_shape:
             raise DataError(
                 f"{self.name}: the image has shape {np.shape(self.image)}, the scan {self.scan_shape}; "
@@ -287,6 +295,7 @@ class Dataset4D(Representable):
             "noiseless patterns": self.expectation is not None,
             "image": self.image is not None,
             "atoms": self.atoms is not None,
+            "the detector's truth": self.truth is not None,
             f"{0 if self.missing is None else int(self.missing.sum())} missing patterns": self.missing is not None,
             f"{0 if self.bad_pixels is None else int(self.bad_pixels.sum())} bad pixels": self.bad_pixels is not None,
         }

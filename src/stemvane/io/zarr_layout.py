@@ -21,6 +21,7 @@ from stemvane.data.dataset import Dataset4D, pattern_chunks
 from stemvane.data.findings import Finding
 from stemvane.data.preparation_record import Preparation
 from stemvane.data.specimen_zarr import read_atoms, write_atoms
+from stemvane.data.truth_zarr import read_truth, write_truth
 from stemvane.errors import CalibrationError, FileFormatError
 from stemvane.io.on_disk import OnDisk
 from stemvane.io.request import Request
@@ -93,6 +94,7 @@ def open_zarr(request: Request) -> Dataset4D:
         is_scan=bool(notes.get("is_scan", True)),
         preparation=None if preparation is None else Preparation.from_dict(preparation),
         findings=tuple(Finding.from_dict(record) for record in attrs.get("findings", [])),
+        truth=read_truth(group),
     )
 
 
@@ -152,6 +154,8 @@ def write_zarr(dataset: Dataset4D, folder: Path, progress: Callable[[int, int], 
             group.create_array(name, data=np.asarray(mask, bool), dimension_names=dimensions)
     if dataset.atoms is not None:
         write_atoms(group, dataset.atoms)
+    if dataset.truth is not None:
+        write_truth(group, dataset.truth)
     # last, because these are what makes the folder a data set
     group.attrs.update(_attributes(dataset))
 

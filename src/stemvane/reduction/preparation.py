@@ -149,9 +149,9 @@ def correct_patterns(
 
 
 def _both(dataset: Dataset4D, change: Any) -> dict[str, Any]:
-    """Recorded and noiseless patterns, both changed."""
+    """Recorded and noiseless patterns, both changed; the truth of a detector holds for the patterns as recorded."""
     noiseless = None if dataset.expectation is None else change(dataset.expectation)
-    return {"data": change(dataset.data), "expectation": noiseless}
+    return {"data": change(dataset.data), "expectation": noiseless, "truth": None}
 
 
 def _flip_y(dataset: Dataset4D) -> Dataset4D:

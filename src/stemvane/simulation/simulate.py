@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,12 @@ from scipy import fft, ndimage
 
 from stemvane.config import SimulationConfig
 from stemvane.data.calibration import Calibration
-from stemvane.data.dataset import Dataset4D, ScanAtoms, ScanDefects
+from stemvane.data.dataset import Dataset4D, ScanAtoms, ScanDefects, as_lazy
 from stemvane.data.progress import Progress, counting_bar
+from stemvane.data.truth import DetectorTruth
 from stemvane.extras import require_package
+from stemvane.simulation.beam_shift import centre_of_mass, fine_optics, shift_map, shift_patterns
+from stemvane.simulation.detector import Detector
 from stemvane.simulation.optics import Optics, add_intensities, poisson_counts
 from stemvane.simulation.scenes import build_structure
 from stemvane.simulation.structures import EXTRA, SIMULATING
@@ -57,7 +61,8 @@ def simulate(
         margin of the scan that a finite source needs count as patterns of their own. True shows a bar, False none; by
         default a bar is shown in a terminal and in a notebook.
     **changes
-        Values of `SimulationConfig` that differ from `config`, for example ``scan_shape=(32, 32)``.
+        Values of `SimulationConfig` that differ from `config`, for example ``scan_shape=(32, 32)``, or
+        ``detector="analogue"`` for a typical detector of that kind.
 
     Returns
     -------
@@ -66,6 +71,9 @@ def simulate(
         fraction of the incident electrons per pixel (float32) and ``expectation`` is None; with one it holds
         Poisson counts (unsigned integers) and ``expectation`` the expected counts. Pixels are square,
         ``2 · detector_outer / max(detector_shape)`` mrad wide, and the optical axis is in the middle of the detector.
+        With a detector it holds what that writes, ``expectation`` the expected electrons under the beam as it shifts,
+        and ``truth`` all that was done. Optical axis, disc radius, dose and bad pixels are left for the analysis to
+        find, as in a recorded scan.
 
     Raises
     ------
@@ -95,18 +103,28 @@ def simulate(
     xs = np.arange(-pad_x, settings.scan_shape[1] + pad_x) * step_x
 
     engine = _single_slice if settings.method == "single-slice" else _multislice
-    patterns = np.zeros((len(ys), len(xs), *settings.detector_shape), np.float32)
+    shift = None
+    sampled = optics
+    if settings.detector is not None and settings.detector.shifts_beam:
+        shift = shift_map(settings.detector, settings.scan_shape)
+        cell_steps = optics.angular_step(float(atoms.cell[1, 1])), optics.angular_step(float(atoms.cell[0, 0]))
+        sampled = fine_optics(optics, shift, cell_steps)
+    patterns = np.zeros((len(ys), len(xs), *sampled.detector_shape), np.float32)
     configurations = list(_thermal(atoms, settings))
     total = len(configurations) * len(ys) * len(xs)
     done = 0
     with counting_bar(progress, "simulate") as count:
         for displaced in configurations:
-            for n in engine(displaced, ys, xs, optics, patterns):
+            for n in engine(displaced, ys, xs, sampled, patterns):
                 done += n
                 count(done, total)
     patterns /= np.float32(len(configurations))
     patterns = _blur(patterns, settings.source_size, (step_y, step_x), (pad_y, pad_x))
-    return _dataset(patterns, settings, optics, _scan_atoms(atoms, defects, settings.scan_extent))
+    com = None
+    if shift is not None:
+        patterns, com = shift_patterns(patterns, sampled, optics, shift)
+    dataset = _dataset(patterns, settings, optics, _scan_atoms(atoms, defects, settings.scan_extent))
+    return dataset if settings.detector is None else _recorded(dataset, patterns, settings, shift, com)
 
 
 def _settings(config: SimulationConfig | None, changes: dict[str, Any]) -> SimulationConfig:
@@ -328,7 +346,9 @@ def _dataset(patterns: Floats, settings: SimulationConfig, optics: Optics, atoms
     data: NDArray[Any] = patterns
     if settings.dose is not None:
         patterns *= np.float32(settings.dose)
-        expectation, data = patterns, poisson_counts(patterns, settings.seed)
+        expectation = patterns
+        # a detector draws its own electrons, in `_recorded`
+        data = patterns if settings.detector else poisson_counts(patterns, settings.seed)
     return Dataset4D.from_array(
         data,
         calibration=calibration,
@@ -338,4 +358,43 @@ def _dataset(patterns: Floats, settings: SimulationConfig, optics: Optics, atoms
         metadata=metadata,
         electrons_per_pattern=settings.dose,
         noiseless=settings.dose is None,
+    )
+
+
+def _recorded(
+    dataset: Dataset4D,
+    expected: Floats,
+    settings: SimulationConfig,
+    shift: NDArray[np.float64] | None,
+    com: NDArray[np.float64] | None,
+) -> Dataset4D:
+    """The data set of expected electrons as a detector writes it, with the truth that no file of a detector has."""
+    assert settings.detector is not None
+    assert settings.dose is not None
+    calibration = dataset.calibration
+    assert calibration.pixel_size is not None
+    detector = Detector.make(settings.detector, settings.detector_shape, settings.seed)
+    axis = np.zeros((*settings.scan_shape, 2)) if shift is None else shift
+    truth = DetectorTruth(
+        bad_pixels=detector.bad_pixels,
+        gain=detector.response(),
+        dark=detector.dark,
+        dark_frame=detector.dark_frame(),
+        axis=axis + np.asarray(calibration.optical_axis),
+        com=calibration.pixel_size[0] * (centre_of_mass(expected) if com is None else com),
+        electrons_per_pattern=settings.dose,
+        counts_per_electron=detector.counts_per_electron,
+        variance_per_count=detector.variance_per_count,
+        readout_noise=settings.detector.readout_noise,
+    )
+    data = detector.record(expected)
+    return replace(
+        dataset,
+        data=as_lazy(data, dataset.name),
+        calibration=calibration.replace(optical_axis=None, disc_radius=None),
+        electrons_per_pattern=None,
+        noiseless=False,
+        signed=data.dtype.kind != "u",
+        metadata={**dataset.metadata, "detector": settings.detector.preset},
+        truth=truth,
     )
