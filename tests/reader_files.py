@@ -111,14 +111,19 @@ def mib(folder, kind="U16", dtype=">u2", hdr=True, n_frames=12):
     return Written(path, options={} if hdr else {"scan_shape": SCAN})
 
 
-def mib_flyback(folder):
-    path, start = folder / "timed.mib", datetime(2021, 5, 7, 16, 51, 10)
-    frames = [
-        mib_header(i + 1, DETECTOR, "U08", 6, when=start + timedelta(microseconds=1000 * i + 5000 * (i // 4)))
+def timed_frames(frames, columns=4, first=1):
+    """Processed frames with a pause after each line."""
+    start = datetime(2021, 5, 7, 16, 51, 10)
+    return [
+        mib_header(i, DETECTOR, "U08", 6, when=start + timedelta(microseconds=1000 * i + 5000 * ((i - 1) // columns)))
         + frame[::-1].astype("u1").tobytes()
-        for i, frame in enumerate(STACK)
+        for i, frame in enumerate(frames, first)
     ]
-    path.write_bytes(b"".join(frames))
+
+
+def mib_flyback(folder):
+    path = folder / "timed.mib"
+    path.write_bytes(b"".join(timed_frames(STACK)))
     return Written(path)
 
 
@@ -139,20 +144,21 @@ def bit_by_bit(chip, depth):
     return bytes(out)
 
 
-def mib_raw(folder, depth=12, quad=False):
+def mib_raw(folder, depth=12, quad=False, rows=256):
     """RAW mode; a quad's chips lie side by side in each row, the last first, the lower two on their heads."""
-    side = 512 if quad else 256
-    patterns = np.random.default_rng(depth).integers(0, 2**depth, (1, 2, side, side))
-    path = folder / f"raw{depth}{quad}.mib"
+    height, width = (2 * rows, 512) if quad else (rows, 256)
+    patterns = np.random.default_rng(depth).integers(0, 2**depth, (1, 2, height, width))
+    path = folder / f"raw{depth}{quad}{rows}.mib"
     blocks = []
-    for i, frame in enumerate(patterns.reshape(-1, side, side)):
+    for i, frame in enumerate(patterns[0]):
         sent = frame[::-1]
         if quad:
-            chips = [sent[:256, :256], sent[:256, 256:], sent[256:, :256][::-1, ::-1], sent[256:, 256:][::-1, ::-1]]
-            rows = np.stack([chips[k] for k in (3, 2, 1, 0)], axis=1)  # row, chip, column
-            sent = rows.reshape(-1, 256)
+            top, bottom = sent[:rows], sent[rows:]
+            chips = [top[:, :256], top[:, 256:], bottom[:, :256][::-1, ::-1], bottom[:, 256:][::-1, ::-1]]
+            lines = np.stack([chips[k] for k in (3, 2, 1, 0)], axis=1)  # row, chip, column
+            sent = lines.reshape(-1, 256)
         double = 2 if depth == 24 else 1
-        shape = (256, 256 * double * (4 if quad else 1))
+        shape = (rows, 256 * double * (4 if quad else 1))
         head = mib_header(i + 1, shape, "R64", depth, 4 if quad else 1, "   2x2" if quad else "   1x1")
         halves = [(sent >> 12, 12), (sent & 0xFFF, 12)] if depth == 24 else [(sent, depth)]
         body = b"".join(bit_by_bit(*half) for half in halves)

@@ -27,6 +27,7 @@ _PROCESSED = {"U01": "u1", "U08": "u1", "U16": ">u2", "U32": ">u4"}
 _RAW_BYTES = {1: 1 / 8, 6: 1, 12: 2, 24: 4}
 _RAW_TYPES = {1: "u1", 6: "u1", 12: "u2", 24: "u4"}
 _CHIP = 256
+_LARGEST_HEADER = 4096
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class _Header:
 
 
 def open_hdr(request: Request) -> Dataset4D:
-    """Open the .mib beside a .hdr.
+    """Open the .mib beside a .hdr, or the numbered files that share it.
 
     Raises
     ------
@@ -53,33 +54,98 @@ def open_hdr(request: Request) -> Dataset4D:
     """
     path = request.path.with_suffix(".mib")
     if not path.is_file():
-        raise FileFormatError(f"{request.path}: a Merlin header without its {path.name}; put them side by side")
+        numbered = _numbered(request.path.parent, request.path.stem)
+        if not numbered:
+            raise FileFormatError(f"{request.path}: a Merlin header without its {path.name}; put them side by side")
+        path = numbered[min(numbered)]
     return open_mib(replace(request, path=path))
 
 
 def open_mib(request: Request) -> Dataset4D:
-    """Open a .mib, with its .hdr where there is one beside it.
+    """Open a .mib, with its .hdr where there is one beside it, and with the numbered files that continue the recording.
 
     Raises
     ------
     FileFormatError
-        If the header is impossible, or of a layout of chips that is not known.
+        If the header is impossible, of a layout of chips that is not known, or a file of a numbered recording is
+        missing.
     DataError
         If the shape of the scan is unknown or does not fit.
     """
     path = request.path
-    notes = _hdr(path.with_suffix(".hdr"))
-    with path.open("rb") as stream:
-        head = stream.read(4096)
-    header = _header(head, path, notes)
-    frames = _frames(header, path)
+    files, notes = _recording(path)
+    header = _first_header(files[0], notes)
+    frames = _frames(header, files)
     recorded = _scan_from_hdr(notes)
     if request.scan_shape is None and recorded is None:
-        recorded = _scan_from_times(path, frames.parts[0], frames.stride, header.size)
+        recorded = _scan_from_times(frames, header.size, request)
     data, missing = fold(frames, request, recorded, may_miss=True)
     return Dataset4D(
-        data=data, name=path.stem, path=path, missing=missing, metadata={"frames_recorded": frames.n_frames}
+        data=data,
+        name=path.stem if len(files) == 1 else _prefix(path),
+        path=path,
+        missing=missing,
+        files=tuple(file.absolute() for file in files) if len(files) > 1 else (),
+        metadata={"frames_recorded": frames.n_frames},
     )
+
+
+def _recording(path: Path) -> tuple[list[Path], dict[str, str]]:
+    """The files of a recording in order, and its notes; numbered files go on where the one before ends."""
+    notes, prefix = _hdr(path.with_suffix(".hdr")), _prefix(path)
+    if notes or prefix == path.stem or not prefix or path.with_name(f"{prefix}.mib").is_file():
+        return [path], notes
+    notes = _hdr(path.with_name(f"{prefix}.hdr"))
+    numbered = _numbered(path.parent, prefix)
+    spans = {number: _span(file, notes) for number, file in numbered.items()}
+
+    def goes_on(before: int) -> bool:
+        one, other = spans.get(before), spans.get(before + 1)
+        if one is None or other is None:
+            return False
+        # in some recordings, which the shared .hdr says are one, each file counts its own frames
+        return one[1] + 1 == other[0] or (bool(notes) and max(one[0], other[0]) <= 1)
+
+    first = last = int(path.stem.removeprefix(prefix))
+    if spans.get(first) is None:
+        return [path], notes
+    while goes_on(first - 1):
+        first -= 1
+    while goes_on(last):
+        last += 1
+    begin = spans[first]
+    if notes and (last - first + 1 < len(numbered) or (begin is not None and begin[0] > 1)):
+        raise FileFormatError(
+            f"{path}: of the numbered files that share {prefix}.hdr some are missing or damaged; put all of them side "
+            "by side"
+        )
+    return [numbered[number] for number in range(first, last + 1)], notes
+
+
+def _prefix(path: Path) -> str:
+    """The name of a file without its suffix and the number at its end."""
+    return path.stem.rstrip("0123456789")
+
+
+def _numbered(folder: Path, prefix: str) -> dict[int, Path]:
+    """Files of one name but for the number at the end, by that number."""
+    names = re.compile(re.escape(prefix) + r"(\d+)\.mib", re.IGNORECASE)
+    matches = [(names.fullmatch(file.name), file) for file in sorted(folder.iterdir())]
+    return {int(match[1]): file for match, file in matches if match is not None}
+
+
+def _span(path: Path, notes: dict[str, str]) -> tuple[int, int] | None:
+    """Numbers of the first and the last frame of a file, as its headers count them; None where it is damaged."""
+    try:
+        header = _first_header(path, notes)
+        return header.number, header.number + _frames(header, [path]).n_frames - 1
+    except FileFormatError:
+        return None
+
+
+def _first_header(path: Path, notes: dict[str, str]) -> _Header:
+    with path.open("rb") as stream:
+        return _header(stream.read(_LARGEST_HEADER), path, notes)
 
 
 def _header(head: bytes, path: Path, notes: dict[str, str]) -> _Header:
@@ -96,19 +162,20 @@ def _header(head: bytes, path: Path, notes: dict[str, str]) -> _Header:
         )
     except (ValueError, IndexError):
         raise FileFormatError(f"{path}: the header of the first frame is damaged; copy the file again") from None
-    if not (0 < size <= 4096 and 0 < header.width <= 2**14 and 0 < header.height <= 2**14):
+    if not (0 < size <= _LARGEST_HEADER and 0 < header.width <= 2**14 and 0 < header.height <= 2**14):
         raise FileFormatError(f"{path}: the header of the first frame is damaged; copy the file again")
     return header
 
 
-def _frames(header: _Header, path: Path) -> RawFrames:
+def _frames(header: _Header, files: list[Path]) -> RawFrames:
+    path = files[0]
     if header.kind == "R64":
         raw = _raw(header, path)
         decode: _Raw | _Processed = raw
         frame_bytes = int(header.width * header.height * _RAW_BYTES[raw.depth])
         if raw.depth == 24 and header.width == 2 * _CHIP * header.n_chips:
             frame_bytes //= 2  # the header counts the two halves of the counter as pixels of their own
-        shape = (2 * _CHIP, 2 * _CHIP) if raw.quad else (header.height, _CHIP)
+        shape = (2 * header.height, 2 * _CHIP) if raw.quad else (header.height, _CHIP)
         dtype = np.dtype(_RAW_TYPES[raw.depth])
     elif header.kind in _PROCESSED:
         shape, stored = (header.height, header.width), np.dtype(_PROCESSED[header.kind])
@@ -117,11 +184,10 @@ def _frames(header: _Header, path: Path) -> RawFrames:
     else:
         raise FileFormatError(f"{path}: holds pixels of type '{header.kind}', not one of Merlin's; copy the file again")
     stride = header.size + frame_bytes
-    size = path.stat().st_size
-    if size < stride:
+    parts = tuple(Part(str(file.absolute()), header.size, file.stat().st_size // stride) for file in files)
+    if parts[0].n_frames < 1:
         raise FileFormatError(f"{path}: is truncated within the first frame; copy it again")
-    part = Part(str(path.absolute()), header.size, size // stride)
-    return RawFrames((part,), stride, frame_bytes, shape, dtype, decode)
+    return RawFrames(parts, stride, frame_bytes, shape, dtype, decode)
 
 
 def _raw(header: _Header, path: Path) -> _Raw:
@@ -129,10 +195,11 @@ def _raw(header: _Header, path: Path) -> _Raw:
         raise FileFormatError(
             f"{path}: RAW mode, but neither the frames nor a .hdr say the counter depth; put the .hdr beside it"
         )
-    one = header.n_chips == 1 and header.height == _CHIP and header.width in (_CHIP, 2 * _CHIP)
+    # a chip may be read out in part, from its first row on
+    one = header.n_chips == 1 and header.height <= _CHIP and header.width in (_CHIP, 2 * _CHIP)
     quad = header.n_chips == 4 and header.layout.startswith("2x2")
     width = 4 * _CHIP * (2 if header.depth == 24 and header.width == 8 * _CHIP else 1)
-    if not one and not (quad and (header.height, header.width) == (_CHIP, width)):
+    if not one and not (quad and header.height <= _CHIP and header.width == width):
         raise FileFormatError(
             f"{path}: RAW mode of {header.n_chips} chips in layout '{header.layout}', {header.width}x{header.height} "
             "values, whose order is not known; save it from Merlin's software as processed (U08, U16, U32) frames"
@@ -182,7 +249,7 @@ class _Raw:
             values = words.view(">u2")[..., ::-1].astype(np.uint16)
         if not self.quad:
             return np.ascontiguousarray(values.reshape(n, -1, _CHIP)[:, ::-1])
-        chips = values.reshape(n, _CHIP, 4, _CHIP)
+        chips = values.reshape(n, -1, 4, _CHIP)
         fourth, third, second, first = (chips[:, :, i] for i in range(4))
         top = np.concatenate([first, second], axis=2)
         bottom = np.concatenate([third[:, ::-1, ::-1], fourth[:, ::-1, ::-1]], axis=2)
@@ -204,23 +271,23 @@ def _scan_from_hdr(notes: dict[str, str]) -> tuple[int, int] | None:
     if number("ScanY") and number("ScanX"):
         return number("ScanY"), number("ScanX")
     columns, frames = number("Frames per Trigger (Number)"), number("Frames in Acquisition (Number)")
-    if columns > 1 and frames % columns == 0:
-        return frames // columns, columns
-    return None
+    # a single trigger, or one for each frame, says nothing of the lines
+    return (frames // columns, columns) if 1 < columns < frames else None
 
 
-def _scan_from_times(path: Path, part: Part, stride: int, size: int) -> tuple[int, int] | None:
-    """The scan, where the flyback shows: equal numbers of frames between longer pauses."""
+def _scan_from_times(frames: RawFrames, size: int, request: Request) -> tuple[int, int] | None:
+    """The scan, where the flyback shows: equal numbers of frames between longer pauses, the last line perhaps cut."""
     times = []
-    with path.open("rb") as stream:
-        for i in range(part.n_frames):
-            stream.seek(i * stride)
-            stamp = re.search(rb"MQ1[A-Z],(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9})", stream.read(size))
-            if stamp is None:
-                return None
-            times.append(stamp[1].decode())
+    for part in frames.parts:
+        with open(part.path, "rb") as stream:
+            for i in range(part.n_frames):
+                stream.seek(i * frames.stride)
+                stamp = re.search(rb"MQ1[A-Z],(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9})", stream.read(size))
+                if stamp is None:
+                    return None
+                times.append(stamp[1].decode())
     try:
-        pauses = np.diff(np.array(times, "datetime64[ns]")).astype(np.int64)
+        pauses = np.diff(np.array(times[request.skip_frames :], "datetime64[ns]")).astype(np.int64)
     except ValueError:
         return None
     if len(pauses) < 3:
@@ -228,7 +295,9 @@ def _scan_from_times(path: Path, part: Part, stride: int, size: int) -> tuple[in
     ends = np.flatnonzero(pauses > 1.5 * np.median(pauses)) + 1
     if not len(ends):
         return None
-    columns = int(ends[0])
-    rows, rest = divmod(part.n_frames, columns)
-    regular = rest == 0 and rows > 1 and np.array_equal(ends, columns * np.arange(1, rows))
-    return (rows, columns) if regular else None
+    columns, n = int(ends[0]), len(pauses) + 1
+    rows = len(ends) + 1
+    in_order = np.array_equal(ends, columns * np.arange(1, rows))
+    # two pauses at least tell the length of a line from that of a cut one
+    is_whole = rows * columns == n or (rows > 2 and 0 < n - (rows - 1) * columns < columns)
+    return (rows, columns - request.flyback) if in_order and is_whole else None
