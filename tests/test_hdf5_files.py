@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import reader_files as made
 
-from stemvane.errors import DataError
+from stemvane.data.calibration import Calibration
+from stemvane.errors import DataError, FileFormatError
 from stemvane.io.files import open_dataset
+from stemvane.reduction.measure import measure
 
 READERS = Path(__file__).parents[2] / "shared" / "data" / "readers"
 recorded = pytest.mark.skipif(not READERS.exists(), reason="the small files of others are not there")
@@ -65,3 +67,87 @@ def test_ncem_files_that_were_read_reversed(name):
     dataset = open_dataset(READERS / name)
     assert dataset.shape == (6, 5, 32, 40)
     assert dataset.calibration.scan_step == pytest.approx((50.0, 40.0) if "fpd" in name else (5.0, 4.0))
+
+
+def arina_notes(folder, **notes):
+    with h5py.File(folder / "scan.h5", "w") as file:
+        file.create_group("STEM Metadata").attrs.update(notes)
+
+
+def test_arina_writes_scan_and_energy_beside_the_master(tmp_path):
+    master = made.dectris(tmp_path).path
+    with h5py.File(master, "a") as file:
+        detector = file["entry/instrument/detector/detectorSpecific"]
+        detector["ntrigger"][()], detector["nimages"][()] = 12, 1
+    with pytest.raises(DataError, match="a stack of 12 frames"):
+        open_dataset(master)
+    arina_notes(tmp_path, **{"NumPixelsX": 4, "NumPixelsY": 3, "High Tension": [200e3], "Pixel Size": [0.05]})
+    dataset = open_dataset(master)
+    np.testing.assert_array_equal(dataset.data.compute(), made.PATTERNS)
+    assert dataset.calibration == Calibration(scan_step=(0.5, 0.5), energy=200e3)
+    assert {path.name for path in dataset.files} == {"scan_master.h5", "scan_data_000001.h5", "scan_data_000002.h5"}
+    # notes of another scan, while triggers and images fit
+    arina_notes(tmp_path, NumPixelsX=9, NumPixelsY=9)
+    with h5py.File(master, "a") as file:
+        detector = file["entry/instrument/detector/detectorSpecific"]
+        detector["ntrigger"][()], detector["nimages"][()] = 3, 4
+    assert open_dataset(master).shape == made.PATTERNS.shape
+
+
+def test_positions_of_lost_data_files_are_missing(tmp_path):
+    master = made.dectris(tmp_path).path
+    (tmp_path / "scan_data_000002.h5").unlink()
+    dataset = open_dataset(master)
+    np.testing.assert_array_equal(dataset.missing.ravel(), np.arange(12) >= 7)
+    expected = np.where(dataset.missing[..., None, None], 0, made.PATTERNS)
+    np.testing.assert_array_equal(dataset.data.compute(), expected)
+    (finding,) = dataset.findings
+    assert (finding.id, finding.severity) == ("data_file_lost", "warning")
+    assert "scan_data_000002.h5 is not beside the master, so 5 of 12" in finding.message
+    with h5py.File(master, "a") as file:
+        del file["entry/instrument/detector/detectorSpecific"]
+    with pytest.raises(FileFormatError, match=r"scan_data_000002\.h5, which cannot be opened; put it"):
+        open_dataset(master)
+
+
+@pytest.mark.parametrize("place", ["pixel_mask", "detectorSpecific/pixel_mask"])
+def test_the_pixel_mask_of_dectris_counts(tmp_path, place):
+    """Masked pixels hold the largest number there is; they must not move the centre of mass."""
+    y, x = np.indices(made.DETECTOR)
+    mask = np.zeros(made.DETECTOR, np.uint32)
+    mask[2:4, 3:5] = 8
+    patterns = np.random.default_rng(0).poisson(50.0 * (np.hypot(y - 8, x - 7) < 5), (4, 5, *made.DETECTOR))
+    patterns = np.where(mask != 0, 2**32 - 1, patterns).astype(np.uint32)
+    with h5py.File(tmp_path / "a_data_000001.h5", "w") as file:
+        file["entry/data/data"] = patterns.reshape(-1, *made.DETECTOR)
+    with h5py.File(tmp_path / "a_master.h5", "w") as file:
+        file["entry/data/data_000001"] = h5py.ExternalLink("a_data_000001.h5", "/entry/data/data")
+        file[f"entry/instrument/detector/{place}"] = mask
+    dataset = open_dataset(tmp_path / "a_master.h5", scan_shape=(4, 5))
+    np.testing.assert_array_equal(dataset.bad_pixels, mask != 0)
+    measured = measure(dataset.recalibrate(optical_axis=(8, 7), disc_radius=5), progress=False)
+    assert np.hypot(measured.maps["com_y"], measured.maps["com_x"]).max() < 0.5
+    with h5py.File(tmp_path / "a_master.h5", "a") as file:
+        del file[f"entry/instrument/detector/{place}"]
+        file[f"entry/instrument/detector/{place}"] = mask[:5]
+    dataset = open_dataset(tmp_path / "a_master.h5", scan_shape=(4, 5))
+    assert dataset.bad_pixels is None
+    assert [finding.id for finding in dataset.findings] == ["pixel_mask_ignored"]
+
+
+@recorded
+@pytest.mark.parametrize(("name", "n_missing"), [("arina_multi", 0), ("arina_line", 0), ("arina_lost", 10)])
+def test_files_of_arina(name, n_missing):
+    dataset = open_dataset(READERS / name / "scan_master.h5")
+    assert dataset.shape == (6, 5, 32, 40)
+    assert (0 if dataset.missing is None else dataset.missing.sum()) == n_missing
+    known = Calibration() if name == "arina_line" else Calibration(scan_step=(0.5, 0.5), energy=300e3)
+    assert dataset.calibration == known
+
+
+@recorded
+def test_a_recorded_pixel_mask():
+    dataset = open_dataset(READERS.parent / "cases" / "dec2_master.h5", scan_shape=(20, 28))
+    assert np.argwhere(dataset.bad_pixels).tolist() == [[5, 6], [5, 7], [6, 6], [6, 7]]
+    measured = measure(dataset.recalibrate(optical_axis=(19.5, 23.5), disc_radius=11), progress=False)
+    assert np.hypot(measured.maps["com_y"], measured.maps["com_x"]).max() == pytest.approx(0.82, abs=0.03)

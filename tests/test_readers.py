@@ -282,8 +282,8 @@ def test_truncated(tmp_path, write):
 
 def test_missing_neighbours(tmp_path):
     master = made.dectris(tmp_path).path
-    (tmp_path / "scan_data_000002.h5").unlink()
-    assert "scan_data_000002.h5" in complaint(master, FileFormatError)
+    (tmp_path / "scan_data_000001.h5").unlink()
+    assert "scan_data_000001.h5" in complaint(master, FileFormatError)
     xml = made.empad(tmp_path).path
     raw = tmp_path / "scan_x4_y3.raw"
     assert open_dataset(raw).shape == (3, 4, 128, 128)

@@ -13,6 +13,7 @@ from stemvane.errors import FileFormatError
 from stemvane.io import (
     abtem_files,
     arrays,
+    dectris,
     digital_micrograph,
     emd,
     hdf5,
@@ -139,7 +140,7 @@ FORMATS = (
     Format("Zarr", _is_folder, zarr_folders.open_plain_zarr, frozenset({"scan_shape", "dataset"})),
     Format("HyperSpy's .hspy", _is_hyperspy, hspy.open_hspy),
     Format("Velox .emd", _is_velox, hdf5.open_velox),
-    Format("Dectris master", _is_dectris, hdf5.open_dectris),
+    Format("Dectris master", _is_dectris, dectris.open_dectris),
     Format("EMD (py4DSTEM, Prismatic, NCEM)", _is_emd, emd.open_emd, frozenset({"scan_shape", "dataset"})),
     Format("abTEM's HDF5", _is_abtem_hdf5, abtem_files.open_abtem_hdf5),
     Format("HDF5, NeXus", _is_hdf5, hdf5.open_plain_hdf5, frozenset({"scan_shape", "dataset"})),

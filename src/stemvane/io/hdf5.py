@@ -1,4 +1,4 @@
-"""HDF5 files of other programs: Dectris masters, Velox, NeXus, and plain arrays.
+"""HDF5 files of other programs: Velox, NeXus, and plain arrays.
 
 RosettaSciIO keeps the file open for its lazy arrays, or reads all of it; the arrays here are opened anew for each
 block. Where it knows the notes of a format, they come from it.
@@ -18,16 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.data.dataset import Dataset4D
-from stemvane.errors import DataError, FileFormatError
+from stemvane.errors import DataError
 from stemvane.io.on_disk import OnDisk
 from stemvane.io.request import Request
-from stemvane.io.stack import ArrayFrames, JoinedFrames, fold, whole_scan
+from stemvane.io.stack import ArrayFrames, fold, whole_scan
 
 __all__ = [
     "arrays_in",
     "hdf5_array",
     "open_array",
-    "open_dectris",
     "open_plain_hdf5",
     "open_velox",
     "sketch",
@@ -151,74 +150,6 @@ def _nexus_axes(array: h5py.Dataset) -> list[Mapping[str, Any]]:
             first, last = float(values[0]), float(values[-1])
             steps[i] = {"scale": (last - first) / (values.shape[0] - 1), "units": text(values.attrs.get("units", ""))}
     return steps
-
-
-def open_dectris(request: Request) -> Dataset4D:
-    """Open a master file of Dectris (Arina, Eiger) with the data files beside it.
-
-    Raises
-    ------
-    FileFormatError
-        If a data file is missing.
-    DataError
-        If the shape of the scan is unknown or does not fit.
-    """
-    path = request.path
-    with h5py.File(path, "r") as file:
-        group = file["entry/data"]
-        stacks, files = [], [str(path.absolute())]
-        for name in sorted(key for key in group if key.startswith("data")):
-            try:
-                stack = group[name]
-            except (KeyError, OSError):
-                link = group.get(name, getlink=True)
-                other = getattr(link, "filename", name)
-                raise FileFormatError(f"{path}: refers to {other}, which cannot be opened; put it beside it") from None
-            if not isinstance(stack, h5py.Dataset) or stack.ndim != 3:
-                raise DataError(f"{path}: '{name}' is no stack of frames; copy the files again")
-            files.append(stack.file.filename)
-            stacks.append(
-                ArrayFrames(OnDisk(str(path.absolute()), f"/entry/data/{name}", "hdf5", stack.shape, stack.dtype))
-            )
-        if len({(stack.frame_shape, stack.dtype) for stack in stacks}) != 1:
-            raise DataError(f"{path}: its data files hold frames of different kinds; copy the files again")
-        recorded, energy = _dectris_scan(file), _dectris_energy(file)
-    data, missing = fold(JoinedFrames(tuple(stacks)), request, recorded, may_miss=True)
-    notes = {"files": [*dict.fromkeys(files)]}
-    dataset = Dataset4D(data=data, name=path.stem.removesuffix("_master"), path=path, missing=missing, metadata=notes)
-    step = _arina_step(path)
-    return dataset.with_axes([step, step, {}, {}], {} if energy is None else {"beam_energy": 1e-3 * energy})
-
-
-def _dectris_scan(file: h5py.File) -> tuple[int, int] | None:
-    """One trigger for each line of the scan, where the detector was run so."""
-    numbers = []
-    for key in ("ntrigger", "nimages"):
-        number = file.get(f"entry/instrument/detector/detectorSpecific/{key}")
-        if not isinstance(number, h5py.Dataset) or number.size != 1:
-            return None
-        numbers.append(int(np.ravel(number[()])[0]))
-    return (numbers[0], numbers[1]) if min(numbers) > 1 else None
-
-
-def _dectris_energy(file: h5py.File) -> float | None:
-    energy = file.get("entry/instrument/beam/incident_energy")
-    if not isinstance(energy, h5py.Dataset) or energy.size != 1 or energy.dtype.kind not in "uif":
-        return None
-    factor = {"eV": 1.0, "keV": 1e3}.get(text(energy.attrs.get("units", "eV")))
-    return None if factor is None else factor * float(np.ravel(energy[()])[0])
-
-
-def _arina_step(path: Path) -> dict[str, Any]:
-    """The scan step, which the newer programs of Arina write to a file of its own, in nm."""
-    beside = path.with_name(path.name.replace("_master", ""))
-    if beside == path or not beside.is_file():
-        return {}
-    try:
-        with h5py.File(beside, "r") as file:
-            return {"scale": float(np.ravel(file["STEM Metadata"].attrs["Pixel Size"])[0]), "units": "nm"}
-    except (OSError, KeyError, ValueError, TypeError, IndexError):
-        return {}
 
 
 def open_velox(request: Request) -> Dataset4D:
