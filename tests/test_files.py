@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 import shutil
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import dask.array as da
@@ -21,6 +21,7 @@ from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D, ScanAtoms, ScanDefects
 from stemvane.data.findings import SEVERITIES, Finding
 from stemvane.data.preparation_record import Preparation
+from stemvane.data.truth import DetectorTruth
 from stemvane.errors import DataError, FileFormatError, StemvaneError
 from stemvane.io.files import open_dataset, save_dataset
 
@@ -122,6 +123,8 @@ FINDINGS = st.builds(
 )
 DEFECTS = ScanDefects(("N",), np.ones((1, 2)), np.zeros(1), np.array([True]), np.ones((1, 2)), np.zeros(1, int))
 ATOMS = ScanAtoms(np.array([6, 14]), np.array([[0.5, 1.0], [0.0, 2.0]]), np.zeros(2), ("host", "Si"), DEFECTS)
+PIXELS, POSITIONS = np.ones((4, 5), np.float32), np.ones((2, 3, 2))
+TRUTH = DetectorTruth(PIXELS > 2, PIXELS, 2 * PIXELS, 3 * PIXELS, POSITIONS, 2 * POSITIONS, 9e3, 12.5, 11.5, 0.5)
 
 
 def maybe(shape, dtype):
@@ -147,6 +150,7 @@ def maybe(shape, dtype):
             "noiseless": st.booleans(),
             "is_scan": st.booleans(),
             "preparation": st.none() | st.builds(Preparation, st.tuples(st.text()), st.tuples(st.text()), WORDS),
+            "truth": st.sampled_from([None, TRUTH]),
             "findings": st.lists(FINDINGS, max_size=2).map(tuple),
         }
     ),
@@ -160,19 +164,22 @@ def test_everything_that_is_known_is_saved(tmp_path_factory, known):
     again = open_dataset(save_dataset(Dataset4D(data=data, **known), folder / "a.zarr"))
     for name, value in {"data": data, **known}.items():
         read = getattr(again, name)
-        if name == "atoms" and value is not None:
-            assert read.labels == value.labels
-            for part in ("numbers", "positions", "heights"):
-                np.testing.assert_array_equal(getattr(read, part), getattr(value, part))
-            assert (read.defects is None) == (value.defects is None)
-            if read.defects is not None:
-                for field in fields(ScanDefects):
-                    np.testing.assert_array_equal(getattr(read.defects, field.name), getattr(DEFECTS, field.name))
+        if name in ("atoms", "truth") and value is not None:
+            assert_same_fields(read, value)
         elif isinstance(value, np.ndarray | da.Array):
             assert read.dtype == value.dtype
             np.testing.assert_array_equal(np.asarray(read), np.asarray(value))
         else:
             assert read == value, name
+
+
+def assert_same_fields(read, written):
+    for field in fields(written):
+        one, other = getattr(read, field.name), getattr(written, field.name)
+        if is_dataclass(other):
+            assert_same_fields(one, other)
+        else:
+            np.testing.assert_array_equal(one, other)
 
 
 def test_zarr_says_its_conventions_in_words(tmp_path, dataset):
