@@ -15,6 +15,8 @@ from stemvane.cli import app as cli
 from stemvane.data.signals import maps_of, patterns_of, stacks_of
 from stemvane.errors import ConfigError, FileFormatError, MissingPackageError, RunError
 from stemvane.export.writers import export_run
+from stemvane.io.atomic import write_json
+from stemvane.io.places import new_mark
 from stemvane.runs.run import Run
 
 FORMATS = {"hspy": "run.hspy", "emd": "run.h5", "zarr": "run.zarr", "tiff": "run_tiff", "csv": "run.csv"}
@@ -270,7 +272,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(small, tmp_path, to):
     with pytest.raises(FileFormatError, match="left alone"):
         export_run(small, to, target, overwrite=True)
     for part in (small.path / "measurements.zarr", small.path):
-        with pytest.raises(FileFormatError, match="left alone" if part.suffix or to == "tiff" else "ends in"):
+        with pytest.raises(FileFormatError, match="made from" if part.suffix or to == "tiff" else "ends in"):
             export_run(small, to, part, overwrite=True)
     assert (target / "thesis.tex").exists()
     Run.open(small.path)
@@ -337,8 +339,9 @@ def test_a_place_that_cannot_be_written_is_told(small, tmp_path, request, to):
         place.mkdir(mode=0o500)
     with pytest.raises(FileFormatError, match=r"cannot be written \((Read-only|Permission).*permissions"):
         export_run(small, to, place / FORMATS[to])
+    (tmp_path / "file").touch()
     with pytest.raises(FileFormatError, match="cannot be written"):
-        export_run(small, to, small.path / "manifest.json" / FORMATS[to])
+        export_run(small, to, tmp_path / "file" / FORMATS[to])
 
 
 @pytest.mark.parametrize("to", FORMATS)
@@ -348,7 +351,7 @@ def test_what_is_interrupted_leaves_nothing(small, to, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stemvane.io.atomic.put_in_place", stopped)
+    monkeypatch.setattr("stemvane.io.places.Place.publish", stopped)
     with pytest.raises(KeyboardInterrupt):
         export_run(small, to)
     assert [entry.name for entry in small.path.parent.iterdir()] == ["run"]
@@ -356,7 +359,10 @@ def test_what_is_interrupted_leaves_nothing(small, to, monkeypatch):
 
 def test_a_killed_export_is_in_nobodys_way(small):
     small.path.with_name(".run.zarr.partial").mkdir()
-    small.path.with_name(".run.csv.partial").write_text("half")
+    half = small.path.with_name(".run.csv.partial")
+    half.mkdir()
+    write_json(half / "manifest.json", new_mark("writing"))
+    (half / "run.csv").write_text("half")
     export_run(small, "zarr")
     export_run(small, "csv")
     assert {entry.name for entry in small.path.parent.iterdir()} == {"run", "run.zarr", "run.csv"}

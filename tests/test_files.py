@@ -23,7 +23,9 @@ from stemvane.data.findings import SEVERITIES, Finding
 from stemvane.data.preparation_record import Preparation
 from stemvane.data.truth import DetectorTruth
 from stemvane.errors import DataError, FileFormatError, StemvaneError
+from stemvane.io.atomic import write_json
 from stemvane.io.files import open_dataset, save_dataset
+from stemvane.io.places import new_mark
 
 ROTAVIRUS = Path(__file__).parents[2] / "shared" / "data" / "rotavirus_cryo_127x127.hspy"
 CALIBRATION = Calibration(
@@ -229,9 +231,11 @@ def test_a_failed_write_leaves_nothing(tmp_path):
 
 def test_a_killed_write_is_no_data_set(tmp_path, dataset, patterns):
     partial = tmp_path / ".a.zarr.partial"
-    group = zarr.open_group(partial, mode="w")
+    group = zarr.open_group(partial / "a.zarr", mode="w")
     group.create_array("data", data=patterns)
-    complaint(partial, FileFormatError)
+    write_json(partial / "manifest.json", new_mark("writing"))
+    for folder in (partial, partial / "a.zarr"):
+        complaint(folder, FileFormatError)
     path = save_dataset(dataset, tmp_path / "a.zarr")
     assert os.listdir(tmp_path) == [path.name]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +28,7 @@ from stemvane.cli.options import (
 from stemvane.cli.run_tables import folder_tables, run_table, sweep_tables
 from stemvane.cli.tables import info_table, progress_bars, structures_table, sweep_table, symmetry_table
 from stemvane.config import Config
-from stemvane.errors import FileFormatError, StemvaneError
+from stemvane.errors import StemvaneError
 
 __all__ = ["app", "main"]
 
@@ -138,11 +139,10 @@ def simulate(
     overwrite: _Overwrite = False,
 ) -> None:
     """Simulate a 4D-STEM scan and write it as a Zarr data set that carries its atoms and defects."""
-    if output.suffix != ".zarr":
-        raise FileFormatError(f"{output}: data sets are saved as Zarr folders; give a name that ends in .zarr")
-    if output.exists() and not overwrite:
-        raise FileFormatError(f"{output}: exists already; give another name, or overwrite=True to replace it")
+    from stemvane.io.files import place_for_dataset
+
     config = Config.from_toml(settings) if settings else Config()
+    place_for_dataset(output, overwrite=overwrite, inputs=[settings] if settings else [])
     shape = read_pair(scan, int, "--scan") if scan else config.simulation.scan_shape
     step = read_pair(scan_step, float, "--scan-step") if scan_step else None
     before = config.simulation
@@ -272,7 +272,8 @@ def run(
     source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
     source |= reading_settings(file, scan, dataset, shape, dtype, skip_frames, ignore_extra, flyback, image, vacuum)
     config = config.replace(source=source, measure=drop_missing({"n_workers": workers, "cluster": cluster}))
-    _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite)
+    inputs = [settings] if settings else []
+    _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite, inputs=inputs)
 
 
 @app.command()
@@ -301,7 +302,14 @@ def sweep(
     command = shlex.join(["stemvane", *sys.argv[1:]])
     with progress_bars() as report:
         finished = run_sweep(
-            config, output, n_latent=numbers, n_seeds=seeds, command=command, overwrite=overwrite, progress=report
+            config,
+            output,
+            n_latent=numbers,
+            n_seeds=seeds,
+            command=command,
+            overwrite=overwrite,
+            inputs=[settings] if settings else [],
+            progress=report,
         )
     console = Console()
     console.print(sweep_table(finished))
@@ -346,12 +354,13 @@ def symmetry(
     from stemvane.defects.library import simulate_library
     from stemvane.defects.search import find_defects
     from stemvane.figures.saving import save_symmetry_figure
-    from stemvane.runs.defects_folder import summary_of, write_symmetry
+    from stemvane.runs.defects_folder import place_for_symmetry, summary_of, write_symmetry
     from stemvane.runs.run import Run
 
     run = Run.open(folder)
     config = _with_settings(run.config, set_)
     config = config.replace(symmetry=drop_missing({"false_discovery_rate": rate, "library": library}))
+    place_for_symmetry(run, output)
     simulated = None
     if config.symmetry.library:
         with progress_bars() as report:
@@ -417,12 +426,14 @@ def _summaries(folder: Path) -> list[Table]:
     return [*folder_tables(Run.open(folder))]
 
 
-def _run(config: Config, output: Path, overwrite: bool, *, with_paper: bool = False) -> None:
+def _run(
+    config: Config, output: Path, overwrite: bool, *, inputs: Sequence[Path] = (), with_paper: bool = False
+) -> None:
     from stemvane.workflow.pipeline import run_pipeline
 
     command = shlex.join(["stemvane", *sys.argv[1:]])
     with progress_bars() as report:
-        finished = run_pipeline(config, output, command=command, overwrite=overwrite, progress=report)
+        finished = run_pipeline(config, output, command=command, overwrite=overwrite, inputs=inputs, progress=report)
     console = Console()
     console.print(run_table(str(finished.path), finished.metrics, with_paper=with_paper))
     for path in sorted(finished.figures_path.glob("*.png")):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from stemvane.config.detector_section import DetectorConfig
-from stemvane.config.section import Section
+from stemvane.config.section import FileName, FileNames, Section
 from stemvane.specimens import DEFECTS, SPECIMENS
 
 __all__ = [
@@ -48,7 +48,7 @@ _ABOUT_THE_FILE = {
 class SourceConfig(Section):
     """Source of the data, and calibration values of the user; without a path, a scan is simulated."""
 
-    path: str = Field("", description="file to read; empty to simulate")
+    path: FileName = Field("", description="file to read; empty to simulate")
     scan_shape: tuple[int, int] | None = Field(
         None, description="probe positions (y, x), for a stack of frames without a scan shape"
     )
@@ -58,8 +58,8 @@ class SourceConfig(Section):
     skip_frames: int = Field(0, ge=0, description="frames at the beginning of a stack that are not part of the scan")
     ignore_extra: bool = Field(False, description="leave out the frames of a stack that come after the scan")
     flyback: int = Field(0, ge=0, description="frames to leave out at the end of each scan line of a stack")
-    image: str = Field("", description="file of a dark-field image with the scan's shape, recorded separately")
-    vacuum: str = Field("", description="file of the probe in vacuum: its disc gives optical axis and disc radius")
+    image: FileName = Field("", description="file of a dark-field image with the scan's shape, recorded separately")
+    vacuum: FileName = Field("", description="file of the probe in vacuum: its disc gives optical axis and disc radius")
     scan_step: tuple[float, float] | None = Field(None, description="scan step, Å (y, x); overrides the file")
     pixel_size: tuple[float, float] | None = Field(None, description="detector pixel, mrad (y, x); overrides the file")
     convergence_semiangle: float | None = Field(None, gt=0, description="semi-angle, mrad; overrides the file")
@@ -127,8 +127,8 @@ class SimulationConfig(Section):
 class PreparationConfig(Section):
     """What is done to the patterns before they are measured, in this order."""
 
-    dark: str = Field("", description="image file of a pattern without a beam, subtracted from every pattern")
-    bad_pixels: str = Field("", description="image file, not zero where a detector pixel is bad: it is left out")
+    dark: FileName = Field("", description="image file of a pattern without a beam, subtracted from every pattern")
+    bad_pixels: FileName = Field("", description="image file, not zero where a detector pixel is bad: it is left out")
     transpose: bool = Field(False, description="swap rows and columns of the detector")
     flip_y: bool = Field(False, description="flip the detector upside down")
     flip_x: bool = Field(False, description="flip the detector left to right")
@@ -164,7 +164,7 @@ class MeasureConfig(Section):
     pixels_outer: float = Field(1.1, gt=0, description="half the side of the Cartesian patterns, in disc radii")
     adf_inner: float = Field(1.1, gt=0, description="inner edge of the annular dark field, in disc radii")
     adf_outer: float | None = Field(None, gt=0, description="outer edge, in disc radii; the detector's edge if none")
-    masks: dict[str, str] = Field(
+    masks: FileNames = Field(
         default_factory=dict,
         description="further virtual images: name = image file of weights on the prepared detector",
     )

@@ -5,14 +5,21 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from html import escape
-from typing import Any, ClassVar, Self, get_args
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stemvane.errors import ConfigError
 
-__all__ = ["Section", "section_of"]
+__all__ = ["FileName", "FileNames", "Section", "section_of"]
+
+_FILES = "names files"
+FileName = Annotated[str, _FILES]
+"""A setting that names a file or a folder which is read; empty for none."""
+FileNames = Annotated[dict[str, str], _FILES]
+"""A setting whose values name such files."""
 
 
 class Section(BaseModel):
@@ -36,6 +43,17 @@ class Section(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ConfigError(f"{origin}: {_first_trouble(error, cls)}") from None
+
+    def files(self) -> tuple[Path, ...]:
+        """Files and folders that the settings name, those of all sections included."""
+        paths: list[Path] = []
+        for name, part in type(self).model_fields.items():
+            value = getattr(self, name)
+            if isinstance(value, Section):
+                paths += value.files()
+            elif _FILES in part.metadata:
+                paths += [Path(text) for text in (value.values() if isinstance(value, dict) else (value,)) if text]
+        return tuple(paths)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """What differs from the defaults."""

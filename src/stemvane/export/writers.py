@@ -20,6 +20,7 @@ from stemvane.export.hdf5_writer import MARK, emd_bytes, hspy_bytes, is_marked
 from stemvane.extras import require_package
 from stemvane.io import atomic
 from stemvane.io.on_disk import file_errors
+from stemvane.io.places import Place
 from stemvane.runs.run import Run
 
 __all__ = ["export_run"]
@@ -69,37 +70,45 @@ def export_run(run: Run, to: str, output: str | os.PathLike[str] | None = None, 
         raise ConfigError(f"'{to}' is not a format of export; choose one of {', '.join(_FORMATS)}")
     form = _FORMATS[to]
     beside = run.path.with_name(f"{run.path.name}{form.default_ending}")
-    target = beside if output is None else Path(output).absolute()
-    _require_free(target, to, overwrite)
-    signals, origin = form.content(run), origin_of(run)
-    with file_errors(target, "written", _CURE), atomic.written_whole(target) as hidden:
-        form.write(hidden, signals, origin, run)
-    return target
-
-
-def _require_free(target: Path, to: str, overwrite: bool) -> None:
-    endings = _FORMATS[to].endings
-    if endings and target.suffix not in endings:
-        raise FileFormatError(f"{target}: {to} needs a name that ends in {' or '.join(endings)}; give one as output")
-    if not target.exists():
-        return
-    if not overwrite:
-        raise FileFormatError(f"{target}: exists already; give another output, or overwrite=True to replace it")
-    if target.is_dir() != _FORMATS[to].is_folder or not _is_ours(target):
+    target = beside if output is None else Path(output)
+    if form.endings and target.suffix not in form.endings:
         raise FileFormatError(
-            f"{target}: exists and is no export of stemvane's, so it is left alone; give another name"
+            f"{target}: {to} needs a name that ends in {' or '.join(form.endings)}; give one as output"
         )
+    place = Place.checked(
+        target,
+        "export",
+        _is_export,
+        FileFormatError,
+        overwrite=overwrite,
+        is_folder=form.is_folder,
+        inputs=[run.path, *run.config.files()],
+    )
+    signals, origin = form.content(run), origin_of(run)
+    with file_errors(place.path, "written", _CURE), place.written_whole() as hidden:
+        form.write(hidden, signals, origin, run)
+    return place.path
 
 
-def _is_ours(target: Path) -> bool:
-    with file_errors(target):
-        if target.is_dir():
-            heads = [target / name for name in ("zarr.json", "export.json")]
-            return any(head.is_file() and MARK in head.read_text(encoding="utf-8", errors="replace") for head in heads)
+def _is_export(target: Path) -> bool:
+    """Whether a file or folder was written by `export_run`."""
+    if target.is_dir():
+        return MARK in _head(target / "export.json") or MARK in _head(target / "zarr.json").get("attributes", {})
+    try:
         if target.suffix == ".csv":
             with target.open("rb") as file:
                 return file.read(len(_CSV_HEAD)) == _CSV_HEAD
         return is_marked(target)
+    except OSError:
+        return False
+
+
+def _head(path: Path) -> dict[str, Any]:
+    """Content of a JSON file; empty where it is missing or damaged."""
+    try:
+        return atomic.read_json(path)
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _write_hspy(path: Path, signals: list[Signal], origin: dict[str, Any], run: Run) -> None:

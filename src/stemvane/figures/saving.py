@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,20 @@ from stemvane.figures.overview_page import overview_page
 from stemvane.figures.structures_page import structures_page
 from stemvane.figures.style import STYLE
 from stemvane.figures.sweep_page import sweep_page
+from stemvane.io.places import Place
 from stemvane.runs.run import Run
 from stemvane.runs.sweep_folder import Sweep
 
 __all__ = ["save_figures", "save_structures_figure", "save_sweep_figure", "save_symmetry_figure"]
 
-# without program and date the same figure has the same bytes
-_METADATA: dict[str, dict[str, Any]] = {".png": {"Software": None}, ".svg": {"Date": None}}
+# without versions and date the same figure has the same bytes; the name says whose it is, so that nothing else is
+# ever replaced
+_METADATA: dict[str, dict[str, Any]] = {
+    ".png": {"Software": "stemvane"},
+    ".svg": {"Creator": "stemvane", "Date": None},
+}
+_MARKS = {".png": b"Software\0stemvane", ".svg": b"<dc:title>stemvane</dc:title>"}
+_HEAD = 4096
 
 
 def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = None) -> list[Path]:
@@ -37,7 +45,8 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
     run : Run
         Run that is finished or about to be.
     folder : str or Path, optional
-        Folder to write to; the run's own ``figures`` where left out.
+        Folder to write to; the run's own ``figures`` where left out. Pictures that stemvane has drawn are replaced,
+        others of these names are not.
     dpi : int, optional
         Pixels per inch; as in the run's settings where left out.
 
@@ -54,16 +63,23 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
         If a part of the run is missing or damaged, or the folder cannot be written.
     """
     require(run, Run, "save_figures")
+    own = folder is None
     folder = run.figures_path if folder is None else Path(folder)
     measurements, embedding, metrics = run.measurements, run.embedding, run.metrics
     first = "figure1" if measurements.atoms is not None else "figure2"
     manifold = Manifold(run.manifold, run.manifold_latents)
-    pages = [(first, overview_page(measurements, embedding, manifold, metrics))]
-    if "field_x" in measurements.maps:
-        pages.append(("field", field_page(measurements, metrics)))
-    pages.append(("agreement", agreement_page(measurements, embedding, metrics)))
-    pages.append(("learning_curves", history_page(run.history)))
-    return [path for name, page in pages for path in _save(page, folder, name, dpi or run.config.figures.dpi)]
+    pages: dict[str, Callable[[], Figure]] = {
+        first: lambda: overview_page(measurements, embedding, manifold, metrics),
+        "field": lambda: field_page(measurements, metrics),
+        "agreement": lambda: agreement_page(measurements, embedding, metrics),
+        "learning_curves": lambda: history_page(run.history),
+    }
+    if "field_x" not in measurements.maps:
+        del pages["field"]
+    # all places are checked before anything is drawn
+    places = {name: _places(folder, name, own=own) for name in pages}
+    resolution = dpi or run.config.figures.dpi
+    return [path for name, page in pages.items() for path in _save(page(), places[name], resolution)]
 
 
 def save_sweep_figure(sweep: Sweep, folder: str | Path | None = None, dpi: int = 200) -> list[Path]:
@@ -88,7 +104,8 @@ def save_sweep_figure(sweep: Sweep, folder: str | Path | None = None, dpi: int =
     RunError
         If the folder cannot be written.
     """
-    return _save(sweep_page(sweep), sweep.figures_path if folder is None else Path(folder), "sweep", dpi)
+    places = _places(sweep.figures_path if folder is None else Path(folder), "sweep", own=folder is None)
+    return _save(sweep_page(sweep), places, dpi)
 
 
 def save_symmetry_figure(run: Run, analysis: DefectAnalysis, folder: str | Path, dpi: int | None = None) -> list[Path]:
@@ -101,7 +118,7 @@ def save_symmetry_figure(run: Run, analysis: DefectAnalysis, folder: str | Path,
     analysis : DefectAnalysis
         Analysis of its measurements and embedding.
     folder : str or Path
-        Folder to write to.
+        Folder to write to, that of the analysis.
     dpi : int, optional
         Pixels per inch; as in the run's settings where left out.
 
@@ -117,8 +134,7 @@ def save_symmetry_figure(run: Run, analysis: DefectAnalysis, folder: str | Path,
     """
     return _save(
         defects_page(run.measurements, run.embedding, analysis),
-        Path(folder),
-        "symmetry",
+        _places(Path(folder), "symmetry", own=True),
         dpi or run.config.figures.dpi,
     )
 
@@ -140,32 +156,35 @@ def save_structures_figure(path: str | Path, dpi: int = 200) -> Path:
     Raises
     ------
     ConfigError
-        If the ending is neither ``.png`` nor ``.svg``, or the file cannot be written.
+        If the ending is neither ``.png`` nor ``.svg``, or the file cannot be written or is not ours.
     """
     path = Path(path)
     if path.suffix not in _METADATA:
         raise ConfigError(f"{path}: pictures are written as .png or .svg; give a name that ends so")
-    figure = structures_page()
-    try:
-        _write(figure, path, dpi)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); give another name") from None
+    place = Place.checked(path, "picture", _is_picture, ConfigError, overwrite=True, is_folder=False)
+    _save(structures_page(), {path: place}, dpi)
     return path
 
 
-def _save(figure: Figure, folder: Path, name: str, dpi: int) -> list[Path]:
+def _places(folder: Path, name: str, *, own: bool) -> dict[Path, Place]:
+    """Where a figure goes, by the paths as given; in a folder of our own everything of its name is replaced."""
+    is_ours: Callable[[Path], bool] = (lambda _: True) if own else _is_picture
     paths = [folder / f"{name}{ending}" for ending in _METADATA]
-    try:
-        for path in paths:
-            _write(figure, path, dpi)
-    except OSError as error:
-        raise RunError(
-            f"{folder}: figures cannot be written ({error.strerror or error}); give another folder"
-        ) from None
-    return paths
+    return {path: Place.checked(path, "figure", is_ours, RunError, overwrite=True, is_folder=False) for path in paths}
 
 
-def _write(figure: Figure, path: Path, dpi: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with rc_context(STYLE):
-        figure.savefig(path, dpi=dpi, metadata=_METADATA[path.suffix])
+def _is_picture(path: Path) -> bool:
+    """Whether a file is a picture that stemvane has drawn."""
+    with path.open("rb") as file:
+        return path.suffix in _MARKS and _MARKS[path.suffix] in file.read(_HEAD)
+
+
+def _save(figure: Figure, places: Mapping[Path, Place], dpi: int) -> list[Path]:
+    for path, place in places.items():
+        try:
+            with place.written_whole() as hidden, rc_context(STYLE):
+                figure.savefig(hidden, dpi=dpi, metadata=_METADATA[path.suffix])
+        except OSError as error:
+            reason = error.strerror or error
+            raise place.error(f"{path}: figures cannot be written ({reason}); give another folder") from None
+    return list(places)

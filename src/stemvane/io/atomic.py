@@ -1,4 +1,4 @@
-"""Folders that appear under their name only when they are complete, and the plain text files in them."""
+"""Plain text files that appear whole, manifests, and what a folder of results holds."""
 
 from __future__ import annotations
 
@@ -8,29 +8,19 @@ import json
 import math
 import os
 import shutil
-import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
-from stemvane.errors import RunError
-
 __all__ = [
-    "claim",
     "file_states",
     "fingerprint",
     "is_intact",
     "keep_only",
-    "partial",
     "plain",
-    "publish",
-    "put_in_place",
     "read_json",
     "read_manifest",
     "read_table",
@@ -39,111 +29,10 @@ __all__ = [
     "write_json",
     "write_table",
     "write_text",
-    "written_whole",
 ]
 
 
-def claim(path: Path, *, overwrite: bool, resume: bool = False) -> Path:
-    """Make the hidden folder in which `path` is prepared.
-
-    Parameters
-    ----------
-    path : Path
-        Absolute path of the final folder.
-    overwrite : bool
-        Whether a finished run may lie there already.
-    resume : bool
-        Whether what a killed run has left stays.
-
-    Returns
-    -------
-    Path
-        The sibling ``.<name>.partial``; empty, or with the manifest and the files of a killed run.
-
-    Raises
-    ------
-    RunError
-        If `path` exists and is not to be overwritten, or another process is preparing it.
-    """
-    folder = partial(path)
-    if _aside(path).exists() and not path.exists():
-        os.replace(_aside(path), path)  # a replacement was killed between its two renames
-    _require_free(path, overwrite)
-    _require_ours(folder, path)
-    if not resume or read_manifest(folder) is None:
-        remove(folder)
-        folder.mkdir(parents=True)
-    return folder
-
-
-def publish(folder: Path, path: Path, *, overwrite: bool) -> None:
-    """Give a complete folder its final name; an old one is kept until the new one is in place.
-
-    Raises
-    ------
-    RunError
-        If `path` exists and is not to be overwritten.
-    OSError
-        If the folder cannot be renamed.
-    """
-    _require_free(path, overwrite)
-    put_in_place(folder, path)
-
-
-def put_in_place(part: Path, path: Path) -> None:
-    """Give a complete file or folder its final name; what has that name stays until then.
-
-    Raises
-    ------
-    OSError
-        If it cannot be renamed.
-    """
-    aside = _aside(path)
-    if path.is_dir():  # a file is replaced in one step, a folder is not
-        remove(aside)
-        os.replace(path, aside)
-    os.replace(part, path)
-    remove(aside)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Prepare a file or folder beside its place, and give it its name when that is done.
-
-    Parameters
-    ----------
-    path : Path
-        The final name; the folder that it lies in is made. What has that name stays until then.
-
-    Yields
-    ------
-    Path
-        The hidden name to write under. What a killed write has left there is removed first, and what a failed one has
-        written is removed, too.
-
-    Raises
-    ------
-    OSError
-        If it cannot be removed or renamed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    hidden = partial(path)
-    remove(hidden)
-    try:
-        yield hidden
-        put_in_place(hidden, path)
-    except BaseException:
-        remove(hidden)
-        raise
-
-
-def partial(path: Path) -> Path:
-    """Hidden folder in which `path` is prepared."""
-    return path.with_name(f".{path.name}.partial")
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.replaced")
+_MARKS = ("manifest.json", "zarr.json", "export.json")
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -154,40 +43,13 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def _require_free(path: Path, overwrite: bool) -> None:
-    if not path.exists():
-        return
-    if not overwrite:
-        raise RunError(f"{path} exists already; choose another name, or overwrite=True to replace it")
-    if read_manifest(path) is None:
-        raise RunError(f"{path} exists but is not a run, so it is not overwritten; choose another name")
-
-
-def _require_ours(folder: Path, path: Path) -> None:
-    """Refuse a partial folder that a run of this name has not left, or is still writing."""
-    if not folder.exists():
-        return
-    manifest = read_manifest(folder)
-    if manifest is None and any(folder.iterdir()):
-        raise RunError(f"{folder} is in the way and is not ours; remove it, or choose another name than {path.name}")
-    if manifest is not None and _is_written(manifest):
-        raise RunError(f"{path}: another process is writing this run now; wait for it, or choose another name")
-
-
-def _is_written(manifest: Mapping[str, Any]) -> bool:
-    """Whether another process that is still there began this run; a younger one has only inherited its number."""
-    pid = manifest.get("pid")
-    if manifest.get("host") != socket.gethostname() or not isinstance(pid, int) or pid == os.getpid():
-        return False
-    try:
-        return float(psutil.Process(pid).create_time()) <= datetime.fromisoformat(manifest["started"]).timestamp() + 1
-    except (psutil.Error, ValueError, KeyError, TypeError):
-        return False
-
-
 def remove(part: Path) -> None:
-    """Remove a file, or a folder with all that is in it, where there is one."""
+    """Remove a file, or a folder with all that is in it, where there is one.
+
+    What says of a folder whose it is goes last, so that what a killed removal leaves is still known as ours.
+    """
     if part.is_dir() and not part.is_symlink():
+        keep_only(part, _MARKS)
         shutil.rmtree(part)
     else:
         part.unlink(missing_ok=True)

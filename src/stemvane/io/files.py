@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ from stemvane.data.dataset import Dataset4D, as_lazy
 from stemvane.data.progress import Progress, counting_bar
 from stemvane.errors import CalibrationError, DataError, FileFormatError
 from stemvane.geometry.disc import find_disc
-from stemvane.io.atomic import written_whole
+from stemvane.io.atomic import read_json
 from stemvane.io.formats import look, recognise
 from stemvane.io.images import read_image
 from stemvane.io.on_disk import file_errors
+from stemvane.io.places import Place
 from stemvane.io.request import Request
 from stemvane.io.zarr_layout import FORMAT, write_zarr
 
-__all__ = ["open_dataset", "open_source", "save_dataset", "size_on_disk"]
+__all__ = ["open_dataset", "open_source", "place_for_dataset", "save_dataset", "size_on_disk"]
 
 # any number of frames, as a scan of one line
 _LINE = (1, -1)
@@ -260,26 +262,52 @@ def save_dataset(
     Raises
     ------
     FileFormatError
-        If the folder exists already or cannot be written.
+        If the folder exists already or cannot be written, or is one that the data are read from.
     """
     require(dataset, Dataset4D, "save_dataset")
-    target = Path(path)
-    if target.suffix != ".zarr":
-        raise FileFormatError(f"{target}: data sets are saved as Zarr folders; give a name that ends in .zarr")
-    with file_errors(target, "written", "check the disk and its permissions"):
-        _require_free(target, overwrite)
-        with written_whole(target) as hidden, counting_bar(progress, "write") as count:
-            write_zarr(dataset, hidden, count)
-    return target
+    inputs = [file for file in (dataset.path, *dataset.files) if file is not None]
+    place = place_for_dataset(path, overwrite=overwrite, inputs=inputs)
+    with (
+        file_errors(place.path, "written", "check the disk and its permissions"),
+        place.written_whole() as hidden,
+        counting_bar(progress, "write") as count,
+    ):
+        write_zarr(dataset, hidden, count)
+    return Path(path)
 
 
-def _require_free(target: Path, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not overwrite:
-        raise FileFormatError(f"{target}: exists already; give another name, or overwrite=True to replace it")
-    head = target / "zarr.json"
-    if not head.is_file() or FORMAT not in head.read_text(encoding="utf-8", errors="replace"):
-        raise FileFormatError(
-            f"{target}: exists and is no data set of stemvane's, so it is left alone; give another name"
-        )
+def place_for_dataset(
+    path: str | os.PathLike[str], *, overwrite: bool = False, inputs: Sequence[str | os.PathLike[str]] = ()
+) -> Place:
+    """Refuse a name for a data set that cannot be written to, or under which something would be lost.
+
+    Parameters
+    ----------
+    path : str or path
+        Name of the folder, ending in ``.zarr``.
+    overwrite : bool
+        Replace an existing data set of the same name.
+    inputs : sequence of str or path
+        Files and folders that the data set is made from.
+
+    Returns
+    -------
+    Place
+
+    Raises
+    ------
+    FileFormatError
+        If it is refused.
+    """
+    if Path(path).suffix != ".zarr":
+        raise FileFormatError(f"{path}: data sets are saved as Zarr folders; give a name that ends in .zarr")
+    return Place.checked(path, "data set", _is_dataset, FileFormatError, overwrite=overwrite, inputs=inputs)
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Whether a folder is a complete data set in our layout."""
+    try:
+        attributes = read_json(folder / "zarr.json")["attributes"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    return isinstance(attributes, dict) and attributes.get("format") == FORMAT

@@ -175,7 +175,7 @@ def look(path: Path) -> Head:
         If it is empty, or no Zarr folder.
     """
     if path.is_dir():
-        if path.name.endswith(".partial"):
+        if any(name.endswith(".partial") for name in (path.name, path.absolute().parent.name)):
             raise FileFormatError(f"{path}: left behind by a write that did not finish; write the data set again")
         if not zarr_folders.is_zarr(path):
             raise FileFormatError(f"{path}: a folder, but not a Zarr one; {READABLE}")

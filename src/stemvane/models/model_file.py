@@ -45,9 +45,12 @@ def write_model(
     Raises
     ------
     ModelError
-        If a file cannot be written.
+        If a file cannot be written, or one of these names has another file that is no model's.
     """
     path = path.with_suffix(".safetensors")
+    taken = [name for name in (path, path.with_suffix(".toml")) if name.exists()]
+    if taken and not _is_model(path):
+        raise ModelError(f"{taken[0]}: exists and is no model of stemvane's, so it is left alone; give another name")
     text = tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True, include=set(sections)))
     metadata = {"stemvane": json.dumps({"format": "stemvane-model", **numbers})}
     try:
@@ -59,6 +62,15 @@ def write_model(
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: cannot be written ({_reason(error)}); choose another folder") from None
     return path
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a file is one that `write_model` wrote."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "stemvane" in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def read_settings(path: Path) -> Config:

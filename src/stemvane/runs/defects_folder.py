@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from stemvane.defects.analysis import DefectAnalysis
 from stemvane.errors import RunError
 from stemvane.io import atomic
+from stemvane.io.places import Place, has_kind, new_mark
 from stemvane.runs.run import Run
 
-__all__ = ["summary_of", "write_symmetry"]
+__all__ = ["place_for_symmetry", "summary_of", "write_symmetry"]
+
+_KIND = "symmetry"
 
 
 def write_symmetry(run: Run, analysis: DefectAnalysis, folder: Path | None = None) -> Path:
@@ -28,7 +31,7 @@ def write_symmetry(run: Run, analysis: DefectAnalysis, folder: Path | None = Non
     analysis : DefectAnalysis
         Defect search of the run's measurements and embedding.
     folder : Path, optional
-        Where to; ``symmetry`` in the run where left out.
+        Where to; ``symmetry`` in the run where left out. Files of an earlier search are replaced.
 
     Returns
     -------
@@ -38,20 +41,52 @@ def write_symmetry(run: Run, analysis: DefectAnalysis, folder: Path | None = Non
     Raises
     ------
     RunError
-        If it cannot be written.
+        If it cannot be written, or holds something else.
     """
+    place_for_symmetry(run, folder)
     folder = run.path / "symmetry" if folder is None else folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        atomic.write_json(folder / "manifest.json", new_mark(_KIND) | {"run": str(run.path)})
         if analysis.sites is not None:
             atomic.write_table(folder / "sites.csv", _sites(analysis))
             atomic.write_table(folder / "defects.csv", _defects(analysis))
-        with atomic.written_whole(folder / "symmetry.zarr") as partial:
-            _write_arrays(zarr.open_group(partial, mode="w", zarr_format=3), run, analysis)
+        # in a folder of ours everything of this name is
+        arrays = Place(folder / "symmetry.zarr", "defect search", lambda _: True, RunError, overwrite=True)
+        with arrays.written_whole() as hidden:
+            _write_arrays(zarr.open_group(hidden, mode="w", zarr_format=3), run, analysis)
         atomic.write_json(folder / "symmetry.json", atomic.plain(summary_of(analysis)))
     except OSError as error:
         raise RunError(f"{folder}: cannot be written ({error.strerror or error}); give another folder") from None
     return folder
+
+
+def place_for_symmetry(run: Run, folder: Path | None = None) -> Place:
+    """Refuse a folder for the results of a search that holds anything else, or that cannot be written.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+    folder : Path, optional
+        The folder; ``symmetry`` in the run, which is always ours, where left out.
+
+    Returns
+    -------
+    Place
+
+    Raises
+    ------
+    RunError
+        If it is refused.
+    """
+
+    def is_ours(path: Path) -> bool:
+        return folder is None or has_kind(path, (_KIND,)) or not any(path.iterdir())
+
+    place = run.path / "symmetry" if folder is None else folder
+    inputs = [] if folder is None else run.config.files()
+    return Place.checked(place, "defect search", is_ours, RunError, overwrite=True, inputs=inputs)
 
 
 def summary_of(analysis: DefectAnalysis) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from stemvane.data.representation import Representable, Row, format_quantity, fo
 from stemvane.data.signals import hyperspy_signals
 from stemvane.errors import RunError
 from stemvane.io import atomic
+from stemvane.io.places import Place, has_kind, partial
 from stemvane.runs.manifest import digest, finished_stages, largest_memory_mb, new_manifest, now, spent
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ __all__ = ["Run"]
 _PARTS = ("config.toml", "measurements.zarr", "embedding.zarr", "model.safetensors", "history.csv", "metrics.json")
 _HISTORY = ("epoch", "total", "reconstruction", "kl_latent", "kl_angle", "noise_level", "learning_rate")
 _CACHED = ("config", "measurements", "embedding", "trained_on", "manifold", "manifold_latents", "history", "metrics")
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder is a run or a sweep, finished or not."""
+    return has_kind(folder, ("run", "sweep"))
 
 
 class Run(Representable):
@@ -51,11 +57,11 @@ class Run(Representable):
         Versions, command line, seed, status, and wall time and peak memory of each stage.
     """
 
-    def __init__(self, path: Path, folder: Path, manifest: dict[str, Any], *, overwrite: bool = False) -> None:
+    def __init__(self, path: Path, folder: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.folder = folder
         self.manifest = manifest
-        self._overwrite = overwrite
+        self._place = Place(path, "run", _is_run, RunError)
         self._began = time.perf_counter()
         self._earlier: dict[str, float] = {}
 
@@ -80,7 +86,14 @@ class Run(Representable):
 
     @classmethod
     def create(
-        cls, path: str | Path, config: Config, *, command: str = "", overwrite: bool = False, resume: bool = False
+        cls,
+        path: str | Path,
+        config: Config,
+        *,
+        command: str = "",
+        overwrite: bool = False,
+        resume: bool = False,
+        inputs: Sequence[str | Path] = (),
     ) -> Run:
         """Begin a run.
 
@@ -96,6 +109,9 @@ class Run(Representable):
             Replace a finished run of the same name, when this one is finished and not before.
         resume : bool
             Keep the finished stages that a killed run of this name has left, for `takes_over`; otherwise they go.
+        inputs : sequence of str or Path
+            Files and folders that the run is made from, besides those that the settings name. A folder that holds one
+            of them, or lies in one, is refused.
 
         Returns
         -------
@@ -108,13 +124,16 @@ class Run(Representable):
         DataError
             If `path` is no path.
         """
-        path = require_path(path, "Run.create", "the folder to write").absolute()
+        require_path(path, "Run.create", "the folder to write")
+        place = cls.check_place(path, config, overwrite=overwrite, inputs=inputs)
+        path = place.path
         try:
-            folder = atomic.claim(path, overwrite=overwrite, resume=resume)
+            folder = place.claim(resume=resume)
             killed = atomic.read_manifest(folder) or {}
             # what a killed run has recorded of its data and device stays until it is recorded anew
             manifest = {**killed, **new_manifest(command, config.training.seed), "stages": finished_stages(killed)}
-            run = cls(path, folder, manifest, overwrite=overwrite)
+            run = cls(path, folder, manifest)
+            run._place = place
             run._earlier = {name: record["wall_seconds"] for name, record in manifest["stages"].items()}
             run._save_manifest()
             parts = [part for record in manifest["stages"].values() for part in record["parts"]]
@@ -123,6 +142,29 @@ class Run(Representable):
         except OSError as error:
             raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
         return run
+
+    @staticmethod
+    def check_place(
+        path: str | Path, config: Config, *, overwrite: bool = False, inputs: Sequence[str | Path] = ()
+    ) -> Place:
+        """Refuse a folder for a run that cannot be written, or in which something would be lost.
+
+        Parameters
+        ----------
+        path, config, overwrite, inputs
+            Arguments of `create`, which calls this before it makes anything.
+
+        Returns
+        -------
+        Place
+
+        Raises
+        ------
+        RunError
+            As `create`.
+        """
+        files = [*config.files(), *inputs]
+        return Place.checked(path, "run", _is_run, RunError, overwrite=overwrite, inputs=files)
 
     @contextmanager
     def stage(self, name: str, *, made_from: object = None, parts: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
@@ -288,7 +330,7 @@ class Run(Representable):
         self.manifest["status"] = "complete"
         self._save_manifest()
         try:
-            atomic.publish(self.folder, self.path, overwrite=self._overwrite)
+            self._place.publish(self.folder)
         except (RunError, OSError) as error:
             self.record(status="running")
             if isinstance(error, RunError):
@@ -325,7 +367,7 @@ class Run(Representable):
         if path.name.endswith(".partial"):
             raise RunError(f"{path}: this run was not finished; run it again under its own name")
         if not path.is_dir():
-            unfinished = atomic.partial(path).is_dir()
+            unfinished = partial(path).is_dir()
             why = "was not finished; run it again" if unfinished else "does not exist; check the name"
             raise RunError(f"{path}: this run {why}")
         manifest = atomic.read_manifest(path)

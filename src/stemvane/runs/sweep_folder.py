@@ -14,6 +14,7 @@ from stemvane.data.arguments import require_path
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import RunError
 from stemvane.io import atomic
+from stemvane.io.places import partial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +65,7 @@ class Sweep(Representable):
         """
         path = require_path(path, "Sweep.open", "the folder of a sweep").absolute()
         if not path.is_dir():
-            unfinished = atomic.partial(path).is_dir()
+            unfinished = partial(path).is_dir()
             raise RunError(
                 f"{path}: this sweep {'was not finished' if unfinished else 'does not exist'}; start it again"
             )

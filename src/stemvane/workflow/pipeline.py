@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
 from stemvane.config import Config
 from stemvane.data.arguments import require
@@ -23,6 +25,7 @@ def run_pipeline(
     dataset: Dataset4D | None = None,
     command: str = "",
     overwrite: bool = False,
+    inputs: Sequence[str | Path] = (),
     progress: StageProgress | bool | None = None,
 ) -> Run:
     """Run every stage and write the run folder.
@@ -42,6 +45,9 @@ def run_pipeline(
         The command line, for the manifest.
     overwrite : bool
         Whether an existing run of this name is replaced, once the new one is complete.
+    inputs : sequence of str or Path
+        Further files that must not be lost, such as a file of settings; the data and all files that the settings name
+        are protected anyway.
     progress : callable or bool, optional
         A function is called with the stage, how much of it is done, how much there is, and a short note. True shows
         bars, False none; by default they are shown in a terminal and in a notebook.
@@ -58,9 +64,10 @@ def run_pipeline(
     """
     config = require(config, Config, "run_pipeline").complete()
     device = check_device(config.training.device)
+    options: dict[str, Any] = {"dataset": dataset, "command": command, "overwrite": overwrite, "inputs": inputs}
     with (
         stage_bars(progress) as report,
-        start_run(config, output, ["learn"], report, dataset=dataset, command=command, overwrite=overwrite) as measured,
+        start_run(config, output, ["learn"], report, **options) as measured,
     ):
         run, measurements = measured
         model = learn_stage(run, measurements, config, device, report)

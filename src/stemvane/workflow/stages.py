@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -20,7 +19,7 @@ from stemvane.errors import RunError, StemvaneError
 from stemvane.evaluation.metrics import run_metrics
 from stemvane.field.maps import add_field
 from stemvane.figures.saving import save_figures
-from stemvane.io.atomic import file_states, keep_only
+from stemvane.io.atomic import file_states, keep_only, remove
 from stemvane.io.files import open_source
 from stemvane.io.images import read_image
 from stemvane.models.base import PatternModel
@@ -51,6 +50,7 @@ def start_run(
     dataset: Dataset4D | None,
     command: str,
     overwrite: bool,
+    inputs: Sequence[str | Path] = (),
 ) -> Iterator[tuple[Run, Measurements]]:
     """Begin a folder, or go on with what a killed process has left of it, and measure; give it its name on leaving.
 
@@ -64,7 +64,7 @@ def start_run(
         Stages after ``measure`` that may be taken over, besides those up to it; all others are forgotten.
     report : StageProgress
         Called as the work goes on.
-    dataset, command, overwrite
+    dataset, command, overwrite, inputs
         Arguments of `run_pipeline`.
 
     Yields
@@ -80,9 +80,12 @@ def start_run(
         If the data, a setting or the folder do not allow it.
     """
     handed_over = dataset is not None
+    Run.check_place(output, config, overwrite=overwrite, inputs=inputs)
     if dataset is None and config.source.path:
         dataset = open_source(config.source)
-    run = Run.create(output, config, command=command, overwrite=overwrite, resume=True)
+    if dataset is not None:
+        inputs = [*inputs, *(path for path in (dataset.path, *dataset.files) if path is not None)]
+    run = Run.create(output, config, command=command, overwrite=overwrite, resume=True, inputs=inputs)
     records = run.manifest["stages"]
     run.discard(*(records.keys() - {"source", "survey", "measure", *stages}))
     try:
@@ -93,7 +96,7 @@ def start_run(
             made_from = None if handed_over else _measure_inputs(dataset, config)
             measurements = _measure_stage(run, dataset, config, made_from, report)
         except StemvaneError:
-            shutil.rmtree(run.folder, ignore_errors=True)  # refused data leave nothing worth keeping
+            remove(run.folder)  # refused data leave nothing worth keeping
             raise
         yield run, measurements
         run.finish()

@@ -50,6 +50,7 @@ def run_sweep(
     dataset: Dataset4D | None = None,
     command: str = "",
     overwrite: bool = False,
+    inputs: Sequence[str | Path] = (),
     progress: StageProgress | bool | None = None,
 ) -> Sweep:
     """Measure once, train with every number of latents and every seed, and write the sweep's folder.
@@ -74,6 +75,9 @@ def run_sweep(
         The command line, for the manifest.
     overwrite : bool
         Whether an existing folder of this name is replaced, once the new one is complete.
+    inputs : sequence of str or Path
+        Further files that must not be lost, such as a file of settings; the data and all files that the settings name
+        are protected anyway.
     progress : callable or bool, optional
         A function is called with the stage, how much of it is done, how much there is, and a short note. True shows
         bars, False none; by default they are shown in a terminal and in a notebook.
@@ -92,9 +96,10 @@ def run_sweep(
     plan = _plan(config, n_latent, n_seeds)
     device = check_device(config.training.device)
     stages = [_stage(one) for one in plan]
+    options: dict[str, Any] = {"dataset": dataset, "command": command, "overwrite": overwrite, "inputs": inputs}
     with (
         stage_bars(progress) as report,
-        start_run(config, output, stages, report, dataset=dataset, command=command, overwrite=overwrite) as measured,
+        start_run(config, output, stages, report, **options) as measured,
     ):
         run, measurements = measured
         run.record(kind="sweep", device=device)
