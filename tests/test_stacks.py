@@ -194,3 +194,186 @@ def test_merlin_files_that_were_read_wrongly():
     assert "source.flyback of 1" in complaint(CASES / "fly.mib", DataError)
     assert open_dataset(CASES / "fly.mib", flyback=1).scan_shape == (6, 8)
     assert open_dataset(CASES / "abort.mib").missing.sum() == 230
+
+
+def write_mrc(path, body, mode, order="<", n=12):
+    header = bytearray(1024)
+    header[:16] = struct.pack(f"{order}4I", *made.DETECTOR[::-1], n, mode)
+    header[208:212] = b"MAP "
+    path.write_bytes(bytes(header) + body)
+    return path
+
+
+def test_mrc_of_either_byte_order(tmp_path):
+    for order in "<>":
+        for mode, kind in ((0, "u1"), (1, "i2"), (2, "f4"), (6, "u2")):
+            body = made.STACK.astype(order + kind).tobytes()
+            path = write_mrc(tmp_path / "a.mrc", body, mode, order)
+            np.testing.assert_array_equal(open_dataset(path, scan_shape=made.SCAN).data.compute(), made.PATTERNS)
+    assert "MRC mode 3" in complaint(write_mrc(tmp_path / "b.mrc", body, 3, ">"), FileFormatError)
+
+
+def test_mrc_with_four_bits_for_a_pixel(tmp_path):
+    values = (made.STACK % 16).astype(np.uint8)
+    packed = values[:, :, ::2] | values[:, :, 1::2] << 4
+    path = write_mrc(tmp_path / "a.mrc", packed.tobytes(), 101)
+    np.testing.assert_array_equal(open_dataset(path, scan_shape=made.SCAN).data.compute(), made.PATTERNS % 16)
+
+
+INFO = """Scan - Enable = Enable
+Scan - Type = Raster
+Scan - Size X = 4
+Scan - Size Y = 3
+Scan - ROI Enable = {roi}
+Scan - ROI Size X = 6
+Scan - ROI Size Y = 2
+Instrument Accelerating Voltage (V) = {volts}
+Specimen Pixel Size X (nanometers) = 0.04
+Specimen Pixel Size Y (nanometers) = 0.05
+Diffraction Pixel Size X = {step}
+Diffraction Pixel Size Y = {step}
+"""
+
+
+def test_direct_electron_has_scan_and_energy_beside_the_frames(tmp_path):
+    path = write_mrc(tmp_path / "20240102_00007_movie.mrc", made.STACK.tobytes(), 6)
+    notes = tmp_path / "20240102_00007_info.txt"
+    notes.write_text(INFO.format(roi="Disable", volts=60000, step=0.3))
+    opened = open_dataset(path)
+    np.testing.assert_array_equal(opened.data.compute(), made.PATTERNS)
+    assert opened.calibration.energy == 60e3
+    assert opened.calibration.scan_step == pytest.approx((0.5, 0.4))
+    assert opened.calibration.pixel_size == pytest.approx((0.03 * 48.661, 0.03 * 48.661), rel=1e-4)
+    assert opened.files == (path, notes)
+    # what is not known is -1 there
+    notes.write_text(INFO.format(roi="Enable", volts=-1, step=-1))
+    opened = open_dataset(path)
+    assert opened.scan_shape == (2, 6)
+    assert opened.calibration.energy is opened.calibration.pixel_size is None
+    notes.write_text(INFO.format(roi="Disable", volts=60000, step=-1).replace("Raster", "Serpentine"))
+    assert "does not say the shape of the scan" in complaint(path, DataError)
+
+
+def test_tvips_counts_from_0_or_from_1(tmp_path):
+    """Frames before the scan have the number 0; where just one has it, the scan may count from 0."""
+
+    def written(numbers):
+        header = struct.pack("<13I", 256, 2, 16, 16, 16, 0, 0, 1, 1, 0, 200, 0, 64).ljust(256, b"\0")
+        blocks = [
+            struct.pack("<6I", i, 0, 0, 0, 0, 0) + struct.pack("<I5fI", 2, *[0.0] * 5, number).ljust(40, b"\0")
+            + made.STACK[i].tobytes()
+            for i, number in enumerate(numbers)
+        ]  # fmt: skip
+        (tmp_path / "a.tvips").write_bytes(header + b"".join(blocks))
+        return tmp_path / "a.tvips"
+
+    path = written(range(12))
+    np.testing.assert_array_equal(open_dataset(path, scan_shape=made.SCAN).data.compute(), made.PATTERNS)
+    # one frame before a scan of 11 positions
+    opened = open_dataset(path, scan_shape=(1, 11))
+    np.testing.assert_array_equal(opened.data.compute()[0], made.STACK[1:])
+    # several frames before the scan, and one after it
+    opened = open_dataset(written([0, 0, 0, *range(1, 9), 0]), scan_shape=(2, 4))
+    np.testing.assert_array_equal(opened.data.compute().reshape(8, 16, 16), made.STACK[3:11])
+
+
+def empad_frames(n, footer):
+    """A disc with noise about zero, as after subtracting the dark level, in frames of one of the two generations."""
+    y, x = np.mgrid[:128, :128] - 63.5
+    noise = np.random.default_rng(0).normal(0, 0.5, (n, 128, 128))
+    frames = np.full((n, 128 + footer, 128), -1e9, "<f4")
+    frames[:, :128] = 5.0 * (np.hypot(y - 9, x) < 25) + noise + np.arange(n)[:, None, None] / n
+    return frames
+
+
+G1 = (
+    '<root><raw_file filename="{raw}"/><scan_parameters mode="search"><scan_resolution_x>9</scan_resolution_x>'
+    "<scan_resolution_y>9</scan_resolution_y></scan_parameters>"
+    '<scan_parameters mode="acquire"><scan_resolution_x>4</scan_resolution_x>'
+    "<scan_resolution_y>3</scan_resolution_y></scan_parameters><iom_measurements>{notes}</iom_measurements></root>"
+)
+FIELD = "<optics.get_full_scan_field_of_view>[1.5e-10, 1.6e-10]</optics.get_full_scan_field_of_view>"
+NEWER = "<full_scan_field_of_view><x>1.44e-10</x><y>1.44e-10</y><scale_factor>0.72</scale_factor>"
+
+
+@pytest.mark.parametrize(
+    ("notes", "known"),
+    [
+        (f"<source.get_voltage>60000.0</source.get_voltage>{FIELD}", {"energy": 60e3, "scan_step": (0.5, 0.4)}),
+        (f"<high_voltage>200000</high_voltage>{NEWER}</full_scan_field_of_view>",
+         {"energy": 200e3, "scan_step": (0.5, 0.5)}),
+        ("<calibrated_diffraction_angle>0.0012</calibrated_diffraction_angle>"
+         "<calibrated_pixelsize>1e-10</calibrated_pixelsize>", {"pixel_size": (1.2, 1.2), "energy": None}),
+        ("<source.get_voltage>60000</source.get_voltage><calibrated_pixelsize>3e-10</calibrated_pixelsize>",
+         {"pixel_size": (1.45983, 1.45983)}),
+    ],
+)  # fmt: skip
+def test_empad_notes_of_every_version(tmp_path, notes, known):
+    frames = empad_frames(12, 2)
+    (tmp_path / "a.raw").write_bytes(frames.tobytes())
+    (tmp_path / "notes.xml").write_text(G1.format(raw="a.raw", notes=notes))
+    for path in (tmp_path / "notes.xml", tmp_path / "a.raw"):
+        opened = open_dataset(path)
+        np.testing.assert_array_equal(opened.data.compute(), frames[:, :128].reshape(3, 4, 128, 128))
+        assert opened.signed
+        for name, value in known.items():
+            assert getattr(opened.calibration, name) == (value and pytest.approx(value, rel=1e-4)), name
+
+
+G2 = (
+    "<root><scan><type>scan</type><shape>(5, 13)</shape></scan><sensor><type>EMPAD2</type><shape>(128,128)</shape>"
+    "</sensor>{offsets}<iom_measurements><ColumnSourceHighVoltage>300000.0</ColumnSourceHighVoltage>"
+    "<calibrated_diffraction_angle>0.00026</calibrated_diffraction_angle>"
+    "<calibrated_pixelsize>2.1e-12</calibrated_pixelsize></iom_measurements>"
+    "<rawfile><datatype>float32</datatype><filename>a.raw</filename></rawfile></root>"
+)
+
+
+def test_the_two_generations_of_empad_are_told_apart(tmp_path):
+    """65 frames of the second are as large as 64 of the first, whose frames end with notes."""
+    first, second = empad_frames(64, 2), empad_frames(65, 0)
+    path = tmp_path / "a.raw"
+    path.write_bytes(first.tobytes())
+    opened = open_dataset(path, scan_shape=(8, 8))
+    np.testing.assert_array_equal(opened.data.compute().reshape(64, 128, 128), first[:, :128])
+    path.write_bytes(second.tobytes())
+    assert "holds 65 frames" in complaint(path, DataError, scan_shape=(8, 8))
+    opened = open_dataset(path, scan_shape=(5, 13))
+    np.testing.assert_array_equal(opened.data.compute().reshape(65, 128, 128), second)
+    assert opened.signed
+    (tmp_path / "a.xml").write_text(G2.format(offsets=""))
+    opened = open_dataset(tmp_path / "a.xml")
+    np.testing.assert_array_equal(opened.data.compute().reshape(65, 128, 128), second)
+    assert opened.calibration.energy == 300e3
+    assert opened.calibration.pixel_size == pytest.approx((0.26, 0.26))
+    # by the name alone, where the size fits the second generation only
+    named = tmp_path / "scan_x3_y2.raw"
+    named.write_bytes(second[:6].tobytes())
+    assert open_dataset(named).shape == (2, 3, 128, 128)
+
+
+@pytest.mark.parametrize("marker", [0, 1 << 30])
+def test_empad_g2_words_before_calibration_are_refused(tmp_path, marker):
+    random = np.random.default_rng(0)
+    words = random.integers(7000, 8500, (65, 128, 128), np.uint32) + (random.integers(0, 3, (65, 128, 128)) << 14)
+    (tmp_path / "a.raw").write_bytes((words + marker).astype("<u4").tobytes())
+    offsets = "<grabber><avg_scan_even_offset>7756.4</avg_scan_even_offset></grabber>"
+    (tmp_path / "a.xml").write_text(G2.format(offsets=offsets))
+    with pytest.raises(FileFormatError, match=r"before its calibration.*; convert it"):
+        open_dataset(tmp_path / "a.xml")
+
+
+@pytest.mark.skipif(not READERS.exists(), reason="the detector files are not beside the repository")
+def test_frames_that_were_read_wrongly():
+    big, packed = (
+        open_dataset(READERS / "mrc" / f"{name}.mrc", scan_shape=(6, 5)).data.compute()
+        for name in ("bigendian", "packed101")
+    )
+    np.testing.assert_array_equal(big, open_dataset(READERS / "mib_one_trigger" / "a.mib").data.compute())
+    np.testing.assert_array_equal(packed, np.minimum(big, 15))
+    tvips = open_dataset(READERS / "tvips" / "test_tvips_2345_000.tvips", scan_shape=(2, 3))
+    assert tvips.missing is None
+    np.testing.assert_array_equal(tvips.data.compute().ravel(), np.arange(120))
+    empad = open_dataset(CASES / "empad.raw", scan_shape=(6, 9))
+    assert empad.signed
+    assert empad.data.min().compute() < 0

@@ -16,9 +16,11 @@ from stemvane.io import (
     dectris,
     digital_micrograph,
     emd,
+    empad,
     hdf5,
     hspy,
     merlin,
+    mrc,
     rosetta,
     zarr_folders,
     zarr_layout,
@@ -64,7 +66,7 @@ def _keys(*names: str) -> Callable[[Head], bool]:
 
 
 def _is_empad(head: Head) -> bool:
-    return head.start.lstrip().startswith(b"<") and b"raw_file" in head.path.read_bytes()[: 2**20]
+    return empad.is_empad_xml(head.path, head.start)
 
 
 def _is_dm(head: Head) -> bool:
@@ -85,8 +87,7 @@ def _is_mrc(head: Head) -> bool:
         return True
     if head.path.suffix.lower() not in (".mrc", ".mrcs") or len(head.start) < 1024:
         return False
-    mode = struct.unpack("<I", head.start[12:16])[0]
-    return mode in (0, 1, 2, 4, 6, 12)
+    return any(struct.unpack(f"{order}I", head.start[12:16])[0] in mrc.MODES for order in "<>")
 
 
 def _is_npz(head: Head) -> bool:
@@ -146,24 +147,18 @@ FORMATS = (
     Format("HDF5, NeXus", _is_hdf5, hdf5.open_plain_hdf5, frozenset({"scan_shape", "dataset"})),
     Format("Merlin .mib", _starts(b"MQ1,"), merlin.open_mib),
     Format("Merlin .hdr", _starts(b"HDR,"), merlin.open_hdr),
-    Format("EMPAD .xml", _is_empad, rosetta.open_empad),
+    Format("EMPAD .xml", _is_empad, empad.open_empad),
     Format("Gatan .dm3, .dm4", _is_dm, digital_micrograph.open_dm),
     Format("NanoMegas .blo", _starts(b"IMGBLO"), rosetta.open_blockfile),
     Format("TVIPS", _is_tvips, rosetta.open_tvips),
-    Format("MRC", _is_mrc, rosetta.open_mrc),
+    Format("MRC", _is_mrc, mrc.open_mrc),
     Format("NumPy .npy", _starts(b"\x93NUMPY"), arrays.open_npy),
     Format("NumPy .npz", _is_npz, arrays.open_npz, frozenset({"scan_shape", "dataset"})),
 )
 RAW = Format(
     "raw binary", lambda head: not _is_folder(head), arrays.open_raw, frozenset({"scan_shape", "shape", "dtype"})
 )
-EMPAD_RAW = Format("EMPAD .raw", lambda head: _empad_sized(head), rosetta.open_empad_raw)
-_EMPAD_FRAME = 130 * 128 * 4
-
-
-def _empad_sized(head: Head) -> bool:
-    fits = head.size > 0 and head.size % _EMPAD_FRAME == 0
-    return head.path.suffix.lower() == ".raw" and fits
+EMPAD_RAW = Format("EMPAD .raw", lambda head: empad.is_empad_raw(head.path, head.size), empad.open_empad_raw)
 
 
 def look(path: Path) -> Head:

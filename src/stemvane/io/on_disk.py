@@ -20,7 +20,7 @@ from stemvane.data.dataset import pattern_chunks
 from stemvane.errors import DataError, FileFormatError, StemvaneError
 from stemvane.io.chunks import read_hdf5, read_zarr
 
-__all__ = ["READABLE", "OnDisk", "file_errors", "lazy_scan", "require_real", "split_index"]
+__all__ = ["READABLE", "OnDisk", "file_errors", "lazy_scan", "read_record", "require_real", "split_index"]
 
 _DAMAGED = "the file seems damaged: copy it again"
 # what every refusal to read says
@@ -167,6 +167,22 @@ def lazy_scan(source: Any, path: str, chunks: tuple[int, ...] | None = None) -> 
         raise DataError(f"{path}: says it holds an array of {shape}, too large to be true; copy it again")
     array: da.Array = da.from_array(source, chunks=blocks, name=False, fancy=False, lock=False, asarray=False)
     return array
+
+
+def read_record(path: Path, fields: Any) -> Any:
+    """Read the beginning of a file as a record of NumPy's, with the fields of a structured type.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is shorter.
+    """
+    dtype = np.dtype(fields)
+    with path.open("rb") as stream:
+        start = stream.read(dtype.itemsize)
+    if len(start) < dtype.itemsize:
+        raise FileFormatError(f"{path}: is truncated within its header; copy it again")
+    return np.frombuffer(start, dtype)[0]
 
 
 def require_real(dtype: np.dtype[Any], path: str) -> None:

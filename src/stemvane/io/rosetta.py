@@ -1,28 +1,24 @@
-"""Blockfile, MRC, TVIPS and EMPAD: files of frames one after the other, in the layouts that RosettaSciIO documents.
+"""Blockfile and TVIPS: files of frames one after the other, in the layouts that RosettaSciIO documents.
 
 Headers and frames are read here (`RawFrames`), not by RosettaSciIO's lazy arrays: these map the file to memory, which
-is slow when cold, and a damaged header can make them allocate without end. RosettaSciIO reads EMPAD's calibration.
+is slow when cold, and a damaged header can make them allocate without end.
 """
 
 from __future__ import annotations
 
 import math
-import re
-import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import FileFormatError
-from stemvane.io.on_disk import require_real
+from stemvane.io.on_disk import read_record
 from stemvane.io.request import Request
 from stemvane.io.stack import Part, RawFrames, fold
 
-__all__ = ["open_blockfile", "open_empad", "open_empad_raw", "open_mrc", "open_tvips"]
+__all__ = ["open_blockfile", "open_tvips"]
 
 # the first fields of a Blockfile's header; the others are not needed
 _BLOCKFILE = [
@@ -40,16 +36,6 @@ _BLOCKFILE = [
     ("SY", "<f8"),
     ("Beam_energy", "<u4"),
 ]
-# MRC2014 (Cheng and others, J. Struct. Biol. 192, 146 (2015)); NEXT is the size of the extended header
-_MRC = np.dtype(
-    {
-        "names": ["NX", "NY", "NZ", "MODE", "NEXT"],
-        "formats": ["<u4"] * 5,
-        "offsets": [0, 4, 8, 12, 92],
-        "itemsize": 1024,
-    }
-)
-_MRC_MODES = {0: "u1", 1: "<i2", 2: "<f4", 4: "<c8", 6: "<u2", 12: "<f2"}
 # the fields of the header of a .tvips, and of that of each frame, which are needed here
 _TVIPS = np.dtype(
     {
@@ -60,7 +46,6 @@ _TVIPS = np.dtype(
     }
 )
 _TVIPS_FRAME = np.dtype({"names": ["mode", "rotidx"], "formats": ["<u4"] * 2, "offsets": [24, 48], "itemsize": 60})
-_EMPAD_ROWS, _EMPAD_COLUMNS = 130, 128
 
 
 def open_blockfile(request: Request) -> Dataset4D:
@@ -72,7 +57,7 @@ def open_blockfile(request: Request) -> Dataset4D:
         If the header is impossible.
     """
     path = request.path
-    header = _record(path, _BLOCKFILE)
+    header = read_record(path, _BLOCKFILE)
     side, scan = int(header["DP_SZ"]), (int(header["NY"]), int(header["NX"]))
     offset, frame_bytes = int(header["Data_offset_2"]), side * side
     size = path.stat().st_size
@@ -87,29 +72,6 @@ def open_blockfile(request: Request) -> Dataset4D:
     return dataset.with_axes([*steps, {}, {}], {"beam_energy": 1e-3 * float(header["Beam_energy"])})
 
 
-def open_mrc(request: Request) -> Dataset4D:
-    """Open a stack in MRC.
-
-    Raises
-    ------
-    FileFormatError
-        If the header is impossible or the file too short.
-    """
-    path = request.path
-    header = _record(path, _MRC)
-    width, height, n, mode = (int(header[key]) for key in ("NX", "NY", "NZ", "MODE"))
-    if mode not in _MRC_MODES:
-        raise FileFormatError(f"{path}: MRC mode {mode} is not known; save the stack in MRC mode 0, 1, 2 or 6")
-    dtype = np.dtype(_MRC_MODES[mode])
-    require_real(dtype, str(path))
-    offset, frame_bytes = _MRC.itemsize + int(header["NEXT"]), width * height * dtype.itemsize
-    if not frame_bytes or path.stat().st_size < offset + n * frame_bytes:
-        raise FileFormatError(f"{path}: is truncated, or its header is wrong; copy it again")
-    frames = RawFrames((Part(str(path.absolute()), offset, n),), frame_bytes, frame_bytes, (height, width), dtype)
-    data, missing = fold(frames, request)
-    return Dataset4D(data=data, name=path.stem, path=path, missing=missing)
-
-
 def open_tvips(request: Request) -> Dataset4D:
     """Open a .tvips stream with the files that continue it.
 
@@ -119,7 +81,7 @@ def open_tvips(request: Request) -> Dataset4D:
         If the header is impossible.
     """
     path = request.path
-    header = _record(path, _TVIPS)
+    header = read_record(path, _TVIPS)
     before = 12 if int(header["version"]) == 1 else int(header["frameheaderbytes"])
     dtype = np.dtype(f"u{int(header['bitsperpixel']) // 8}")
     shape = int(header["dimy"]), int(header["dimx"])
@@ -133,7 +95,7 @@ def open_tvips(request: Request) -> Dataset4D:
     if before >= _TVIPS_FRAME.itemsize:
         heads = _frame_heads(parts, before, stride)
         numbers, mode = heads["rotidx"].astype(np.int64), int(heads["mode"][0]) if len(heads) else 0
-    frames = RawFrames(tuple(_scan(parts, numbers, stride)), stride, frame_bytes, shape, dtype)
+    frames = RawFrames(tuple(_scan(parts, numbers, stride, request.scan_shape)), stride, frame_bytes, shape, dtype)
     data, missing = fold(frames, request, may_miss=True)
     pixel = {"scale": float(header["pixelsize"]), "units": "1/nm" if mode == 2 else ""}
     files = tuple(Path(part.path) for part in parts)
@@ -165,11 +127,19 @@ def _frame_heads(parts: list[Part], before: int, stride: int) -> np.ndarray[Any,
     return np.concatenate(heads)
 
 
-def _scan(parts: list[Part], numbers: np.ndarray[Any, Any], stride: int) -> list[Part]:
-    """Keep the frames of the scan: its positions count from 1, and frames before and after it are not part of it."""
+def _scan(
+    parts: list[Part], numbers: np.ndarray[Any, Any], stride: int, requested: tuple[int, int] | None
+) -> list[Part]:
+    """Keep the frames of the scan, which its counter tells from those before and after it.
+
+    The counter is 0 before the scan and 1 at its first position. Some programs count from 0: then a single 0 precedes
+    the 1, unless the requested scan has just as many positions as there are numbers from 1.
+    """
     if not len(numbers) or numbers.max() < 1:
         return parts
     low, high = int(np.argmax(numbers >= 1)), int(np.argmax(numbers)) + 1
+    if low == 1 and (requested is None or math.prod(requested) != high - low):
+        low = 0
     chosen, first = [], 0
     for part in parts:
         start, stop = max(low - first, 0), min(high - first, part.n_frames)
@@ -177,85 +147,3 @@ def _scan(parts: list[Part], numbers: np.ndarray[Any, Any], stride: int) -> list
             chosen.append(Part(part.path, part.offset + start * stride, stop - start))
         first += part.n_frames
     return chosen
-
-
-def open_empad_raw(request: Request) -> Dataset4D:
-    """Open the .raw of an EMPAD through the .xml beside it, or alone where the scan is given.
-
-    Raises
-    ------
-    FileFormatError
-        If neither says the scan.
-    """
-    path = request.path
-    if request.scan_shape is None:
-        for described in sorted(path.parent.glob("*.xml")):
-            if path.name in described.read_text(encoding="utf-8", errors="replace"):
-                return open_empad(replace(request, path=described))
-    frames = _empad_frames(path)
-    data, missing = fold(frames, request, may_miss=True)
-    return Dataset4D(data=data, name=path.stem, path=path, missing=missing)
-
-
-def open_empad(request: Request) -> Dataset4D:
-    """Open the .xml of an EMPAD and the .raw it names.
-
-    Raises
-    ------
-    FileFormatError
-        If it names no file that is there.
-    """
-    from rsciio.empad import file_reader
-
-    path = request.path
-    name, scan = _empad_description(path)
-    raw = path.with_name(name)
-    if not raw.is_file():
-        raise FileFormatError(f"{path}: refers to {raw.name}, which is not beside it; put them side by side")
-    frames = _empad_frames(raw)
-    data, missing = fold(frames, request, scan, path=raw, may_miss=True)
-    files = (path.absolute(), raw.absolute())
-    dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing, files=files)
-    if missing is not None or (request.scan_shape or scan) != scan:
-        return dataset  # RosettaSciIO would map frames that are not there
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        axes = {axis["name"]: axis for axis in file_reader(str(path), lazy=True)[0]["axes"]}
-    return dataset.with_axes([axes.get(name, {}) for name in ("scan_y", "scan_x", "height", "width")], {})
-
-
-def _empad_description(path: Path) -> tuple[str, tuple[int, int] | None]:
-    """The name of the .raw that an .xml describes, and the scan; newer programs have that in the name only."""
-    root = ElementTree.parse(path).getroot()
-    described = root.find("raw_file")
-    name = None if described is None else described.get("filename") or described.findtext("filename")
-    if not name:
-        raise FileFormatError(
-            f"{path}: names no file of frames; copy it again, or give the .raw file and source.scan_shape"
-        )
-    columns, rows = root.findtext("pix_x"), root.findtext("pix_y")
-    in_name = re.search(r"^scan(?:_.*)?_\D(\d+)_\D(\d+)$", name.split(".")[0])
-    if root.find("scan_parameters/series_count") is not None:
-        scan = None
-    elif columns and rows:
-        scan = int(rows), int(columns)
-    else:
-        scan = (int(in_name[2]), int(in_name[1])) if in_name else None
-    return Path(name).name, scan
-
-
-def _empad_frames(raw: Path) -> RawFrames:
-    stride = 4 * _EMPAD_ROWS * _EMPAD_COLUMNS  # two rows of notes follow the 128 of a frame
-    part = Part(str(raw.absolute()), 0, raw.stat().st_size // stride)
-    square = (_EMPAD_COLUMNS, _EMPAD_COLUMNS)
-    return RawFrames((part,), stride, 4 * _EMPAD_COLUMNS**2, square, np.dtype("<f4"))
-
-
-def _record(path: Path, fields: Any) -> Any:
-    """The header of a file as a NumPy record."""
-    dtype = np.dtype(fields)
-    with path.open("rb") as stream:
-        start = stream.read(dtype.itemsize)
-    if len(start) < dtype.itemsize:
-        raise FileFormatError(f"{path}: is truncated within its header; copy it again")
-    return np.frombuffer(start, dtype)[0]
