@@ -230,11 +230,12 @@ def test_drawings_lie_on_the_detector(model, small):
 
 def test_saved_and_read_it_says_the_same(model, small, tmp_path):
     path = model.save(tmp_path / "sub" / "model")
+    embedding = model.embed(small[0])
     for again in (CoordinateVAE.load(path), load_model(path)):
         assert isinstance(again, CoordinateVAE)
         assert again.model_config == model.model_config
         for name, values in vars(again.embed(small[0])).items():
-            np.testing.assert_array_equal(values, getattr(model.embed(small[0]), name))
+            np.testing.assert_array_equal(values, getattr(embedding, name))
         assert again.mean_total == model.mean_total
         np.testing.assert_array_equal(again.decode([[0.5]], 0.3), model.decode([[0.5]], 0.3))
 

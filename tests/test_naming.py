@@ -135,22 +135,21 @@ def test_a_kept_library_is_not_simulated_again(scene, library, kept_library, mon
         kept_library(scene[0], SymmetryConfig(defocus=50.0))
 
 
-def test_the_command_writes_names(tmp_path, monkeypatch):
+def test_the_command_writes_names(tmp_path, monkeypatch, library, kept_library):
     import stemvane.defects.library
 
-    asked = []
+    hosts = []
 
-    def told(measurements, config, *, progress):
-        asked.append(config.library)
-        return simulate_library(measurements, config, progress=progress)
+    def shared(measurements, config, *, progress):
+        hosts.append(config.library)
+        return kept_library(measurements, config)
 
-    monkeypatch.setattr(stemvane.defects.library, "simulate_library", told)
+    monkeypatch.setattr(stemvane.defects.library, "simulate_library", shared)
     few = {kind: DEFECTS[kind] for kind in ("N", "Si-C3", "Si-C4")}
     monkeypatch.setattr(stemvane.defects.library, "DEFECTS", few)
     monkeypatch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
     config = Config().replace(
-        simulation={**SCAN, "scan_shape": (40, 40), "scan_extent": (12.0, 12.0), "defects": {"Si-C3": 1}}
-        | {"detector_shape": (48, 48)},
+        simulation={**SCAN, "scan_shape": (40, 40), "scan_extent": (12.0, 12.0), "defects": {"Si-C3": 1}},
         basis=ALONE.model_dump(),
         align=ALIGN.model_dump(),
         training={"n_epochs": 2, "holdout": 0.0},
@@ -160,7 +159,7 @@ def test_the_command_writes_names(tmp_path, monkeypatch):
     run = run_pipeline(config, tmp_path / "run")
     ended = CliRunner().invoke(app, ["symmetry", str(run.path), "--library", "graphene"])
     assert ended.exit_code == 0, ended.output
-    assert asked == ["graphene"]
+    assert hosts == ["graphene"]
     assert "Si-C3" in ended.output
     with (run.path / "symmetry" / "defects.csv").open() as file:
         (defect,) = csv.DictReader(file)

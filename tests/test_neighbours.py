@@ -149,9 +149,15 @@ def model(measurements, **basis):
     return RotationVAE(2, basis=BasisConfig(**basis), training=TrainingConfig(n_epochs=8)).fit(measurements)
 
 
-def test_neighbours_make_the_angle_better(counted):
+@pytest.fixture(scope="module")
+def together(counted):
+    """A model whose features are those of neighbouring patterns, too."""
+    return model(counted[0])
+
+
+def test_neighbours_make_the_angle_better(counted, together):
     measurements, truth = counted
-    alone, together = (model(measurements, neighbours=chosen) for chosen in (False, True))
+    alone = model(measurements, neighbours=False)
     errors = [angle_error(m.embed(measurements), truth) for m in (alone, together)]
     assert errors[1] < 0.6 * errors[0]
 
@@ -163,34 +169,30 @@ def test_without_noise_every_pattern_stands_for_itself():
     np.testing.assert_array_equal(alone.latents, together.latents)
 
 
-def test_saved_model_filters_alike(counted, tmp_path):
+def test_saved_model_filters_alike(counted, together, tmp_path):
     measurements, _ = counted
-    fitted = model(measurements)
-    again = RotationVAE.load(fitted.save(tmp_path / "vane"))
+    again = RotationVAE.load(together.save(tmp_path / "vane"))
+    embedding, same = together.embed(measurements), again.embed(measurements)
     for name in ("angle", "angle_std", "latents", "latent_std"):
-        np.testing.assert_array_equal(
-            getattr(fitted.embed(measurements), name), getattr(again.embed(measurements), name)
-        )
+        np.testing.assert_array_equal(getattr(embedding, name), getattr(same, name))
 
 
-def test_intervals_hold_the_noiseless_value_as_often_as_they_say(counted):
+def test_intervals_hold_the_noiseless_value_as_often_as_they_say(counted, together):
     """Repeated counts of the same patterns, embedded by one model, against its embedding of the noiseless ones."""
-    measurements, _ = counted
-    fitted = model(measurements)
-    wanted = fitted.embed(measurements.expectation)
+    noiseless = together.embed(counted[0].expectation)
     inside = {0.68: [], 0.95: []}
+    dataset, _ = synthetic((24, 24), (32, 32), dose=3000.0)
     for seed in range(1, 5):
-        dataset, _ = synthetic((24, 24), (32, 32), dose=3000.0)
         counts = np.random.default_rng(seed).poisson(dataset.expectation.compute()).astype(np.float32)
-        again = fitted.embed(measure(type(dataset).from_array(counts, calibration=dataset.calibration)))
-        for level, found in inside.items():
-            error = np.abs(np.angle(np.exp(1j * (again.angle - wanted.angle))))
-            found.append(np.mean(error <= again.angle_interval(level)))
+        again = together.embed(measure(type(dataset).from_array(counts, calibration=dataset.calibration)))
+        for level, shares in inside.items():
+            error = np.abs(np.angle(np.exp(1j * (again.angle - noiseless.angle))))
+            shares.append(np.mean(error <= again.angle_interval(level)))
             width = {0.68: 0.9945, 0.95: 1.96}[level] * again.latent_std
-            found.append(np.mean(np.abs(again.latents - wanted.latents) <= width))
-    for level, found in inside.items():
-        assert abs(np.mean(found[::2]) - level) < 0.05
-        assert abs(np.mean(found[1::2]) - level) < 0.05
+            shares.append(np.mean(np.abs(again.latents - noiseless.latents) <= width))
+    for level, shares in inside.items():
+        assert abs(np.mean(shares[::2]) - level) < 0.05
+        assert abs(np.mean(shares[1::2]) - level) < 0.05
 
 
 def test_noise_that_chose_the_features_is_not_that_of_other_counts():

@@ -43,9 +43,10 @@ SIMULATING, MEASURING, TRAINING, EMBEDDING, DRAWING = (
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system knows no SIGKILL")
 
-# forks a process for each run, so that torch is imported once
+# forks a process for each run, so that what takes seconds to import is imported once
 FORKING = """
 import json, os, signal, sys
+import abtem, sklearn.metrics, torch._dynamo
 from stemvane import Config, run_pipeline
 
 def run(path, settings, stage, least):
