@@ -231,6 +231,22 @@ def test_patterns_that_the_scan_does_not_hold_are_hatched(run: Run) -> None:
     assert len([patch for patch in axes.patches if patch.get_hatch()]) == 9
 
 
+@pytest.mark.parametrize(("size", "power"), [(1.0, ""), (0.2, ""), (1.1e-5, "10⁻⁵ "), (4e3, "10³ ")])
+def test_ticks_of_the_manifold_tell_latents_apart(run: Run, size: float, power: str) -> None:
+    latents = run.manifold_latents.copy()
+    latents[..., 1] = size * np.linspace(1, -1, len(latents))[:, None]
+    (axes,) = named(overview_page(run.measurements, run.embedding, Manifold(run.manifold, latents), {}), "manifold")
+    ticks = [tick.get_text() for tick in axes.get_yticklabels()]
+    assert len(set(ticks)) == len(latents)
+    assert axes.get_ylabel() == f"latent 2 ({power}{run.embedding.latent_unit})"
+
+
+@pytest.mark.parametrize(("noiseless", "most"), [(True, "maximum"), (False, "99th percentile")])
+def test_agreement_says_above_which_com_the_angle_counts(run: Run, noiseless: bool, most: str) -> None:
+    measurements = replace(run.measurements, noiseless=noiseless)
+    assert f"|COM| > 20 % of {most}" in words(agreement_page(measurements, run.embedding, run.metrics))
+
+
 def test_agreement_turns_by_sign_and_offset(run: Run) -> None:
     figure = agreement_page(run.measurements, run.embedding, run.metrics)
     (axes,) = named(figure, "rotation")

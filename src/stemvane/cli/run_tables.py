@@ -33,54 +33,32 @@ _ROWS = (
     ("train_patterns_per_second", "training patterns per second", "{:,.0f}"),
     ("total_seconds", "all stages (s)", "{:.1f}"),
 )
-_MEANINGS = {
-    "n_patterns": "probe positions of the scan",
-    "n_latent": "latent variables besides the angle",
-    "seed": "seed of the training",
-    "model": "which model was trained",
-    "electrons_per_pattern": "incident electrons per pattern",
-    "train_seconds": "wall time of the training (s)",
-    "train_patterns_per_second": "patterns shown in training per second",
-    "noise_level": "noise level at the end of training, in rms lengths of a residual",
-    "scan_rotation_deg": "rotation from the detector to the scan (deg, counter-clockwise)",
-    "scan_rotation_uncertainty_deg": "its standard error (deg)",
-    "scan_rotation_source": "whether it was given, or found from the least curl",
-    "scan_rotation_ambiguous": "whether it could as well be 180° away",
-    "scan_flipped": "whether y of the detector was flipped before the rotation",
-    "pearson_r": "correlation of each latent with |COM|",
-    "pearson_r_first": "correlation of the first latent with |COM|",
-    "pearson_r_others_max": "largest correlation of another latent with |COM|",
-    "angle_sign": "+1 where the angle rotates the same way as the COM",
-    "angle_offset_deg": "angle at which the COM points to the right (deg)",
-    "angle_error_median_deg": "median error of the angle where |COM| is large (deg)",
-    "angle_error_mean_deg": "mean error of the angle, weighted by |COM| (deg)",
-    "com_angle_error_median_deg": "median error of the measured COM's own angle (deg)",
-    "com_angle_error_mean_deg": "mean error of the measured COM's own angle (deg)",
-    "com_pearson_r": "correlation of the measured |COM| itself",
-    "explained_variance": "share of the residuals' power that the model explains",
-    "explained_variance_truth": "the same share of the noiseless patterns' power",
-    "explained_variance_heldout": "the same share in patterns kept from training",
-    "evidence_heldout": "mean log evidence of patterns kept from training (nat per pattern)",
-    "evidence_noise_level": "noise level at which the evidence is taken",
-    "invariance_error": "change of the latents when patterns are rotated, in standard deviations",
-    "equivariance_error_deg": "median error of the angle's change when patterns are rotated (deg)",
-    "total_seconds": "wall time of all stages (s)",
-    "peak_memory_mb": "largest memory held (MB)",
+# agreement with a centre of mass, one column for each that the scan can be held against
+_AGREEMENT = {
+    "pearson_r": "r of each latent with |COM|",
+    "angle_sign": "sense of the angle",
+    "angle_offset_deg": "offset of the angle (deg)",
+    "angle_error_median_deg": "angle error, median (deg)",
+    "angle_error_mean_deg": "angle error, weighted mean (deg)",
+    "com_angle_error_median_deg": "the measured COM's error, median (deg)",
+    "com_angle_error_mean_deg": "the measured COM's, weighted mean (deg)",
+    "com_pearson_r": "r of the measured |COM|",
 }
-_FILES = {
-    "config.toml": "every setting as used",
-    "manifest.json": "versions, command, data, time and memory",
-    "measurements.zarr": "COM, virtual images and patterns",
-    "embedding.zarr": "latents, angle and decoded manifold",
-    "model.safetensors": "the trained model",
-    "model.toml": "the model's settings",
-    "history.csv": "one row for each epoch",
-    "metrics.json": "the numbers above",
-    "figures": "figures as PNG and SVG",
-    "symmetry": "defects, or groups of patterns",
-    "sweep.csv": "one row for each training",
-    "sweep.json": "means over the seeds, and the recommendation",
+_LEARNED = {
+    "explained_variance": "explained variance",
+    "explained_variance_heldout": "of patterns held out from training",
+    "explained_variance_truth": "of the noiseless patterns",
+    "evidence_heldout": "evidence, held out (nat per pattern)",
+    "evidence_noise_level": "noise level of the evidence",
+    "noise_level": "noise level of the training (rms residual)",
+    "invariance_error": "latents of rotated patterns change by (s.d.)",
+    "equivariance_error_deg": "angles of rotated patterns are off by (deg)",
+    "electrons_per_pattern": "electrons per pattern",
+    "peak_memory_mb": "largest memory (MB)",
 }
+# metrics that stand in other rows
+_ELSEWHERE = {"n_patterns", "n_latent", "seed", "model", "total_seconds", "train_seconds", "train_patterns_per_second"}
+_ELSEWHERE |= {f"pearson_r_{word}{suffix}" for word in ("first", "others_max") for suffix in REFERENCES}
 _UNITS = {
     "scan_step": "Å",
     "pixel_size": "mrad",
@@ -105,45 +83,51 @@ def run_table(name: str, metrics: Mapping[str, Any], *, with_paper: bool = False
 
 
 def folder_tables(run: Run) -> Iterator[Table]:
-    """Everything that a run says of itself: how it was made, its data, calibration, model, metrics and files."""
-    manifest, measured, settings = run.manifest, run.measurements, run.config
+    """What a run says of itself: how it was made, its data, calibration, model, metrics and files."""
+    manifest, measured, metrics = run.manifest, run.measurements, run.metrics
     data, preparation = manifest.get("data", {}), measured.preparation
-    table = Table(title=Text(str(run.path)), title_justify="left", show_header=False)
-    table.add_row("made", f"{manifest.get('finished')} in {manifest.get('total_seconds', math.nan):.0f} s")
+    table = _plain_table(str(run.path))
+    finished = str(manifest.get("finished")).replace("T", " ").replace("+00:00", " UTC")
+    table.add_row("made", f"{finished} in {manifest.get('total_seconds', math.nan):.0f} s")
     table.add_row("command", Text(manifest.get("command") or "none: made in Python"))
     shape = " x ".join(map(str, data.get("shape", [])))
     table.add_row("data", Text(f"{data.get('name')}: {shape}, {data.get('dtype')}"))
     table.add_row("file", Text(data.get("path", "none: simulated, or handed over in Python")))
-    for label, value in _calibration(measured.calibration, measured.origins):
-        table.add_row(label, value)
+    table.add_row("calibration", Text("; ".join(_calibration(measured.calibration, measured.origins))))
+    table.add_row("scan rotation", _rotation(metrics, "°"))
     for step in () if preparation is None else preparation.steps:
         table.add_row("preparation", Text(step))
     for warning in () if preparation is None else preparation.warnings:
         table.add_row("warning", Text(warning))
     if preparation is None or not preparation.steps:
         table.add_row("preparation", "nothing was done to the patterns")
-    model, training = run.metrics.get("model"), settings.training
-    table.add_row("model", f"{model}, {run.metrics.get('n_latent')} latents")
-    table.add_row(
-        "training",
-        f"{training.n_epochs} epochs, seed {training.seed}, on {manifest.get('device', 'an unknown device')}",
-    )
+    table.add_row("model", f"{metrics.get('model')}, {metrics.get('n_latent')} latents")
+    table.add_row("training", _training(run))
+    table.add_row("files", Text(", ".join(_files(run.path))))
     yield table
-    yield _metrics(run.metrics)
-    yield _files(run.path)
+    yield _agreement(metrics)
+    yield _learned(metrics)
 
 
 def sweep_tables(sweep: Sweep) -> Iterator[Table]:
     """What a sweep recommends, and its files; `sweep_table` has the numbers behind it."""
-    table = Table(title=Text(str(sweep.path)), title_justify="left", show_header=False)
+    table = _plain_table(str(sweep.path))
     table.add_row("data", Text(f"{sweep.summary['data']}, {sweep.summary['n_patterns']} patterns"))
     table.add_row("trainings", f"{len(sweep.table['n_latent'])}, seeds {', '.join(map(str, sweep.summary['seeds']))}")
-    table.add_row("recommended", f"{sweep.n_latent} latents: {sweep.reason}")
+    table.add_row("recommended", sweep.reason)
+    table.add_row("files", Text(", ".join(_files(sweep.path))))
     yield table
-    yield _files(sweep.path)
 
 
-def _rotation(metrics: Mapping[str, Any]) -> str:
+def _plain_table(title: str) -> Table:
+    """A table of a label and a value, without lines."""
+    table = Table(title=Text(title), title_justify="left", title_style="bold", show_header=False, box=None)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _rotation(metrics: Mapping[str, Any], unit: str = "") -> str:
     """Angle with its uncertainty and its source."""
     angle, spread = metrics.get("scan_rotation_deg"), metrics.get("scan_rotation_uncertainty_deg")
     if angle is None:
@@ -151,27 +135,60 @@ def _rotation(metrics: Mapping[str, Any]) -> str:
     words = [str(metrics.get("scan_rotation_source"))]
     words += ["or 180° away"] if metrics.get("scan_rotation_ambiguous") else []
     words += ["detector flipped"] if metrics.get("scan_flipped") else []
-    return f"{angle:.1f}{'' if spread is None else f' ± {spread:.1f}'} ({', '.join(words)})"
+    return f"{angle:.1f}{unit}{'' if spread is None else f' ± {spread:.1f}{unit}'} ({', '.join(words)})"
 
 
-def _calibration(calibration: Calibration, origins: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _calibration(calibration: Calibration, origins: Mapping[str, str]) -> Iterator[str]:
     """Numbers of the calibration, each with where it came from."""
     for name, unit in _UNITS.items():
-        value = getattr(calibration, name)
-        origin = "" if value is None else f" ({origins.get(name, 'unknown origin')})"
-        yield f"{name.replace('_', ' ')} ({unit})", f"{show_number(value)}{origin}"
+        value, label = getattr(calibration, name), name.replace("_", " ")
+        if value is None:
+            yield f"{label} unknown"
+        else:
+            yield f"{label} {show_number(value)} {unit} ({origins.get(name, 'unknown origin')})"
 
 
-def _metrics(metrics: Mapping[str, Any]) -> Table:
-    table = Table(title="metrics", title_justify="left")
-    for column in ("", "value", "what it means"):
-        table.add_column(column, overflow="fold")
-    suffixes = sorted(filter(None, REFERENCES), key=len, reverse=True)
-    for key, value in metrics.items():
-        suffix = next((end for end in suffixes if key.endswith(end)), "")
-        meaning = _MEANINGS.get(key.removesuffix(suffix), "")
-        against = f"; against the {REFERENCES[suffix]}" if suffix else ""
-        table.add_row(Text(key), _value(value), _MEANINGS.get(key, f"{meaning}{against}"))
+def _training(run: Run) -> str:
+    """How the model was trained, and how long it took."""
+    training, metrics = run.config.training, run.metrics
+    epochs = f"{training.n_epochs} epochs" if run.config.model.has_epochs else "closed form"
+    words = [epochs, f"seed {training.seed}", f"on {run.manifest.get('device', 'an unknown device')}"]
+    seconds, speed = metrics.get("train_seconds"), metrics.get("train_patterns_per_second")
+    words += [] if seconds is None else [f"{seconds:.3g} s"]
+    words += [] if speed is None else [f"{speed:,.0f} patterns per second"]
+    return ", ".join(words)
+
+
+def _agreement(metrics: Mapping[str, Any]) -> Table:
+    """Agreement with each centre of mass that is known; what is not known is left out."""
+    columns = {
+        suffix: name
+        for suffix, name in REFERENCES.items()
+        if any(metrics.get(f"{key}{suffix}") is not None for key in _AGREEMENT)
+    }
+    table = Table(title="agreement with the centre of mass (COM)", title_justify="left", title_style="bold", box=None)
+    table.add_column("against the")
+    for name in columns.values():
+        table.add_column(name, justify="right")
+    for key, label in _AGREEMENT.items():
+        values = [metrics.get(f"{key}{suffix}") for suffix in columns]
+        if any(value is not None for value in values):
+            table.add_row(Text(label), *("" if value is None else _value(value) for value in values))
+    if not table.row_count:
+        table.add_row("not known")
+    return table
+
+
+def _learned(metrics: Mapping[str, Any]) -> Table:
+    """What the model has learned; what is not known is left out, and metrics without a label have their names."""
+    table = Table(title="metrics", title_justify="left", title_style="bold", show_header=False, box=None)
+    table.add_column()
+    table.add_column(justify="right", overflow="fold")
+    labelled = {f"{key}{suffix}" for key in _AGREEMENT for suffix in REFERENCES} | _ELSEWHERE
+    others = [key for key in metrics if key not in {*labelled, *_LEARNED} and not key.startswith("scan_")]
+    for key, label in [*_LEARNED.items(), *((key, key) for key in others)]:
+        if metrics.get(key) is not None:
+            table.add_row(Text(label), _value(metrics[key]))
     return table
 
 
@@ -180,12 +197,12 @@ def _value(value: Any) -> str:
         return "unknown"
     if isinstance(value, list):
         return ", ".join(_value(part) for part in value)
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
 
 
-def _files(folder: Path) -> Table:
-    table = Table(title="files", title_justify="left", show_header=False)
+def _files(folder: Path) -> Iterator[str]:
     for path in sorted(folder.iterdir()):
         n_bytes = sum(p.stat().st_size for p in (path.rglob("*") if path.is_dir() else [path]) if p.is_file())
-        table.add_row(Text(path.name), show_bytes(n_bytes), _FILES.get(path.name, ""))
-    return table
+        yield f"{path.name} {show_bytes(n_bytes)}"

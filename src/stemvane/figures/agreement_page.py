@@ -106,7 +106,8 @@ def _angle_panel(
         write_absent(ax, "no angle")
     words: tuple[str, ...] = ()
     if error is not None:
-        words = (f"median difference {error:.2f}°", f"where |COM| > {100 * _COM_SHARE:.0f} % of largest")
+        most = "maximum" if measurements.noiseless else "99th percentile"
+        words = (f"median difference {error:.2f}°", f"|COM| > {100 * _COM_SHARE:.0f} % of {most}")
     label_panel(figure, box, "a", "Rotation", *words, indent=0.3)
     return mesh
 

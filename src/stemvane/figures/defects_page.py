@@ -113,6 +113,7 @@ def _caption(measurements: Measurements, analysis: DefectAnalysis) -> str:
     if n_shown:
         words.append(
             "Patterns: what a kind adds to the pattern at its centre, rotated to one orientation (red more, blue less)."
+            + (" Each has a colour scale of its own, below it." if n_shown > 1 else "")
         )
     if n_kinds > n_shown:
         words.append(f"Not shown: kinds {n_shown + 1} to {n_kinds}, see defects.csv.")

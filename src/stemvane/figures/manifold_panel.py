@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from stemvane.figures.panels import small_type, without_ticks
-from stemvane.figures.style import MAGNITUDES, tidy_number
+from stemvane.figures.style import MAGNITUDES, power_of_ten, tidy_number, unit_with_power
 from stemvane.geometry.polar import PolarGrid
 
 __all__ = ["Manifold", "crop", "draw_manifold", "empty_cells"]
@@ -118,12 +119,13 @@ def draw_manifold(
     without_ticks(ax)
     for spine in ax.spines.values():
         spine.set_visible(False)
-    unit = f" ({latent_unit})" if latent_unit else ""
     if latents.shape[-1] >= 1:
-        ax.set_xticks(np.arange(n_columns) * (width + gap) + (width - 1) / 2, _tick_words(latents[0, :, 0]))
+        words, unit = _ladder_words(latents[0, :, 0], latent_unit)
+        ax.set_xticks(np.arange(n_columns) * (width + gap) + (width - 1) / 2, words)
         ax.set_xlabel(f"latent 1{unit}", labelpad=1.5)
     if latents.shape[-1] >= 2:
-        ax.set_yticks(np.arange(n_rows) * (height + gap) + (height - 1) / 2, _tick_words(latents[:, 0, 1]))
+        words, unit = _ladder_words(latents[:, 0, 1], latent_unit)
+        ax.set_yticks(np.arange(n_rows) * (height + gap) + (height - 1) / 2, words)
         ax.set_ylabel(f"latent 2{unit}", labelpad=1.5)
     ax.tick_params(length=0, labelsize=small_type(), pad=2)
     return image
@@ -152,5 +154,16 @@ def _manifold_limits(patterns: NDArray[np.floating[Any]]) -> tuple[float, float]
     return min(low, 0.0) if low < 0.2 * high else low, high
 
 
-def _tick_words(values: NDArray[np.floating[Any]]) -> list[str]:
-    return [tidy_number(round(float(value), 2)) for value in values]
+def _ladder_words(values: NDArray[np.floating[Any]], unit: str) -> tuple[list[str], str]:
+    """Words of the latents along an axis, and their unit in brackets, which takes a power of ten from small ones."""
+    power = power_of_ten(float(np.abs(values).max(initial=0.0)))
+    scaled = values / 10.0**power
+    # as many digits as tell neighbours apart
+    step = float(np.ptp(scaled)) / max(len(scaled) - 1, 1)
+    decimals, digits = 2, 3
+    if 0 < step < 0.05:
+        decimals = min(1 - math.floor(math.log10(step)), 6)
+        digits = decimals + 3
+    unit = unit_with_power(unit, power)
+    words = [tidy_number(round(float(value), decimals), digits) for value in scaled]
+    return words, f" ({unit})" if unit else ""

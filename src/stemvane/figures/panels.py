@@ -18,7 +18,7 @@ from matplotlib_scalebar.scalebar import ScaleBar
 from numpy.typing import NDArray
 
 from stemvane.figures.layout import Box, add_axes
-from stemvane.figures.style import ANGLES, MASKED, SMALL, nice_number, tidy_number
+from stemvane.figures.style import ANGLES, MASKED, SMALL, nice_number, power_of_ten, tidy_number, unit_with_power
 
 __all__ = [
     "add_color_bar",
@@ -39,7 +39,6 @@ __all__ = [
 ]
 
 _FULL_CIRCLE = Normalize(-math.pi, math.pi)
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def small_type() -> float:
@@ -259,10 +258,8 @@ def draw_color_bar(
     """
     low, high = (float(limit or 0) for limit in mappable.get_clim())
     largest = max(abs(low), abs(high))
-    power = math.floor(math.log10(largest)) if largest > 0 else 0
-    power = power if power < -2 or power > 2 else 0
-    if power:
-        unit = f"10{str(power).translate(_SUPERSCRIPT)} {unit}".strip()
+    power = power_of_ten(largest)
+    unit = unit_with_power(unit, power)
     values: Any = np.ma.masked_invalid(np.ma.asarray(mappable.get_array()))
     beyond = (bool((values < low).any()), bool((values > high).any()))
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(beyond, "neither")

@@ -8,7 +8,21 @@ from typing import Any
 from cmcrameri import cm
 from matplotlib.colors import Colormap
 
-__all__ = ["ANGLES", "DIVERGING", "IMAGES", "MAGNITUDES", "MASKED", "SMALL", "STYLE", "nice_number", "tidy_number"]
+__all__ = [
+    "ANGLES",
+    "DIVERGING",
+    "IMAGES",
+    "MAGNITUDES",
+    "MASKED",
+    "SMALL",
+    "STYLE",
+    "nice_number",
+    "power_of_ten",
+    "tidy_number",
+    "unit_with_power",
+]
+
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 SMALL = 6.0
 """Smallest type of a page in points, which can still be read in print."""
@@ -48,6 +62,17 @@ def nice_number(value: float) -> float:
     """Largest of 1, 2, 5 times a power of ten that does not exceed a positive value."""
     power = 10.0 ** math.floor(math.log10(value))
     return float(max(step for step in (1, 2, 5) if step * power <= value * (1 + 1e-9)) * power)
+
+
+def power_of_ten(largest: float) -> int:
+    """Power of ten that numbers up to a size are written without; 0 where they are short by themselves."""
+    power = math.floor(math.log10(largest)) if largest > 0 else 0
+    return power if power < -2 or power > 2 else 0
+
+
+def unit_with_power(unit: str, power: int) -> str:
+    """A unit that takes over the power of ten which its numbers are written without."""
+    return f"10{str(power).translate(_SUPERSCRIPT)} {unit}".strip() if power else unit
 
 
 def tidy_number(value: float, digits: int = 3) -> str:
