@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from stemvane import Config, open_dataset, save_dataset, simulate
 from stemvane.config import DetectorConfig
@@ -205,3 +206,89 @@ readout_noise = 7.0
             simulate(**SMALL, detector=detector)
     with pytest.raises(ConfigError, match="dose"):
         simulate(detector="counting")
+
+
+DRIFTING = {
+    "scan_shape": (12, 12),
+    "scan_extent": (2.4, 2.4),
+    "detector_shape": (24, 24),
+    "dose": 3000.0,
+    "progress": False,
+}
+
+
+def test_patterns_lie_where_the_probe_met_the_drifting_specimen():
+    """A scan that has the very positions of the path on its grid holds the same patterns there."""
+    scene = {**DRIFTING, "scan_shape": (3, 4), "scan_extent": (0.6, 0.8)}
+    truth, expected = (getattr(simulate(**scene, scan={"drift": (0.0, -1.1)}), n) for n in ("truth", "expectation"))
+    time = np.arange(12).reshape(3, 4) / 11
+    np.testing.assert_allclose(truth.positions[..., 0], 0.2 * truth.places[..., 0], atol=1e-12)
+    np.testing.assert_allclose(truth.positions[..., 1], 0.2 * truth.places[..., 1] + 1.1 * time, atol=1e-12)
+    regular = simulate(**{**scene, "scan_shape": (3, 18), "scan_extent": (0.6, 1.8)}).expectation.compute()
+    columns = np.rint(truth.positions[..., 1] / 0.1).astype(int)
+    at_positions = regular[np.arange(3)[:, None], columns]
+    # neighbouring positions differ by a hundred times as much
+    np.testing.assert_allclose(expected, at_positions, atol=2e-4 * regular.max())
+    assert np.abs(np.diff(regular, axis=1)).max() > 0.02 * regular.max()
+
+
+def test_drift_displaces_the_atoms_in_the_image():
+    scene = {**DRIFTING, "scan_shape": (24, 24), "scan_extent": (4.8, 4.8), "detector_shape": (16, 16)}
+    still, moved = (simulate(**scene, scan={"drift": drift}) for drift in ((0.0, 0.0), (1.5, -0.6)))
+    images = [dark_field(dataset) for dataset in (still, moved)]
+    positions = moved.truth.positions
+    np.testing.assert_allclose(positions[-1, -1] - still.truth.positions[-1, -1], [-1.5, 0.6], atol=1e-12)
+    inner = np.all((positions > 0.2) & (positions < 4.4), axis=-1)
+    # the image without drift, where the probe was
+    expected = ndimage.map_coordinates(images[0], np.moveaxis(positions / 0.2, -1, 0), order=3)
+    assert np.corrcoef(expected[inner], images[1][inner])[0, 1] > 0.99
+    assert np.corrcoef(images[0][inner], images[1][inner])[0, 1] < 0.7
+
+
+def dark_field(dataset):
+    """Intensity beyond the bright-field disc."""
+    patterns = dataset.expectation.compute()
+    y, x = np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in patterns.shape[2:]), indexing="ij")
+    beyond = np.hypot(y, x) * dataset.calibration.pixel_size[0] > 1.2 * 31
+    return patterns[..., beyond].sum(axis=-1)
+
+
+def test_flyback_distorts_the_start_of_each_line_only():
+    truth = simulate(**DRIFTING, scan={"flyback_distortion": 0.5, "flyback_decay": 1.0}).truth
+    lag = truth.positions - 0.2 * truth.places
+    np.testing.assert_allclose(lag[..., 0], 0, atol=1e-12)
+    np.testing.assert_allclose(lag[..., 1], np.tile(0.5 * np.exp(-np.arange(12)), (12, 1)), atol=1e-12)
+
+
+def test_a_path_without_distortion_is_the_regular_scan():
+    plain = simulate(**DRIFTING, source_size=0.5, detector="ideal")
+    path = simulate(**DRIFTING, source_size=0.5, scan={})
+    np.testing.assert_allclose(path.expectation, plain.expectation, atol=2e-4 * plain.expectation.max().compute())
+    np.testing.assert_array_equal(path.truth.positions, plain.truth.positions)
+
+
+def test_lost_and_extra_frames_are_counted():
+    scan = simulate(**DRIFTING, scan={"n_lost": 5, "n_extra": 2})
+    assert scan.missing.sum() == 3
+    assert scan.missing.reshape(-1)[-3:].all()
+    assert (scan.data[11, 9:] == 0).all().compute()
+    indices = (scan.truth.places @ [12, 1]).reshape(-1)[:-3]
+    steps = np.diff(indices)
+    assert (steps == 0).sum() == 2
+    assert (steps[steps > 1] - 1).sum() + indices[0] + (143 - indices[-1]) == 5
+    more = simulate(**DRIFTING, scan={"n_extra": 4})
+    assert more.missing is None
+    assert np.nanmax(more.truth.places @ [12, 1]) == pytest.approx(143 - 4, abs=4)
+
+
+def test_flyback_frames_are_cut_out_by_a_reader_that_knows_them(tmp_path):
+    plain = simulate(**DRIFTING, scan={}, detector="counting")
+    stack = simulate(**DRIFTING, scan={"n_flyback": 3, "stacked": True}, detector="counting")
+    assert stack.shape == (1, 12 * 15, 24, 24)
+    assert not stack.is_scan
+    np.save(tmp_path / "stack.npy", stack.expectation[0].compute())
+    read = open_dataset(tmp_path / "stack.npy", scan_shape=(12, 12), flyback=3)
+    np.testing.assert_allclose(read.data, plain.expectation, atol=1e-3)
+    # on its way back the probe is between the ends of the line
+    back = stack.truth.places[0].reshape(12, 15, 2)[:, 12:, 1]
+    np.testing.assert_allclose(back, np.tile([9.0, 6.0, 3.0], (12, 1)))

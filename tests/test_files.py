@@ -126,7 +126,9 @@ FINDINGS = st.builds(
 DEFECTS = ScanDefects(("N",), np.ones((1, 2)), np.zeros(1), np.array([True]), np.ones((1, 2)), np.zeros(1, int))
 ATOMS = ScanAtoms(np.array([6, 14]), np.array([[0.5, 1.0], [0.0, 2.0]]), np.zeros(2), ("host", "Si"), DEFECTS)
 PIXELS, POSITIONS = np.ones((4, 5), np.float32), np.ones((2, 3, 2))
-TRUTH = DetectorTruth(PIXELS > 2, PIXELS, 2 * PIXELS, 3 * PIXELS, POSITIONS, 2 * POSITIONS, 9e3, 12.5, 11.5, 0.5)
+TRUTH = DetectorTruth(
+    PIXELS > 2, PIXELS, 2 * PIXELS, 3 * PIXELS, *(n * POSITIONS for n in range(4)), 9e3, 12.5, 11.5, 0.5
+)
 
 
 def maybe(shape, dtype):

@@ -11,7 +11,6 @@ from stemvane.config.data_sections import (
     StructureName,
     SurveyConfig,
 )
-from stemvane.config.detector_section import DETECTOR_PRESETS, DetectorConfig, DetectorPreset
 from stemvane.config.model_sections import (
     MODEL_CONFIGS,
     AlignmentConfig,
@@ -24,6 +23,7 @@ from stemvane.config.model_sections import (
     PlainConfig,
     TrainingConfig,
 )
+from stemvane.config.recording_sections import DETECTOR_PRESETS, DetectorConfig, DetectorPreset, ScanConfig
 from stemvane.config.settings import (
     CompareConfig,
     Config,
@@ -52,6 +52,7 @@ __all__ = [
     "PCAConfig",
     "PlainConfig",
     "PreparationConfig",
+    "ScanConfig",
     "SimulationConfig",
     "SourceConfig",
     "StructureName",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stemvane.config.detector_section import DetectorConfig
+from stemvane.config.recording_sections import DetectorConfig, ScanConfig
 from stemvane.config.section import FileName, FileNames, Section
 from stemvane.specimens import DEFECTS, SPECIMENS
 
@@ -106,8 +106,9 @@ class SimulationConfig(Section):
     seed: int = Field(0, ge=0, description="random seed of thermal displacements and shot noise")
     placement_seed: int | None = Field(None, ge=0, description="random seed of the places of defects; `seed` if none")
     detector: DetectorConfig | None = Field(
-        None, description="detector that records the scan; shot noise alone if none"
+        None, description="detector that records the scan, or the name of its preset; shot noise alone if none"
     )
+    scan: ScanConfig | None = Field(None, description="distortions of the scan; an ideal detector records it if none")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -119,9 +120,19 @@ class SimulationConfig(Section):
             raise ValueError(
                 "detector_outer must be larger than convergence_semiangle: the disc must fit on the detector"
             )
-        if self.detector is not None and self.dose is None:
-            raise ValueError("a detector records electrons: give a dose beside simulation.detector")
+        if self.recorder is not None and self.dose is None:
+            raise ValueError("a detector records electrons: give simulation.dose beside simulation.detector or .scan")
         return self
+
+    @property
+    def scan_step(self) -> tuple[float, float]:
+        """Scan step ``(y, x)``, Å."""
+        return self.scan_extent[0] / self.scan_shape[0], self.scan_extent[1] / self.scan_shape[1]
+
+    @property
+    def recorder(self) -> DetectorConfig | None:
+        """The detector that records the scan; an ideal one where only distortions of the scan are given."""
+        return DetectorConfig() if self.detector is None and self.scan is not None else self.detector
 
 
 class PreparationConfig(Section):

@@ -30,10 +30,16 @@ class DetectorTruth(Representable):
     dark_frame : ndarray of float, shape (k_y, k_x)
         The same as a user measures it, with noise of its own: what ``preparation.dark`` is meant for.
     axis : ndarray of float, shape (scan_y, scan_x, 2)
-        Optical axis ``(y, x)`` in pixels at every position.
+        Optical axis ``(y, x)`` in pixels in every pattern; NaN where no frame was recorded, as in `com`, `places` and
+        `positions`.
     com : ndarray of float, shape (scan_y, scan_x, 2)
         Centre of mass ``(y, x)`` in mrad of the noiseless patterns of an ideal detector that follows the beam, minus
         the optical axis; y grows downwards.
+    places : ndarray of float, shape (scan_y, scan_x, 2)
+        Where in the scan the probe was sent when the pattern here was recorded, ``(y, x)`` in scan steps: its own
+        indices, unless frames were lost, recorded twice or recorded during the flyback.
+    positions : ndarray of float, shape (scan_y, scan_x, 2)
+        Where on the specimen the probe was, ``(y, x)`` in Å, in the coordinates of `Dataset4D.atoms`.
     electrons_per_pattern : float
         Incident electrons per pattern.
     counts_per_electron : float
@@ -52,6 +58,8 @@ class DetectorTruth(Representable):
     dark_frame: NDArray[np.float32]
     axis: NDArray[np.float64]
     com: NDArray[np.float64]
+    places: NDArray[np.float64]
+    positions: NDArray[np.float64]
     electrons_per_pattern: float
     counts_per_electron: float
     variance_per_count: float
@@ -60,7 +68,7 @@ class DetectorTruth(Representable):
     def __post_init__(self) -> None:
         for names, like in (
             (("gain", "dark", "dark_frame"), self.bad_pixels),
-            (("com",), self.axis),
+            (("com", "places", "positions"), self.axis),
         ):
             for name in names:
                 if np.shape(getattr(self, name)) != np.shape(like):
@@ -69,7 +77,7 @@ class DetectorTruth(Representable):
                     )
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
-        swing = np.ptp(self.axis.reshape(-1, 2), axis=0)
+        swing = np.nanmax(self.axis, axis=(0, 1)) - np.nanmin(self.axis, axis=(0, 1))
         rows = [
             ("detector", f"{format_shape(self.bad_pixels.shape)} px"),
             ("bad pixels", format_count(int(self.bad_pixels.sum()), "pixel")),

@@ -197,7 +197,8 @@ def _refold(opened: Dataset4D, scan_shape: tuple[int, int]) -> Dataset4D:
         )
     flat = opened.data.reshape(*scan_shape, *opened.detector_shape)
     calibration = opened.calibration.replace(scan_step=None)
-    return replace(opened, data=as_lazy(flat, opened.name), calibration=calibration, expectation=None, image=None)
+    patterns = as_lazy(flat, opened.name)
+    return replace(opened, data=patterns, calibration=calibration, expectation=None, image=None, truth=None)
 
 
 def _scan_image(path: str | os.PathLike[str], opened: Dataset4D) -> NDArray[np.float32]:

@@ -12,19 +12,36 @@ from numpy.typing import NDArray
 from stemvane.config import DetectorConfig
 from stemvane.simulation.optics import Optics
 
-__all__ = ["centre_of_mass", "fine_optics", "shift_map", "shift_patterns"]
+__all__ = ["centre_of_mass", "fine_optics", "shift_at", "shift_patterns"]
 
 Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
 
 
-def shift_map(config: DetectorConfig, scan_shape: tuple[int, int]) -> Reals:
-    """Shift ``(y, x)`` of the beam in pixels at every position, 0 on average, shape ``(scan_y, scan_x, 2)``."""
+def shift_at(config: DetectorConfig, places: Reals, scan_shape: tuple[int, int]) -> Reals:
+    """Shift of the beam on the detector, 0 on average over the scan.
+
+    Parameters
+    ----------
+    config : DetectorConfig
+        How it shifts.
+    places : ndarray of float, shape (..., 2)
+        Where the probe is sent, ``(y, x)`` in scan steps.
+    scan_shape : tuple of int
+        Probe positions ``(y, x)``.
+
+    Returns
+    -------
+    ndarray of float, shape (..., 2)
+        Shift ``(y, x)`` in pixels.
+    """
+    size = np.asarray(scan_shape)
     # from -1/2 at the first row or column to 1/2 at the last
-    y, x = np.meshgrid(*((np.arange(n) - (n - 1) / 2) / max(1, n - 1) for n in scan_shape), indexing="ij")
+    y, x = np.moveaxis((places - (size - 1) / 2) / np.maximum(1, size - 1), -1, 0)
     along_y, along_x = np.asarray(config.beam_shift)
-    square = 4 * (y**2 + x**2)
-    bow = (square - square.mean())[..., None] * np.asarray(config.beam_bow)
+    # the mean square of n regular numbers from -1/2 to 1/2, for both axes
+    mean = float(np.where(size > 1, (size + 1) / (12 * np.maximum(1, size - 1)), 0).sum())
+    bow = 4 * (y**2 + x**2 - mean)[..., None] * np.asarray(config.beam_bow)
     return np.asarray(y[..., None] * along_y + x[..., None] * along_x + bow)
 
 
@@ -35,7 +52,7 @@ def fine_optics(optics: Optics, shift: Reals, steps: tuple[float, float]) -> Opt
     ----------
     optics : Optics
         Probe and detector.
-    shift : ndarray of float, shape (scan_y, scan_x, 2)
+    shift : ndarray of float, shape (n, 2)
         Shift in pixels.
     steps : tuple of float
         Distance ``(y, x)`` in mrad of the samples that the patterns are computed on; finer pixels would be empty.
@@ -46,7 +63,7 @@ def fine_optics(optics: Optics, shift: Reals, steps: tuple[float, float]) -> Opt
         Half the pixel where that is not finer than the samples; its middle is that of the detector.
     """
     pixel = max(optics.pixel / 2, *steps)
-    margin = np.abs(shift).max(axis=(0, 1))
+    margin = np.abs(shift).max(axis=0)
     n_y, n_x = (
         2 * math.ceil((n / 2 + m + 0.5) * optics.pixel / pixel)
         for n, m in zip(optics.detector_shape, margin, strict=True)
@@ -62,24 +79,24 @@ def shift_patterns(fine: Floats, fine_optics: Optics, optics: Optics, shift: Rea
 
     Parameters
     ----------
-    fine : ndarray of float, shape (scan_y, scan_x, n_y, n_x)
+    fine : ndarray of float, shape (n, n_y, n_x)
         Patterns on the pixels of `fine_optics`.
     fine_optics, optics : Optics
         Both detectors.
-    shift : ndarray of float, shape (scan_y, scan_x, 2)
+    shift : ndarray of float, shape (n, 2)
         Shift ``(y, x)`` in pixels.
 
     Returns
     -------
-    patterns : ndarray of float, shape (scan_y, scan_x, k_y, k_x)
-    com : ndarray of float, shape (scan_y, scan_x, 2)
+    patterns : ndarray of float, shape (n, k_y, k_x)
+    com : ndarray of float, shape (n, 2)
         Centre of mass ``(y, x)`` of the patterns without a shift, pixels from the detector's middle.
     """
-    patterns = np.empty((*shift.shape[:2], *optics.detector_shape), np.float32)
+    patterns = np.empty((len(shift), *optics.detector_shape), np.float32)
     unmoved = [_overlaps(axis, 0.0, fine_optics, optics) for axis in (0, 1)]
     com = np.empty(shift.shape)
-    for at in np.ndindex(shift.shape[:2]):
-        rows, columns = (_overlaps(axis, shift[at][axis], fine_optics, optics) for axis in (0, 1))
+    for at in range(len(shift)):
+        rows, columns = (_overlaps(axis, shift[at, axis], fine_optics, optics) for axis in (0, 1))
         patterns[at] = rows @ fine[at] @ columns.T
         com[at] = centre_of_mass(unmoved[0] @ fine[at] @ unmoved[1].T)
     return patterns, com

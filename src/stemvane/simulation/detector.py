@@ -21,6 +21,7 @@ Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
 
 _HOT_RMS = 0.025
+_N_TOGETHER = 64
 _QUADRANTS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
@@ -132,8 +133,8 @@ class Detector:
     def record(self, expectation: Floats, report: Callable[[int], None] | None = None) -> NDArray[Any]:
         """Record a scan.
 
-        Rows of the scan are recorded side by side in threads, each with a random stream of its own, so that neither
-        threads nor blocks change a reading.
+        Patterns are recorded side by side in threads, each with a random stream of its own, so that neither threads
+        nor blocks change a reading.
 
         Parameters
         ----------
@@ -147,40 +148,44 @@ class Detector:
         ndarray of `DetectorConfig.data_type`, same shape
         """
         data: NDArray[Any] = np.empty(expectation.shape, self.config.data_type)
+        frames = expectation.reshape(-1, *expectation.shape[2:])
+        readings = data.reshape(frames.shape)
+
+        def work(start: int) -> int:
+            part = slice(start, start + _N_TOGETHER)
+            self._record_frames(start, frames[part], readings[part])
+            return len(frames[part])
+
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(
-                lambda row: self._record_row(row, expectation[row], data[row]), range(expectation.shape[0])
-            ):
+            for n in pool.map(work, range(0, len(frames), _N_TOGETHER)):
                 if report is not None:
-                    report(expectation.shape[1])
+                    report(n)
         return data
 
-    def _record_row(self, row: int, expectation: Floats, data: NDArray[Any]) -> None:
+    def _record_frames(self, first: int, frames: Floats, readings: NDArray[Any]) -> None:
         config = self.config
-        rng = np.random.default_rng([self.seed, 4, row])
         counting = config.kind == "counting"
         shares = self.counted_shares if counting else np.asarray(config.charge_shares)
+        area = self.gain if counting else np.ones_like(self.gain)
         # an electron whose charge stays in one pixel needs no direction
-        n_directions = 1 if not shares[1:].any() else 4
-        lowest, highest = _range(data.dtype)
+        n_directions = 4 if shares[1:].any() else 1
+        lowest, highest = _range(readings.dtype)
         if config.saturation is not None:
             highest = min(highest, config.saturation)
-        charge = np.empty(expectation.shape[1:], np.float32)
-        for pattern, reading in zip(expectation, data, strict=True):
+        n_hot = int(self.hot_pixels.sum())
+        charge = np.empty(frames.shape[1:], np.float32)
+        for number, (pattern, reading) in enumerate(zip(frames, readings, strict=True), first):
+            rng = np.random.default_rng([self.seed, 4, number])
             charge[:] = 0
-            area = self.gain if counting else np.ones_like(self.gain)
             _deposit(pattern, area, shares, n_directions, config.straggling**2, counting, rng, charge)
             if not counting:
-                charge *= config.adu_per_electron * self.gain
+                charge *= np.float32(config.adu_per_electron) * self.gain
                 charge += self.dark
-                if config.readout_noise:
-                    charge += np.float32(config.readout_noise) * rng.standard_normal(charge.shape, np.float32)
+                charge += np.float32(config.readout_noise) * rng.standard_normal(charge.shape, np.float32)
             charge[self.bad_pixels] = 0
-            if self.hot_pixels.any():
-                n = int(self.hot_pixels.sum())
-                charge[self.hot_pixels] = config.hot_level * (1 + _HOT_RMS * rng.standard_normal(n))
+            charge[self.hot_pixels] = config.hot_level * (1 + _HOT_RMS * rng.standard_normal(n_hot))
             np.clip(charge, lowest, highest, out=charge)
-            reading[:] = charge if data.dtype.kind == "f" else np.rint(charge)
+            reading[:] = charge if readings.dtype.kind == "f" else np.rint(charge)
 
 
 def _range(dtype: np.dtype[Any]) -> tuple[float, float]:

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,12 @@ from scipy import fft, ndimage
 
 from stemvane.config import SimulationConfig
 from stemvane.data.calibration import Calibration
-from stemvane.data.dataset import Dataset4D, ScanAtoms, ScanDefects, as_lazy
+from stemvane.data.dataset import Dataset4D, ScanAtoms, ScanDefects
 from stemvane.data.progress import Progress, counting_bar
-from stemvane.data.truth import DetectorTruth
 from stemvane.extras import require_package
-from stemvane.simulation.beam_shift import centre_of_mass, fine_optics, shift_map, shift_patterns
-from stemvane.simulation.detector import Detector
 from stemvane.simulation.optics import Optics, add_intensities, poisson_counts
+from stemvane.simulation.recording import Recording
+from stemvane.simulation.scan_distortions import GridAxis
 from stemvane.simulation.scenes import build_structure
 from stemvane.simulation.structures import EXTRA, SIMULATING
 
@@ -97,18 +95,16 @@ def simulate(
     settings = _settings(config, changes)
     optics = Optics.of(settings)
     atoms, defects = _specimen(settings, optics)
-    step_y, step_x = (e / n for e, n in zip(settings.scan_extent, settings.scan_shape, strict=True))
-    pad_y, pad_x = (math.ceil(3 * settings.source_size / _FWHM / s) for s in (step_y, step_x))
-    ys = np.arange(-pad_y, settings.scan_shape[0] + pad_y) * step_y
-    xs = np.arange(-pad_x, settings.scan_shape[1] + pad_x) * step_x
+    recording = Recording.of(settings)
+    grid, sampled = _regular_grid(settings), optics
+    if recording is not None:
+        grid = recording.grid(optics) or grid
+        cell = float(atoms.cell[1, 1]), float(atoms.cell[0, 0])
+        sampled = recording.optics(optics, (optics.angular_step(cell[0]), optics.angular_step(cell[1])))
+    pad_y, pad_x = (math.ceil(3 * settings.source_size / _FWHM / axis.step) for axis in grid)
+    ys, xs = grid[0].positions(pad_y), grid[1].positions(pad_x)
 
     engine = _single_slice if settings.method == "single-slice" else _multislice
-    shift = None
-    sampled = optics
-    if settings.detector is not None and settings.detector.shifts_beam:
-        shift = shift_map(settings.detector, settings.scan_shape)
-        cell_steps = optics.angular_step(float(atoms.cell[1, 1])), optics.angular_step(float(atoms.cell[0, 0]))
-        sampled = fine_optics(optics, shift, cell_steps)
     patterns = np.zeros((len(ys), len(xs), *sampled.detector_shape), np.float32)
     configurations = list(_thermal(atoms, settings))
     total = len(configurations) * len(ys) * len(xs)
@@ -119,12 +115,17 @@ def simulate(
                 done += n
                 count(done, total)
     patterns /= np.float32(len(configurations))
-    patterns = _blur(patterns, settings.source_size, (step_y, step_x), (pad_y, pad_x))
-    com = None
-    if shift is not None:
-        patterns, com = shift_patterns(patterns, sampled, optics, shift)
-    dataset = _dataset(patterns, settings, optics, _scan_atoms(atoms, defects, settings.scan_extent))
-    return dataset if settings.detector is None else _recorded(dataset, patterns, settings, shift, com)
+    patterns = _blur(patterns, settings.source_size, (grid[0].step, grid[1].step), (pad_y, pad_x))
+    positioned = _scan_atoms(atoms, defects, settings, recording)
+    if recording is None:
+        return _dataset(patterns, settings, optics, positioned)
+    expected, com = recording.expect(patterns, grid, sampled, optics)
+    return recording.record(_dataset(expected, settings, optics, positioned), com)
+
+
+def _regular_grid(settings: SimulationConfig) -> tuple[GridAxis, GridAxis]:
+    (n_y, n_x), (step_y, step_x) = settings.scan_shape, settings.scan_step
+    return GridAxis(0, n_y, step_y), GridAxis(0, n_x, step_x)
 
 
 def _settings(config: SimulationConfig | None, changes: dict[str, Any]) -> SimulationConfig:
@@ -301,16 +302,23 @@ def _blur(patterns: Floats, source_size: float, steps: tuple[float, float], pads
     return np.ascontiguousarray(blurred[pads[0] : n_y - pads[0], pads[1] : n_x - pads[1]])
 
 
-def _scan_atoms(atoms: Atoms, defects: ScanDefects, extent: tuple[float, float]) -> ScanAtoms:
-    """Atoms in the scan and a margin about it, periodic images included."""
+def _scan_atoms(
+    atoms: Atoms, defects: ScanDefects, settings: SimulationConfig, recording: Recording | None
+) -> ScanAtoms:
+    """Atoms in the scan and a margin about it, periodic images included; a scan that drifts covers more."""
+    low, high = np.zeros(2), np.asarray(settings.scan_extent)
+    if recording is not None:
+        low = np.minimum(low, recording.path.positions.min(axis=0))
+        high = np.maximum(high, recording.path.positions.max(axis=0))
+    low, high = low - _ATOM_MARGIN, high + _ATOM_MARGIN
     size = np.array([atoms.cell[1, 1], atoms.cell[0, 0]])
     images = [
-        np.arange(-math.ceil(_ATOM_MARGIN / s), math.ceil((e + _ATOM_MARGIN) / s) + 1)
-        for s, e in zip(size, extent, strict=True)
+        np.arange(math.floor(first / s), math.ceil(last / s) + 1)
+        for s, first, last in zip(size, low, high, strict=True)
     ]
     shifts = np.stack(np.meshgrid(*images, indexing="ij"), axis=-1).reshape(-1, 1, 2) * size
     positions = (atoms.positions[:, 1::-1] + shifts).reshape(-1, 2)
-    inside = np.all((positions >= -_ATOM_MARGIN) & (positions <= np.asarray(extent) + _ATOM_MARGIN), axis=1)
+    inside = np.all((positions >= low) & (positions <= high), axis=1)
     return ScanAtoms(
         numbers=np.tile(atoms.numbers, len(shifts))[inside].astype(np.int64),
         positions=positions[inside],
@@ -325,10 +333,7 @@ def _dataset(patterns: Floats, settings: SimulationConfig, optics: Optics, atoms
 
     n_y, n_x = settings.detector_shape
     calibration = Calibration(
-        scan_step=(
-            settings.scan_extent[0] / settings.scan_shape[0],
-            settings.scan_extent[1] / settings.scan_shape[1],
-        ),
+        scan_step=settings.scan_step,
         pixel_size=(optics.pixel, optics.pixel),
         optical_axis=((n_y - 1) / 2, (n_x - 1) / 2),
         disc_radius=optics.semiangle / optics.pixel,
@@ -347,8 +352,8 @@ def _dataset(patterns: Floats, settings: SimulationConfig, optics: Optics, atoms
     if settings.dose is not None:
         patterns *= np.float32(settings.dose)
         expectation = patterns
-        # a detector draws its own electrons, in `_recorded`
-        data = patterns if settings.detector else poisson_counts(patterns, settings.seed)
+        # a detector draws electrons of its own
+        data = patterns if settings.recorder else poisson_counts(patterns, settings.seed)
     return Dataset4D.from_array(
         data,
         calibration=calibration,
@@ -358,43 +363,4 @@ def _dataset(patterns: Floats, settings: SimulationConfig, optics: Optics, atoms
         metadata=metadata,
         electrons_per_pattern=settings.dose,
         noiseless=settings.dose is None,
-    )
-
-
-def _recorded(
-    dataset: Dataset4D,
-    expected: Floats,
-    settings: SimulationConfig,
-    shift: NDArray[np.float64] | None,
-    com: NDArray[np.float64] | None,
-) -> Dataset4D:
-    """The data set of expected electrons as a detector writes it, with the truth that no file of a detector has."""
-    assert settings.detector is not None
-    assert settings.dose is not None
-    calibration = dataset.calibration
-    assert calibration.pixel_size is not None
-    detector = Detector.make(settings.detector, settings.detector_shape, settings.seed)
-    axis = np.zeros((*settings.scan_shape, 2)) if shift is None else shift
-    truth = DetectorTruth(
-        bad_pixels=detector.bad_pixels,
-        gain=detector.response(),
-        dark=detector.dark,
-        dark_frame=detector.dark_frame(),
-        axis=axis + np.asarray(calibration.optical_axis),
-        com=calibration.pixel_size[0] * (centre_of_mass(expected) if com is None else com),
-        electrons_per_pattern=settings.dose,
-        counts_per_electron=detector.counts_per_electron,
-        variance_per_count=detector.variance_per_count,
-        readout_noise=settings.detector.readout_noise,
-    )
-    data = detector.record(expected)
-    return replace(
-        dataset,
-        data=as_lazy(data, dataset.name),
-        calibration=calibration.replace(optical_axis=None, disc_radius=None),
-        electrons_per_pattern=None,
-        noiseless=False,
-        signed=data.dtype.kind != "u",
-        metadata={**dataset.metadata, "detector": settings.detector.preset},
-        truth=truth,
     )

@@ -1,4 +1,4 @@
-"""Settings of the detector that a simulated scan is recorded with."""
+"""Settings of how a simulated scan is recorded: by which detector, and along which path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from stemvane.config.section import Section
 
-__all__ = ["DETECTOR_PRESETS", "DetectorConfig", "DetectorPreset"]
+__all__ = ["DETECTOR_PRESETS", "DetectorConfig", "DetectorPreset", "ScanConfig"]
 
 DetectorPreset = Literal["ideal", "counting", "analogue", "scintillator"]
 
@@ -137,3 +137,25 @@ class DetectorConfig(Section):
     def shifts_beam(self) -> bool:
         """Whether the beam moves on the detector during the scan."""
         return any(number != 0 for pair in (*self.beam_shift, self.beam_bow) for number in pair)
+
+
+class ScanConfig(Section):
+    """The way of the probe over the specimen in a simulated scan, and the frames that do not follow it."""
+
+    drift: _Pair = Field(
+        (0.0, 0.0), description="drift of the specimen from the first frame to the last, Å (y, x), at constant speed"
+    )
+    flyback_distortion: float = Field(
+        0.0, description="distance along x by which the probe lags behind at the first position of each line, Å"
+    )
+    flyback_decay: float = Field(
+        3.0, gt=0, description="number of positions after which that has fallen by a factor of e"
+    )
+    n_flyback: int = Field(
+        0, ge=0, description="frames that are recorded at the end of each line, while the probe flies back"
+    )
+    n_lost: int = Field(0, ge=0, description="frames that are lost at random places: those behind move up")
+    n_extra: int = Field(0, ge=0, description="frames that are recorded twice at random places: those behind move back")
+    stacked: bool = Field(
+        False, description="whether all frames are given as a stack, one line, instead of being folded into the scan"
+    )
