@@ -211,6 +211,9 @@ def tvips(folder):
     return Written(folder / "a_000.tvips", options={"scan_shape": SCAN}, known={"energy": 200e3})
 
 
+DM_STEPS = (("nm", 0.05), ("nm", 0.04), ("1/nm", 0.3), ("1/nm", 0.25))
+
+
 def dm_tag(name, kind, *numbers):
     """A tag of one number, a string or an array, in .dm4."""
     codes = {"u4": (5, "<I"), "f4": (6, "<f"), "f8": (7, "<d"), "u8": (12, "<Q"), "b": (8, "<B")}
@@ -233,11 +236,8 @@ def dm_group(name, *tags):
     return head + struct.pack(">q", len(body) + 10) + b"\1\0" + struct.pack(">q", len(tags)) + body
 
 
-def dm4(folder, scan_inside=False):
-    """The tags that every .dm4 has: dimensions, calibrations, microscope, and the data."""
-    stored = PATTERNS.transpose(2, 3, 0, 1) if scan_inside else PATTERNS
-    steps = [("nm", 0.05), ("nm", 0.04), ("1/nm", 0.3), ("1/nm", 0.25)]
-    steps = [*steps[2:], *steps[:2]] if scan_inside else steps
+def dm_image(stored, steps, *tags, name="scan"):
+    """The tags that every image of a .dm4 has: dimensions, calibrations, microscope, and the data."""
     units = [
         dm_group("", dm_tag("Origin", "f4", 0.0), dm_tag("Scale", "f4", scale), dm_tag("Units", "text", unit))
         for unit, scale in reversed(steps)
@@ -257,11 +257,20 @@ def dm4(folder, scan_inside=False):
         dm_group("Dimensions", *(dm_tag("", "u4", n) for n in reversed(stored.shape))),
         dm_tag("PixelDepth", "u4", 2),
     )
-    tags = dm_group("ImageTags", dm_group("Microscope Info", dm_tag("Voltage", "f8", 60e3)))
-    listed = dm_group("ImageList", dm_group("", image, tags, dm_tag("Name", "text", "scan")))
-    root = b"\1\0" + struct.pack(">q", 1) + listed
-    path = folder / ("swapped.dm4" if scan_inside else "a.dm4")
+    noted = dm_group("ImageTags", dm_group("Microscope Info", dm_tag("Voltage", "f8", 60e3)), *tags)
+    return dm_group("", image, noted, dm_tag("Name", "text", name))
+
+
+def write_dm4(path, *images):
+    root = b"\1\0" + struct.pack(">q", 1) + dm_group("ImageList", *images)
     path.write_bytes(struct.pack(">IQI", 4, len(root) + 16, 1) + root + b"\0" * 8)
+    return path
+
+
+def dm4(folder, scan_inside=False):
+    stored = PATTERNS.transpose(2, 3, 0, 1) if scan_inside else PATTERNS
+    steps = DM_STEPS[2:] + DM_STEPS[:2] if scan_inside else DM_STEPS
+    path = write_dm4(folder / ("swapped.dm4" if scan_inside else "a.dm4"), dm_image(stored, steps))
     known = {"scan_step": (0.5, 0.4), "energy": 60e3, "pixel_size": (0.03 * 48.661, 0.025 * 48.661)}
     return Written(path, known=known)
 

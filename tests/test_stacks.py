@@ -377,3 +377,54 @@ def test_frames_that_were_read_wrongly():
     empad = open_dataset(CASES / "empad.raw", scan_shape=(6, 9))
     assert empad.signed
     assert empad.data.min().compute() < 0
+
+
+def test_gatan_stacks_with_the_scan_of_another_program(tmp_path):
+    tags = made.dm_group("4D STEM Tags", made.dm_tag("Scan shape X", "u4", 4), made.dm_tag("Scan shape Y", "u4", 3))
+    image = made.dm_image(made.STACK, (("", 1.0), *made.DM_STEPS[2:]), tags)
+    opened = open_dataset(made.write_dm4(tmp_path / "a.dm4", image))
+    np.testing.assert_array_equal(opened.data.compute(), made.PATTERNS)
+    assert opened.calibration.pixel_size == pytest.approx((0.03 * 48.661, 0.025 * 48.661), rel=1e-4)
+    opened = open_dataset(tmp_path / "a.dm4", scan_shape=(3, 3), flyback=1)
+    np.testing.assert_array_equal(opened.data.compute(), made.PATTERNS[:, :3])
+
+
+def test_gatan_files_with_several_scans_ask_which(tmp_path):
+    survey = made.dm_image(made.STACK[0], made.DM_STEPS[:2], name="survey")
+    first = made.dm_image(made.PATTERNS, made.DM_STEPS, name="before")
+    second = made.dm_image(made.PATTERNS + 1, made.DM_STEPS, name="after")
+    path = made.write_dm4(tmp_path / "a.dm4", survey, first, second)
+    trouble = complaint(path, DataError)
+    assert "holds 2 scans" in trouble
+    assert "1 (before, 3x4x16x16), 2 (after, 3x4x16x16)" in trouble
+    for name in ("2", "after"):
+        np.testing.assert_array_equal(open_dataset(path, dataset=name).data.compute(), made.PATTERNS + 1)
+    assert "'3' is not one of its scans" in complaint(path, DataError, dataset="3")
+    assert open_dataset(made.write_dm4(path, survey, first)).scan_shape == made.SCAN
+    assert "images of 16x16" in complaint(made.write_dm4(path, survey), DataError)
+
+
+def test_gatan_spectrum_images_are_called_so(tmp_path):
+    """By an axis of energy, or by DigitalMicrograph's own word where the axis is not calibrated."""
+    four = made.dm_image(made.PATTERNS, (*made.DM_STEPS[:3], ("eV", 0.5)))
+    three = made.dm_image(made.STACK, (*made.DM_STEPS[:2], ("keV", 0.01)))
+    word = made.dm_group("Meta Data", made.dm_tag("Format", "text", "Spectrum image"))
+    plain = made.dm_image(made.STACK, (*made.DM_STEPS[:2], ("", 1.0)), word)
+    for image in (four, three, plain):
+        trouble = complaint(made.write_dm4(tmp_path / "a.dm4", image), DataError)
+        assert "spectrum image" in trouble
+        assert "scan_shape" not in trouble
+    # beside a scan it is no reason to ask
+    scan = made.dm_image(made.PATTERNS, made.DM_STEPS)
+    opened = open_dataset(made.write_dm4(tmp_path / "a.dm4", four, scan))
+    np.testing.assert_array_equal(opened.data.compute(), made.PATTERNS)
+
+
+@pytest.mark.skipif(not READERS.exists(), reason="the detector files are not beside the repository")
+def test_gatan_files_that_were_read_wrongly():
+    titanx = open_dataset(READERS / "dm4" / "titanx.dm4")
+    assert titanx.shape == (6, 5, 32, 40)
+    assert titanx.calibration.energy == 300e3
+    assert "holds 2 scans" in complaint(READERS / "dm4" / "two_4d.dm4", DataError)
+    assert open_dataset(READERS / "dm4" / "two_4d.dm4", dataset="2").shape == (6, 5, 32, 40)
+    assert "spectrum image" in complaint(READERS / "dm4" / "eels_si_4d.dm4", DataError)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stemvane.data.dataset import Dataset4D
+from stemvane.data.units import read_unit
 from stemvane.errors import DataError, FileFormatError
 from stemvane.io.on_disk import OnDisk, require_real
 from stemvane.io.request import Request
@@ -21,14 +22,14 @@ __all__ = ["open_dm"]
 
 
 def open_dm(request: Request) -> Dataset4D:
-    """Open the one scan or stack of a .dm3 or .dm4.
+    """Open the one scan or stack of a .dm3 or .dm4, or the one that `request.dataset` names or numbers.
 
     Raises
     ------
     FileFormatError
         If the tags are damaged or the file is truncated.
     DataError
-        If it holds no scan, or a stack whose scan is unknown.
+        If it holds no scan, several, a stack whose scan is unknown, or a spectrum image.
     """
     from rsciio.digitalmicrograph._api import DigitalMicrographReader, ImageObject
 
@@ -37,13 +38,8 @@ def open_dm(request: Request) -> Dataset4D:
         reader = DigitalMicrographReader(stream)
         reader.parse_file()
         images = [ImageObject(tags, stream) for tags in reader.get_image_dictionaries() or []]
-    images = [image for image in images if len(image.shape) in (3, 4)] or images[:1]
-    if not images:
-        raise DataError(f"{path}: holds no image; save the scan from DigitalMicrograph again")
-    image = max(images, key=lambda candidate: len(candidate.shape))
+    image = _only_scan(images, request)
     shape = tuple(int(n) for n in image.shape)
-    if len(shape) not in (3, 4):
-        raise DataError(f"{path}: holds an image of {len(shape)} axes {shape}; give the file of the 4D-STEM scan")
     dtype = np.dtype(image.dtype) if image.dtype != "not_implemented" else np.dtype(object)
     if dtype.names is None:
         require_real(dtype, str(path))
@@ -53,8 +49,59 @@ def open_dm(request: Request) -> Dataset4D:
     if min(shape) < 1 or path.stat().st_size < offset + math.prod(shape) * dtype.itemsize:
         raise FileFormatError(f"{path}: is truncated, or its header is wrong; copy it again")
     dtype = dtype.newbyteorder("<" if reader.endian == "little" else ">")
-    axes = [{"scale": float(s), "units": str(u)} for s, u in zip(image.scales, image.units, strict=True)]
-    return _open(request, shape, dtype, offset, axes, _beam(image), _frames_last(image, axes))
+    axes = _axes(image)
+    recorded = (shape[0], shape[1]) if len(shape) == 4 else _scan_of_stack(image)
+    return _open(request, shape, dtype, offset, axes, _beam(image), recorded, _frames_last(image, axes))
+
+
+def _only_scan(images: list[Any], request: Request) -> Any:
+    """The scan of a file, or the stack where it holds no scan; the one that is asked for where it holds several."""
+    path = request.path
+    large = [image for image in images if len(image.shape) in (3, 4)]
+    if not large:
+        shapes = ", ".join("x".join(map(str, image.shape)) for image in images[:8])
+        trouble = f"holds no scan, but images of {shapes}" if images else "holds no image"
+        raise DataError(f"{path}: {trouble}; give the file of the 4D-STEM scan")
+    patterns = [image for image in large if not _is_spectrum_image(image)]
+    if not patterns:
+        raise DataError(
+            f"{path}: holds a spectrum image, with an axis of energy, and no diffraction patterns; give the file of "
+            "the 4D-STEM scan"
+        )
+    n_axes = max(len(image.shape) for image in patterns)
+    scans = [image for image in patterns if len(image.shape) == n_axes]
+    names = [str(image.imdict.get("Name") or "") for image in scans]
+    chosen = [i for i, name in enumerate(names) if request.dataset in (None, str(i + 1), name)]
+    if len(chosen) != 1:
+        listed = ", ".join(
+            f"{i + 1} ({name}{', ' * bool(name)}{'x'.join(map(str, image.shape))})"
+            for i, (name, image) in enumerate(zip(names, scans, strict=True))
+        )
+        trouble = (
+            f"holds {len(scans)} scans" if request.dataset is None else f"'{request.dataset}' is not one of its scans"
+        )
+        raise DataError(f"{path}: {trouble}; give source.dataset, one of: {listed}")
+    return scans[chosen[0]]
+
+
+def _is_spectrum_image(image: Any) -> bool:
+    units = [read_unit(axis["units"]) for axis in _axes(image)]
+    words = str(image.imdict.get("ImageTags.Meta Data.Format") or "")
+    return any(unit is not None and unit.quantity == "energy" for unit in units) or (
+        len(image.shape) == 3 and words.lower().startswith("spectrum")
+    )
+
+
+def _axes(image: Any) -> list[dict[str, Any]]:
+    return [{"scale": float(s), "units": str(u)} for s, u in zip(image.scales, image.units, strict=True)]
+
+
+def _scan_of_stack(image: Any) -> tuple[int, int] | None:
+    """The scan as cameras note it that are read out by other programs than DigitalMicrograph."""
+    rows, columns = (image.imdict.get(f"ImageTags.4D STEM Tags.Scan shape {axis}") for axis in "YX")
+    if not isinstance(rows, int | float) or not isinstance(columns, int | float) or min(rows, columns) < 1:
+        return None
+    return int(rows), int(columns)
 
 
 def _open(
@@ -64,6 +111,7 @@ def _open(
     offset: int,
     axes: list[dict[str, Any]],
     beam: dict[str, float],
+    recorded: tuple[int, int] | None,
     frames_last: bool,
 ) -> Dataset4D:
     path = request.path
@@ -73,7 +121,6 @@ def _open(
         frame_bytes = math.prod(shape[-2:]) * dtype.itemsize
         part = Part(str(path.absolute()), offset, math.prod(shape[:-2]))
         frames = RawFrames((part,), frame_bytes, frame_bytes, (shape[-2], shape[-1]), dtype)
-        recorded = (shape[0], shape[1]) if len(shape) == 4 else None
         data, missing = fold(frames, request, recorded)
         steps = axes if len(shape) == 4 else [{}, {}, *axes[1:]]
     else:

@@ -148,7 +148,7 @@ FORMATS = (
     Format("Merlin .mib", _starts(b"MQ1,"), merlin.open_mib),
     Format("Merlin .hdr", _starts(b"HDR,"), merlin.open_hdr),
     Format("EMPAD .xml", _is_empad, empad.open_empad),
-    Format("Gatan .dm3, .dm4", _is_dm, digital_micrograph.open_dm),
+    Format("Gatan .dm3, .dm4", _is_dm, digital_micrograph.open_dm, frozenset({"scan_shape", "dataset"})),
     Format("NanoMegas .blo", _starts(b"IMGBLO"), rosetta.open_blockfile),
     Format("TVIPS", _is_tvips, rosetta.open_tvips),
     Format("MRC", _is_mrc, mrc.open_mrc),
