@@ -383,8 +383,8 @@ def dectris(folder):
     return Written(path, known={"scan_step": (0.5, 0.5), "energy": 60e3})
 
 
-def velox(folder):
-    """A camera's stack: frames along the last axis, notes as JSON in bytes."""
+def velox(folder, movie=False, spectra=False):
+    """A camera's stack: frames along the last axis, notes as JSON in bytes; beside it a movie, or spectra."""
     path = folder / "velox.emd"
     notes = {
         "Core": {"MetadataDefinitionVersion": "7.9"},
@@ -409,7 +409,47 @@ def velox(folder):
         image.create_dataset("Data", data=np.moveaxis(STACK, 0, -1), chunks=(*DETECTOR, 1))
         text = np.frombuffer(json.dumps(notes).encode().ljust(2000, b"\0"), "u1")
         image["Metadata"] = text[:, None]
+        if movie:
+            notes["BinaryResult"] |= {"Detector": "HAADF", "PixelUnitX": "m", "PixelUnitY": "m"}
+            notes["BinaryResult"]["PixelSize"] = {"width": "5e-10", "height": "5e-10"}
+            image = file.create_group("Data/Image/ff99")
+            image.create_dataset("Data", data=np.zeros((64, 64, 40), "u2"), chunks=(64, 64, 1))
+            image["Metadata"] = np.frombuffer(json.dumps(notes).encode().ljust(2000, b"\0"), "u1")[:, None]
+        if spectra:
+            file["Data/SpectrumImage/0c/Data"] = np.zeros((3, 4, 8), "u2")
+            file["Data/SpectrumStream/0d/Data"] = np.zeros((40, 1), "u2")
     return Written(path, known={**STEPS, "scan_step": None})
+
+
+def ser(folder, n_frames=12, columns_first=False, kind=0x4122):
+    """As TIA writes a series over a scan: offsets of frames and tags at the end, the lowest row first."""
+    path = folder / "scan_1.ser"
+    order = STACK if not columns_first else PATTERNS.transpose(1, 0, 2, 3).reshape(STACK.shape)
+    axes = b"".join(
+        struct.pack("<IddII", n, 0.0, step, 0, 8) + b"Position" + struct.pack("<I", 6) + b"meters"
+        for n, step in ((SCAN[1], 4e-11), (SCAN[0], 5e-11))
+    )
+    where = 34 + len(axes)
+    body, places, tags = b"", [], []
+    for i, frame in enumerate(order[:n_frames]):
+        places.append(where + 2 * 12 * 8 + len(body))
+        head = struct.pack("<ddIddIHII", 0.0, 2.5e8, 0, 0.0, 3e8, 0, 2, DETECTOR[1], DETECTOR[0])
+        body += head + frame[::-1].astype("<u2").tobytes()
+        tags.append(where + 2 * 12 * 8 + len(body))
+        x, y = divmod(i, SCAN[0]) if columns_first else (i % SCAN[1], i // SCAN[1])
+        body += struct.pack("<HHIdd", 0x4142, 0, 0, x * 4e-11, y * 5e-11)
+    absent = [0] * (12 - n_frames)
+    index = struct.pack("<24Q", *places, *absent, *tags, *absent)
+    start = struct.pack("<HHHIIII", 0x4949, 0x0197, 0x220, kind, 0x4142, 12, n_frames) + struct.pack("<QI", where, 2)
+    path.write_bytes(start + axes + index + body)
+    note = "<Data><Label>High tension</Label><Value>60</Value><Unit>kV</Unit></Data>"
+    (folder / "scan.emi").write_bytes(
+        b"JL\0\0 <ObjectInfo><ExperimentalDescription><Root>"
+        + note.encode()
+        + b"</Root></ExperimentalDescription></ObjectInfo> \0"
+    )
+    pixel = (0.03 * 48.661, 0.025 * 48.661)
+    return Written(path, known={"scan_step": (0.5, 0.4), "energy": 60e3, "pixel_size": pixel})
 
 
 def nexus(folder):
@@ -481,6 +521,6 @@ def zarr3(folder):
 
 WRITERS = (
     hspy, zspy, mib, mib_flyback, empad, blo, mrc, tvips, dm4, py4dstem, py4dstem_old, prismatic, ncem, abtem_zarr,
-    abtem_hdf5, dectris, velox, nexus, hdf5, hdf5_stack, npy, npy_fortran, npy_stack, npz, npz_compressed, raw, zarr2,
-    zarr3,
+    abtem_hdf5, dectris, velox, ser, nexus, hdf5, hdf5_stack, npy, npy_fortran, npy_stack, npz, npz_compressed, raw,
+    zarr2, zarr3,
 )  # fmt: skip

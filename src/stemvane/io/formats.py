@@ -22,6 +22,8 @@ from stemvane.io import (
     merlin,
     mrc,
     rosetta,
+    tia,
+    velox,
     zarr_folders,
     zarr_layout,
 )
@@ -140,7 +142,7 @@ FORMATS = (
     Format("HyperSpy's .zspy", lambda head: _is_folder(head) and "Experiments" in head.keys, zarr_folders.open_zspy),
     Format("Zarr", _is_folder, zarr_folders.open_plain_zarr, frozenset({"scan_shape", "dataset"})),
     Format("HyperSpy's .hspy", _is_hyperspy, hspy.open_hspy),
-    Format("Velox .emd", _is_velox, hdf5.open_velox),
+    Format("Velox .emd", _is_velox, velox.open_velox, frozenset({"scan_shape", "dataset"})),
     Format("Dectris master", _is_dectris, dectris.open_dectris),
     Format("EMD (py4DSTEM, Prismatic, NCEM)", _is_emd, emd.open_emd, frozenset({"scan_shape", "dataset"})),
     Format("abTEM's HDF5", _is_abtem_hdf5, abtem_files.open_abtem_hdf5),
@@ -152,6 +154,8 @@ FORMATS = (
     Format("NanoMegas .blo", _starts(b"IMGBLO"), rosetta.open_blockfile),
     Format("TVIPS", _is_tvips, rosetta.open_tvips),
     Format("MRC", _is_mrc, mrc.open_mrc),
+    Format("TIA .ser", _starts(b"II\x97\x01"), tia.open_ser),
+    Format("TIA .emi", lambda head: tia.is_emi(head.path), tia.open_emi),
     Format("NumPy .npy", _starts(b"\x93NUMPY"), arrays.open_npy),
     Format("NumPy .npz", _is_npz, arrays.open_npz, frozenset({"scan_shape", "dataset"})),
 )

@@ -1,13 +1,11 @@
-"""HDF5 files of other programs: Velox, NeXus, and plain arrays.
+"""HDF5 files of other programs: NeXus, and plain arrays.
 
 RosettaSciIO keeps the file open for its lazy arrays, or reads all of it; the arrays here are opened anew for each
-block. Where it knows the notes of a format, they come from it.
+block.
 """
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,6 @@ __all__ = [
     "hdf5_array",
     "open_array",
     "open_plain_hdf5",
-    "open_velox",
     "sketch",
     "text",
 ]
@@ -150,47 +147,3 @@ def _nexus_axes(array: h5py.Dataset) -> list[Mapping[str, Any]]:
             first, last = float(values[0]), float(values[-1])
             steps[i] = {"scale": (last - first) / (values.shape[0] - 1), "units": text(values.attrs.get("units", ""))}
     return steps
-
-
-def open_velox(request: Request) -> Dataset4D:
-    """Open the camera's stack of a Velox .emd, whose frames lie along the last axis.
-
-    Raises
-    ------
-    DataError
-        If it holds no stack, or the shape of the scan is unknown.
-    """
-    from rsciio.emd import file_reader
-    from rsciio.utils.file import get_file_handle
-
-    path = request.path
-    with h5py.File(path, "r") as file:
-        images = file.get("Data/Image", {})
-        sizes = {key: images[key]["Data"].shape for key in images if "Data" in images[key]}
-        stacks = [key for key, shape in sizes.items() if len(shape) == 3 and shape[2] > 1]
-        if not stacks:
-            raise DataError(f"{path}: a Velox file without a stack of camera frames; export the scan as .mrc or .hspy")
-        chosen = max(stacks, key=lambda key: math.prod(sizes[key]))
-        array = hdf5_array(path, images[chosen]["Data"], (2, 0, 1))
-        place = list(images).index(chosen)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        signals = file_reader(str(path), lazy=True, select_type="images")
-    for signal in signals:
-        handle = get_file_handle(signal["data"], warn=False)
-        if handle is not None:
-            handle.close()
-    notes, axes = signals[place]["original_metadata"], signals[place]["axes"][-2:]
-    scan = notes.get("Scan", {}).get("ScanSize", {})
-    recorded = (int(scan["height"]), int(scan["width"])) if {"height", "width"} <= set(scan) else None
-    if recorded is not None and math.prod(recorded) != array.shape[0]:
-        recorded = None
-    data, missing = fold(ArrayFrames(array), request, recorded)
-    dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
-    optics = notes.get("Optics", {})
-    beam = {}
-    if "AccelerationVoltage" in optics:
-        beam["beam_energy"] = 1e-3 * float(optics["AccelerationVoltage"])
-    if "BeamConvergence" in optics:
-        beam["convergence_angle"] = 1e3 * float(optics["BeamConvergence"])
-    return dataset.with_axes([{}, {}, *axes], beam)

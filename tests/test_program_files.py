@@ -1,0 +1,75 @@
+"""Files of programs that are not HDF5 by layout alone: Velox, TIA, TIFF stacks, counted electrons, zipped Zarr."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import reader_files as made
+
+from stemvane.errors import DataError, FileFormatError
+from stemvane.io.files import open_dataset
+
+READERS = Path(__file__).parents[2] / "shared" / "data" / "readers"
+recorded = pytest.mark.skipif(not READERS.exists(), reason="the small files of others are not there")
+
+
+@pytest.mark.parametrize("spectra", [False, True])
+def test_velox_gives_the_stack_of_the_camera(tmp_path, spectra):
+    """Not the movie of a scanning detector, which is larger; and spectra beside it are no damage."""
+    dataset = open_dataset(made.velox(tmp_path, movie=True, spectra=spectra).path)
+    np.testing.assert_array_equal(dataset.data.compute(), made.PATTERNS)
+    assert dataset.calibration.pixel_size == pytest.approx((1.5, 1.25))
+    path = tmp_path / "velox.emd"
+    movie = open_dataset(path, dataset="Data/Image/ff99/Data", scan_shape=(5, 8))
+    assert (movie.shape, movie.calibration.pixel_size) == ((5, 8, 64, 64), None)
+    with h5py.File(path, "a") as file:
+        del file["Data/Image/0a1b"]
+    with pytest.raises(DataError, match="no stack of a camera but movies of HAADF" + " and a spectrum image" * spectra):
+        open_dataset(path)
+
+
+def test_velox_with_two_cameras_asks(tmp_path):
+    path = made.velox(tmp_path).path
+    with h5py.File(path, "a") as file:
+        file.copy("Data/Image/0a1b", "Data/Image/bb")
+    with pytest.raises(DataError, match=r"give source\.dataset, one of: Data/Image/0a1b/Data \(BM-Ceta\), "):
+        open_dataset(path)
+    assert open_dataset(path, dataset="Data/Image/bb/Data").shape == made.PATTERNS.shape
+
+
+def test_tia_series(tmp_path):
+    from rsciio.tia import file_reader
+
+    path = made.ser(tmp_path).path
+    np.testing.assert_array_equal(open_dataset(path).data.compute(), file_reader(str(path))[0]["data"])
+    assert open_dataset(tmp_path / "scan.emi").calibration == open_dataset(path).calibration
+    (tmp_path / "scan.emi").unlink()
+    alone = open_dataset(path)
+    assert (alone.calibration.energy, alone.reciprocal_pixel) == (None, pytest.approx((0.03, 0.025)))
+    aborted = open_dataset(made.ser(tmp_path, n_frames=10).path)
+    np.testing.assert_array_equal(aborted.missing.ravel(), np.arange(12) >= 10)
+    down = open_dataset(made.ser(tmp_path, columns_first=True).path)
+    np.testing.assert_array_equal(down.data.compute(), made.PATTERNS)
+    with pytest.raises(DataError, match="holds spectra"):
+        open_dataset(made.ser(tmp_path, kind=0x4120).path)
+    with pytest.raises(DataError, match=r"no series beside it; give the \.ser"):
+        open_dataset(tmp_path / "scan.emi")
+    whole = made.ser(tmp_path).path.read_bytes()
+    path.write_bytes(whole[:-600])
+    with pytest.raises(FileFormatError, match="truncated"):
+        open_dataset(path)
+
+
+@recorded
+def test_a_recorded_tia_series():
+    dataset = open_dataset(READERS / "ser" / "a_1.ser")
+    assert dataset.shape == (6, 5, 32, 40)
+    assert dataset.calibration.scan_step == pytest.approx((0.5, 0.5))
+
+
+@recorded
+@pytest.mark.parametrize("name", ["cam", "cam_haadf_movie"])
+def test_recorded_velox_files(name):
+    dataset = open_dataset(READERS / "velox" / f"{name}.emd")
+    assert (dataset.shape, dataset.calibration.energy) == ((6, 5, 32, 40), 300e3)
