@@ -158,7 +158,10 @@ def test_without_a_lattice_there_is_the_anomaly_alone():
     dataset, _ = synthetic((24, 24), (32, 32), dose=20_000)
     measurements = measure(dataset)
     embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=2)).fit(measurements).embed(measurements)
-    found = find_defects(measurements, embedding)
+    steps: list[tuple[int, int]] = []
+    found = find_defects(measurements, embedding, progress=lambda *step: steps.append(step))
+    assert steps == sorted(steps)
+    assert steps[-1] == (6, 6)
     assert found.lattice is None
     assert found.defects is None
     assert np.isfinite(found.anomaly).all()

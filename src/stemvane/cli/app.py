@@ -367,7 +367,14 @@ def symmetry(
             simulated = simulate_library(
                 run.measurements, config.symmetry, progress=lambda done, n: report("library", done, n, "")
             )
-    analysis = find_defects(run.measurements, run.embedding, config.symmetry, library=simulated)
+    with progress_bars() as report:
+        analysis = find_defects(
+            run.measurements,
+            run.embedding,
+            config.symmetry,
+            library=simulated,
+            progress=lambda done, n: report("defects", done, n, ""),
+        )
     place = write_symmetry(run, analysis, output)
     console = Console()
     console.print(symmetry_table(str(run.path), summary_of(analysis)))

@@ -12,6 +12,7 @@ from stemvane.config import SymmetryConfig
 from stemvane.data.arguments import require_same_scan
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
+from stemvane.data.progress import Progress, counting_bar
 from stemvane.defects.analysis import DefectAnalysis, Defects
 from stemvane.defects.anomaly import anomaly_map
 from stemvane.defects.atoms import AtomContent, excess
@@ -35,6 +36,8 @@ _RING = 0.35
 _FOLDS = (2, 3, 6)
 # 300 pristine atoms know the noise to 5 %
 _MOST_PLACES = 300
+# features, lattice, fit of the pristine lattice, p-values, kinds and names, maps
+_N_STEPS = 6
 
 
 def find_defects(
@@ -43,6 +46,7 @@ def find_defects(
     config: SymmetryConfig | None = None,
     *,
     library: DefectLibrary | None = None,
+    progress: Progress | bool | None = None,
 ) -> DefectAnalysis:
     """Compare every pattern and every site with what the pristine lattice says should be there.
 
@@ -56,6 +60,8 @@ def find_defects(
         False discovery rate, features, distortion; what it says of a library is for `simulate_library`.
     library : DefectLibrary, optional
         Simulated defects, from `simulate_library`, after which the defects of the scan are named.
+    progress : callable or bool, optional
+        Called with the numbers of steps done and in all; True shows a bar, False none, None one where it is seen.
 
     Returns
     -------
@@ -68,21 +74,40 @@ def find_defects(
         If the scan step is unknown, there are no polar patterns, or the lattice is not the library's.
     """
     require_same_scan(embedding, measurements, "find_defects")
-    config = config or SymmetryConfig()
+    with counting_bar(progress, "defects") as count:
+        return _search(measurements, embedding, config or SymmetryConfig(), library, count)
+
+
+def _search(
+    measurements: Measurements,
+    embedding: Embedding,
+    config: SymmetryConfig,
+    library: DefectLibrary | None,
+    count: Progress,
+) -> DefectAnalysis:
+    """As `find_defects`; `count` is called after each of the steps that take time."""
+    count(0, _N_STEPS)
     scan = RecordedScan.read(measurements, embedding, config)
+    count(1, _N_STEPS)
     lattice = scan.find_lattice()
+    count(2, _N_STEPS)
     if lattice is None:
         anomaly = anomaly_map(scan.features.astype(np.complex128), scan.sampling, SITE_WIDTH / scan.sampling.highest)
         regions = segment_scan(measurements, embedding)
+        count(_N_STEPS, _N_STEPS)
         return DefectAnalysis(None, anomaly, regions=regions, measurements=measurements, embedding=embedding)
     fitted = FittedScan.of(scan, lattice, config.distortion_degree)
+    count(3, _N_STEPS)
     sites, step = fitted.sites, scan.sampling.step
     content = excess(fitted.kernel, fitted.residual, fitted.around.points, sites)
     channels = site_p_values(fitted, content)
+    count(4, _N_STEPS)
     p = combine_p_values([channels[name] for name in COMBINED])
     owner, centres = _assign(sites, content, p, config.false_discovery_rate)
+    defects = _defects(fitted, content, p, owner, centres, library)
+    count(5, _N_STEPS)
     ring = _RING * sites.bond
-    return DefectAnalysis(
+    analysis = DefectAnalysis(
         measurements=measurements,
         embedding=embedding,
         lattice=fitted.lattice,
@@ -96,8 +121,10 @@ def find_defects(
         fold_symmetry=fold_symmetries(embedding, fitted.around, _FOLDS),
         bond_winding=float(np.nanmean(winding_number(embedding.angle, sites.bond_centres, step, ring / 2))),
         owner=owner,
-        defects=_defects(fitted, content, p, owner, centres, library),
+        defects=defects,
     )
+    count(_N_STEPS, _N_STEPS)
+    return analysis
 
 
 def _assign(
