@@ -622,10 +622,11 @@ def test_names_with_brackets_are_printed_as_they_are(call, shelf, tmp_path):
 
 def test_every_flag_is_an_option_and_every_setting_is_one():
     commands = typer.main.get_command(cli.app).commands
-    options = {flag for command in commands.values() for part in command.params for flag in part.opts}
+    parts = [part for command in commands.values() for part in command.params]
+    options = {flag for part in parts for flag in (*part.opts, *part.secondary_opts)}
     assert set(option_values.FLAGS.values()) <= options
     config = Config()
-    for name in option_values.FLAGS.keys() - {"overwrite=True"}:
+    for name in option_values.FLAGS.keys() - {"overwrite=True", "verify=False"}:
         section, _, setting = name.partition(".")
         assert setting in type(getattr(config, section)).model_fields, name
 

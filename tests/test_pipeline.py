@@ -46,7 +46,7 @@ TRUTH = {
 TIMES = ("train_seconds", "train_patterns_per_second", "total_seconds", "peak_memory_mb")
 PARTS = {
     "config.toml", "manifest.json", "measurements.zarr", "embedding.zarr", "model.safetensors", "model.toml",
-    "history.csv", "metrics.json", "figures",
+    "history.csv", "metrics.json", "figures", "checksums.sha256",
 }  # fmt: skip
 
 

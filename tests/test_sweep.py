@@ -41,6 +41,7 @@ QUICK = SETTINGS.replace(
 )
 PARTS = {
     "config.toml", "manifest.json", "measurements.zarr", "model.safetensors", "model.toml", "sweep.csv", "sweep.json",
+    "checksums.sha256",
     "figures",
 }  # fmt: skip
 TIMES = ("train_seconds", "seconds")

@@ -26,6 +26,7 @@ from stemvane.cli.options import (
     source_settings,
 )
 from stemvane.cli.run_tables import folder_tables, run_table, sweep_tables
+from stemvane.cli.stopping import Stopped, stopping_signals
 from stemvane.cli.tables import info_table, progress_bars, structures_table, sweep_table, symmetry_table
 from stemvane.config import Config
 from stemvane.errors import StemvaneError
@@ -41,8 +42,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+# what these leave when they are stopped is taken over by the next call
+_GOING_ON = ("demo", "run", "sweep")
+
 _Output = Annotated[Path, typer.Option("-o", "--output", help="run folder to write")]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
+_Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="compare the run's files with their checksums")]
 _Seed = Annotated[int | None, typer.Option(help="random seed")]
 _Latents = Annotated[int | None, typer.Option("--n-latent", help="latent variables besides the angle")]
 _Epochs = Annotated[int | None, typer.Option("--n-epochs", help="passes over the training patterns")]
@@ -214,6 +219,7 @@ def info(
     flyback: _Flyback = None,
     image: _Image = None,
     vacuum: _Vacuum = None,
+    verify: _Verify = True,
 ) -> None:
     """Print what a file says of itself, and what a look at some of its patterns finds; or sum up a run or a sweep.
 
@@ -223,7 +229,7 @@ def info(
     source |= reading_settings(file, scan, dataset, shape, dtype, skip_frames, ignore_extra, flyback, image, vacuum)
     console = Console()
     if _is_run_folder(file):
-        for table in _summaries(file):
+        for table in _summaries(file, verify=verify):
             console.print(table)
         return
     from stemvane.io.files import open_source, size_on_disk
@@ -324,6 +330,7 @@ def figures(
         Path | None, typer.Option("-o", "--output", help="folder for the figures; the run's own if left out")
     ] = None,
     dpi: Annotated[int | None, typer.Option(help="resolution of the PNG files")] = None,
+    verify: _Verify = True,
 ) -> None:
     """Draw the figures of a run again."""
     from stemvane.figures.saving import save_figures
@@ -331,7 +338,7 @@ def figures(
 
     if dpi is not None:
         Config().replace(figures={"dpi": dpi})  # the settings know which resolutions make sense
-    for path in save_figures(Run.open(folder), output, dpi):
+    for path in save_figures(Run.open(folder, verify=verify), output, dpi):
         typer.echo(path)
 
 
@@ -349,6 +356,7 @@ def symmetry(
         typer.Option("--library", help="graphene: simulate its defects with this probe to name those found"),
     ] = None,
     set_: _Set = None,
+    verify: _Verify = True,
 ) -> None:
     """Find where a scan departs from its own lattice and sort the defects; without a lattice, sort the patterns."""
     from stemvane.defects.library import simulate_library
@@ -357,7 +365,7 @@ def symmetry(
     from stemvane.runs.defects_folder import place_for_symmetry, summary_of, write_symmetry
     from stemvane.runs.run import Run
 
-    run = Run.open(folder)
+    run = Run.open(folder, verify=verify)
     config = _with_settings(run.config, set_)
     config = config.replace(symmetry=drop_missing({"false_discovery_rate": rate, "library": library}))
     place_for_symmetry(run, output)
@@ -390,18 +398,27 @@ def export(
         Path | None, typer.Option("-o", "--output", help="what to write; the run's name, beside the run, if left out")
     ] = None,
     overwrite: _Overwrite = False,
+    verify: _Verify = True,
 ) -> None:
     """Write the maps and patterns of a run for other programs, with units on every axis."""
     from stemvane.export.writers import export_run as write
     from stemvane.runs.run import Run
 
-    typer.echo(write(Run.open(folder), to, output, overwrite))
+    typer.echo(write(Run.open(folder, verify=verify), to, output, overwrite))
 
 
 def main() -> None:
-    """Entry point of the command; a `StemvaneError` becomes one line on stderr and exit code 1."""
+    """Entry point of the command; a `StemvaneError` becomes one line on stderr and exit code 1.
+
+    Stopped by SIGINT or SIGTERM, it clears up, says how to go on, and ends with 128 plus the signal's number.
+    """
     try:
-        app()
+        with stopping_signals():
+            app()
+    except Stopped as stop:
+        end = " to go on" if _command() in _GOING_ON else ""
+        Console(stderr=True).print(Text(f"stopped; run the same command again{end}", style="yellow"), soft_wrap=True)
+        sys.exit(128 + stop.number)
     except StemvaneError as error:
         message = add_flags(" ".join(str(error).split()), _available())
         line = Text(f"error: {message}", style="red")
@@ -412,8 +429,14 @@ def main() -> None:
 def _available() -> set[str]:
     """Options of the command that is running."""
     commands: Any = getattr(typer.main.get_command(app), "commands", {})
-    name = next((word for word in sys.argv[1:] if word in commands), None)
-    return set() if name is None else {flag for option in commands[name].params for flag in option.opts}
+    options = [] if _command() is None else commands[_command()].params
+    return {flag for option in options for flag in (*option.opts, *option.secondary_opts)}
+
+
+def _command() -> str | None:
+    """Name of the command that is running."""
+    commands: Any = getattr(typer.main.get_command(app), "commands", {})
+    return next((word for word in sys.argv[1:] if word in commands), None)
 
 
 def _is_run_folder(path: Path) -> bool:
@@ -421,16 +444,16 @@ def _is_run_folder(path: Path) -> bool:
     return path.is_dir() and (path / "manifest.json").is_file()
 
 
-def _summaries(folder: Path) -> list[Table]:
+def _summaries(folder: Path, *, verify: bool) -> list[Table]:
     """Tables that sum up a run, or a sweep."""
     from stemvane.io.atomic import read_manifest
     from stemvane.runs.run import Run
     from stemvane.runs.sweep_folder import Sweep
 
     if (read_manifest(folder) or {}).get("kind") == "sweep":
-        sweep = Sweep.open(folder)
+        sweep = Sweep.open(folder, verify=verify)
         return [*sweep_tables(sweep), sweep_table(sweep)]
-    return [*folder_tables(Run.open(folder))]
+    return [*folder_tables(Run.open(folder, verify=verify))]
 
 
 def _run(

@@ -30,6 +30,7 @@ __all__ = [
 
 FLAGS = {
     "overwrite=True": "--overwrite",
+    "verify=False": "--no-verify",
     "source.convergence_semiangle": "--semiangle",
     "source.dataset": "--dataset",
     "source.disc_radius": "--disc-radius",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from stemvane.config.map_names import find_name_trouble
 from stemvane.config.recording_sections import DetectorConfig, ScanConfig
 from stemvane.config.section import FileName, FileNames, Section
 from stemvane.specimens import DEFECTS, SPECIMENS
@@ -188,6 +189,9 @@ class MeasureConfig(Section):
     def _check(self) -> Self:
         if self.n_workers is not None and self.cluster is not None:
             raise ValueError("give n_workers for processes here, or cluster for those of a scheduler, not both")
+        for name in self.masks:
+            if trouble := find_name_trouble(name):
+                raise ValueError(f"masks: {trouble}")
         return self
 
 

@@ -100,4 +100,46 @@ def _first_trouble(error: ValidationError, section: type[Section]) -> str:
         return f"'model.model' is {first['input'].get('model')!r}; choose one of {', '.join(choices)}"
     if first["type"] == "finite_number":
         return f"'{where}' is {first['input']!r}; give a finite number"
-    return f"'{where}' is {first.get('input')!r}: {message}"
+    if isinstance(first.get("input"), dict) and first["type"] == "value_error":
+        return f"[{where}] {message}"  # about several settings of a section at once
+    return f"'{where}' is {_shorten(first.get('input'))}; {_cure(first)}"
+
+
+_CURES = {
+    "greater_than": "give a number above {gt}",
+    "greater_than_equal": "give a number of at least {ge}",
+    "less_than": "give a number below {lt}",
+    "less_than_equal": "give a number of at most {le}",
+    "multiple_of": "give a multiple of {multiple_of}",
+    "literal_error": "choose one of {expected}",
+    "tuple_type": "give a list of numbers",
+    "missing": "give it",
+    "dict_type": "give names with their values, such as {{left = 'left.npy'}}",
+    "model_type": "give a table of settings",
+    "model_attributes_type": "give a table of settings",
+    "string_too_short": "give at least {min_length} letter, or leave it out",
+    "too_long": "give {max_length} of them",
+    "too_short": "give {min_length} of them",
+    "int_from_float": "give a whole number",
+}
+_WORDS = {
+    "int": "give a whole number",
+    "float": "give a number",
+    "bool": "give true or false",
+    "string": "give a word in quotes",
+}
+
+
+def _cure(error: Any) -> str:
+    """What to give instead of a value that pydantic has refused."""
+    kind, context = str(error["type"]), error.get("ctx", {})
+    if kind in _CURES:
+        return _CURES[kind].format(**context)
+    if kind.partition("_")[0] in _WORDS:
+        return _WORDS[kind.partition("_")[0]]
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

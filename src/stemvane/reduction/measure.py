@@ -16,6 +16,7 @@ from scipy import ndimage
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from stemvane.config import MeasureConfig
+from stemvane.config.map_names import STANDARD_IMAGES, find_name_trouble
 from stemvane.data.arguments import ScanLike, as_dataset, require, require_list
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D
@@ -126,8 +127,8 @@ def measure(
     CalibrationError
         If axis or disc radius are unknown and cannot be found.
     DataError
-        If the data are no scan, or a pattern holds NaN, negative values where the data set is not ``signed``, or
-        nothing at all.
+        If the data are no scan, the name of a virtual detector is that of another map, or a pattern holds NaN, negative
+        values where the data set is not ``signed``, or nothing at all.
 
     Notes
     -----
@@ -147,7 +148,12 @@ def measure(
     if detectors is None:
         detectors = standard_detectors(dataset.calibration, dataset.detector_shape, config)
     detectors = require_list(detectors, VirtualDetector, "measure")
-    for detector in detectors:
+    for number, detector in enumerate(detectors):
+        trouble = find_name_trouble(detector.name, STANDARD_IMAGES)
+        if detector.name in [other.name for other in detectors[:number]]:
+            trouble = f"two virtual detectors are called {detector.name!r}; give each a name of its own"
+        if trouble:
+            raise DataError(f"measure: {trouble}")
         if detector.weights.shape != dataset.detector_shape:
             raise DataError(
                 f"virtual detector '{detector.name}' has shape {detector.weights.shape}, "

@@ -23,8 +23,10 @@ from stemvane.data.representation import Representable, Row, format_quantity, fo
 from stemvane.data.signals import hyperspy_signals
 from stemvane.errors import RunError
 from stemvane.io import atomic
-from stemvane.io.places import Place, has_kind, partial
+from stemvane.io.places import Place, partial
+from stemvane.runs.checksums import CHECKSUMS, is_small, require_checksums, write_checksums
 from stemvane.runs.manifest import digest, finished_stages, largest_memory_mb, new_manifest, now, spent
+from stemvane.runs.run_place import is_run, place_for_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,11 +36,6 @@ __all__ = ["Run"]
 _PARTS = ("config.toml", "measurements.zarr", "embedding.zarr", "model.safetensors", "history.csv", "metrics.json")
 _HISTORY = ("epoch", "total", "reconstruction", "kl_latent", "kl_angle", "noise_level", "learning_rate")
 _CACHED = ("config", "measurements", "embedding", "trained_on", "manifold", "manifold_latents", "history", "metrics")
-
-
-def _is_run(folder: Path) -> bool:
-    """Whether a folder is a run or a sweep, finished or not."""
-    return has_kind(folder, ("run", "sweep"))
 
 
 class Run(Representable):
@@ -61,7 +58,8 @@ class Run(Representable):
         self.path = path
         self.folder = folder
         self.manifest = manifest
-        self._place = Place(path, "run", _is_run, RunError)
+        self._place = Place(path, "run", is_run, RunError)
+        self._unchecked: set[str] = set()
         self._began = time.perf_counter()
         self._earlier: dict[str, float] = {}
 
@@ -125,7 +123,7 @@ class Run(Representable):
             If `path` is no path.
         """
         require_path(path, "Run.create", "the folder to write")
-        place = cls.check_place(path, config, overwrite=overwrite, inputs=inputs)
+        place = place_for_run(path, config, overwrite=overwrite, inputs=inputs)
         path = place.path
         try:
             folder = place.claim(resume=resume)
@@ -142,29 +140,6 @@ class Run(Representable):
         except OSError as error:
             raise RunError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
         return run
-
-    @staticmethod
-    def check_place(
-        path: str | Path, config: Config, *, overwrite: bool = False, inputs: Sequence[str | Path] = ()
-    ) -> Place:
-        """Refuse a folder for a run that cannot be written, or in which something would be lost.
-
-        Parameters
-        ----------
-        path, config, overwrite, inputs
-            Arguments of `create`, which calls this before it makes anything.
-
-        Returns
-        -------
-        Place
-
-        Raises
-        ------
-        RunError
-            As `create`.
-        """
-        files = [*config.files(), *inputs]
-        return Place.checked(path, "run", _is_run, RunError, overwrite=overwrite, inputs=files)
 
     @contextmanager
     def stage(self, name: str, *, made_from: object = None, parts: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
@@ -235,7 +210,11 @@ class Run(Representable):
 
     def store(self, name: Literal["measurements", "embedding"]) -> zarr.Group:
         """Open ``<name>.zarr``, for writing while the run is being written and for reading afterwards."""
-        with self._reading(f"{name}.zarr"):
+        part = f"{name}.zarr"
+        with self._reading(part):
+            if part in self._unchecked:
+                require_checksums(self.path, lambda file: file.startswith(f"{part}/"))
+                self._unchecked.remove(part)
             if self.is_complete:
                 return zarr.open_group(self.folder / f"{name}.zarr", mode="r")
             return zarr.open_group(self.folder / f"{name}.zarr", mode="a", zarr_format=3)
@@ -327,8 +306,9 @@ class Run(Representable):
         self.manifest["bytes"] = {
             part: atomic.size(self.folder / part) for part in _PARTS if (self.folder / part).exists()
         }
-        self.manifest["status"] = "complete"
+        self.manifest |= {"status": "complete", "checksums": CHECKSUMS}
         self._save_manifest()
+        write_checksums(self.folder)
         try:
             self._place.publish(self.folder)
         except (RunError, OSError) as error:
@@ -343,13 +323,17 @@ class Run(Representable):
     # Reading a run ----------------------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
+    def open(cls, path: str | Path, *, verify: bool = True) -> Run:
         """Open a finished run.
 
         Parameters
         ----------
         path : str or Path
             The run folder.
+        verify : bool
+            Whether files are compared with the checksums that were taken when the run was finished: small files
+            now, a Zarr store when it is first read, about a second for a gigabyte. Runs that were written
+            without checksums are read as they are.
 
         Returns
         -------
@@ -381,11 +365,16 @@ class Run(Representable):
         for part, n_bytes in dict(manifest.get("bytes", {})).items():
             if not (path / part).exists() or atomic.size(path / part) < n_bytes:
                 raise RunError(f"{path}: {part} is missing or cut short; copy the folder again, or run it again")
+        if verify:
+            if manifest.get("checksums") == CHECKSUMS and not (path / CHECKSUMS).exists():
+                raise RunError(f"{path}: {CHECKSUMS} is missing; copy the folder again, or open it with verify=False")
+            require_checksums(path, is_small)
         for part in manifest.get("bytes", {}):
             if part in ("config.toml", "metrics.json"):
                 getattr(run, part.partition(".")[0])
             elif part.endswith(".zarr"):
                 run.store(part.removesuffix(".zarr"))
+                run._unchecked |= {part} if verify else set()
         return run
 
     @cached_property

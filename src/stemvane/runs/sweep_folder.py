@@ -15,6 +15,7 @@ from stemvane.data.representation import Representable, Row
 from stemvane.errors import RunError
 from stemvane.io import atomic
 from stemvane.io.places import partial
+from stemvane.runs.checksums import is_small, require_checksums
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,13 +45,15 @@ class Sweep(Representable):
     summary: Mapping[str, Any]
 
     @classmethod
-    def open(cls, path: str | Path) -> Sweep:
+    def open(cls, path: str | Path, *, verify: bool = True) -> Sweep:
         """Open a finished sweep.
 
         Parameters
         ----------
         path : str or Path
             The folder.
+        verify : bool
+            Whether files, but for Zarr stores, are compared with the checksums that were taken when they were written.
 
         Returns
         -------
@@ -74,6 +77,8 @@ class Sweep(Representable):
             if manifest is not None and manifest.get("kind") != "sweep" and manifest.get("status") == "complete":
                 raise RunError(f"{path}: a run, not a sweep; open it with Run.open")
             raise RunError(f"{path}: not a complete sweep; make one with run_sweep")
+        if verify:
+            require_checksums(path, is_small)
         try:
             return cls(path, atomic.read_table(path / "sweep.csv"), atomic.read_json(path / "sweep.json"))
         except (OSError, ValueError, TypeError) as error:

@@ -32,6 +32,7 @@ from stemvane.reduction.prepare import prepare_scan
 from stemvane.reduction.virtual_detectors import VirtualDetector
 from stemvane.runs.manifest import largest_memory_mb, source_record
 from stemvane.runs.run import Run
+from stemvane.runs.run_place import place_for_run
 from stemvane.simulation.simulate import simulate
 
 __all__ = ["evaluate_stage", "learn_stage", "start_run", "training_inputs"]
@@ -80,7 +81,7 @@ def start_run(
         If the data, a setting or the folder do not allow it.
     """
     handed_over = dataset is not None
-    Run.check_place(output, config, overwrite=overwrite, inputs=inputs)
+    place_for_run(output, config, overwrite=overwrite, inputs=inputs)
     if dataset is None and config.source.path:
         dataset = open_source(config.source)
     if dataset is not None:
