@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import reader_files as made
+import zarr
 
 from stemvane.data.calibration import Calibration
 from stemvane.errors import DataError, FileFormatError
@@ -133,6 +134,95 @@ def test_the_pixel_mask_of_dectris_counts(tmp_path, place):
     dataset = open_dataset(tmp_path / "a_master.h5", scan_shape=(4, 5))
     assert dataset.bad_pixels is None
     assert [finding.id for finding in dataset.findings] == ["pixel_mask_ignored"]
+
+
+def nexus_of_two_files(folder):
+    """The array lies in another file, and a soft link in NXdata leads to it."""
+    with h5py.File(folder / "raw.h5", "w") as file:
+        file["entry/data/frames"] = made.PATTERNS
+    with h5py.File(folder / "linked.nxs", "w") as file:
+        file["entry/detector/frames"] = h5py.ExternalLink("raw.h5", "/entry/data/frames")
+        data = file.create_group("entry/data")
+        data.attrs.update({"NX_class": "NXdata", "signal": "frames", "axes": ["y", "x", ".", "."]})
+        data["frames"] = h5py.SoftLink("/entry/detector/frames")
+        for name, step in (("y", 0.5), ("x", -0.4)):
+            data[name] = step * np.arange(10)
+            data[name].attrs["units"] = "nm"
+    return folder / "linked.nxs"
+
+
+def test_links_to_other_files_are_followed(tmp_path):
+    path = nexus_of_two_files(tmp_path)
+    named = open_dataset(path, dataset="entry/detector/frames")
+    for dataset in (open_dataset(path), named):
+        # y and x as NXdata says them, x backwards
+        np.testing.assert_array_equal(dataset.data.compute(), made.PATTERNS[:, ::-1])
+        assert dataset.calibration.scan_step == pytest.approx((5.0, 4.0))
+        assert {file.name for file in dataset.files} == {"linked.nxs", "raw.h5"}
+    layout = h5py.VirtualLayout(made.PATTERNS.shape, made.PATTERNS.dtype)
+    layout[...] = h5py.VirtualSource("raw.h5", "entry/data/frames", made.PATTERNS.shape)
+    with h5py.File(tmp_path / "virtual.nxs", "w") as file:
+        file.create_virtual_dataset("entry/data", layout)
+    virtual = open_dataset(tmp_path / "virtual.nxs")
+    np.testing.assert_array_equal(virtual.data.compute(), made.PATTERNS)
+    assert {file.name for file in virtual.files} == {"virtual.nxs", "raw.h5"}
+    (tmp_path / "raw.h5").unlink()
+    with pytest.raises(DataError, match="without an array of four axes"):
+        open_dataset(path)
+
+
+def test_of_several_stacks_the_one_that_fits_is_taken(tmp_path):
+    path = tmp_path / "flat.hdf"
+    with h5py.File(path, "w") as file:
+        file["a/frames"], file["mask"] = made.STACK, np.zeros((2, 3, 4))
+    with pytest.raises(DataError, match=r"a stack of 12 frames .* such as 3x4"):
+        open_dataset(path)
+    with h5py.File(path, "a") as file:
+        file["b/flat"] = np.ones((5, *made.DETECTOR))
+    with pytest.raises(DataError, match=r"one of: a/frames \(12, 16, 16\), b/flat \(5, 16, 16\)$"):
+        open_dataset(path)
+    np.testing.assert_array_equal(open_dataset(path, scan_shape=made.SCAN).data.compute(), made.PATTERNS)
+    with h5py.File(path, "a") as file:
+        file["other"] = made.PATTERNS + 1
+        file["entry/data/frames"] = made.PATTERNS
+        file["entry/data"].attrs["signal"] = "frames"
+    np.testing.assert_array_equal(open_dataset(path).data.compute(), made.PATTERNS)
+
+
+def test_a_beta_version_of_abtem(tmp_path):
+    root = zarr.open_group(tmp_path / "beta.zarr", mode="w", zarr_format=2)
+    scan = [{"type": "ScanAxis", "label": d, "units": "Å", "sampling": s} for d, s in (("x", 0.4), ("y", 0.5))]
+    root.attrs.update(
+        {
+            "type": "DiffractionPatterns",
+            "sampling": [0.025, 0.03],
+            "fftshift": True,
+            "ensemble_axes_metadata": scan,
+            "metadata": {"energy": 60e3, "semiangle_cutoff": 30},
+        }
+    )
+    root.create_array("array", data=made.PATTERNS.transpose(1, 0, 3, 2).astype("f4"), chunks=(4, 3, *made.DETECTOR))
+    dataset = open_dataset(tmp_path / "beta.zarr")
+    np.testing.assert_array_equal(dataset.data.compute(), made.PATTERNS)
+    assert dataset.calibration.scan_step == (0.5, 0.4)
+    assert (dataset.calibration.energy, dataset.calibration.convergence_semiangle) == (60e3, 30.0)
+    assert dataset.calibration.pixel_size == pytest.approx((0.03 * 48.661, 0.025 * 48.661), rel=2e-5)
+
+
+@recorded
+@pytest.mark.parametrize(
+    ("name", "options"), [("extlink.nxs", {}), ("flat.hdf", {"scan_shape": (6, 5)}), ("epsic.hdf", {}), ("vds.nxs", {})]
+)
+def test_files_of_nexus(name, options):
+    assert open_dataset(READERS / "nexus" / name, **options).shape == (6, 5, 32, 40)
+
+
+@recorded
+def test_a_recorded_beta_of_abtem():
+    dataset = open_dataset(READERS / "abtem_beta.zarr")
+    assert (dataset.calibration.energy, dataset.calibration.convergence_semiangle) == (100e3, 20.0)
+    assert dataset.calibration.pixel_size == pytest.approx((6.8166, 6.8166), rel=1e-4)
+    assert dataset.calibration.scan_step == pytest.approx((0.38786, 0.38786), rel=1e-4)
 
 
 @recorded

@@ -32,10 +32,12 @@ def open_abtem_zarr(request: Request) -> Dataset4D:
     """
     path = request.path
     group = zarr.open_group(path, mode="r")
-    notes = _plain(group.attrs.get("metadata0") or group.attrs.get("kwargs0"))
-    if not isinstance(notes, Mapping) or "array0" not in group:
+    # the beta versions of abTEM 1.0 keep one array and its notes, later ones number them
+    numbered = group.attrs.get("metadata0") or group.attrs.get("kwargs0")
+    key, notes = ("array", _plain(dict(group.attrs))) if numbered is None else ("array0", _plain(numbered))
+    if not isinstance(notes, Mapping) or key not in group:
         raise FileFormatError(f"{path}: abTEM's notes are damaged; write it again")
-    array, chunks = zarr_array(path, "array0", _X_FIRST)
+    array, chunks = zarr_array(path, key, _X_FIRST)
     if array.ndim != 4:
         raise DataError(
             f"{path}: abTEM's array has {array.ndim} axes {array.shape}; stemvane needs four: "

@@ -35,6 +35,7 @@ __all__ = ["FORMATS", "Format", "look", "recognise"]
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _START = 4096
+_ABTEM_NOTES = {"metadata0", "kwargs0", "ensemble_axes_metadata"}
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,9 @@ FORMATS = (
     Format("stemvane's Zarr", lambda head: head.attributes.get("format") == zarr_layout.FORMAT, zarr_layout.open_zarr),
     Format(
         "abTEM's Zarr",
-        lambda head: _is_folder(head) and bool({"metadata0", "kwargs0"} & set(head.attributes)),
+        lambda head: (
+            _is_folder(head) and bool({"metadata0", "kwargs0", "ensemble_axes_metadata"} & set(head.attributes))
+        ),
         abtem_files.open_abtem_zarr,
     ),
     Format("HyperSpy's .zspy", lambda head: _is_folder(head) and "Experiments" in head.keys, zarr_folders.open_zspy),

@@ -6,6 +6,7 @@ block.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.data.axes import require_no_spectra
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError
+from stemvane.io.hdf5_guard import probe
 from stemvane.io.on_disk import OnDisk
 from stemvane.io.request import Request
 from stemvane.io.stack import ArrayFrames, fold, whole_scan
@@ -31,6 +34,9 @@ __all__ = [
 ]
 
 _MOST_NAMES = 10_000
+_MOST_LINKS = 16
+# what is smaller is no diffraction pattern
+_LEAST_PIXELS = 8
 
 
 def sketch(path: Path) -> tuple[frozenset[str], dict[str, Any]]:
@@ -59,9 +65,9 @@ def text(value: Any) -> str:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)
 
 
-def hdf5_array(path: Path, array: h5py.Dataset, order: tuple[int, ...] = ()) -> OnDisk:
-    """Return an array of an HDF5 file, left on disk."""
-    return OnDisk(str(path.absolute()), array.name, "hdf5", array.shape, array.dtype, order)
+def hdf5_array(path: Path, array: h5py.Dataset, order: tuple[int, ...] = (), name: str | None = None) -> OnDisk:
+    """Return an array of an HDF5 file, left on disk; `name` is the path to it, where links lead there."""
+    return OnDisk(str(path.absolute()), name or array.name, "hdf5", array.shape, array.dtype, order)
 
 
 def open_array(
@@ -86,31 +92,71 @@ def open_plain_hdf5(request: Request) -> Dataset4D:
     """
     path = request.path
     with h5py.File(path, "r") as file:
-        stored = _named_array(file, request) if request.dataset is not None else _only_array(file, path)
-        array, chunks = hdf5_array(path, stored), stored.chunks
-        axes = _nexus_axes(stored)
+        name, stored = _named_array(file, request) if request.dataset is not None else _only_array(file, request)
+        array, chunks = hdf5_array(path, stored, name=name), stored.chunks
+        axes = _nexus_axes(file, stored)
+        files = _files_of(path, stored)
+    require_no_spectra(axes, str(path))
     data, missing = open_array(request, array, chunks)
-    dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing)
+    dataset = Dataset4D(data=data, name=path.stem, path=path, missing=missing, files=files)
     return dataset.with_axes(axes if array.ndim == 4 else [{}, {}, *axes[1:]], {})
 
 
-def arrays_in(file: h5py.File) -> list[h5py.Dataset]:
-    """All arrays that could hold patterns, those with four axes first."""
-    arrays: list[h5py.Dataset] = []
+def arrays_in(file: h5py.File) -> dict[str, h5py.Dataset]:
+    """All arrays that could hold patterns, by the paths that lead to them, those with four axes first.
+
+    Links to other files are followed, each file once it has passed the guard.
+    """
+    arrays: dict[str, h5py.Dataset] = {}
+    links: list[tuple[str, Any]] = []
+    visited = set()
 
     def look(name: str, thing: Any) -> None:
-        if isinstance(thing, h5py.Dataset) and thing.ndim > 2 and thing.dtype.kind in "uifbc":
-            arrays.append(thing)
+        if isinstance(thing, h5py.Dataset) and _identity(thing) not in visited:
+            visited.add(_identity(thing))
+            if thing.ndim > 2 and thing.dtype.kind in "uifbc":
+                arrays[name] = thing
+        elif isinstance(thing, h5py.Group):
+            links.extend((f"{name}/{key}", thing.get(key, getlink=True)) for key in thing)
 
+    look("", file)
     file.visititems(look)
-    return sorted(arrays, key=lambda array: array.ndim != 4)
+    outside = [(name.strip("/"), link) for name, link in links if isinstance(link, h5py.ExternalLink)]
+    for name, link in outside[:_MOST_LINKS]:
+        target = Path(file.filename).absolute().parent / link.filename
+        if not target.is_file():
+            continue
+        probe(target)
+        try:
+            thing = file[name]
+        except (KeyError, OSError):
+            continue
+        look(name, thing)
+        if isinstance(thing, h5py.Group):
+            thing.visititems(lambda below, inner, name=name: look(f"{name}/{below}", inner))
+    return dict(sorted(arrays.items(), key=lambda item: item[1].ndim != 4))
 
 
-def _named_array(file: h5py.File, request: Request) -> h5py.Dataset:
+def _identity(array: h5py.Dataset) -> tuple[int, int]:
+    """The same for one array reached on several ways."""
+    info = h5py.h5o.get_info(array.id)
+    return int(info.fileno), int(info.addr)
+
+
+def _files_of(path: Path, array: h5py.Dataset) -> tuple[Path, ...]:
+    """The files that an array lies in, where these are more than the one that was asked for."""
+    own = Path(array.file.filename).absolute()
+    sources = [source.file_name for source in array.virtual_sources()] if array.is_virtual else []
+    others = [own, *(own if name == "." else own.parent / name for name in sources)]
+    files = tuple(file for file in dict.fromkeys([path.absolute(), *others]) if file.is_file())
+    return files if len(files) > 1 else ()
+
+
+def _named_array(file: h5py.File, request: Request) -> tuple[str, h5py.Dataset]:
     name = str(request.dataset)
     array = file.get(name)
     if not isinstance(array, h5py.Dataset):
-        choices = ", ".join(array.name.strip("/") for array in arrays_in(file)[:8]) or "no array of more than two axes"
+        choices = ", ".join(list(arrays_in(file))[:8]) or "no array of more than two axes"
         what = "is a group" if isinstance(array, h5py.Group) else "is not there"
         raise DataError(f"{request.path}: '{name}' {what}; give source.dataset, one of: {choices}")
     if array.ndim not in (3, 4):
@@ -118,16 +164,21 @@ def _named_array(file: h5py.File, request: Request) -> h5py.Dataset:
             f"{request.path}: '{name}' has {array.ndim} axes {array.shape}; give source.dataset, an array of four, "
             "or a stack and source.scan_shape"
         )
-    return array
+    return name, array
 
 
-def _only_array(file: h5py.File, path: Path) -> h5py.Dataset:
-    arrays = arrays_in(file)
-    four = [array for array in arrays if array.ndim == 4] or [array for array in arrays if array.ndim == 3]
-    if len(four) == 1:
-        return four[0]
-    listed = ", ".join(f"{array.name.strip('/')} {array.shape}" for array in arrays[:8])
-    if not four:
+def _only_array(file: h5py.File, request: Request) -> tuple[str, h5py.Dataset]:
+    """The array that can be the scan: of several the one that fits, or that the file names as its signal."""
+    path, arrays = request.path, arrays_in(file)
+    scans = {name: array for name, array in arrays.items() if array.ndim == 4}
+    candidates = scans or {name: array for name, array in arrays.items() if array.ndim == 3}
+    for is_likely in (_is_pattern_sized, lambda array: _fits(array, request), lambda array: bool(_nxdata(file, array))):
+        likely = {name: array for name, array in candidates.items() if is_likely(array)}
+        candidates = likely if likely and len(candidates) > 1 else candidates
+    if len(candidates) == 1:
+        return next(iter(candidates.items()))
+    listed = ", ".join(f"{name} {array.shape}" for name, array in list((candidates or arrays).items())[:8])
+    if not candidates:
         raise DataError(
             f"{path}: an HDF5 file without an array of four axes{f' (it holds {listed})' if listed else ''}; "
             "give the file of the 4D-STEM scan"
@@ -135,14 +186,42 @@ def _only_array(file: h5py.File, path: Path) -> h5py.Dataset:
     raise DataError(f"{path}: holds more than one scan; give source.dataset, one of: {listed}")
 
 
-def _nexus_axes(array: h5py.Dataset) -> list[Mapping[str, Any]]:
+def _is_pattern_sized(array: h5py.Dataset) -> bool:
+    """Not a table or a mask of a few numbers."""
+    return bool(min(array.shape[-2:]) >= _LEAST_PIXELS and math.prod(array.shape[:-2]) > 1)
+
+
+def _fits(array: h5py.Dataset, request: Request) -> bool:
+    """Whether an array is as long as the scan that the user gives; frames may be left out on demand."""
+    if request.scan_shape is None or -1 in request.scan_shape:
+        return True
+    n_frames, n_positions = math.prod(array.shape[:-2]), math.prod(request.scan_shape)
+    return bool(n_frames >= n_positions if request.frame_settings() else n_frames == n_positions)
+
+
+def _nxdata(file: h5py.File, array: h5py.Dataset) -> h5py.Group | None:
+    """The NXdata group whose signal an array is."""
+    groups: list[h5py.Group] = []
+
+    def look(name: str, thing: Any) -> None:
+        if isinstance(thing, h5py.Group) and "signal" in thing.attrs:
+            signal = thing.get(text(thing.attrs["signal"]))
+            if isinstance(signal, h5py.Dataset) and _identity(signal) == _identity(array):
+                groups.append(thing)
+
+    file.visititems(look)
+    return groups[0] if groups else None
+
+
+def _nexus_axes(file: h5py.File, array: h5py.Dataset) -> list[Mapping[str, Any]]:
     """Steps and units as NeXus keeps them, in arrays beside the data that an attribute of the group names."""
     steps: list[Mapping[str, Any]] = [{}] * array.ndim
-    names = np.atleast_1d(array.parent.attrs.get("axes", []))
+    group = _nxdata(file, array) or array.parent
+    names = np.atleast_1d(group.attrs.get("axes", []))
     if len(names) != array.ndim:
         return steps
     for i, name in enumerate(text(name) for name in names):
-        values = array.parent.get(name)
+        values = group.get(name)
         if isinstance(values, h5py.Dataset) and values.ndim == 1 and values.shape[0] > 1 and values.dtype.kind in "uif":
             first, last = float(values[0]), float(values[-1])
             steps[i] = {"scale": (last - first) / (values.shape[0] - 1), "units": text(values.attrs.get("units", ""))}

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.data.dataset import pattern_chunks
-from stemvane.errors import DataError, FileFormatError, StemvaneError
+from stemvane.errors import DataError, FileFormatError, MissingPackageError, StemvaneError
 from stemvane.io.chunks import read_hdf5, read_zarr
 
 __all__ = ["READABLE", "OnDisk", "file_errors", "lazy_scan", "read_record", "require_real", "split_index"]
@@ -39,6 +39,9 @@ def file_errors(path: Path, done: str = "read", cure: str = _DAMAGED) -> Iterato
         yield
     except StemvaneError:
         raise
+    except ImportError as error:
+        package = (error.name or "a package").partition(".")[0]
+        raise MissingPackageError(f'{path}: reading it needs {package}; install it: pip install "{package}"') from None
     except FileNotFoundError as error:
         if done == "written":
             raise FileFormatError(f"{path}: cannot be written ({error.strerror}); {cure}") from None
