@@ -235,6 +235,7 @@ def test_every_page_is_in_the_tables_of_contents_once():
         "quickstart.md",
         "model.md",
         "baselines.md",
+        "detector.md",
         "errors.md",
         "export.md",
         "structures.md",

@@ -3,6 +3,7 @@ from .data.calibration import Calibration as Calibration
 from .data.dataset import Dataset4D as Dataset4D
 from .data.embedding import Embedding as Embedding
 from .data.measurements import Measurements as Measurements
+from .data.truth import DetectorTruth as DetectorTruth
 from .defects.analysis import DefectAnalysis as DefectAnalysis
 from .defects.library import simulate_library as simulate_library
 from .defects.search import find_defects as find_defects

@@ -22,6 +22,7 @@ Reals = NDArray[np.float64]
 
 _HOT_RMS = 0.025
 _N_TOGETHER = 64
+_RARE = 1e-9
 _QUADRANTS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
@@ -87,6 +88,9 @@ class Detector:
         if variance == 0:
             return np.asarray(least < 1, np.float64)
         counted: Reals = special.gammaincc(1 / variance, least / variance)
+        # what happens to one electron in 10⁹ need not be drawn for every one of them
+        counted[counted < _RARE] = 0
+        counted[counted > 1 - _RARE] = 1
         return counted
 
     @property

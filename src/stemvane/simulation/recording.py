@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -99,7 +100,7 @@ class Recording:
             com = centre_of_mass(frames)
         return self.path.fold(frames, self.scan_shape), self.path.fold(com, self.scan_shape)
 
-    def record(self, dataset: Dataset4D, com: Reals) -> Dataset4D:
+    def record(self, dataset: Dataset4D, com: Reals, report: Callable[[int], None]) -> Dataset4D:
         """What the detector writes of noiseless patterns.
 
         Parameters
@@ -108,6 +109,8 @@ class Recording:
             Data set whose expectation is in electrons, with what is known of a simulation.
         com : ndarray of float, shape (scan_y, scan_x, 2)
             Centre of mass as `expect` gives it.
+        report : callable
+            Called with numbers of patterns as they are recorded.
 
         Returns
         -------
@@ -138,7 +141,7 @@ class Recording:
             readout_noise=self.detector.readout_noise,
         )
         missing = np.isnan(com[..., 0])
-        data = detector.record(dataset.expectation.compute())
+        data = detector.record(dataset.expectation.compute(), report)
         data[missing] = 0
         stacked = self.settings.scan is not None and self.settings.scan.stacked
         return replace(

@@ -135,7 +135,7 @@ def interpolate_patterns(patterns: Floats, grid: tuple[GridAxis, GridAxis], posi
     """Interpolate patterns between the positions of a regular grid.
 
     The intensity in any pixel has no finer structure along the scan than twice the aperture does, so a spline through
-    samples at half the largest step that is allowed by that finds it: at the finest structure to 0.05 %.
+    at least four samples in its period finds it; the finest structure to 0.3 %.
 
     Parameters
     ----------

@@ -56,7 +56,8 @@ def simulate(
         What to simulate; the defaults of `SimulationConfig` where it is left out.
     progress : callable or bool, optional
         A function is called with the numbers of patterns simulated and in all. Each thermal configuration and the
-        margin of the scan that a finite source needs count as patterns of their own. True shows a bar, False none; by
+        margin of the scan that a finite source needs count as patterns of their own, and so do those that a detector
+        records. True shows a bar, False none; by
         default a bar is shown in a terminal and in a notebook.
     **changes
         Values of `SimulationConfig` that differ from `config`, for example ``scan_shape=(32, 32)``, or
@@ -107,20 +108,25 @@ def simulate(
     engine = _single_slice if settings.method == "single-slice" else _multislice
     patterns = np.zeros((len(ys), len(xs), *sampled.detector_shape), np.float32)
     configurations = list(_thermal(atoms, settings))
-    total = len(configurations) * len(ys) * len(xs)
+    total = len(configurations) * len(ys) * len(xs) + (0 if recording is None else math.prod(recording.scan_shape))
     done = 0
     with counting_bar(progress, "simulate") as count:
+
+        def report(n: int) -> None:
+            nonlocal done
+            done += n
+            count(done, total)
+
         for displaced in configurations:
             for n in engine(displaced, ys, xs, sampled, patterns):
-                done += n
-                count(done, total)
-    patterns /= np.float32(len(configurations))
-    patterns = _blur(patterns, settings.source_size, (grid[0].step, grid[1].step), (pad_y, pad_x))
-    positioned = _scan_atoms(atoms, defects, settings, recording)
-    if recording is None:
-        return _dataset(patterns, settings, optics, positioned)
-    expected, com = recording.expect(patterns, grid, sampled, optics)
-    return recording.record(_dataset(expected, settings, optics, positioned), com)
+                report(n)
+        patterns /= np.float32(len(configurations))
+        patterns = _blur(patterns, settings.source_size, (grid[0].step, grid[1].step), (pad_y, pad_x))
+        positioned = _scan_atoms(atoms, defects, settings, recording)
+        if recording is None:
+            return _dataset(patterns, settings, optics, positioned)
+        expected, com = recording.expect(patterns, grid, sampled, optics)
+        return recording.record(_dataset(expected, settings, optics, positioned), com, report)
 
 
 def _regular_grid(settings: SimulationConfig) -> tuple[GridAxis, GridAxis]:
