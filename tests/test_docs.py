@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import stemvane
 from stemvane import Config, StemvaneError, run_pipeline, synthetic
 from stemvane.cli.app import app
-from stemvane.config import MODEL_CONFIGS
+from stemvane.config import MODEL_CONFIGS, DetectorConfig, ScanConfig
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -30,6 +30,10 @@ PROMISED = {
     *("invariance_error", "equivariance_error_deg"),
     *("scan_rotation_deg", "scan_rotation_uncertainty_deg", "scan_rotation_source", "scan_flipped"),
 }
+
+
+SECTIONS = {"simulation": {"detector": DetectorConfig, "scan": ScanConfig}}
+"""Sections within sections."""
 
 
 def text(name):
@@ -112,7 +116,11 @@ def test_every_setting_is_on_its_page():
     for name, field in Config.model_fields.items():
         if name == "model":
             continue
-        assert [row[0].strip("`") for row in rows(section("cli.md", name, 3))] == list(type(field.default).model_fields)
+        table, *nested = section("cli.md", name, 3).split("\n#### ")
+        assert [row[0].strip("`") for row in rows(table)] == list(type(field.default).model_fields)
+        assert [part.split("\n")[0] for part in nested] == [f"{name}.{inner}" for inner in SECTIONS.get(name, {})]
+        for part, kind in zip(nested, SECTIONS.get(name, {}).values(), strict=True):
+            assert [row[0].strip("`") for row in rows(part)] == list(kind.model_fields)
 
 
 def test_settings_of_the_model_and_their_defaults():

@@ -113,6 +113,7 @@ def objects(tmp_path_factory):
         ScanDefects(("N",), np.zeros((1, 2)), np.zeros(1), np.zeros(1, bool), np.zeros((1, 2)), np.zeros(1, int)),
         stemvane.find_rotation(run.measurements.deflection),
         stemvane.survey(bare),
+        stemvane.simulate(scan_shape=(2, 3), detector_shape=(16, 16), dose=100.0, detector="analogue").truth,
         Sweep(Path("sweep"), {"n_latent": np.arange(7.0)}, {"data": "a", "n_patterns": 1, "recommended": choice}),
         stemvane.VirtualDetector.disc("bright_field", (24, 24), (11.5, 11.5), 6.0),
     ]
