@@ -19,3 +19,16 @@ def kept_library(tmp_path_factory):
             return simulate_library(measurements, config, folder=folder)
 
     return simulated
+
+
+@pytest.fixture
+def short_training(monkeypatch):
+    """Two epochs, whatever is asked for: for code of the documentation whose numbers nobody checks."""
+    from stemvane.models.training import train
+
+    def shortened(network, patterns, config, *arguments, **choices):
+        few = config.model_copy(update={"n_epochs": min(2, config.n_epochs)})
+        train(network, patterns, few, *arguments, **choices)
+
+    for module in ("rotation_vae", "pixel_model"):
+        monkeypatch.setattr(f"stemvane.models.{module}.train", shortened)

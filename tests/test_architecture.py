@@ -295,7 +295,7 @@ print(*sorted({"torch", "abtem", "matplotlib"} & set(sys.modules)))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-def test_examples_run(tmp_path, monkeypatch):
+def test_examples_run(tmp_path, monkeypatch, short_training):
     monkeypatch.chdir(tmp_path)
     attempted = 0
     for module, path in MODULES.items():

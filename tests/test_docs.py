@@ -249,7 +249,7 @@ def test_every_page_is_in_the_tables_of_contents_once():
         "structures.md",
     ],
 )
-def test_code_blocks_run(page, tmp_path, monkeypatch, capsys):
+def test_code_blocks_run(page, tmp_path, monkeypatch, capsys, short_training):
     monkeypatch.chdir(tmp_path)
     leave_out_evidence(monkeypatch)
     blocks = re.findall(r"```python\n(.*?)```", text(page), re.DOTALL)

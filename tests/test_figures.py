@@ -79,9 +79,10 @@ def test_words_of_every_page_can_be_read(tmp_path: Path, n_latent: int, shape: t
     metrics = {**made.metrics, **found, **errors, "pearson_r": [-0.99987] * n_latent, "scan_flipped": True}
     manifold = Manifold(made.manifold, made.manifold_latents)
     assert_readable(overview_page(made.measurements, made.embedding, manifold, metrics))
-    assert_readable(field_page(made.measurements, metrics))
     assert_readable(agreement_page(made.measurements, made.embedding, metrics))
-    assert_readable(history_page({**made.history, "noise_level": np.linspace(1, 0.1, 40)}))
+    if n_latent == 0:  # these pages show no latents
+        assert_readable(field_page(made.measurements, metrics))
+        assert_readable(history_page({**made.history, "noise_level": np.linspace(1, 0.1, 40)}))
 
 
 @pytest.mark.parametrize("n_maps", range(4, 11))

@@ -19,7 +19,7 @@ def test_there_is_a_notebook_for_each_way_in():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_run(path, tmp_path, monkeypatch):
+def test_notebooks_run(path, tmp_path, monkeypatch, short_training):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "__main__"}
     try:

@@ -30,7 +30,7 @@ from stemvane.workflow.pipeline import run_pipeline
 from stemvane.workflow.sweep import run_sweep
 
 SETTINGS = Config().replace(
-    training={"n_epochs": 30, "holdout": 0.2},
+    training={"n_epochs": 15, "holdout": 0.2},
     align={"n_iterations": 4, "max_order": 1},
     basis={"n_features": 24},
     compare={"n_turned": 0},

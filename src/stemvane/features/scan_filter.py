@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -83,6 +83,8 @@ class ScanFilter:
     fresh_noise: NDArray[np.float64]
     step: tuple[float, float]
     reach: int
+    # the windows of the last scan: a model reads the same one many times over
+    _latest: dict[tuple[Any, ...], Windows] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def fit(
@@ -160,6 +162,15 @@ class ScanFilter:
         finding the weights would take long, the reach is shortened.
         """
         step = step or self.step
+        key = (recorded.shape, recorded.tobytes(), step)
+        windows = self._latest.get(key)
+        if windows is None:
+            windows = self._solve(recorded, step)
+            self._latest.clear()
+            self._latest[key] = windows
+        return windows
+
+    def _solve(self, recorded: NDArray[np.bool_], step: tuple[float, float]) -> Windows:
         reach = self.reach
         while True:
             unique, kind, flips = _kinds(recorded, reach)

@@ -9,6 +9,7 @@ import platform
 import socket
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,7 @@ def _is_whole(record: Any) -> bool:
     return all(isinstance(number, int | float) for number in numbers) and isinstance(record.get("parts"), dict)
 
 
+@cache  # a look through all installed packages, and they stay what they are while a process runs
 def _version(package: str) -> str | None:
     try:
         return version(package)
