@@ -127,6 +127,17 @@ def mib_flyback(folder):
     return Written(path)
 
 
+def mib_numbered(folder):
+    """One recording in three files, which share their notes."""
+    for i in range(3):
+        frames = timed_frames(STACK[4 * i : 4 * i + 4], first=4 * i + 1)
+        (folder / f"scan{i + 1:04d}.mib").write_bytes(b"".join(frames))
+    (folder / "scan.hdr").write_text(
+        "HDR,\t\nFrames in Acquisition (Number):\t12\nFrames per Trigger (Number):\t4\nEnd\t"
+    )
+    return Written(folder / "scan0001.mib")
+
+
 def bit_by_bit(chip, depth):
     """Rows of a chip of 256 x 256 pixels as the readout sends them, one value at a time."""
     out = bytearray()
@@ -182,6 +193,21 @@ def empad(folder):
     return Written(path, patterns, known={"scan_step": (0.5, 0.4)})
 
 
+def empad_g2(folder):
+    """As the programs of the second generation describe it; nothing follows a frame."""
+    frames = np.zeros((12, 128, 128), "<f4")
+    frames[:, :16, :16] = STACK - 0.5
+    (folder / "scan_x4_y3.raw").write_bytes(frames.tobytes())
+    path = folder / "g2.xml"
+    path.write_text(
+        '<?xml version="1.0"?><root><scan><type>scan</type><shape>(3, 4)</shape></scan><sensor><type>EMPAD2</type>'
+        "<shape>(128,128)</shape></sensor><iom_measurements><ColumnSourceHighVoltage>60000.0</ColumnSourceHighVoltage>"
+        "<calibrated_diffraction_angle>0.0015</calibrated_diffraction_angle></iom_measurements>"
+        "<rawfile><datatype>float32</datatype><filename>scan_x4_y3.raw</filename></rawfile></root>"
+    )
+    return Written(path, frames.reshape(3, 4, 128, 128), known={"energy": 60e3, "pixel_size": (1.5, 1.5)})
+
+
 def blo(folder, n_frames=12):
     """As NanoMegas writes it: an image for navigation, then each frame after two magic bytes and its number."""
     header = struct.pack("<6sHIIIHHHHHddI", b"IMGBLO", 0x102, 0x1000, 0x1100, 131141, 16, 0, 4, 3, 0, 0.04, 0.05, 60000)
@@ -198,6 +224,34 @@ def mrc(folder, mode=6):
     path = folder / "a.mrc"
     path.write_bytes(bytes(header) + STACK.astype({6: "<u2", 1: "<i2", 2: "<f4", 4: "<c8"}[mode]).tobytes())
     return Written(path, options={"scan_shape": SCAN})
+
+
+def mrc_big_endian(folder):
+    """Without a mark: the mode alone tells."""
+    header = struct.pack(">4I", *DETECTOR[::-1], 12, 1).ljust(1024, b"\0")
+    (folder / "big.mrc").write_bytes(header + STACK.astype(">i2").tobytes())
+    return Written(folder / "big.mrc", options={"scan_shape": SCAN})
+
+
+def direct_electron(folder):
+    """The scan and the microscope are in notes beside the frames."""
+    written = mrc(folder)
+    path = written.path.rename(folder / "20240102_00007_movie.mrc")
+    notes = {
+        "Scan - Enable": "Enable",
+        "Scan - Type": "Raster",
+        "Scan - Size X": 4,
+        "Scan - Size Y": 3,
+        "Instrument Accelerating Voltage (V)": 60000,
+        "Specimen Pixel Size X (nanometers)": 0.04,
+        "Specimen Pixel Size Y (nanometers)": 0.05,
+        "Diffraction Pixel Size X": 0.25,
+        "Diffraction Pixel Size Y": 0.3,
+    }
+    lines = "".join(f"{name:<60} = {value}\n" for name, value in notes.items())
+    (folder / "20240102_00007_info.txt").write_text(lines)
+    pixel = (0.03 * 48.661, 0.025 * 48.661)
+    return Written(path, known={"scan_step": (0.5, 0.4), "energy": 60e3, "pixel_size": pixel})
 
 
 def tvips(folder):
@@ -520,7 +574,7 @@ def zarr3(folder):
 
 
 WRITERS = (
-    hspy, zspy, mib, mib_flyback, empad, blo, mrc, tvips, dm4, py4dstem, py4dstem_old, prismatic, ncem, abtem_zarr,
-    abtem_hdf5, dectris, velox, ser, nexus, hdf5, hdf5_stack, npy, npy_fortran, npy_stack, npz, npz_compressed, raw,
-    zarr2, zarr3,
+    hspy, zspy, mib, mib_flyback, mib_numbered, empad, empad_g2, blo, mrc, mrc_big_endian, direct_electron, tvips,
+    dm4, py4dstem, py4dstem_old, prismatic, ncem, abtem_zarr, abtem_hdf5, dectris, velox, ser, nexus, hdf5,
+    hdf5_stack, npy, npy_fortran, npy_stack, npz, npz_compressed, raw, zarr2, zarr3,
 )  # fmt: skip

@@ -9,8 +9,10 @@ import pytest
 import reader_files as made
 import zarr
 
+from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError, FileFormatError, StemvaneError
 from stemvane.io.files import open_dataset
+from stemvane.reduction.survey import survey
 
 READERS = Path(__file__).parents[2] / "shared" / "data" / "readers"
 CASES = READERS.parent / "cases"
@@ -428,3 +430,21 @@ def test_gatan_files_that_were_read_wrongly():
     assert "holds 2 scans" in complaint(READERS / "dm4" / "two_4d.dm4", DataError)
     assert open_dataset(READERS / "dm4" / "two_4d.dm4", dataset="2").shape == (6, 5, 32, 40)
     assert "spectrum image" in complaint(READERS / "dm4" / "eels_si_4d.dm4", DataError)
+
+
+def test_half_precision_is_read_as_single(tmp_path):
+    """The square of 300 overflows in half precision, and with it everything that looks for a hot pixel."""
+    patterns = np.random.default_rng(0).poisson(20.0, (6, 7, 32, 32)).astype(np.float16)
+    patterns[..., 4, 5] = 900
+    np.save(tmp_path / "a.npy", patterns)
+    for dataset in (open_dataset(tmp_path / "a.npy"), Dataset4D.from_array(patterns, expectation=patterns)):
+        assert dataset.data.dtype == np.float32
+        np.testing.assert_array_equal(dataset.data.compute(), patterns)
+        if dataset.expectation is not None:
+            assert dataset.expectation.dtype == np.float32
+        assert survey(dataset).hot_pixels.tolist() == [[4, 5]]
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the cases are not beside the repository")
+def test_the_hot_pixel_of_a_scan_in_half_precision():
+    assert len(survey(open_dataset(CASES / "f16.npy")).hot_pixels) == 1

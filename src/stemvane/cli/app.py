@@ -71,7 +71,12 @@ _Rotation = Annotated[
 _Workers = Annotated[int | None, typer.Option("--workers", help="processes to measure with; threads if left out")]
 _Cluster = Annotated[str | None, typer.Option(help="Dask scheduler to measure on, such as tcp://host:8786")]
 _Scan = Annotated[str | None, typer.Option(help="probe positions YxX, for a stack of frames that does not say it")]
-_Array = Annotated[str | None, typer.Option(help="which array of an HDF5, Zarr or .npz file: its path in the file")]
+_Array = Annotated[
+    str | None,
+    typer.Option(
+        help="which array of a file that holds several: its path in HDF5, Zarr or .npz, its number or name in .dm4"
+    ),
+]
 _Shape = Annotated[str | None, typer.Option(help="shape of raw binary, the fastest axis last, such as 64x64x128x128")]
 _Dtype = Annotated[str | None, typer.Option(help="number type of raw binary, such as uint16 or '>u2'")]
 _Skip = Annotated[

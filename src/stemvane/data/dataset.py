@@ -44,7 +44,7 @@ class Dataset4D(Representable):
     Attributes
     ----------
     data : dask.array.Array, shape (scan_y, scan_x, k_y, k_x)
-        Intensities; integers are counts.
+        Intensities; integers are counts. Half precision becomes single.
     calibration : Calibration
         What is known of steps, axis and beam.
     name : str
@@ -114,6 +114,11 @@ class Dataset4D(Representable):
 
     def __post_init__(self) -> None:
         _require_4d(self.data, self.name)
+        for name in ("data", "expectation"):
+            array = getattr(self, name)
+            if array is not None and array.dtype == np.float16:
+                # sums and squares of half precision overflow at 65504
+                object.__setattr__(self, name, array.astype(np.float32))
         if self.expectation is not None and self.expectation.shape != self.data.shape:
             raise DataError(
                 f"{self.name}: the noiseless patterns have shape {self.expectation.shape}, "

@@ -77,9 +77,8 @@ def _only_scan(images: list[Any], request: Request) -> Any:
             f"{i + 1} ({name}{', ' * bool(name)}{'x'.join(map(str, image.shape))})"
             for i, (name, image) in enumerate(zip(names, scans, strict=True))
         )
-        trouble = (
-            f"holds {len(scans)} scans" if request.dataset is None else f"'{request.dataset}' is not one of its scans"
-        )
+        name = request.dataset
+        trouble = f"holds {len(scans)} scans" if name is None else f"'{name}' is not one of its scans"
         raise DataError(f"{path}: {trouble}; give source.dataset, one of: {listed}")
     return scans[chosen[0]]
 

@@ -65,7 +65,8 @@ def open_dataset(
     scan_shape : tuple of int, optional
         Probe positions ``(y, x)``, for a stack of frames that does not say it, or says it wrong.
     dataset : str, optional
-        Path of the array within HDF5 or Zarr, or its name in a ``.npz``, where the file holds several.
+        Path of the array within HDF5 or Zarr, its name in a ``.npz``, or its number or name in a ``.dm4``, where the
+        file holds several.
     shape : tuple of int, optional
         Shape of raw binary, the fastest axis last: three numbers for a stack, four for a scan.
     dtype : str, optional
