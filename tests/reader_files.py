@@ -3,6 +3,7 @@
 import json
 import struct
 import warnings
+import zipfile
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -85,6 +86,20 @@ def zspy(folder):
     beam = made["metadata"]["Acquisition_instrument"]["TEM"]
     group.create_group("metadata/Acquisition_instrument/TEM").attrs.update(beam)
     return Written(folder / "a.zspy", known=STEPS)
+
+
+def zspy_zipped(folder):
+    """As RosettaSciIO writes a .zspy with a ZipStore: attributes that were written twice are there twice."""
+    plain = zspy(folder).path
+    path = folder / "zipped.zspy"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the name that is there twice
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(".zattrs", "{}")
+            for file in sorted(plain.rglob("*")):
+                if file.is_file():
+                    archive.write(file, file.relative_to(plain))
+    return Written(path, known=STEPS)
 
 
 def mib_header(number, shape, kind, depth, n_chips=1, layout="   1x1", when=None):
@@ -576,5 +591,5 @@ def zarr3(folder):
 WRITERS = (
     hspy, zspy, mib, mib_flyback, mib_numbered, empad, empad_g2, blo, mrc, mrc_big_endian, direct_electron, tvips,
     dm4, py4dstem, py4dstem_old, prismatic, ncem, abtem_zarr, abtem_hdf5, dectris, velox, ser, nexus, hdf5,
-    hdf5_stack, npy, npy_fortran, npy_stack, npz, npz_compressed, raw, zarr2, zarr3,
+    hdf5_stack, npy, npy_fortran, npy_stack, npz, npz_compressed, raw, zarr2, zarr3, zspy_zipped,
 )  # fmt: skip

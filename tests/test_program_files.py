@@ -1,13 +1,16 @@
 """Files of programs that are not HDF5 by layout alone: Velox, TIA, TIFF stacks, counted electrons, zipped Zarr."""
 
+import shutil
+import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import reader_files as made
+import zarr
 
-from stemvane.errors import DataError, FileFormatError
+from stemvane.errors import DataError, FileFormatError, MissingPackageError
 from stemvane.io.files import open_dataset
 
 READERS = Path(__file__).parents[2] / "shared" / "data" / "readers"
@@ -59,6 +62,66 @@ def test_tia_series(tmp_path):
     path.write_bytes(whole[:-600])
     with pytest.raises(FileFormatError, match="truncated"):
         open_dataset(path)
+
+
+def test_zipped_zarr_of_any_kind(tmp_path):
+    plain = made.zarr2(tmp_path).path
+    zipped = Path(shutil.make_archive(str(tmp_path / "two"), "zip", plain))
+    np.testing.assert_array_equal(open_dataset(zipped).data.compute(), made.PATTERNS)
+    with pytest.raises(DataError, match=r"has no array 'elsewhere', but data, data/frames"):
+        open_dataset(zipped, dataset="elsewhere")
+
+
+def spectra_hspy(folder, unit="eV"):
+    from rsciio.hspy import file_writer
+
+    file_writer(str(folder / "a.hspy"), made.signal(made.STACK, ((unit, 1.0),) * 3, navigate=2), show_progressbar=False)
+    return folder / "a.hspy"
+
+
+def spectra_zspy(folder):
+    path = made.zspy(folder).path
+    zarr.open_group(path / "Experiments/small/axis-3", mode="r+").attrs["units"] = "keV"
+    return path
+
+
+def spectra_ncem(folder):
+    from rsciio.emd import file_writer
+
+    file_writer(str(folder / "a.emd"), made.signal(made.STACK, (("nm", 1.0), ("nm", 1.0), ("eV", 0.5)), navigate=2))
+    return folder / "a.emd"
+
+
+def spectra_nexus(folder):
+    with h5py.File(folder / "a.nxs", "w") as file:
+        data = file.create_group("entry/data")
+        data.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["y", "x", "energy"]})
+        data["counts"], data["energy"] = made.STACK, np.arange(16.0)
+        data["energy"].attrs["units"] = "eV"
+    return folder / "a.nxs"
+
+
+@pytest.mark.parametrize("write", [spectra_hspy, spectra_zspy, spectra_ncem, spectra_nexus])
+def test_spectrum_images_are_called_so(tmp_path, write):
+    with pytest.raises(DataError, match="holds a spectrum image, with an axis of energy in "):
+        open_dataset(write(tmp_path))
+
+
+def test_signals_with_one_axis_are_no_stacks(tmp_path):
+    with pytest.raises(DataError, match="2 of 3 axes are navigation axes"):
+        open_dataset(spectra_hspy(tmp_path, unit="px"))
+
+
+def test_a_missing_package_is_no_damage(tmp_path, monkeypatch):
+    path = made.hspy(tmp_path).path
+    monkeypatch.setitem(sys.modules, "rsciio.hspy", None)
+    with pytest.raises(MissingPackageError, match="reading it needs rsciio; install it: pip install"):
+        open_dataset(path)
+
+
+@recorded
+def test_a_recorded_zipped_zspy():
+    assert open_dataset(READERS / "writers" / "z.zspy").shape == (6, 5, 32, 40)
 
 
 @recorded

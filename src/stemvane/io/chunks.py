@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from itertools import product
@@ -17,6 +18,7 @@ import zarr
 from numcodecs import Blosc, blosc, lz4, zstd
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
+from zarr.storage import ZipStore
 
 __all__ = ["decoders_of", "read_hdf5", "read_zarr"]
 
@@ -71,8 +73,21 @@ def read_hdf5(dataset: h5py.Dataset, part: Any) -> NDArray[Any]:
     return result
 
 
-def read_zarr(path: Path, part: tuple[slice, ...]) -> NDArray[Any]:
-    """Read a part of the Zarr array in a folder.
+def read_zarr(path: Path, key: str, part: tuple[slice, ...]) -> NDArray[Any]:
+    """Read a part of a Zarr array in a folder or a zip archive.
+
+    Parameters
+    ----------
+    path : Path
+        The folder or archive.
+    key : str
+        The array in it.
+    part : tuple of slice
+        What to read.
+
+    Returns
+    -------
+    ndarray
 
     Raises
     ------
@@ -80,14 +95,39 @@ def read_zarr(path: Path, part: tuple[slice, ...]) -> NDArray[Any]:
         If one of its chunks is shorter or longer than it says; NumCodecs would read on in whatever lies in memory
         behind it.
     """
-    array = zarr.open_array(path, mode="r")
+    if path.is_dir():
+        array = zarr.open_array(path / key, mode="r")
+        _check_blosc(array, part, lambda name: _head_of_file(path / key / name))
+        return np.asarray(array[part])
+    with ZipStore(path, mode="r") as store, zipfile.ZipFile(path) as archive:
+        array = zarr.open_array(store, path=key, mode="r")
+        _check_blosc(array, part, lambda name: _head_in_archive(archive, f"{key}/{name}".lstrip("/")))
+        return np.asarray(array[part])
+
+
+def _check_blosc(
+    array: zarr.Array[Any], part: tuple[slice, ...], head_of: Callable[[str], tuple[bytes, int] | None]
+) -> None:
     if _ends_with_blosc(array):
         for corner in product(*(range(p.start // n, -(-p.stop // n)) for p, n in zip(part, array.chunks, strict=True))):
-            chunk = path / array.metadata.encode_chunk_key(corner)
-            if chunk.is_file():  # a chunk never written is filled
-                with chunk.open("rb") as file:
-                    _require(_blosc_length(file.read(_BLOSC_HEAD)) == os.fstat(file.fileno()).st_size)
-    return np.asarray(array[part])
+            chunk = head_of(array.metadata.encode_chunk_key(corner))
+            if chunk is not None:  # a chunk never written is filled
+                _require(_blosc_length(chunk[0]) == chunk[1])
+
+
+def _head_of_file(path: Path) -> tuple[bytes, int] | None:
+    """The first bytes of a chunk, and how many it has."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return file.read(_BLOSC_HEAD), os.fstat(file.fileno()).st_size
+
+
+def _head_in_archive(archive: zipfile.ZipFile, name: str) -> tuple[bytes, int] | None:
+    if name not in archive.NameToInfo:
+        return None
+    with archive.open(name) as file:
+        return file.read(_BLOSC_HEAD), archive.getinfo(name).file_size
 
 
 def _ends_with_blosc(array: zarr.Array[Any]) -> bool:

@@ -129,6 +129,10 @@ def _is_abtem_hdf5(head: Head) -> bool:
     return _is_hdf5(head) and _keys("array", "sampling", "units")(head)
 
 
+def _is_zarr(head: Head) -> bool:
+    return _is_folder(head) or (head.start.startswith(b"PK") and zarr_folders.is_zarr(head.path))
+
+
 def _is_folder(head: Head) -> bool:
     return head.path.is_dir()
 
@@ -142,8 +146,8 @@ FORMATS = (
         ),
         abtem_files.open_abtem_zarr,
     ),
-    Format("HyperSpy's .zspy", lambda head: _is_folder(head) and "Experiments" in head.keys, zarr_folders.open_zspy),
-    Format("Zarr", _is_folder, zarr_folders.open_plain_zarr, frozenset({"scan_shape", "dataset"})),
+    Format("HyperSpy's .zspy", lambda head: _is_zarr(head) and "Experiments" in head.keys, hspy.open_zspy),
+    Format("Zarr", _is_zarr, zarr_folders.open_plain_zarr, frozenset({"scan_shape", "dataset"})),
     Format("HyperSpy's .hspy", _is_hyperspy, hspy.open_hspy),
     Format("Velox .emd", _is_velox, velox.open_velox, frozenset({"scan_shape", "dataset"})),
     Format("Dectris master", _is_dectris, dectris.open_dectris),
@@ -188,6 +192,8 @@ def look(path: Path) -> Head:
         size = stream.seek(0, 2)
     if not start:
         raise FileFormatError(f"{path}: the file is empty; copy or record it again")
+    if start.startswith(b"PK") and zarr_folders.is_zarr(path):
+        return Head(path, start, size, *zarr_folders.zarr_sketch(path))
     if not start.startswith(_HDF5_MAGIC):
         return Head(path, start, size)
     probe(path)

@@ -127,7 +127,7 @@ class OnDisk:
             mapped = np.memmap(self.path, self.dtype, "r", self.offset, self.stored_shape)
             return np.array(mapped[part])
         if self.kind == "zarr":
-            return read_zarr(Path(self.path, self.key), part)
+            return read_zarr(Path(self.path), self.key, part)
         import hdf5plugin  # noqa: F401  registers the compressors
 
         with h5py.File(self.path, "r") as file:
