@@ -505,16 +505,6 @@ def test_a_centre_between_two_atoms_is_the_middle_of_their_bond(honeycomb):
     np.testing.assert_allclose(centres, honeycomb.positions[[middle, other]].mean(axis=0)[None], atol=1e-12)
 
 
-def test_strain_around_a_strong_defect_is_part_of_it_and_a_second_one_is_not(honeycomb):
-    middle = nearest(honeycomb, [0.0, 0.0])[0]
-    beside = nearest(honeycomb, honeycomb.positions[middle] + [0.0, 3.69])[0]
-    assert 2.2 < np.linalg.norm(np.subtract(*honeycomb.positions[[middle, beside]])) < 4.4
-    for strength, n in ((20.0, 1), (400.0, 2)):
-        owner, centres = found_at(honeycomb, {middle: 1000.0, beside: strength})
-        assert len(centres) == n
-        assert owner[beside] == n - 1
-
-
 def test_nothing_found_has_no_centres(honeycomb):
     owner, centres = found_at(honeycomb, {})
     assert centres.shape == (0, 2)

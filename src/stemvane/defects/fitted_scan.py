@@ -42,7 +42,8 @@ _VARIANCE_FLOOR, _NO_SCALE = 1e-4, 1e6
 # `pytest tests/test_lattice.py`
 _SEARCHED = 24
 # 0.5: width of the functions that an atom is made of, narrower than its image, over the finest period that the probe
-# resolves; `pytest tests/test_strain.py`
+# resolves; with 0.63 the excess of silicon at 3,000 electrons moves by a tenth, and nothing else; `python -m
+# benchmarks.defects --methods ours`
 _ATOM_WIDTH = 0.5
 # 3: finer functions about a defect hold more noise than defect; `python -m benchmarks.defects --methods ours`
 _DEFECT_DEGREE = 3

@@ -22,14 +22,11 @@ _Floats = NDArray[np.floating[Any]]
 # 1e-3: how often chance alone makes two kinds of one, `pytest tests/test_symmetry_scores.py -k chance`; from 1e-4 to
 # 1e-2 no cell of `python -m benchmarks.defects --methods ours` changes
 _CHANCE = 1e-3
-# 0.01 of the squared strength: what sampling leaves between two rotations where there is no noise;
-# `python -m benchmarks.defects --methods ours --doses infinite`
+# 0.01 of the squared strength: two that differ by less are of one kind, or weak ones of one kind would be split by
+# chance along what they have in common; `pytest tests/test_symmetry_scores.py -k weak`
 _SHARE_LIMIT = 0.01
 # 20 draws of the noise know a share of one half to a tenth
 _DRAWS = 20
-# 0.03: a peak that is so much weaker, within twice the reach, is the lattice strained by the stronger one;
-# `pytest tests/test_symmetry_scores.py -k strain`
-_STRAIN = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +95,7 @@ def defect_centres(
     parent = {}
     for i, near in zip(at, tree.query_ball_point(sites.positions[at], reach), strict=True):
         parent[i] = at[max(near, key=lambda j: strength[at[j]])]
-    peaks: list[int] = []
-    for i in sorted((i for i in at if parent[i] == i), key=lambda i: -strength[i]):
-        away = np.linalg.norm(sites.positions[peaks] - sites.positions[i], axis=1)
-        covers = (away <= 2 * reach) & (strength[i] < _STRAIN * strength[peaks])
-        if covers.any():
-            parent[i] = peaks[int(np.argmin(np.where(covers, away, np.inf)))]
-        else:
-            peaks.append(int(i))
+    peaks = sorted((int(i) for i in at if parent[i] == i), key=lambda i: -strength[i])
     number = {peak: n for n, peak in enumerate(peaks)}
     for i in at:
         top = i

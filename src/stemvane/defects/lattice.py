@@ -17,8 +17,8 @@ __all__ = ["Distortion", "Lattice", "find_lattice", "lattice_rotations", "reduce
 _Floats = NDArray[np.floating[Any]]
 
 # all of these: `pytest tests/test_lattice.py`, cells of any shape in noise, and noise, blobs and waves without one
-# 5: a peak of the spectrum stands out of the ring around it by so much; 2e-3: its least share of the highest
-_STANDS_OUT, _LEAST_SHARE = 5.0, 2e-3
+# 5: a peak of the spectrum stands out of the ring around it by so much
+_STANDS_OUT = 5.0
 # 24 peaks: pairs are tried, so the cost grows with the square
 _MOST_PEAKS = 24
 # 0.6: least share of the peaks' power that a lattice explains; 0.97: lattices that explain so much of the most are
@@ -26,8 +26,6 @@ _MOST_PEAKS = 24
 _EXPLAINS, _AS_GOOD = 0.6, 0.97
 # 3 periods along the shorter side: in fewer the peaks of a lattice are as wide as their distance
 _LEAST_PERIODS = 3.0
-# 12 channels of the largest range: the refinement's cost grows with their number
-_MOST_CHANNELS = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +174,7 @@ def find_lattice(channels: _Floats, sampling: Sampling) -> Lattice | None:
     pair = _best_pair(peaks, strength, 0.75 / extent.min())
     if pair is None:
         return None
-    strongest = np.argsort([-np.ptp(tapered[..., c]) for c in range(values.shape[-1])])[:_MOST_CHANNELS]
-    reciprocal = _refine(peaks[list(pair)], tapered[..., strongest], step, highest)
+    reciprocal = _refine(peaks[list(pair)], tapered, step, highest)
     vectors = reduce_vectors(np.linalg.inv(reciprocal).T)
     if extent.min() < _LEAST_PERIODS * np.linalg.norm(vectors, axis=1).max():
         return None
@@ -203,7 +200,6 @@ def _peaks(
         return np.zeros((0, 2)), np.zeros(0), np.zeros(0)
     strength = power[is_peak]
     order = np.argsort(-strength)[:_MOST_PEAKS]
-    order = order[strength[order] >= _LEAST_SHARE * strength.max()]
     return frequency[is_peak][order], strength[order], contrast[is_peak][order]
 
 

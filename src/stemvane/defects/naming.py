@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import Voronoi, cKDTree
-from scipy.special import logsumexp
+from scipy.special import log_softmax, logsumexp
 
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import probe_positions
@@ -33,18 +33,18 @@ FARTHEST = 1.6
 UNKNOWN = "unknown"
 """Name of what no defect of the library explains."""
 
-# 0.25 Å between a defect's atoms or middle and where the search puts it; 0.01: how likely it is elsewhere. Without, a
-# single nitrogen atom gets the name of a pair; `python -m benchmarks.defects --methods ours`
-_SPREAD, _ELSEWHERE = 0.25, 0.01
+# 0.25 Å between a defect's atoms or middle and where the search puts it; with places all alike, a single nitrogen atom
+# gets the name of a pair; `python -m benchmarks.defects --methods ours`
+_SPREAD = 0.25
 # 0.4: a name needs that less is left than this share of what there is, and of what the named defect adds;
 # `pytest tests/test_naming.py -k lacks`
 _MOST_LEFT = 0.4
 # 0.25: a name needs that this share of what the named defect adds is explained, or what is weak would have any name;
 # `pytest tests/test_naming.py -k weak`
 _LEAST_EXPLAINED = 0.25
-# 0.95: noise is what this quantile of the pristine places leaves; 1.1: how noisy a place is, is known to a tenth. With
-# either at its neutral value two names of 16 are lost at 3,000 electrons; `python -m benchmarks.defects --methods ours`
-_QUANTILE, _NOISIER = 0.95, 1.1
+# 1.25: noise is what the usual pristine place has, times this, since some have more; at 1 two names of 16 are lost at
+# 3,000 electrons; `python -m benchmarks.defects --methods ours`
+_NOISIER = 1.25
 # 0.05: share by which a lattice constant may be off, the error of a scan's step; `pytest tests/test_naming.py -k
 # lattice`
 _OTHER_LENGTH = 0.05
@@ -152,8 +152,7 @@ def name_defects(
     """
     templates = _templates(library, described, fitted)
     likelihoods, is_named, unexplained = [], [], []
-    quiet = described.pristine_power
-    usual, most = float(np.median(quiet)), _NOISIER * float(np.quantile(quiet, _QUANTILE))
+    usual = float(np.median(described.pristine_power))
     level = described.excess_noise
     for i in range(len(described)):
         misfit, strength = _misfits(described, i, templates)
@@ -161,7 +160,7 @@ def name_defects(
         likelihoods.append([logsumexp(joint[templates.numbers == n]) for n in range(len(library.names))])
         first = int(np.argmax(np.where(templates.numbers == np.argmax(likelihoods[-1]), joint, -np.inf)))
         power = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i]))
-        fits = misfit[first] - most < _MOST_LEFT * max(min(strength[first], power - usual), 0.0)
+        fits = misfit[first] - _NOISIER * usual < _MOST_LEFT * max(min(strength[first], power - usual), 0.0)
         is_named.append(fits and power - misfit[first] > _LEAST_EXPLAINED * strength[first])
         unexplained.append(max(misfit[first] - usual, 0.0) / max(power - usual, 1e-12))
     by_defect = np.array(likelihoods).reshape(len(described), len(library.names))
@@ -216,8 +215,7 @@ def _templates(library: DefectLibrary, described: Descriptions, fitted: FittedSc
         numbers.append(np.full(len(values[-1]), number))
         # the search puts a defect at one of its atoms or at its middle
         away = cKDTree([centre, *scan.atoms.defects.sites]).query(near)[0]
-        weights = np.repeat(np.exp(-((away / _SPREAD) ** 2) / 2) + _ELSEWHERE, len(rotations))
-        prior.append(np.log(weights / weights.sum()))
+        prior.append(np.repeat(log_softmax(-((away / _SPREAD) ** 2) / 2) - np.log(len(rotations)), len(rotations)))
     return _Templates(*map(np.concatenate, (values, shifts, numbers, prior)))
 
 

@@ -17,9 +17,6 @@ __all__ = ["Strain", "without_strain"]
 
 _Floats = NDArray[np.floating[Any]]
 
-# 8 sites of a sublattice, over which the sampling of their surroundings is averaged; `pytest tests/test_strain.py`
-_EXAMPLES = 8
-
 
 @dataclass(frozen=True, eq=False)
 class Strain:
@@ -76,15 +73,11 @@ class Strain:
         return result
 
     def of_sublattices(self, around: Surroundings, window: Window) -> NDArray[np.complex128]:
-        """`directions` of each sublattice, the mean over some of its sites in the middle of the scan."""
+        """`directions` of each sublattice, at the one of its sites that is nearest to the middle of the scan."""
         sites = around.sites
         away = np.linalg.norm(sites.positions - around.points.mean(axis=0), axis=1)
-        result = []
-        for s in np.unique(sites.sublattices):
-            members = np.flatnonzero(sites.sublattices == s)
-            middle = around.at(sites.positions[members[np.argsort(away[members])[:_EXAMPLES]]])
-            result.append(self.directions(middle, window).mean(axis=0))
-        return np.array(result)
+        middle = [np.argmin(np.where(sites.sublattices == s, away, np.inf)) for s in np.unique(sites.sublattices)]
+        return self.directions(around.at(sites.positions[middle]), window)
 
 
 def without_strain(values: NDArray[np.complex128], directions: NDArray[np.complex128]) -> NDArray[np.complex128]:
