@@ -42,7 +42,9 @@ class SymmetryConfig(Section):
 
     false_discovery_rate: float = Field(0.05, gt=0, lt=1, description="share of false defects among those reported")
     n_features: int = Field(96, ge=8, description="number of complex features per pattern, those with most variance")
-    distortion_degree: int = Field(3, ge=1, le=6, description="degree of drift and distortion; less on small scans")
+    distortion_degree: int = Field(
+        3, ge=1, le=6, description="degree of drift and distortion; 1 where a higher one explains little"
+    )
     library: LibraryHost = Field("", description="sheet whose defects are simulated, to name the kinds")
     defocus: float = Field(0.0, description="defocus of the probe of the library, Å; positive for underfocus")
     cs: float = Field(0.0, description="spherical aberration of the probe of the library, Å")

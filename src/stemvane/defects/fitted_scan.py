@@ -45,10 +45,11 @@ _SEARCHED = 24
 # resolves; with 0.63 the excess of silicon at 3,000 electrons moves by a tenth, and nothing else; `python -m
 # benchmarks.defects --methods ours`
 _ATOM_WIDTH = 0.5
-# 3: finer functions about a defect hold more noise than defect; `python -m benchmarks.defects --methods ours`
+# 3: finer functions about a defect hold more noise than defect; with 2 or 4 one of six nitrogen atoms at 10,000
+# electrons loses its name; `python -m benchmarks.defects --methods ours --steps 0.16`
 _DEFECT_DEGREE = 3
-# 1 Å: nearer to the edge half of an atom's surroundings were not recorded; `python -m benchmarks.defects --methods
-# ours`
+# 1 Å: nearer to the edge half of an atom's surroundings were not recorded; with 2 one of four names at 3,000 electrons
+# is lost; `python -m benchmarks.defects --methods ours`
 _MARGIN = 1.0
 
 

@@ -16,15 +16,17 @@ __all__ = ["Distortion", "Lattice", "find_lattice", "lattice_rotations", "reduce
 
 _Floats = NDArray[np.floating[Any]]
 
-# all of these: `pytest tests/test_lattice.py`, cells of any shape in noise, and noise, blobs and waves without one
-# 5: a peak of the spectrum stands out of the ring around it by so much
+# All of these: `pytest tests/test_lattice.py`, cells of any shape in noise, and noise, blobs and waves without one.
+# 5: a peak of the spectrum stands out of the ring around it by so much; at 1 waves along one direction are a lattice,
+# at 40 coarse cells are missed
 _STANDS_OUT = 5.0
-# 24 peaks: pairs are tried, so the cost grows with the square
+# 24 peaks: pairs are tried, so the cost grows with the square; with 6 coarse cells are missed
 _MOST_PEAKS = 24
-# 0.6: least share of the peaks' power that a lattice explains; 0.97: lattices that explain so much of the most are
-# alike
+# 0.6: least share of the peaks' power that a lattice explains; with 0.3 a scan of two cells has one. 0.97: lattices
+# that explain so much of the most are alike; with 0.6 coarse cells are missed
 _EXPLAINS, _AS_GOOD = 0.6, 0.97
-# 3 periods along the shorter side: in fewer the peaks of a lattice are as wide as their distance
+# 3 periods along the shorter side: in fewer the peaks of a lattice are as wide as their distance; with 6 lattices of
+# few cells are missed
 _LEAST_PERIODS = 3.0
 
 

@@ -17,20 +17,20 @@ __all__ = ["PeriodicFit", "PeriodicSeries", "fit_periodic"]
 
 _Floats = NDArray[np.floating[Any]]
 
-# all of these: `pytest tests/test_lattice.py`, known distortions and what does not follow the lattice
 # 8192 positions at a time bound the memory
 _BLOCK = 8192
-# 4 rounds: what is left out no longer changes
+# 4 rounds, after which what is left out hardly changes; with 2 the position error changes by less than 0.003 Å;
+# `python -m benchmarks.defects --methods ours`
 _ROUNDS = 4
-# 0.8 Å, half a bond: over this the residual power is averaged; 3 deviations above the median are left out
+# 0.8 Å, half a bond: over this the residual power is averaged; 3 deviations above the median are left out, with 1.5 the
+# pristine part is left out, too; `pytest tests/test_lattice.py -k follow`
 _AROUND, _OUTLYING = 0.8, 3.0
-# 40,000 positions say enough of a polynomial
+# 40,000 positions say enough of a polynomial, and bound the time
 _MOST_POSITIONS = 40_000
 # 0.3: share of the power beyond that of noise that a distortion must explain, since defects strain the lattice too, and
-# beyond 0.02 of the power itself, since noise is not known better
+# beyond 0.02 of the power itself, since noise is not known better; without, the position error doubles; `python -m
+# benchmarks.defects --methods ours`
 _WORTH_CURVING, _LEAST_EXCESS = 0.3, 0.02
-# 2.5 cells along the shorter side for each degree: in fewer, a polynomial follows the atoms
-_CELLS_PER_DEGREE = 2.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ def fit_periodic(
     judged_by : slice
         Channels that distortion and outliers are found from.
     degree : int
-        Highest degree of the distortion; less where the scan holds few cells.
+        Highest degree of the distortion; 1 where a higher one explains little.
 
     Returns
     -------
@@ -123,8 +123,6 @@ def fit_periodic(
     points = sampling.points
     rows = values.reshape(len(points), -1)
     use = sampling.recorded.ravel()
-    cells = min(np.array(sampling.shape) * sampling.step) / np.linalg.norm(lattice.vectors, axis=1).max()
-    degree = int(min(degree, max(1, cells // _CELLS_PER_DEGREE)))
     orders = lattice.orders(sampling.highest)
     judged = rows[:, judged_by]
     straight = _grown(lattice, orders, points[use], judged[use], 1)
