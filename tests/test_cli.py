@@ -552,6 +552,12 @@ def test_reading_options_reach_the_reader(call, tmp_path):
     assert_refused(call("info", stack, "--scan", "5x5"), "12 frames", ";")
     assert_refused(call("info", stack, "--scan", "3x4x5"), "--scan", ";")
     assert_refused(call("info", stack, "--dataset", "nothing"), "is not there", ";")
+    assert_refused(call("info", stack, "--scan", "3x3"), "source.flyback (--flyback)", "(--ignore-extra)", ";")
+    for options in (["--flyback", "1"], ["--skip-frames", "3"], ["--ignore-extra"]):
+        code, out, err = call("info", stack, "--scan", "3x3", *options)
+        assert (code, err) == (0, "")
+        assert "3 x 3 x 16 x 16" in out
+    assert_refused(call("info", stack, "--scan", "3x3", "--skip-frames", "-1"), "skip_frames", ":")
     np.save(tmp_path / "adf.npy", np.ones(SCAN))
     assert call("info", stack, "--scan", "3x4", "--image", tmp_path / "adf.npy", "--vacuum", path)[0] == 1
 
