@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from stemvane import Config, open_dataset, save_dataset, simulate
+from stemvane import Config, open_dataset, prepare_scan, save_dataset, simulate
 from stemvane.config import DetectorConfig
 from stemvane.errors import ConfigError
 from stemvane.simulation.detector import Detector
@@ -206,6 +206,32 @@ readout_noise = 7.0
             simulate(**SMALL, detector=detector)
     with pytest.raises(ConfigError, match="dose"):
         simulate(detector="counting")
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"detector": {"dead_blocks": [[3, 30, 0, 1]]}}, "does not lie on 24 x 22 pixels"),
+        ({"detector": {"dead_blocks": [[3, 3, 0, 1]]}}, "does not lie on"),
+        ({"detector": {"gap": 12}}, "more than half"),
+        ({"detector": {"beam_shift": [[0, 0], [0, 1e6]]}}, "more than half the detector"),
+        ({"detector": {"dead_share": 0.6, "hot_share": 0.6}}, "together are more than 1"),
+        ({"detector": {"saturation": 0}}, "above 0"),
+        ({"scan": {"n_lost": 30}}, "do not fit the 30 frames"),
+        ({"scan": {"drift": [1e9, 0]}}, "more than twice the scanned area"),
+        ({"scan": {"flyback_decay": 0}}, "above 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_computed(sections, message):
+    with pytest.raises(ConfigError, match=message):
+        simulate(**SMALL, **sections)
+
+
+def test_a_preparation_that_moves_pixels_or_positions_drops_the_truth():
+    dataset = simulate(**SMALL, detector="ideal")
+    assert prepare_scan(dataset, scan_region=(0, 3, 0, 3)).truth is None
+    assert prepare_scan(dataset, flip_y=True).truth is None
+    assert prepare_scan(dataset).truth is dataset.truth
 
 
 DRIFTING = {

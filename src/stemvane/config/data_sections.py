@@ -121,6 +121,10 @@ class SimulationConfig(Section):
             raise ValueError(
                 "detector_outer must be larger than convergence_semiangle: the disc must fit on the detector"
             )
+        if self.detector is not None:
+            self.detector.require_fit(self.detector_shape)
+        if self.scan is not None:
+            self.scan.require_fit(self.scan_shape, self.scan_extent)
         if self.recorder is not None and self.dose is None:
             raise ValueError("a detector records electrons: give simulation.dose beside simulation.detector or .scan")
         return self

@@ -133,6 +133,23 @@ class DetectorConfig(Section):
             raise ValueError("dead_share and hot_share together are more than 1")
         return self
 
+    def require_fit(self, detector_shape: tuple[int, int]) -> None:
+        """Raise a ValueError where blocks, gap or shift do not fit a detector of this shape ``(k_y, k_x)``."""
+        rows, columns = detector_shape
+        for top, bottom, left, right in self.dead_blocks:
+            if not (0 <= top < bottom <= rows and 0 <= left < right <= columns):
+                raise ValueError(
+                    f"detector.dead_blocks has [{top}, {bottom}, {left}, {right}], which does not lie on {rows} x "
+                    f"{columns} pixels; give [top, bottom, left, right], bottom and right not included"
+                )
+        if self.gap > min(detector_shape) // 2:
+            raise ValueError(f"detector.gap of {self.gap} px is more than half of the {rows} x {columns} pixels")
+        for y, x in (*self.beam_shift, self.beam_bow):
+            if abs(y) > rows / 2 or abs(x) > columns / 2:
+                raise ValueError(
+                    f"a shift of the beam of ({y}, {x}) px is more than half the detector of {rows} x {columns} pixels"
+                )
+
     @property
     def shifts_beam(self) -> bool:
         """Whether the beam moves on the detector during the scan."""
@@ -159,3 +176,16 @@ class ScanConfig(Section):
     stacked: bool = Field(
         False, description="whether all frames are given as a stack, one line, instead of being folded into the scan"
     )
+
+    def require_fit(self, scan_shape: tuple[int, int], scan_extent: tuple[float, float]) -> None:
+        """Raise a ValueError where distortions do not fit a scan of so many positions ``(y, x)`` and so many Å."""
+        n_frames = scan_shape[0] * (scan_shape[1] + self.n_flyback)
+        if self.n_lost >= n_frames or self.n_lost + self.n_extra > n_frames:
+            raise ValueError(
+                f"scan.n_lost {self.n_lost} and scan.n_extra {self.n_extra} do not fit the {n_frames} frames"
+            )
+        if max(abs(self.drift[0]), abs(self.drift[1]), abs(self.flyback_distortion)) > 2 * max(scan_extent):
+            raise ValueError(
+                f"scan.drift {list(self.drift)} or scan.flyback_distortion {self.flyback_distortion} Å is more than "
+                f"twice the scanned area of {list(scan_extent)} Å"
+            )
