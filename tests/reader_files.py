@@ -521,6 +521,31 @@ def ser(folder, n_frames=12, columns_first=False, kind=0x4122):
     return Written(path, known={"scan_step": (0.5, 0.4), "energy": 60e3, "pixel_size": pixel})
 
 
+def counted(folder, version=3, lost=()):
+    """As stempy writes counted electrons: version 1 one list each, 2 lists with positions, 3 as many for each."""
+    path = folder / f"counted{version}.h5"
+    flat = STACK.reshape(len(STACK), -1)
+    if version == 1:
+        lists, places = [np.repeat(np.arange(256), frame) for frame in flat], np.arange(12)
+    else:  # no pixel is twice in one list
+        n_each = int(flat.max())
+        lists = [np.flatnonzero(frame > n) for frame in flat for n in range(n_each)]
+        places = np.repeat(np.arange(12), n_each)
+    if version == 2:
+        order = [i for i in np.random.default_rng(0).permutation(len(lists)) if places[i] not in lost]
+        lists, places = [lists[i] for i in order], places[order]
+    events = np.empty(len(lists), object)
+    events[:] = [hits.astype(np.uint32) for hits in lists]
+    with h5py.File(path, "w") as file:
+        if version > 1:
+            file.attrs["version"] = version
+        file.create_dataset("electron_events/frames", (len(events),), h5py.vlen_dtype(np.uint32))[...] = events
+        file["electron_events/frames"].attrs.update({"Nx": DETECTOR[0], "Ny": DETECTOR[1]})
+        file["electron_events/scan_positions"] = np.arange(12) if version == 3 else places
+        file["electron_events/scan_positions"].attrs.update({"Nx": SCAN[1], "Ny": SCAN[0]})
+    return Written(path)
+
+
 def nexus(folder):
     path = folder / "a.nxs"
     with h5py.File(path, "w") as file:
@@ -592,4 +617,5 @@ WRITERS = (
     hspy, zspy, mib, mib_flyback, mib_numbered, empad, empad_g2, blo, mrc, mrc_big_endian, direct_electron, tvips,
     dm4, py4dstem, py4dstem_old, prismatic, ncem, abtem_zarr, abtem_hdf5, dectris, velox, ser, nexus, hdf5,
     hdf5_stack, npy, npy_fortran, npy_stack, npz, npz_compressed, raw, zarr2, zarr3, zspy_zipped,
+    counted,
 )  # fmt: skip

@@ -64,6 +64,37 @@ def test_tia_series(tmp_path):
         open_dataset(path)
 
 
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_counted_electrons(tmp_path, version):
+    dataset = open_dataset(made.counted(tmp_path, version).path)
+    assert (dataset.data.dtype, dataset.missing) == (np.uint16, None)
+    np.testing.assert_array_equal(dataset.data.compute(), made.PATTERNS)
+    np.testing.assert_array_equal(dataset.data[1:, 2].compute(), made.PATTERNS[1:, 2])
+    # one column of flyback
+    cropped = open_dataset(dataset.path, scan_shape=(3, 3), flyback=1)
+    np.testing.assert_array_equal(cropped.data.compute(), made.PATTERNS[:, :3])
+
+
+def test_positions_without_electrons_listed_are_missing(tmp_path):
+    dataset = open_dataset(made.counted(tmp_path, 2, lost=(5, 11)).path)
+    assert np.flatnonzero(dataset.missing).tolist() == [5, 11]
+    expected = np.where(dataset.missing[..., None, None], 0, made.PATTERNS)
+    np.testing.assert_array_equal(dataset.data.compute(), expected)
+
+
+def test_events_outside_the_frame_are_damage(tmp_path):
+    path = made.counted(tmp_path, 1).path
+    with h5py.File(path, "a") as file:
+        file["electron_events/frames"][3] = np.array([256], np.uint32)
+    with pytest.raises(FileFormatError, match="pixels that its frames do not have; copy it again"):
+        open_dataset(path).data.compute()
+    with h5py.File(path, "a") as file:
+        file.attrs["version"] = 3
+        file["electron_events/scan_positions"].attrs["Nx"] = 5
+    with pytest.raises(FileFormatError, match="12 frames do not fit 15 positions"):
+        open_dataset(path)
+
+
 def test_zipped_zarr_of_any_kind(tmp_path):
     plain = made.zarr2(tmp_path).path
     zipped = Path(shutil.make_archive(str(tmp_path / "two"), "zip", plain))

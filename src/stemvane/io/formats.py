@@ -13,6 +13,7 @@ from stemvane.errors import FileFormatError
 from stemvane.io import (
     abtem_files,
     arrays,
+    counted_electrons,
     dectris,
     digital_micrograph,
     emd,
@@ -119,6 +120,10 @@ def _is_dectris(head: Head) -> bool:
     return _is_hdf5(head) and any(name.startswith("entry/data/data_") for name in head.keys)
 
 
+def _is_counted(head: Head) -> bool:
+    return _is_hdf5(head) and {"electron_events/frames", "electron_events/scan_positions"} <= head.keys
+
+
 def _is_emd(head: Head) -> bool:
     roots = {name.split("/")[0] for name in head.keys}
     is_py4dstem = "emd_group_type" in head.attributes or "version_major" in head.attributes
@@ -151,6 +156,7 @@ FORMATS = (
     Format("HyperSpy's .hspy", _is_hyperspy, hspy.open_hspy),
     Format("Velox .emd", _is_velox, velox.open_velox, frozenset({"scan_shape", "dataset"})),
     Format("Dectris master", _is_dectris, dectris.open_dectris),
+    Format("4D Camera (stempy)", _is_counted, counted_electrons.open_counted_electrons),
     Format("EMD (py4DSTEM, Prismatic, NCEM)", _is_emd, emd.open_emd, frozenset({"scan_shape", "dataset"})),
     Format("abTEM's HDF5", _is_abtem_hdf5, abtem_files.open_abtem_hdf5),
     Format("HDF5, NeXus", _is_hdf5, hdf5.open_plain_hdf5, frozenset({"scan_shape", "dataset"})),
