@@ -614,6 +614,17 @@ def test_an_error_names_the_option_of_its_command():
     assert shown == f"{expected}or overwrite=True"
 
 
+@pytest.mark.parametrize("columns", ["80", "40"])
+def test_nothing_is_cut_off_in_a_narrow_terminal(call, monkeypatch, shelf, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    for command in (("structures",), ("info", shelf / "good.zarr")):
+        code, out, err = call(*command)
+        assert (code, err) == (0, "")
+        assert "…" not in out
+        assert len({len(line.rstrip()) for line in out.splitlines() if line.startswith("│")}) == 1
+    assert "graphene-armchair-edge" in call("structures")[1]
+
+
 def test_names_with_brackets_are_printed_as_they_are(call, shelf, tmp_path):
     """Folders and settings may hold what rich takes for a style, such as [red], or for its end, [/red]."""
     odd = tmp_path / "[red]a[" / "b]"

@@ -27,7 +27,7 @@ from stemvane.cli.options import (
 )
 from stemvane.cli.run_tables import folder_tables, run_table, sweep_tables
 from stemvane.cli.stopping import Stopped, stopping_signals
-from stemvane.cli.tables import info_table, progress_bars, structures_table, sweep_table, symmetry_table
+from stemvane.cli.tables import info_table, print_table, progress_bars, structures_table, sweep_table, symmetry_table
 from stemvane.config import Config
 from stemvane.errors import StemvaneError
 
@@ -200,7 +200,7 @@ def structures(
         from stemvane.figures.saving import save_structures_figure
 
         save_structures_figure(output)
-    Console().print(structures_table())
+    print_table(structures_table())
     if output is not None:
         typer.echo(output)
 
@@ -235,7 +235,7 @@ def info(
     console = Console()
     if _is_run_folder(file):
         for table in _summaries(file, verify=verify):
-            console.print(table)
+            print_table(table)
         return
     from stemvane.io.files import open_source, size_on_disk
     from stemvane.reduction.survey import survey
@@ -243,7 +243,7 @@ def info(
     opened = open_source(Config().replace(source=source).source)
     looked = survey(opened)
     shape_from = "given" if scan or shape else "file"
-    console.print(info_table(str(file), opened, looked, shape_from, size_on_disk(opened)))
+    print_table(info_table(str(file), opened, looked, shape_from, size_on_disk(opened)))
     for note in looked.notes:
         console.print(Text(f"note: {add_flags(note, _available())}"), soft_wrap=True)
 
@@ -323,7 +323,7 @@ def sweep(
             progress=report,
         )
     console = Console()
-    console.print(sweep_table(finished))
+    print_table(sweep_table(finished))
     console.print(Text(f"recommended: {finished.reason}"), soft_wrap=True)
     console.print(Text(str(finished.figures_path / "sweep.png")), soft_wrap=True)
 
@@ -390,7 +390,7 @@ def symmetry(
         )
     place = write_symmetry(run, analysis, output)
     console = Console()
-    console.print(symmetry_table(str(run.path), summary_of(analysis)))
+    print_table(symmetry_table(str(run.path), summary_of(analysis)))
     for path in [*sorted(place.glob("*.csv")), *save_symmetry_figure(run, analysis, place)]:
         console.print(Text(str(path)), soft_wrap=True)
 
@@ -470,7 +470,7 @@ def _run(
     with progress_bars() as report:
         finished = run_pipeline(config, output, command=command, overwrite=overwrite, inputs=inputs, progress=report)
     console = Console()
-    console.print(run_table(str(finished.path), finished.metrics, with_paper=with_paper))
+    print_table(run_table(str(finished.path), finished.metrics, with_paper=with_paper))
     for path in sorted(finished.figures_path.glob("*.png")):
         console.print(Text(str(path)), soft_wrap=True)
 

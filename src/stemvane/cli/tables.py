@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +22,10 @@ from stemvane.runs.sweep_folder import REFERENCES, Sweep
 from stemvane.simulation.catalogue import TOLERANCE, bond_agrees, bond_length
 from stemvane.specimens import SPECIMENS
 
-__all__ = ["info_table", "progress_bars", "structures_table", "sweep_table", "symmetry_table"]
+__all__ = ["info_table", "print_table", "progress_bars", "structures_table", "sweep_table", "symmetry_table"]
+
+# columns of a terminal, more than any table takes
+_WIDEST = 10_000
 
 _CALIBRATION = (
     ("scan_step", "Å"),
@@ -28,6 +33,17 @@ _CALIBRATION = (
     ("convergence_semiangle", "mrad"),
     ("energy", "eV"),
 )
+
+
+def print_table(table: Table) -> None:
+    """Print a table; where a terminal is too narrow for the longest words, lines run over and nothing is cut off."""
+    console = Console()
+    for column in table.columns:
+        words = [word for cell in (column.header, *column.cells) for word in str(cell).split()]
+        if column.overflow != "fold":
+            column.min_width = max(map(cell_len, words), default=1)
+    narrowest = Measurement.get(console, console.options.update(max_width=_WIDEST), table).minimum
+    Console(width=max(narrowest, console.width)).print(table, crop=False)
 
 
 def info_table(name: str, opened: Dataset4D, looked: Survey, shape_from: str, n_bytes: int) -> Table:
@@ -59,7 +75,7 @@ def info_table(name: str, opened: Dataset4D, looked: Survey, shape_from: str, n_
     table.add_row("largest pixel value", "", "", f"{looked.pixel_max:.6g}")
     table.add_row("hot, dead pixels", "", "", f"{len(looked.hot_pixels)}, {len(looked.dead_pixels)}")
     if looked.disc_ellipse is not None:
-        ratio, direction = looked.disc_ellipse[0], math.degrees(looked.disc_ellipse[1])
+        ratio, direction = looked.disc_ellipse[0], math.degrees(looked.disc_ellipse[1]) + 0.0
         table.add_row("disc's long over short axis; direction (deg)", "", "", f"{ratio:.4f}; {direction:.0f}")
     if looked.has_disc:
         shift = f"{show_number(looked.beam_shift_along_y)}; {show_number(looked.beam_shift_along_x)}"
