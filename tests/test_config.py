@@ -100,7 +100,7 @@ def test_value_out_of_range_is_named(section, setting, value):
 
 def test_values_that_do_not_fit_together():
     text = message(Config.from_dict, {"simulation": {"detector_outer": 20.0}})
-    assert "detector_outer must be larger than convergence_semiangle" in text
+    assert "give a detector_outer that is larger than convergence_semiangle" in text
     assert "Value error" not in text
 
 

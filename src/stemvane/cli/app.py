@@ -21,15 +21,16 @@ from stemvane.cli.options import (
     read_numbers,
     read_pair,
     read_range,
-    read_setting,
     reading_settings,
     source_settings,
+    with_choices,
+    with_settings,
 )
 from stemvane.cli.run_tables import folder_tables, run_table, sweep_tables
 from stemvane.cli.stopping import Stopped, stopping_signals
 from stemvane.cli.tables import info_table, print_table, progress_bars, structures_table, sweep_table, symmetry_table
 from stemvane.config import Config
-from stemvane.errors import StemvaneError
+from stemvane.errors import ConfigError, StemvaneError
 
 __all__ = ["app", "main"]
 
@@ -112,8 +113,8 @@ def demo(
     """Simulate graphene and make Figure 1 of the paper by Oxley and others, 2021."""
     from stemvane.workflow.pipeline import demo_config
 
-    config = _with_settings(demo_config(), set_)
-    _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite, with_paper=True)
+    config = with_settings(demo_config(), set_)
+    _run(with_choices(config, seed, n_latent, n_epochs, device), output, overwrite, with_paper=True)
 
 
 @app.command()
@@ -234,6 +235,11 @@ def info(
     source |= reading_settings(file, scan, dataset, shape, dtype, skip_frames, ignore_extra, flyback, image, vacuum)
     console = Console()
     if _is_run_folder(file):
+        if len(source) > 1:
+            option = next(name for name in source if name != "path")
+            raise ConfigError(
+                f"{file} is a run or a sweep, which source.{option} does not change; give the folder alone"
+            )
         for table in _summaries(file, verify=verify):
             print_table(table)
         return
@@ -279,12 +285,12 @@ def run(
     overwrite: _Overwrite = False,
 ) -> None:
     """Measure, align, learn, compare and draw: from a recorded or simulated scan to Figure 2 or 1."""
-    config = _with_settings(Config.from_toml(settings) if settings else Config(), set_)
+    config = with_settings(Config.from_toml(settings) if settings else Config(), set_)
     source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
     source |= reading_settings(file, scan, dataset, shape, dtype, skip_frames, ignore_extra, flyback, image, vacuum)
     config = config.replace(source=source, measure=drop_missing({"n_workers": workers, "cluster": cluster}))
     inputs = [settings] if settings else []
-    _run(_with_choices(config, seed, n_latent, n_epochs, device), output, overwrite, inputs=inputs)
+    _run(with_choices(config, seed, n_latent, n_epochs, device), output, overwrite, inputs=inputs)
 
 
 @app.command()
@@ -307,7 +313,7 @@ def sweep(
     from stemvane.workflow.sweep import run_sweep
 
     config = Config.from_toml(settings) if settings else Config() if file else demo_config()
-    config = _with_choices(_with_settings(config, set_), None, None, n_epochs, device)
+    config = with_choices(with_settings(config, set_), None, None, n_epochs, device)
     if file:
         config = config.replace(source={"path": str(file)})
     command = shlex.join(["stemvane", *sys.argv[1:]])
@@ -371,7 +377,7 @@ def symmetry(
     from stemvane.runs.run import Run
 
     run = Run.open(folder, verify=verify)
-    config = _with_settings(run.config, set_)
+    config = with_settings(run.config, set_)
     config = config.replace(symmetry=drop_missing({"false_discovery_rate": rate, "library": library}))
     place_for_symmetry(run, output)
     simulated = None
@@ -420,6 +426,11 @@ def main() -> None:
     try:
         with stopping_signals():
             app()
+    except MemoryError as error:
+        reason = " ".join(str(error).split()) or "a smaller part of it may fit"
+        message = f"error: not enough memory ({reason}); close other programs, or crop or bin the scan"
+        Console(stderr=True).print(Text(message, style="red"), soft_wrap=True)
+        sys.exit(1)
     except Stopped as stop:
         end = " to go on" if _command() in _GOING_ON else ""
         Console(stderr=True).print(Text(f"stopped; run the same command again{end}", style="yellow"), soft_wrap=True)
@@ -473,24 +484,3 @@ def _run(
     print_table(run_table(str(finished.path), finished.metrics, with_paper=with_paper))
     for path in sorted(finished.figures_path.glob("*.png")):
         console.print(Text(str(path)), soft_wrap=True)
-
-
-def _with_settings(config: Config, texts: list[str] | None) -> Config:
-    # all at once, since a setting may belong to a model that another one chooses
-    sections: dict[str, dict[str, Any]] = {}
-    for text in texts or []:
-        section, name, value = read_setting(text)
-        sections.setdefault(section, {})[name] = value
-    return config.replace(**sections)
-
-
-def _with_choices(
-    config: Config, seed: int | None, n_latent: int | None, n_epochs: int | None, device: str | None
-) -> Config:
-    if n_epochs is not None and not config.model.has_epochs:
-        note = f"note: --n-epochs has no effect on the model {config.model.model}, which is fitted in closed form"
-        Console(stderr=True).print(Text(note), soft_wrap=True)
-    return config.replace(
-        training=drop_missing({"seed": seed, "n_epochs": n_epochs, "device": device}),
-        model=drop_missing({"n_latent": n_latent}),
-    )

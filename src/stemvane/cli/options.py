@@ -9,6 +9,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.text import Text
+
+from stemvane.config import Config
 from stemvane.errors import ConfigError
 
 __all__ = [
@@ -26,6 +30,8 @@ __all__ = [
     "show_bytes",
     "show_number",
     "source_settings",
+    "with_choices",
+    "with_settings",
 ]
 
 FLAGS = {
@@ -252,3 +258,26 @@ def show_bytes(n: int) -> str:
             return f"{n:.3g} {unit}"
         n /= 1000  # type: ignore[assignment]
     return f"{n:.4g} TB"
+
+
+def with_settings(config: Config, texts: list[str] | None) -> Config:
+    """Settings with those that ``--set`` was given."""
+    # all at once, since a setting may belong to a model that another one chooses
+    sections: dict[str, dict[str, Any]] = {}
+    for text in texts or []:
+        section, name, value = read_setting(text)
+        sections.setdefault(section, {})[name] = value
+    return config.replace(**sections)
+
+
+def with_choices(
+    config: Config, seed: int | None, n_latent: int | None, n_epochs: int | None, device: str | None
+) -> Config:
+    """Settings with the options that many commands have; what was left out stays."""
+    if n_epochs is not None and not config.model.has_epochs:
+        note = f"note: --n-epochs has no effect on the model {config.model.model}, which is fitted in closed form"
+        Console(stderr=True).print(Text(note), soft_wrap=True)
+    return config.replace(
+        training=drop_missing({"seed": seed, "n_epochs": n_epochs, "device": device}),
+        model=drop_missing({"n_latent": n_latent}),
+    )

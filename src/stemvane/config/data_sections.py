@@ -114,19 +114,23 @@ class SimulationConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if min(self.scan_shape) < 1 or min(self.detector_shape) < 4:
-            raise ValueError("a scan needs at least 1 position and a detector at least 4 pixels along each axis")
+            raise ValueError(
+                "scan_shape and detector_shape are too small; give at least 1 position and 4 pixels along each axis"
+            )
         if min(self.scan_extent) <= 0:
-            raise ValueError("scan_extent must be positive")
+            raise ValueError("scan_extent is not positive; give two positive lengths in Å")
         if self.detector_outer <= self.convergence_semiangle:
             raise ValueError(
-                "detector_outer must be larger than convergence_semiangle: the disc must fit on the detector"
+                "the disc does not fit on the detector; give a detector_outer that is larger than convergence_semiangle"
             )
         if self.detector is not None:
             self.detector.require_fit(self.detector_shape)
         if self.scan is not None:
             self.scan.require_fit(self.scan_shape, self.scan_extent)
         if self.recorder is not None and self.dose is None:
-            raise ValueError("a detector records electrons: give simulation.dose beside simulation.detector or .scan")
+            raise ValueError(
+                "a detector records electrons; give simulation.dose beside simulation.detector or simulation.scan"
+            )
         return self
 
     @property
@@ -192,7 +196,9 @@ class MeasureConfig(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.n_workers is not None and self.cluster is not None:
-            raise ValueError("give n_workers for processes here, or cluster for those of a scheduler, not both")
+            raise ValueError(
+                "measure.n_workers starts processes here, measure.cluster takes those of a scheduler; give one of them"
+            )
         for name in self.masks:
             if trouble := find_name_trouble(name):
                 raise ValueError(f"masks: {trouble}")

@@ -130,7 +130,7 @@ class DetectorConfig(Section):
         if analogue_only:
             raise ValueError(f"a counting detector has no {analogue_only[0]}; leave it 0, or take kind 'analogue'")
         if self.dead_share + self.hot_share > 1:
-            raise ValueError("dead_share and hot_share together are more than 1")
+            raise ValueError("dead_share and hot_share together are more than 1; give smaller ones")
         return self
 
     def require_fit(self, detector_shape: tuple[int, int]) -> None:

@@ -54,8 +54,8 @@ class SymmetryConfig(Section):
 class FiguresConfig(Section):
     """How figures are drawn."""
 
-    manifold: int = Field(7, ge=2, description="decoded patterns along each side of the latent manifold")
-    dpi: int = Field(200, ge=50, description="resolution of the PNG files, dots per inch")
+    manifold: int = Field(7, ge=2, le=50, description="decoded patterns along each side of the latent manifold")
+    dpi: int = Field(200, ge=50, le=1200, description="resolution of the PNG files, dots per inch")
 
 
 class Config(Section):
@@ -123,7 +123,7 @@ class Config(Section):
         """
         values = self.model_dump(mode="python")
         name = sections.get("model", {}).get("model", self.model.model)
-        if name != self.model.model and name in MODEL_CONFIGS:
+        if isinstance(name, str) and name != self.model.model and name in MODEL_CONFIGS:
             chosen = self.model.model_dump(mode="python", exclude_defaults=True)
             values["model"] = {key: chosen[key] for key in chosen if key in MODEL_CONFIGS[name].model_fields}
         for section, changes in sections.items():

@@ -133,24 +133,24 @@ class Calibration(Representable):
             value = getattr(self, name)
             if value is None:
                 continue
-            if name != "optical_axis" and isinstance(value, _NUMBER):
+            if name != "optical_axis" and _is_number(value):
                 value = (value, value)
-            try:
-                pair = (float(value[0]), float(value[1]))
-            except (TypeError, IndexError, ValueError):
-                raise CalibrationError(f"{name} is {value!r}; give a pair of numbers (y, x)") from None
-            object.__setattr__(self, name, pair)
+            object.__setattr__(self, name, pair := _pair(name, value))
             if not all(math.isfinite(v) for v in pair) or (name != "optical_axis" and min(pair) <= 0):
                 raise CalibrationError(f"{name} is {pair}; both numbers must be finite and positive")
         for name in ("disc_radius", "convergence_semiangle", "energy"):
             value = getattr(self, name)
             if value is None:
                 continue
-            object.__setattr__(self, name, float(value))
-            if not (math.isfinite(value) and value > 0):
+            object.__setattr__(self, name, number := _number(name, value))
+            if not (math.isfinite(number) and number > 0):
                 raise CalibrationError(f"{name} is {value}; it must be finite and positive")
-        if self.scan_rotation is not None and not math.isfinite(self.scan_rotation):
-            raise CalibrationError(f"scan_rotation is {self.scan_rotation}; it must be finite")
+        if self.scan_rotation is not None:
+            object.__setattr__(self, "scan_rotation", _number("scan_rotation", self.scan_rotation))
+            if not math.isfinite(self.scan_rotation):
+                raise CalibrationError(f"scan_rotation is {self.scan_rotation}; it must be finite")
+        if self.ellipse is not None:
+            object.__setattr__(self, "ellipse", _pair("ellipse", self.ellipse))
         if self.ellipse is not None and not (all(map(math.isfinite, self.ellipse)) and self.ellipse[0] >= 1):
             raise CalibrationError(f"ellipse is {self.ellipse}; give long over short axis, at least 1, and a direction")
 
@@ -218,3 +218,23 @@ class Calibration(Representable):
             )
         entries: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**entries)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a real number, and no word, truth value or array."""
+    return isinstance(value, _NUMBER) and not isinstance(value, bool | np.complexfloating)
+
+
+def _number(name: str, value: Any) -> float:
+    if not _is_number(value):
+        raise CalibrationError(f"{name} is {value!r}; give a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise CalibrationError(f"{name} is beyond every number that can be meant; give a smaller one") from None
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    if isinstance(value, str) or not (isinstance(value, Sequence | np.ndarray) and len(value) == 2):
+        raise CalibrationError(f"{name} is {value!r}; give a pair of numbers (y, x)")
+    return _number(name, value[0]), _number(name, value[1])

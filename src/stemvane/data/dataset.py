@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from stemvane.data.preparation_record import Preparation, describe_preparation
 from stemvane.data.representation import Representable, Row, format_quantity, format_shape, format_size
 from stemvane.data.specimen import ScanAtoms, ScanDefects
 from stemvane.data.truth import DetectorTruth
-from stemvane.errors import DataError
+from stemvane.errors import DataError, StemvaneError
 
 __all__ = ["Dataset4D", "ScanAtoms", "ScanDefects"]
 
@@ -321,7 +322,8 @@ class Dataset4D(Representable):
 
     def pattern(self, y: int, x: int) -> NDArray[Any]:
         """Return one recorded pattern, shape ``(k_y, k_x)``."""
-        return np.asarray(self.data[y, x].compute())
+        with reading_lazily(f"{self.name}: the pattern at scan position ({y}, {x})"):
+            return np.asarray(self.data[y, x].compute())
 
     def recalibrate(self, *, origin: str = "given", **changes: Any) -> Dataset4D:
         """Return the same data with some calibration values replaced.
@@ -391,6 +393,24 @@ def _in_views(array: NDArray[Any]) -> da.Array:
     keys = itertools.product([name], *(range(len(sizes)) for sizes in chunks))
     blocks = {key: plain[part] for key, part in zip(keys, slices_from_chunks(chunks), strict=True)}
     return da.Array(blocks, name, chunks, dtype=plain.dtype)
+
+
+@contextmanager
+def reading_lazily(what: str) -> Iterator[None]:
+    """Say in one line what cannot be read, whatever a lazy array that the user has made raises.
+
+    Raises
+    ------
+    DataError
+        If anything but an error of ours, or a lack of memory, is raised.
+    """
+    try:
+        yield
+    except (StemvaneError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(f"{what} cannot be computed ({reason}); check the lazy array that they come from") from error
 
 
 def pattern_chunks(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int, int, int]:

@@ -18,7 +18,23 @@ from scipy import sparse
 from stemvane.errors import CalibrationError
 from stemvane.geometry.overlap import SampleWeights, pixel_overlaps
 
-__all__ = ["PolarGrid", "harmonics_of", "plane_of_pixels", "polar_from", "rotate"]
+__all__ = ["PolarGrid", "harmonics_of", "plane_of_pixels", "polar_from", "require_disc_radius", "rotate"]
+
+
+def require_disc_radius(radius: float, detector_shape: tuple[int, int]) -> None:
+    """Refuse a radius of the disc, in pixels, that cannot be meant.
+
+    Raises
+    ------
+    CalibrationError
+        If it is more than ten times the detector's diagonal.
+    """
+    rows, columns = detector_shape
+    if radius > 10 * float(np.hypot(rows, columns)):
+        raise CalibrationError(
+            f"a disc radius of {radius:g} px cannot be meant on a detector of {rows} x {columns} pixels; "
+            "give source.disc_radius in pixels"
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -137,6 +153,7 @@ class PolarGrid:
                 f"the optical axis {axis} lies outside the detector of {rows} x {columns} pixels; "
                 "give the axis, or a vacuum pattern to find it from"
             )
+        require_disc_radius(disc_radius, detector_shape)
         reach = inscribed if outer is None else outer * disc_radius
         if margin:
             reach = min(reach, inscribed)

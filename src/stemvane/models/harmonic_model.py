@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stemvane.config import AlignmentConfig, Config, HarmonicConfig
 from stemvane.data.measurements import Measurements
+from stemvane.errors import ModelError
 from stemvane.features.alignment import Alignment, align_rotation
 from stemvane.features.feature_reader import FeatureReader
 from stemvane.features.harmonics import HarmonicBasis
@@ -201,6 +202,12 @@ class HarmonicModel(PatternModel):
             as_recorded=data.as_recorded,
             angle=angle,
         )
+        n_available = len(self.alignment.components)
+        if self.n_latent > n_available:
+            raise ModelError(
+                f"{self.n_latent} latents are more than the {n_available} components that the features have; give a "
+                "smaller model.n_latent"
+            )
         start_aligned(network, self.alignment, data.reader.noise, data.length)
         pixels = mean_pixels(measurements, used)
         self._fitted = HarmonicFit(

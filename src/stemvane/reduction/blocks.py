@@ -18,7 +18,7 @@ from dask.local import get_sync
 from dask.optimization import cull
 from numpy.typing import NDArray
 
-from stemvane.data.dataset import pattern_chunks
+from stemvane.data.dataset import pattern_chunks, reading_lazily
 
 __all__ = ["Block", "in_order", "n_threads", "partition"]
 
@@ -42,6 +42,8 @@ class Block:
         Dask's recipe for them, where they are not; a worker can be sent it.
     keys : tuple
         Names of their pieces in the recipe, an array of two axes: a pattern may be in several pieces.
+    detector_shape : tuple of int
+        Shape ``(k_y, k_x)`` that the recipe promises.
     """
 
     top: int
@@ -51,6 +53,7 @@ class Block:
     array: NDArray[Any] | None = None
     graph: Mapping[Any, Any] = field(default_factory=dict)
     keys: tuple[tuple[Any, ...], ...] = ()
+    detector_shape: tuple[int, ...] = ()
 
     @property
     def part(self) -> tuple[slice, slice]:
@@ -58,13 +61,24 @@ class Block:
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
     def read(self) -> NDArray[Any]:
-        """The patterns, shape ``(height, width, k_y, k_x)``."""
+        """The patterns, shape ``(height, width, k_y, k_x)``.
+
+        Raises
+        ------
+        DataError
+            If the recipe fails, or makes something of another shape than it promises.
+        """
         if self.array is not None:
             return self.array
-        pieces = [[np.asarray(get_sync(self.graph, key)) for key in row] for row in self.keys]
-        if len(pieces) == 1 and len(pieces[0]) == 1:
-            return pieces[0][0]
-        return np.concatenate([np.concatenate(row, axis=3) for row in pieces], axis=2)
+        with reading_lazily(f"the patterns from scan position ({self.top}, {self.left}) on"):
+            pieces = [[np.asarray(get_sync(self.graph, key)) for key in row] for row in self.keys]
+            whole = pieces[0][0]
+            if len(pieces) > 1 or len(pieces[0]) > 1:
+                whole = np.concatenate([np.concatenate(row, axis=3) for row in pieces], axis=2)
+            expected = (self.height, self.width, *self.detector_shape)
+            if whole.shape != expected:
+                raise ValueError(f"a block has the shape {whole.shape}, and {expected} was promised")
+        return whole
 
 
 def partition(data: da.Array) -> list[Block]:
@@ -83,7 +97,16 @@ def partition(data: da.Array) -> list[Block]:
     for corner, (i, j) in _corners(optimized):
         keys = tuple(tuple((optimized.name, i, j, k, m) for m in n_pieces[1]) for k in n_pieces[0])
         needed, _ = cull(graph, [key for row in keys for key in row])
-        blocks.append(Block(*corner, optimized.chunks[0][i], optimized.chunks[1][j], graph=needed, keys=keys))
+        blocks.append(
+            Block(
+                *corner,
+                optimized.chunks[0][i],
+                optimized.chunks[1][j],
+                graph=needed,
+                keys=keys,
+                detector_shape=optimized.shape[2:],
+            )
+        )
     return blocks
 
 

@@ -24,7 +24,7 @@ from stemvane.data.measurements import Measurements
 from stemvane.data.progress import Progress, announce, counting_bar
 from stemvane.errors import CalibrationError, DataError
 from stemvane.geometry.pixels import PixelGrid
-from stemvane.geometry.polar import PolarGrid, plane_of_pixels
+from stemvane.geometry.polar import PolarGrid, plane_of_pixels, require_disc_radius
 from stemvane.reduction.blocks import Block, in_order, n_threads, partition
 from stemvane.reduction.kernels.frames import FramePlan, FrameSums
 from stemvane.reduction.kernels.lanes import LanePlan
@@ -60,6 +60,7 @@ def standard_detectors(
         If axis or radius are unknown.
     """
     axis, radius = _axis_and_radius(calibration)
+    require_disc_radius(radius, detector_shape)
     shape = calibration.pixel_aspect, calibration.ellipse
     far_y, far_x = (max(a + 0.5, n - 0.5 - a) for a, n in zip(axis, detector_shape, strict=True))
     corner = np.linalg.norm(plane_of_pixels(*shape) @ [[far_x, far_x], [far_y, -far_y]], axis=0).max()

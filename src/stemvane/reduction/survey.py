@@ -14,7 +14,7 @@ from scipy import ndimage
 from stemvane.config import SurveyConfig
 from stemvane.data.arguments import ScanLike, as_dataset
 from stemvane.data.calibration import Calibration
-from stemvane.data.dataset import Dataset4D
+from stemvane.data.dataset import Dataset4D, reading_lazily
 from stemvane.data.representation import Representable, Row, format_position, format_quantity
 from stemvane.errors import CalibrationError
 from stemvane.geometry.disc import Disc, find_disc
@@ -198,7 +198,12 @@ def survey(dataset: ScanLike, config: SurveyConfig | None = None) -> Survey:
 def _look(dataset: Dataset4D, n_frames: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Patterns ``(n, k_y, k_x)`` at regular strides, and their scan positions ``(n, 2)``."""
     strides = _strides(dataset, n_frames)
-    frames = np.asarray(dataset.data[strides].compute()).reshape(-1, *dataset.detector_shape)
+    with reading_lazily(f"{dataset.name}: the patterns"):
+        strided = dataset.data[strides]
+        frames = np.asarray(strided.compute())
+        if frames.shape != strided.shape:
+            raise ValueError(f"they have the shape {frames.shape}, and {strided.shape} was promised")
+        frames = frames.reshape(-1, *dataset.detector_shape)
     places = (np.arange(n)[stride] for n, stride in zip(dataset.scan_shape, strides, strict=True))
     positions = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, 2)
     if dataset.missing is not None and not dataset.missing[strides].all():

@@ -18,6 +18,7 @@ from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D, ScanAtoms, ScanDefects
 from stemvane.data.progress import Progress, counting_bar
 from stemvane.extras import require_package
+from stemvane.simulation.limits import require_possible
 from stemvane.simulation.optics import Optics, add_intensities, poisson_counts
 from stemvane.simulation.recording import Recording
 from stemvane.simulation.scan_distortions import GridAxis
@@ -77,7 +78,9 @@ def simulate(
     Raises
     ------
     ConfigError
-        If a setting is unknown or out of range.
+        If a setting is unknown or out of range, or memory or the type of the counts does not hold the result.
+    CalibrationError
+        If the energy, the semi-angle or the scan step cannot be meant.
     MissingPackageError
         If abTEM or ASE are not installed.
 
@@ -95,6 +98,9 @@ def simulate(
     """
     settings = _settings(config, changes)
     optics = Optics.of(settings)
+    margin = [math.ceil(3 * settings.source_size / _FWHM / step) for step in settings.scan_step]
+    n_positions = math.prod(n + 2 * pad for n, pad in zip(settings.scan_shape, margin, strict=True))
+    require_possible(settings, optics, n_positions, _cell_size(settings, optics), _FINE_SAMPLING)
     atoms, defects = _specimen(settings, optics)
     recording = Recording.of(settings)
     grid, sampled = _regular_grid(settings), optics
@@ -139,14 +145,19 @@ def _settings(config: SimulationConfig | None, changes: dict[str, Any]) -> Simul
     return SimulationConfig.from_dict({**settings, **changes}, "simulate")
 
 
-def _specimen(settings: SimulationConfig, optics: Optics) -> tuple[Atoms, ScanDefects]:
+def _cell_size(settings: SimulationConfig, optics: Optics) -> tuple[float, float]:
     """A supercell so large that the probe fits in and that it samples the pattern finer than the detector does."""
     alpha = 1e-3 * optics.semiangle
     probe = 2 * (abs(optics.defocus) * alpha + abs(optics.cs) * alpha**3)
     least = max(_MIN_CELL, 1.5 * 1e3 * optics.wavelength / optics.pixel, 20 + 1.5 * probe)
+    return max(least, settings.scan_extent[0]), max(least, settings.scan_extent[1])
+
+
+def _specimen(settings: SimulationConfig, optics: Optics) -> tuple[Atoms, ScanDefects]:
+    """Atoms of the supercell, and the defects among them."""
     return build_structure(
         settings.structure,
-        (max(least, settings.scan_extent[0]), max(least, settings.scan_extent[1])),
+        _cell_size(settings, optics),
         scan_extent=settings.scan_extent,
         defects=dict[str, int](settings.defects.items()),
         concentrations=dict[str, float](settings.concentrations.items()),
