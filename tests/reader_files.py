@@ -572,6 +572,14 @@ def hdf5_stack(folder):
     return Written(folder / "stack.h5", options={"scan_shape": SCAN})
 
 
+def tiff_stack(folder, compression=None, byteorder=">"):
+    from tifffile import imwrite
+
+    path = folder / "stack.tif"
+    imwrite(path, STACK, compression=compression, byteorder=byteorder, photometric="minisblack", metadata=None)
+    return Written(path, options={"scan_shape": SCAN})
+
+
 def npy(folder, array=PATTERNS):
     np.save(folder / "a.npy", array)
     return Written(folder / "a.npy")
@@ -617,5 +625,5 @@ WRITERS = (
     hspy, zspy, mib, mib_flyback, mib_numbered, empad, empad_g2, blo, mrc, mrc_big_endian, direct_electron, tvips,
     dm4, py4dstem, py4dstem_old, prismatic, ncem, abtem_zarr, abtem_hdf5, dectris, velox, ser, nexus, hdf5,
     hdf5_stack, npy, npy_fortran, npy_stack, npz, npz_compressed, raw, zarr2, zarr3, zspy_zipped,
-    counted,
+    counted, tiff_stack,
 )  # fmt: skip

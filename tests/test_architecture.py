@@ -46,7 +46,7 @@ HOMES = {
     "rsciio": {"io"},
     "PIL": {"io"},
     "hyperspy": {"data"},
-    "tifffile": {"export"},
+    "tifffile": {"export", "io"},
     "typer": {"cli"},
     # its progress bars are shown wherever something takes long, not only by the command line
     "rich": {"cli", "data"},

@@ -12,6 +12,7 @@ import zarr
 
 from stemvane.errors import DataError, FileFormatError, MissingPackageError
 from stemvane.io.files import open_dataset
+from stemvane.io.images import read_image
 
 READERS = Path(__file__).parents[2] / "shared" / "data" / "readers"
 recorded = pytest.mark.skipif(not READERS.exists(), reason="the small files of others are not there")
@@ -95,6 +96,45 @@ def test_events_outside_the_frame_are_damage(tmp_path):
         open_dataset(path)
 
 
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_tiff_stacks(tmp_path, compression, byteorder):
+    path = made.tiff_stack(tmp_path, compression, byteorder).path
+    with pytest.raises(DataError, match=r"a stack of 12 frames .* such as 3x4"):
+        open_dataset(path)
+    dataset = open_dataset(path, scan_shape=made.SCAN)
+    np.testing.assert_array_equal(dataset.data.compute(), made.PATTERNS)
+    np.testing.assert_array_equal(dataset.data[::-1, 2].compute(), made.PATTERNS[::-1, 2])
+    assert dataset.data.dtype == np.uint16
+
+
+def test_tiff_of_four_axes_and_of_colours(tmp_path):
+    from tifffile import imwrite
+
+    imwrite(tmp_path / "four.tif", made.PATTERNS, photometric="minisblack")
+    np.testing.assert_array_equal(open_dataset(tmp_path / "four.tif").data.compute(), made.PATTERNS)
+    imwrite(tmp_path / "j.tif", made.PATTERNS, imagej=True, metadata={"axes": "TZYX"})
+    np.testing.assert_array_equal(open_dataset(tmp_path / "j.tif").data.compute(), made.PATTERNS)
+    imwrite(tmp_path / "colours.tif", np.zeros((5, 16, 16, 3), "u1"), photometric="rgb")
+    with pytest.raises(DataError, match="holds colours"):
+        open_dataset(tmp_path / "colours.tif")
+    imwrite(tmp_path / "one.tif", made.PATTERNS[0, 0])
+    with pytest.raises(DataError, match="a single frame"):
+        open_dataset(tmp_path / "one.tif")
+
+
+@pytest.mark.parametrize("read", [open_dataset, read_image])
+def test_tiff_without_tifffile_names_the_extra(tmp_path, monkeypatch, read):
+    path = made.tiff_stack(tmp_path).path
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    monkeypatch.delitem(sys.modules, "rsciio.tiff", raising=False)
+    monkeypatch.delitem(sys.modules, "rsciio.tiff._api", raising=False)
+    with pytest.raises(
+        MissingPackageError, match=r'TIFF .* needs tifffile; install it: pip install "stemvane\[export\]"'
+    ):
+        read(path)
+
+
 def test_zipped_zarr_of_any_kind(tmp_path):
     plain = made.zarr2(tmp_path).path
     zipped = Path(shutil.make_archive(str(tmp_path / "two"), "zip", plain))
@@ -153,6 +193,11 @@ def test_a_missing_package_is_no_damage(tmp_path, monkeypatch):
 @recorded
 def test_a_recorded_zipped_zspy():
     assert open_dataset(READERS / "writers" / "z.zspy").shape == (6, 5, 32, 40)
+
+
+@recorded
+def test_a_recorded_tiff_stack():
+    assert open_dataset(READERS / "tiff" / "stack.tif", scan_shape=(6, 5)).shape == (6, 5, 32, 40)
 
 
 @recorded

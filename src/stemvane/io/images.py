@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.errors import DataError, FileFormatError
+from stemvane.extras import require_package
 from stemvane.io.hdf5_guard import probe
 from stemvane.io.on_disk import file_errors
+from stemvane.io.tiff import NEEDED, TIFF_MARKS
 
 __all__ = ["read_image"]
 
 _NPY = b"\x93NUMPY"
 _DM = (b"\0\0\0\3", b"\0\0\0\4")
 _HDF5 = b"\x89HDF\r\n\x1a\n"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
 
 
@@ -74,8 +75,9 @@ def _picture(path: Path) -> Any:
 def _through_rosettasciio(path: Path, start: bytes) -> Any:
     if start.startswith(_DM):
         from rsciio.digitalmicrograph import file_reader as read
-    elif start.startswith(_TIFF):
-        from rsciio.tiff import file_reader as read
+    elif start.startswith(TIFF_MARKS):
+        with require_package("reading a TIFF image", NEEDED):
+            from rsciio.tiff import file_reader as read
     elif start.startswith(_HDF5):
         probe(path)
         from rsciio.hspy import file_reader as read
