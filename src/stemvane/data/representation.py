@@ -137,11 +137,11 @@ def format_shape(shape: Iterable[int]) -> str:
 
 def format_size(n_bytes: float) -> str:
     """A number of bytes in the unit that suits it, such as ``1.07 GB``."""
-    for unit in ("B", "kB", "MB", "GB"):
+    for unit in ("B", "kB", "MB", "GB", "TB"):
         if n_bytes < 1000:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1000
-    return f"{n_bytes:.4g} TB"
+    return f"{n_bytes:.4g} PB"
 
 
 def _one_line(text: Any) -> str:

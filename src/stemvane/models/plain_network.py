@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +34,12 @@ class PlainNetwork(PixelNetwork):
     def __init__(self, n_side: int, n_latent: int, n_hidden: int) -> None:
         super().__init__(n_side, n_latent)
         self.hidden = dense(n_side**2, n_hidden)
-        self.mean = nn.Linear(n_hidden, n_latent)
-        self.log_std = nn.Linear(n_hidden, n_latent)
-        self.decoder = dense(n_latent, n_hidden)
+        with warnings.catch_warnings():
+            # a model without latents has layers without weights, of which PyTorch warns
+            warnings.filterwarnings("ignore", "Initializing zero-element")
+            self.mean = nn.Linear(n_hidden, n_latent)
+            self.log_std = nn.Linear(n_hidden, n_latent)
+            self.decoder = dense(n_latent, n_hidden)
         self.out = nn.Linear(n_hidden, n_side**2)
         # the noise level is 1 and not learned, so none is reported
         self.register_buffer("noise_variance", torch.tensor(math.nan), persistent=False)
