@@ -22,6 +22,7 @@ from stemvane.data.dataset import Dataset4D, ScanAtoms, ScanDefects
 from stemvane.data.findings import SEVERITIES, Finding
 from stemvane.data.preparation_record import Preparation
 from stemvane.data.truth import DetectorTruth
+from stemvane.data.typical_pattern import TypicalPattern
 from stemvane.errors import DataError, FileFormatError, StemvaneError
 from stemvane.io.atomic import write_json
 from stemvane.io.files import open_dataset, save_dataset
@@ -146,7 +147,8 @@ def maybe(shape, dtype):
             "metadata": WORDS,
             "bad_pixels": maybe((4, 5), bool),
             "missing": maybe((2, 3), bool),
-            "beam_shift": st.none() | st.tuples(PAIRS, PAIRS),
+            "beam_shift": st.none() | st.tuples(PAIRS, PAIRS) | st.tuples(PAIRS, PAIRS, PAIRS, PAIRS, PAIRS),
+            "typical_pattern": st.sampled_from([None, TypicalPattern(2.0 * PIXELS, (1.5, 2.5), np.arange(3.0), 0.2)]),
             "signed": st.booleans(),
             "origins": st.dictionaries(st.sampled_from(["energy", "pixel_size"]), st.sampled_from(["given", "found"])),
             "reciprocal_pixel": st.none() | PAIRS,
@@ -168,7 +170,7 @@ def test_everything_that_is_known_is_saved(tmp_path_factory, known):
     again = open_dataset(save_dataset(Dataset4D(data=data, **known), folder / "a.zarr"))
     for name, value in {"data": data, **known}.items():
         read = getattr(again, name)
-        if name in ("atoms", "truth") and value is not None:
+        if name in ("atoms", "truth", "typical_pattern") and value is not None:
             assert_same_fields(read, value)
         elif isinstance(value, np.ndarray | da.Array):
             assert read.dtype == value.dtype

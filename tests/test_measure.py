@@ -239,35 +239,46 @@ def one_line(error, dataset, *args, **more):
     return str(info.value)
 
 
-@pytest.mark.parametrize(
-    ("value", "words"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "NaN or infinity"), (-1.0, "negative")]
-)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("pixel", [(0, 0), (8, 8), (15, 17)])
-def test_bad_values_are_told_with_their_scan_position(value, words, pixel):
+def test_a_pattern_with_a_bad_value_is_missing_and_said_to_be(value, pixel):
     array = some_patterns((5, 7, 16, 18)).astype(float)
+    whole = measure(wrap(array))
     array[3, 4][pixel] = value
-    message = one_line(DataError, wrap(da.from_array(array, chunks=(2, 3, 16, 18)), name="scan 7"))
-    assert "(3, 4)" in message
-    assert words in message
-    assert message.startswith("scan 7")
+    found = measure(wrap(da.from_array(array, chunks=(2, 3, 16, 18)), name="scan 7"))
+    lost = np.zeros((5, 7), bool)
+    lost[3, 4] = True
+    np.testing.assert_array_equal(found.recorded, ~lost)
+    for name, values in whole.maps.items():
+        np.testing.assert_array_equal(found.maps[name][~lost], values[~lost])
+    assert not np.asarray(found.polar)[3, 4].any()
+    (finding,) = found.findings
+    assert finding.id == "missing_patterns"
+    assert "1 of 35" in finding.message
+    assert "(3, 4)" in finding.message
 
 
-def test_empty_patterns_are_told_with_their_scan_position():
+def test_negative_values_are_measured_as_they_are():
+    array = some_patterns((2, 3, 16, 18)).astype(float) - 1.0
+    found = measure(wrap(array))
+    np.testing.assert_allclose(found.maps["total"], array.sum(axis=(2, 3)), rtol=1e-12)
+    assert not found.findings
+
+
+def test_empty_patterns_are_missing_at_any_number():
     array = some_patterns((5, 7, 16, 18))
-    array[2, 6] = 0
-    assert "(2, 6)" in one_line(DataError, wrap(array))
-    array[2, 1] = 0
-    message = one_line(DataError, wrap(array))
-    assert "(2, 1)" in message
-    assert "1 more" in message
+    array[2, 6] = array[2, 1] = 0
+    found = measure(wrap(array))
+    assert np.argwhere(~found.recorded).tolist() == [[2, 1], [2, 6]]
+    assert "2 of 35" in found.findings[0].message
+    array[1:] = 0
+    assert measure(wrap(array)).findings[0].severity == "warning"
 
 
-def test_a_negative_and_a_positive_value_that_cancel_are_told():
+def test_a_scan_without_any_counts_is_refused():
     array = np.zeros((1, 1, 16, 18))
     array[0, 0, 3, 3:5] = 1, -1
-    assert "negative" in one_line(DataError, wrap(array))
-    array[0, 0, 3, 3:5] = np.nan, -1
-    assert "NaN" in one_line(DataError, wrap(array))
+    assert "no pattern has counts" in one_line(DataError, wrap(array))
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 8), (2, 2, 2, 8, 8), (0, 4, 8, 8)])

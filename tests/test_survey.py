@@ -13,7 +13,8 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.errors import CalibrationError
 from stemvane.geometry.disc import find_disc
 from stemvane.io.files import open_dataset
-from stemvane.reduction.survey import bad_pixels, survey
+from stemvane.reduction.bad_pixels import bad_pixels
+from stemvane.reduction.survey import survey
 from stemvane.reduction.virtual_detectors import VirtualDetector
 from stemvane.simulation.simulate import simulate
 
@@ -150,7 +151,9 @@ def test_damaged_patterns_are_noted_and_do_not_stop_it():
     found = survey(Dataset4D.from_array(data))
     assert found.disc_centre == pytest.approx((31.2, 30.6), abs=0.1)
     assert found.counts_min == 0
-    assert [note.split()[0] for note in found.notes] == ["1", "1", "1"]
+    assert [finding.id for finding in found.findings] == ["empty_patterns"]
+    assert "2 of 64 patterns are empty or hold NaN" in found.notes[0]
+    assert found.n_empty == 2
     nothing = survey(Dataset4D.from_array(np.full((4, 4, 16, 16), np.nan)))
     assert not nothing.has_disc
     assert np.isnan(nothing.counts_mean)

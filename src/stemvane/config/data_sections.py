@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stemvane.config.map_names import find_name_trouble
 from stemvane.config.recording_sections import DetectorConfig, ScanConfig
@@ -148,7 +148,12 @@ class PreparationConfig(Section):
     """What is done to the patterns before they are measured, in this order."""
 
     dark: FileName = Field("", description="image file of a pattern without a beam, subtracted from every pattern")
+    dark_level: bool = Field(
+        True, description="without a dark image, subtract the dark level that the darkest pixels show"
+    )
+    gain: FileName = Field("", description="flat-field image file: every pattern is divided by it, over its mean")
     bad_pixels: FileName = Field("", description="image file, not zero where a detector pixel is bad: it is left out")
+    missing: FileName = Field("", description="image file, not zero where a probe position is left out")
     transpose: bool = Field(False, description="swap rows and columns of the detector")
     flip_y: bool = Field(False, description="flip the detector upside down")
     flip_x: bool = Field(False, description="flip the detector left to right")
@@ -157,8 +162,19 @@ class PreparationConfig(Section):
     )
     scan_binning: int = Field(1, ge=1, description="probe positions along each axis that are summed to one")
     detector_binning: int = Field(1, ge=1, description="detector pixels along each axis that are summed to one")
-    mask_hot_and_dead: bool = Field(True, description="mask the hot and dead pixels that the survey detects")
-    descan: bool = Field(False, description="remove the beam's shift with the scan, a plane that the survey fits")
+    mask_hot_and_dead: bool = Field(
+        True, description="mask the hot and dead pixels, blocks and lines that the survey detects"
+    )
+    descan: Literal["auto", "plane", "surface", "off"] = Field(
+        "auto",
+        description="remove the beam's shift with the scan: a plane or a surface of second order through the disc's "
+        "positions; auto takes whichever is beyond chance and matters",
+    )
+    descan_region: tuple[int, int, int, int] | None = Field(
+        None,
+        description="probe positions that the shift is fitted to, such as vacuum: top, bottom, left, right; "
+        "bottom and right not included",
+    )
     ellipse: tuple[Annotated[float, Field(ge=1)], float] | None = Field(
         None,
         description="elliptical distortion to undo: long over short axis, and the long one's direction in degrees, "
@@ -167,11 +183,16 @@ class PreparationConfig(Section):
     find_ellipse: bool = Field(False, description="undo the ellipse that the survey fits to the disc's edge")
     normalise: bool = Field(False, description="divide every pattern by its total")
 
+    @field_validator("descan", mode="before")
+    @classmethod
+    def _read_switch(cls, value: Any) -> Any:
+        return {True: "plane", False: "off"}.get(value, value) if isinstance(value, bool) else value
+
 
 class SurveyConfig(Section):
     """How many patterns the survey reads."""
 
-    n_frames: int = Field(256, ge=1, description="number of patterns, at regular strides over the scan")
+    n_frames: int = Field(1024, ge=1, description="number of patterns, at regular strides over the scan")
 
 
 class MeasureConfig(Section):

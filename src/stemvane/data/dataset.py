@@ -29,6 +29,7 @@ from stemvane.data.preparation_record import Preparation, describe_preparation
 from stemvane.data.representation import Representable, Row, format_quantity, format_shape, format_size
 from stemvane.data.specimen import ScanAtoms, ScanDefects
 from stemvane.data.truth import DetectorTruth
+from stemvane.data.typical_pattern import TypicalPattern
 from stemvane.errors import DataError, StemvaneError
 
 __all__ = ["Dataset4D", "ScanAtoms", "ScanDefects"]
@@ -64,9 +65,12 @@ class Dataset4D(Representable):
         True where a detector pixel is left out of everything that is measured.
     missing : ndarray of bool, shape (scan_y, scan_x), optional
         True where no pattern was recorded, for example after an aborted scan: the data are zero there, maps NaN.
-    beam_shift : tuple of two pairs of float, optional
+    beam_shift : tuple of two or five pairs of float, optional
         How far the optical axis moves, ``(y, x)`` in pixels, from the first scan row to the last, and from the first
-        column to the last. The calibration's axis is that of the scan's centre.
+        column to the last, and, for a curved shift, the factors of ``v² - 1/12``, ``u² - 1/12`` and ``v u`` with v and
+        u from -1/2 to 1/2 over rows and columns. The calibration's axis is that of the scan's centre.
+    typical_pattern : TypicalPattern, optional
+        Mean of some patterns; bad pixels are filled after it.
     signed : bool
         Whether negative intensities are in order, as after subtracting a dark pattern.
     origins : mapping
@@ -101,7 +105,8 @@ class Dataset4D(Representable):
     path: Path | None = None
     bad_pixels: NDArray[np.bool_] | None = None
     missing: NDArray[np.bool_] | None = None
-    beam_shift: tuple[tuple[float, float], tuple[float, float]] | None = None
+    beam_shift: tuple[tuple[float, float], ...] | None = None
+    typical_pattern: TypicalPattern | None = None
     signed: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
     reciprocal_pixel: tuple[float, float] | None = None

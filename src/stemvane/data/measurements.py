@@ -11,6 +11,7 @@ import zarr
 from numpy.typing import NDArray
 
 from stemvane.data.calibration import Calibration
+from stemvane.data.findings import Finding
 from stemvane.data.preparation_record import Preparation, describe_preparation
 from stemvane.data.representation import Representable, Row, format_quantity, format_shape
 from stemvane.data.specimen import ScanAtoms
@@ -75,6 +76,8 @@ class Measurements(Representable):
     field_rotation : mapping
         Rotation from the detector to the scan that the maps of the field are made with, its error and its source, by
         their names in ``metrics.json``; empty before `add_field`.
+    findings : tuple of Finding
+        What reader, preparation and pass have noticed that the user should know of.
     """
 
     maps: Mapping[str, NDArray[np.floating[Any]]]
@@ -97,6 +100,7 @@ class Measurements(Representable):
     origins: Mapping[str, str] = field(default_factory=dict)
     preparation: Preparation | None = None
     field_rotation: Mapping[str, Any] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -297,6 +301,7 @@ class Measurements(Representable):
                 "origins": dict(self.origins),
                 "preparation": None if self.preparation is None else self.preparation.to_dict(),
                 "field_rotation": dict(self.field_rotation),
+                "findings": [finding.to_dict() for finding in self.findings],
             }
         )
         if self.pixel_grid is not None:
@@ -331,4 +336,5 @@ class Measurements(Representable):
             preparation=Preparation.from_dict(done) if (done := attrs.get("preparation")) else None,
             field_rotation=attrs.get("field_rotation")
             or {k: v for k, v in attrs["metadata"].items() if k in _ROTATION},
+            findings=tuple(Finding.from_dict(record) for record in attrs.get("findings", ())),
         )

@@ -13,6 +13,10 @@ __all__ = ["Disc", "find_disc"]
 
 _MAX_ROUNDS = 8
 _BLUR = 1 / 12 + 1 / 6
+# Bragg discs this much darker than where most of the intensity lies still count as discs
+_LEAST_BRAGG = 0.15
+# two discs have no middle one
+_LEAST_DISCS = 3
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,23 @@ class Disc:
     ellipse : tuple of float
         Long over short axis of the ellipse that fits the edge, and the long one's direction in rad, counter-clockwise
         on the screen, from -π/2 to π/2; (1, 0) where it was not fitted.
+    n_similar : int
+        Further discs of similar size, as crystals show them in a nearly parallel beam.
     """
 
     centre: tuple[float, float]
     radius: float
     ellipse: tuple[float, float] = (1.0, 0.0)
+    n_similar: int = 0
+
+    def share_outside(self, shape: tuple[int, ...]) -> float:
+        """Share of the disc's area beyond a detector of shape ``(k_y, k_x)``, square pixels."""
+        side = np.linspace(-1, 1, 201)
+        up, right = np.meshgrid(side, side, indexing="ij")
+        inside = np.hypot(up, right) < 1
+        rows, columns = self.centre[0] + up[inside] * self.radius, self.centre[1] + right[inside] * self.radius
+        beyond = (rows < -0.5) | (rows > shape[0] - 0.5) | (columns < -0.5) | (columns > shape[1] - 0.5)
+        return float(beyond.mean())
 
 
 def find_disc(pattern: NDArray[np.floating[Any]], aspect: float = 1.0) -> Disc | None:
@@ -53,7 +69,7 @@ def find_disc(pattern: NDArray[np.floating[Any]], aspect: float = 1.0) -> Disc |
     Disc or None
         None where there is no edge to follow.
     """
-    disc = _coarse(pattern, aspect)
+    disc, n_similar = _coarse(pattern, aspect)
     for _ in range(_MAX_ROUNDS):
         if disc is None:
             return None
@@ -64,7 +80,7 @@ def find_disc(pattern: NDArray[np.floating[Any]], aspect: float = 1.0) -> Disc |
     if disc is None or not _on_detector(disc, pattern.shape):
         return None
     # pixels (variance 1/12) and linear interpolation (1/6) blur the edge, and a blurred curved one crosses further in
-    return Disc(disc.centre, disc.radius + _BLUR / (2 * disc.radius), _ellipse(points, disc, aspect))
+    return Disc(disc.centre, disc.radius + _BLUR / (2 * disc.radius), _ellipse(points, disc, aspect), n_similar)
 
 
 def _change(one: Disc, other: Disc) -> float:
@@ -75,22 +91,50 @@ def _on_detector(disc: Disc, shape: tuple[int, ...]) -> bool:
     return all(-0.5 <= c <= n - 0.5 for c, n in zip(disc.centre, shape, strict=True)) and disc.radius >= 1.0
 
 
-def _coarse(pattern: NDArray[np.floating[Any]], aspect: float) -> Disc | None:
-    """Centre and radius of the brightest connected region above half the level where most of the intensity lies."""
+def _coarse(pattern: NDArray[np.floating[Any]], aspect: float) -> tuple[Disc | None, int]:
+    """Centre and radius of a connected region above half the level where most of the intensity lies.
+
+    Of several regions of one size, as a crystal's Bragg discs are, the one in their middle is the direct beam, bright
+    or not; their number without it is returned, too.
+    """
     smooth = ndimage.gaussian_filter(np.asarray(pattern, np.float64), 0.7, mode="nearest")
     smooth = np.maximum(smooth - np.percentile(smooth, 5), 0.0)
     total = float(smooth.sum())
     if not total > 0:
-        return None
+        return None, 0
     level = float((smooth**2).sum()) / total
     regions, n = ndimage.label(smooth > 0.5 * level)
     if n == 0:
-        return None
+        return None, 0
     sums = ndimage.sum_labels(smooth, regions, np.arange(1, n + 1))
     region = ndimage.binary_fill_holes(regions == 1 + int(np.argmax(sums)))
+    region, n_similar = _middle_region(smooth, region, _LEAST_BRAGG * level)
     y, x = ndimage.center_of_mass(region)
     radius = float(np.sqrt(region.sum() * aspect / np.pi))
-    return Disc((float(y), float(x)), radius) if radius >= 1.0 else None
+    return (Disc((float(y), float(x)), radius), n_similar) if radius >= 1.0 else (None, 0)
+
+
+def _middle_region(
+    smooth: NDArray[np.float64], brightest: NDArray[np.bool_], level: float
+) -> tuple[NDArray[np.bool_], int]:
+    """Of all regions as large as the brightest and compact as a disc is, the one in the middle of all."""
+    regions, _ = ndimage.label(smooth > level)
+    similar = []
+    for number, box in enumerate(ndimage.find_objects(regions), start=1):
+        region = ndimage.binary_fill_holes(regions[box] == number)
+        height, width = region.shape
+        touches = box[0].start == 0 or box[1].start == 0
+        touches = touches or box[0].stop == smooth.shape[0] or box[1].stop == smooth.shape[1]
+        is_round = region.sum() > 0.7 * height * width and 0.6 < height / width < 1.7
+        if 0.6 < region.sum() / brightest.sum() < 1.7 and is_round and not touches:
+            full = np.zeros(smooth.shape, bool)
+            full[box] = region
+            similar.append(full)
+    if len(similar) < _LEAST_DISCS:
+        return brightest, 0
+    centres = np.array([ndimage.center_of_mass(region) for region in similar])
+    nearest = int(np.argmin(np.linalg.norm(centres - centres.mean(axis=0), axis=1)))
+    return similar[nearest], len(similar) - 1
 
 
 def _edge_points(pattern: NDArray[np.floating[Any]], disc: Disc, aspect: float) -> tuple[NDArray[np.float64], int]:

@@ -22,6 +22,7 @@ from stemvane.data.findings import Finding
 from stemvane.data.preparation_record import Preparation
 from stemvane.data.specimen_zarr import read_atoms, write_atoms
 from stemvane.data.truth_zarr import read_truth, write_truth
+from stemvane.data.typical_pattern import TypicalPattern
 from stemvane.errors import CalibrationError, FileFormatError
 from stemvane.io.on_disk import OnDisk
 from stemvane.io.request import Request
@@ -86,6 +87,7 @@ def open_zarr(request: Request) -> Dataset4D:
         bad_pixels=_mask(group, "bad_pixels"),
         missing=_mask(group, "missing"),
         beam_shift=_pairs(attrs.get("beam_shift")),
+        typical_pattern=_typical(group),
         signed=bool(attrs.get("signed", False)),
         origins=dict(attrs.get("origins", {})),
         reciprocal_pixel=_pair(attrs.get("reciprocal_pixel")),
@@ -106,11 +108,22 @@ def _pair(values: Any) -> tuple[float, float] | None:
     return None if values is None else (float(values[0]), float(values[1]))
 
 
-def _pairs(values: Any) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    if values is None:
+def _pairs(values: Any) -> tuple[tuple[float, float], ...] | None:
+    return None if values is None else tuple((float(y), float(x)) for y, x in values)
+
+
+def _typical(group: zarr.Group) -> TypicalPattern | None:
+    if "typical_pattern" not in group:
         return None
-    (a, b), (c, d) = values
-    return (float(a), float(b)), (float(c), float(d))
+    folder: Any = group["typical_pattern"]
+    numbers = dict(folder.attrs)
+    return TypicalPattern(
+        image=np.asarray(folder["image"][:]),
+        centre=(float(numbers["centre"][0]), float(numbers["centre"][1])),
+        profile=np.asarray(folder["profile"][:]),
+        step=float(numbers["step"]),
+        aspect=float(numbers["aspect"]),
+    )
 
 
 def _zarr_patterns(group: zarr.Group, path: Path, key: str) -> da.Array:
@@ -154,6 +167,11 @@ def write_zarr(dataset: Dataset4D, folder: Path, progress: Callable[[int, int], 
             group.create_array(name, data=np.asarray(mask, bool), dimension_names=dimensions)
     if dataset.atoms is not None:
         write_atoms(group, dataset.atoms)
+    if (typical := dataset.typical_pattern) is not None:
+        folder = group.create_group("typical_pattern")
+        folder.create_array("image", data=np.asarray(typical.image, np.float64))
+        folder.create_array("profile", data=np.asarray(typical.profile, np.float64))
+        folder.attrs.update({name: _plain(getattr(typical, name)) for name in ("centre", "step", "aspect")})
     if dataset.truth is not None:
         write_truth(group, dataset.truth)
     # last, because these are what makes the folder a data set

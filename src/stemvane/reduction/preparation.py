@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from stemvane.config import PreparationConfig
 from stemvane.data.dataset import Dataset4D, ScanAtoms
 from stemvane.errors import ConfigError, DataError
+from stemvane.reduction.beam_shift import ShiftFit
+from stemvane.reduction.survey import Survey
 
-__all__ = ["correct_patterns", "preprocess_patterns"]
+__all__ = ["choose_shift", "correct_patterns", "preprocess_patterns"]
 
 
 def preprocess_patterns(
@@ -23,8 +25,10 @@ def preprocess_patterns(
     *,
     dark: NDArray[Any] | None = None,
     bad_pixels: NDArray[Any] | None = None,
+    gain: NDArray[Any] | None = None,
+    missing: NDArray[Any] | None = None,
 ) -> tuple[Dataset4D, dict[str, Any]]:
-    """Apply what does not depend on the optical axis: dark, mask, orientation, region and binning; all lazily.
+    """Apply what does not depend on the optical axis: dark, gain, masks, orientation, region and binning; all lazily.
 
     Parameters
     ----------
@@ -36,6 +40,10 @@ def preprocess_patterns(
         Pattern recorded without a beam, subtracted from every pattern; as on the detector, before any flip.
     bad_pixels : ndarray, shape (k_y, k_x), optional
         Not zero where a pixel is bad; as on the detector, before any flip.
+    gain : ndarray, shape (k_y, k_x), optional
+        Flat field, what the detector shows under even illumination; pixels where it is not positive are bad.
+    missing : ndarray, shape (scan_y, scan_x), optional
+        Not zero where a probe position is left out; of the scan as recorded.
 
     Returns
     -------
@@ -52,11 +60,13 @@ def preprocess_patterns(
         If the region or the binning does not fit the data.
     """
     record: dict[str, Any] = {}
-    for name, image in (("dark", dark), ("bad_pixels", bad_pixels)):
-        if image is not None and np.shape(image) != dataset.detector_shape:
+    images = {"dark": dark, "bad_pixels": bad_pixels, "gain": gain, "missing": missing}
+    for name, image in images.items():
+        whole, shape = ("scan", dataset.scan_shape) if name == "missing" else ("detector", dataset.detector_shape)
+        if image is not None and np.shape(image) != shape:
             raise DataError(
-                f"the {name.replace('_', ' ')} image has shape {np.shape(image)}, the detector "
-                f"{dataset.detector_shape}; give one of the detector's shape"
+                f"the {name.replace('_', ' ')} image has shape {np.shape(image)}, the {whole} "
+                f"{shape}; give one of the {whole}'s shape"
             )
     if bad_pixels is not None:
         bad = np.asarray(bad_pixels) != 0
@@ -66,6 +76,12 @@ def preprocess_patterns(
         pattern = np.asarray(dark, np.float32)
         dataset = replace(dataset, data=dataset.data.astype(np.float32) - pattern, signed=True)
         record["dark_counts"] = float(pattern.sum())
+    if gain is not None:
+        dataset, record["gain_spread"] = _flatten(dataset, np.asarray(gain, np.float64))
+    if missing is not None:
+        lost = np.asarray(missing) != 0
+        dataset = replace(dataset, missing=lost if dataset.missing is None else lost | dataset.missing)
+        record["missing"] = int(lost.sum())
     for name, step in (("transpose", _transpose), ("flip_y", _flip_y), ("flip_x", _flip_x)):
         if getattr(config, name):
             dataset, record[name] = step(dataset), True
@@ -81,16 +97,8 @@ def preprocess_patterns(
     return dataset, record
 
 
-def correct_patterns(
-    dataset: Dataset4D,
-    config: PreparationConfig,
-    *,
-    hot_pixels: NDArray[np.integer[Any]],
-    dead_pixels: NDArray[np.integer[Any]],
-    beam_shift: tuple[tuple[float, float], tuple[float, float]] | None,
-    disc_ellipse: tuple[float, float] | None,
-) -> tuple[Dataset4D, dict[str, Any]]:
-    """Add what the survey has found: bad pixels, the beam's shift and elliptical distortion; then normalise.
+def correct_patterns(dataset: Dataset4D, config: PreparationConfig, found: Survey) -> tuple[Dataset4D, dict[str, Any]]:
+    """Add what the survey has found: dark level, bad pixels, the beam's shift and elliptical distortion; normalise.
 
     Parameters
     ----------
@@ -98,12 +106,8 @@ def correct_patterns(
         Data set that `preprocess_patterns` returned.
     config : PreparationConfig
         The switches.
-    hot_pixels, dead_pixels : ndarray of int, shape (n, 2)
-        Positions ``(y, x)``.
-    beam_shift : tuple of two pairs of float, optional
-        How far the disc moves, ``(y, x)`` in pixels, over the scan's rows and over its columns.
-    disc_ellipse : tuple of float, optional
-        Long over short axis of the disc, and the long one's direction in rad.
+    found : Survey
+        What the survey of this data set has found.
 
     Returns
     -------
@@ -118,22 +122,27 @@ def correct_patterns(
         If a shift or an ellipse is to be removed that was not found.
     """
     record: dict[str, Any] = {}
-    places = np.concatenate([hot_pixels, dead_pixels])
+    level = found.noise.dark_level
+    if level and config.dark_level and not config.dark:
+        dataset = replace(dataset, data=dataset.data.astype(np.float32) - np.float32(level), signed=True)
+        record["dark_level"] = level
+    places = np.concatenate([found.hot_pixels, found.dead_pixels])
     if config.mask_hot_and_dead and len(places):
         bad = np.zeros(dataset.detector_shape, bool) if dataset.bad_pixels is None else dataset.bad_pixels.copy()
         bad[tuple(places.T)] = True
         dataset = replace(dataset, bad_pixels=bad)
-        record |= {"hot_pixels": hot_pixels.tolist(), "dead_pixels": dead_pixels.tolist()}
-    if config.descan:
-        if beam_shift is None:
-            raise DataError(
-                f"{dataset.name}: the beam's shift was not found, so it cannot be removed; switch descan off"
-            )
-        dataset = replace(dataset, beam_shift=beam_shift)
-        record["descan_px"] = {"along_y": list(beam_shift[0]), "along_x": list(beam_shift[1])}
+        record |= {"hot_pixels": found.hot_pixels.tolist(), "dead_pixels": found.dead_pixels.tolist()}
+    dataset = replace(dataset, typical_pattern=found.typical_pattern)
+    shift = choose_shift(config, found)
+    if shift is not None:
+        dataset = replace(dataset, beam_shift=shift.coefficients)
+        names = ("along_y", "along_x", "yy", "xx", "yx")
+        record["descan_px"] = {n: list(pair) for n, pair in zip(names, shift.coefficients, strict=False)}
+    elif config.descan in ("plane", "surface"):
+        raise DataError(f"{dataset.name}: the beam's shift was not found, so it cannot be removed; switch descan off")
     ellipse = None if config.ellipse is None else (config.ellipse[0], math.radians(config.ellipse[1]))
     if ellipse is None and config.find_ellipse:
-        ellipse = disc_ellipse
+        ellipse = found.disc_ellipse
         if ellipse is None:
             raise DataError(
                 f"{dataset.name}: the disc's ellipse was not found; give ellipse, or switch find_ellipse off"
@@ -146,6 +155,32 @@ def correct_patterns(
         dataset = _normalise(dataset)
         record["normalise"] = True
     return dataset, record
+
+
+def choose_shift(config: PreparationConfig, found: Survey) -> ShiftFit | None:
+    """The shift of the beam that is to be removed, None for none."""
+    if config.descan == "off":
+        return None
+    if config.descan == "plane":
+        return found.shift
+    if config.descan == "surface":
+        return found.curved_shift
+    if found.curved_shift is not None and found.curved_shift.matters:
+        return found.curved_shift
+    return found.shift if found.shift is not None and found.shift.matters else None
+
+
+def _flatten(dataset: Dataset4D, gain: NDArray[np.float64]) -> tuple[Dataset4D, float]:
+    """Patterns over the flat field, whose mean over the good pixels is taken as 1, and the field's spread."""
+    usable = np.isfinite(gain) & (gain > 0)
+    if dataset.bad_pixels is not None:
+        usable &= ~dataset.bad_pixels
+    if not usable.any():
+        raise DataError("the gain image has no positive value at a good pixel; give what an even illumination shows")
+    relative = np.where(usable, gain / gain[usable].mean(), 1.0).astype(np.float32)
+    data = dataset.data.astype(np.float32) / relative
+    bad = None if usable.all() else ~usable
+    return replace(dataset, data=data, bad_pixels=bad), float(relative[usable].std())
 
 
 def _both(dataset: Dataset4D, change: Any) -> dict[str, Any]:

@@ -11,18 +11,15 @@ import numpy as np
 from stemvane.config import PreparationConfig, SurveyConfig
 from stemvane.data.arguments import ScanLike, as_dataset
 from stemvane.data.dataset import Dataset4D
+from stemvane.data.findings import Finding, sort_findings
 from stemvane.data.preparation_record import Preparation
 from stemvane.data.representation import format_count
 from stemvane.errors import CalibrationError
 from stemvane.io.images import read_image
-from stemvane.reduction.preparation import correct_patterns, preprocess_patterns
+from stemvane.reduction.preparation import choose_shift, correct_patterns, preprocess_patterns
 from stemvane.reduction.survey import Survey, survey
 
 __all__ = ["prepare_scan"]
-
-# a beam shift below half a pixel or a twentieth of the disc's radius moves maps less than the survey's own uncertainty
-_LEAST_SHIFT = 0.5
-_LEAST_SHARE = 0.05
 
 
 def prepare_scan(
@@ -38,11 +35,12 @@ def prepare_scan(
     dataset : Dataset4D, array of four axes or HyperSpy signal
         Data set as opened, with the user's numbers in its calibration.
     config : PreparationConfig, optional
-        The switches; by default only hot and dead pixels are left out.
+        The switches; by default the dark level is subtracted, bad pixels are left out, and the beam's shift is removed
+        where the survey finds that they matter.
     survey_config : SurveyConfig, optional
         How many frames to look at.
     **changes
-        Switches of `PreparationConfig` that differ from `config`, for example ``descan=True``.
+        Switches of `PreparationConfig` that differ from `config`, for example ``descan="off"``.
 
     Returns
     -------
@@ -60,23 +58,30 @@ def prepare_scan(
     dataset = as_dataset(dataset, "prepare_scan")
     switches = {} if config is None else config.model_dump()
     config = PreparationConfig.from_dict({**switches, **changes}, "prepare_scan")
-    images = {name: read_image(path) for name in ("dark", "bad_pixels") if (path := getattr(config, name))}
+    images = {
+        name: read_image(path) for name in ("dark", "bad_pixels", "gain", "missing") if (path := getattr(config, name))
+    }
     dataset, record = preprocess_patterns(dataset, config, **images)
-    survey_result = survey(dataset, survey_config)
+    survey_result = survey(dataset, survey_config, shift_region=config.descan_region)
     try:
         completed = survey_result.complete(dataset.calibration)
     except CalibrationError as error:
         # what is wrong with the patterns may be why no disc was found
-        notes = [note for note in survey_result.notes if " patterns " in note]
+        notes = [finding.message for finding in survey_result.findings if " patterns " in finding.message]
         raise CalibrationError("; ".join([f"{dataset.name}: {error}", *notes])) from None
     as_given = dataset
     computed = _compute(dataset)
     dataset = dataset.recalibrate(origin="found", **vars(completed))
     dataset = replace(dataset, origins={**dataset.origins, **dict.fromkeys(computed, "computed")})
-    dataset, corrections = correct_patterns(dataset, config, **survey_result.corrections())
+    dataset, corrections = correct_patterns(dataset, config, survey_result)
     steps = [*_steps(record), *_complete(as_given, dataset, survey_result), *_steps(corrections)]
-    warnings = [*survey_result.notes, *_uncorrected(dataset, survey_result)]
-    return replace(dataset, preparation=Preparation(tuple(steps), tuple(warnings), record | corrections))
+    findings = sort_findings([*dataset.findings, *survey_result.findings, *_uncorrected(config, survey_result)])
+    warnings = [str(finding) for finding in findings]
+    return replace(
+        dataset,
+        preparation=Preparation(tuple(steps), tuple(warnings), record | corrections),
+        findings=findings,
+    )
 
 
 def _steps(record: Mapping[str, Any]) -> Iterator[str]:
@@ -84,6 +89,9 @@ def _steps(record: Mapping[str, Any]) -> Iterator[str]:
     sentences: dict[str, Callable[[Any], str]] = {
         "bad_pixels": lambda n: f"{format_count(n, 'pixel')} of the given mask left out",
         "dark_counts": lambda counts: f"dark pattern of {counts:.4g} counts subtracted",
+        "gain_spread": lambda spread: f"patterns divided by the flat field, which varies by {100 * spread:.2g} %",
+        "missing": lambda n: f"{format_count(n, 'probe position')} of the given mask left out",
+        "dark_level": lambda level: f"dark level of {level:.4g} counts subtracted",
         "transpose": lambda _: "rows and columns of the detector swapped",
         "flip_y": lambda _: "detector flipped along y",
         "flip_x": lambda _: "detector flipped along x",
@@ -92,8 +100,11 @@ def _steps(record: Mapping[str, Any]) -> Iterator[str]:
         "detector_binning": lambda n: f"{n} × {n} detector pixels summed to one",
         "hot_pixels": lambda places: f"{format_count(len(places), 'hot pixel')} left out" if places else "",
         "dead_pixels": lambda places: f"{format_count(len(places), 'dead pixel')} left out" if places else "",
-        "descan_px": lambda shift: "beam shift removed: {:.2f} px along y, {:.2f} px along x".format(
-            *(np.hypot(*shift[name]) for name in ("along_y", "along_x"))
+        "descan_px": lambda shift: (
+            "beam shift removed: {:.2f} px along y, {:.2f} px along x".format(
+                *(np.hypot(*shift[name]) for name in ("along_y", "along_x"))
+            )
+            + (" and its curvature" if "yy" in shift else "")
         ),
         "ellipse": lambda e: f"ellipse undone: long over short axis {e['ratio']:.4f}, at {e['direction_deg']:.0f} deg",
         "normalise": lambda _: "every pattern divided by its total",
@@ -126,10 +137,23 @@ def _complete(before: Dataset4D, after: Dataset4D, looked: Survey) -> Iterator[s
         yield f"pixel size {new.pixel_size[1]:.4g} mrad from semi-angle and disc radius"
 
 
-def _uncorrected(dataset: Dataset4D, looked: Survey) -> Iterator[str]:
+def _uncorrected(config: PreparationConfig, looked: Survey) -> Iterator[Finding]:
     """What the survey has found and the switches leave as it is."""
-    shifts = (looked.beam_shift_along_y, looked.beam_shift_along_x)
-    largest = max(float(np.hypot(*shift)) if shift is not None else 0.0 for shift in shifts)
-    radius = dataset.calibration.disc_radius or 0.0
-    if dataset.beam_shift is None and largest > max(_LEAST_SHIFT, _LEAST_SHARE * radius):
-        yield f"the beam shifts by {largest:.2f} px over the scan; set preparation.descan to remove that"
+    level = looked.noise.dark_level
+    if level and not config.dark_level and not config.dark:
+        yield Finding(
+            "dark_level",
+            "warning",
+            f"pixels without electrons show {level:.4g} counts",
+            "set preparation.dark_level or give a dark image (preparation.dark)",
+        )
+    n_bad = len(looked.hot_pixels) + len(looked.dead_pixels)
+    if n_bad and not config.mask_hot_and_dead:
+        yield Finding("bad_pixels", "warning", f"{n_bad} bad pixels are left in", "set preparation.mask_hot_and_dead")
+    if choose_shift(config, looked) is None and looked.shift is not None and looked.shift.matters:
+        yield Finding(
+            "beam_shift",
+            "failure" if looked.shift.plane > looked.shift.remaining else "warning",
+            f"the beam shifts by {looked.shift.plane:.2f} px over the scan",
+            "set preparation.descan to auto to remove that",
+        )

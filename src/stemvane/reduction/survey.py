@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,14 +14,31 @@ from stemvane.config import SurveyConfig
 from stemvane.data.arguments import ScanLike, as_dataset
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D, reading_lazily
+from stemvane.data.findings import Finding
 from stemvane.data.representation import Representable, Row, format_position, format_quantity
+from stemvane.data.typical_pattern import TypicalPattern
 from stemvane.errors import CalibrationError
 from stemvane.geometry.disc import Disc, find_disc
+from stemvane.reduction.bad_pixels import bad_pixels, fill_pattern
+from stemvane.reduction.beam_shift import ShiftFit, disc_positions, fit_shift
+from stemvane.reduction.detector_noise import DetectorNoise, detector_noise
+from stemvane.reduction.kernels.passes import BeamShift
+from stemvane.reduction.survey_findings import (
+    calibration_findings,
+    disc_findings,
+    gain_findings,
+    pattern_findings,
+    saturation_findings,
+)
 
 __all__ = ["Survey", "survey"]
 
-_MAX_BYTES = 512 * 2**20
+_MAX_BYTES = 256 * 2**20
 _NO_PIXELS = np.empty((0, 2), np.int64)
+# the disc is looked for again with the patterns moved back, until it stays where it is
+_N_ROUNDS = 3
+# step of the profile across the disc's edge, px
+_PROFILE_STEP = 0.1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,13 +50,19 @@ class Survey(Representable):
     n_frames : int
         Patterns looked at.
     mean_pattern : ndarray of float64, shape (k_y, k_x)
-        Mean of these patterns, in the unit of the data; hot and dead pixels as recorded.
+        Mean of these patterns, in the unit of the data; bad pixels and dark level as recorded.
+    typical_pattern : TypicalPattern, optional
+        Mean of these patterns, each moved back by the beam's shift, without dark level; bad pixels filled.
     counts_mean, counts_min, counts_max : float
         Sum of a pattern.
     pixel_max : float
         Largest value of any pixel.
+    n_empty : int
+        Patterns without counts, or with NaN or infinity at a good pixel.
     hot_pixels, dead_pixels : ndarray of int, shape (n, 2)
-        Positions ``(y, x)`` of pixels far above or below all their neighbours.
+        Positions ``(y, x)`` of pixels far above or below all that surrounds them; pixels that are NaN are dead.
+    noise : DetectorNoise
+        Dark level, readout noise and counts per electron.
     has_disc : bool
         Whether the bright-field disc has an edge that can be followed.
     disc_centre : tuple of float, optional
@@ -50,11 +72,12 @@ class Survey(Representable):
     disc_ellipse : tuple of float, optional
         Long over short axis of the ellipse that fits its edge, and the long one's direction in rad, counter-clockwise
         on the screen.
-    beam_shift_along_y, beam_shift_along_x : tuple of float, optional
-        How far the disc moves, ``(y, x)`` in pixels, from the first scan row to the last, and from the first column
-        to the last.
-    notes : tuple of str
-        What the user should know of, one line each.
+    shift : ShiftFit, optional
+        Plane through the positions of the disc.
+    curved_shift : ShiftFit, optional
+        Surface of second order through them.
+    findings : tuple of Finding
+        What the user should know of.
     """
 
     n_frames: int
@@ -63,15 +86,33 @@ class Survey(Representable):
     counts_min: float
     counts_max: float
     pixel_max: float
+    typical_pattern: TypicalPattern | None = None
+    n_empty: int = 0
     hot_pixels: NDArray[np.int64] = field(default_factory=_NO_PIXELS.copy)
     dead_pixels: NDArray[np.int64] = field(default_factory=_NO_PIXELS.copy)
+    noise: DetectorNoise = field(default_factory=DetectorNoise)
     has_disc: bool = False
     disc_centre: tuple[float, float] | None = None
     disc_radius: float | None = None
     disc_ellipse: tuple[float, float] | None = None
-    beam_shift_along_y: tuple[float, float] | None = None
-    beam_shift_along_x: tuple[float, float] | None = None
-    notes: tuple[str, ...] = ()
+    shift: ShiftFit | None = None
+    curved_shift: ShiftFit | None = None
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Findings, one line each."""
+        return tuple(str(finding) for finding in self.findings)
+
+    @property
+    def beam_shift_along_y(self) -> tuple[float, float] | None:
+        """How far the disc moves, ``(y, x)`` in pixels, from the first scan row to the last."""
+        return None if self.shift is None else self.shift.coefficients[0]
+
+    @property
+    def beam_shift_along_x(self) -> tuple[float, float] | None:
+        """How far the disc moves, ``(y, x)`` in pixels, from the first scan column to the last."""
+        return None if self.shift is None else self.shift.coefficients[1]
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
         disc = "none found"
@@ -86,18 +127,12 @@ class Survey(Representable):
         if self.beam_shift_along_y is not None and self.beam_shift_along_x is not None:
             shifts = (np.hypot(*shift) for shift in (self.beam_shift_along_y, self.beam_shift_along_x))
             rows.append(("beam shift", "{:.3g} px along y, {:.3g} px along x".format(*shifts)))
-        rows += [("note", note) for note in self.notes]
+        if self.noise.dark_level:
+            rows.append(("dark level", f"{self.noise.dark_level:.4g} counts, noise {self.noise.readout:.3g}"))
+        if np.isfinite(self.noise.counts_per_electron):
+            rows.append(("counts per electron", f"{self.noise.counts_per_electron:.3g}"))
+        rows += [(finding.severity, str(finding)) for finding in self.findings]
         return f"Survey of {self.n_frames} patterns", rows
-
-    def corrections(self) -> dict[str, Any]:
-        """What `correct_patterns` takes of it."""
-        shift = self.beam_shift_along_y, self.beam_shift_along_x
-        return {
-            "hot_pixels": self.hot_pixels,
-            "dead_pixels": self.dead_pixels,
-            "beam_shift": None if None in shift else shift,
-            "disc_ellipse": self.disc_ellipse,
-        }
 
     def complete(self, calibration: Calibration) -> Calibration:
         """Fill what a calibration lacks; known values stay.
@@ -140,7 +175,12 @@ class Survey(Representable):
         return value
 
 
-def survey(dataset: ScanLike, config: SurveyConfig | None = None) -> Survey:
+def survey(
+    dataset: ScanLike,
+    config: SurveyConfig | None = None,
+    *,
+    shift_region: tuple[int, int, int, int] | None = None,
+) -> Survey:
     """Look at patterns at regular strides over the scan.
 
     Parameters
@@ -148,7 +188,10 @@ def survey(dataset: ScanLike, config: SurveyConfig | None = None) -> Survey:
     dataset : Dataset4D, array of four axes or HyperSpy signal
         Only the patterns looked at are read; of the calibration only the pixel size matters.
     config : SurveyConfig, optional
-        How many patterns; fewer where they would not fit into 512 MB.
+        How many patterns; fewer where they would not fit into 256 MB.
+    shift_region : tuple of int, optional
+        Probe positions ``(top, bottom, left, right)``, bottom and right not included, that the beam's shift is fitted
+        to; all where left out.
 
     Returns
     -------
@@ -162,37 +205,176 @@ def survey(dataset: ScanLike, config: SurveyConfig | None = None) -> Survey:
     """
     dataset = as_dataset(dataset, "survey")
     config = config or SurveyConfig()
-    frames, positions = _look(dataset, config.n_frames)
-    finite = np.array([bool(np.isfinite(frame).all()) for frame in frames])
-    notes = _complaints(frames, finite)
-    mean, error = _moments(frames, finite)
-    hot, dead = bad_pixels(mean, error)
-    bad = np.zeros(mean.shape, bool)
+    raw, positions = _look(dataset, config.n_frames)
+    known, is_broken = _broken(raw, dataset.bad_pixels)
+    frames, positions = raw[~is_broken], positions[~is_broken]
+    recorded, error = _moments(frames)
+    noise = detector_noise(frames, known)
+    level = noise.dark_level
+    hot, dead = bad_pixels(recorded - level, error, known=known, scatter=noise.dark_scatter)
+    is_nan = known & ~(np.zeros_like(known) if dataset.bad_pixels is None else dataset.bad_pixels)
+    bad = known.copy()
     bad[tuple(np.concatenate([hot, dead]).T)] = True
-    disc = find_disc(_mend(mean, bad), dataset.calibration.pixel_aspect)
-    if disc is None:
-        notes.append("no bright-field disc was found; give source.optical_axis and source.disc_radius in pixels")
-    else:
-        notes += _contradictions(disc, dataset.calibration)
-    shifts = None if disc is None else _beam_shift(frames[finite], positions[finite], disc, bad, dataset)
-    sums = frames[finite].sum(axis=(1, 2), dtype=np.float64) if finite.any() else np.array([np.nan])
-    return Survey(
-        n_frames=len(frames),
-        mean_pattern=mean,
-        counts_mean=float(sums.mean()),
-        counts_min=float(sums.min()),
-        counts_max=float(sums.max()),
-        pixel_max=float(frames[finite].max()) if finite.any() else float("nan"),
+    disc, shifts, typical = _follow_disc(frames, positions, bad, level, dataset, shift_region)
+    if disc is None and len(hot):
+        # what looks like a block of hot pixels may be the direct beam itself, where nothing else is a disc
+        unmasked = known.copy()
+        unmasked[tuple(dead.T)] = True
+        disc, shifts, typical = _follow_disc(frames, positions, unmasked, level, dataset, shift_region)
+        if disc is not None:
+            hot, bad = hot[:0], unmasked
+    totals = _totals(raw, bad, level)
+    survey_result = Survey(
+        n_frames=len(raw),
+        mean_pattern=recorded,
+        typical_pattern=typical,
+        counts_mean=float(totals.mean()),
+        counts_min=float(totals.min()),
+        counts_max=float(totals.max()),
+        pixel_max=float(frames.max()) if frames.size else float("nan"),
+        n_empty=int(is_broken.sum()),
         hot_pixels=hot,
-        dead_pixels=dead,
+        dead_pixels=np.concatenate([dead, np.argwhere(is_nan)]),
+        noise=noise,
         has_disc=disc is not None,
         disc_centre=None if disc is None else disc.centre,
         disc_radius=None if disc is None else disc.radius,
         disc_ellipse=None if disc is None else disc.ellipse,
-        beam_shift_along_y=None if shifts is None else shifts[0],
-        beam_shift_along_x=None if shifts is None else shifts[1],
-        notes=tuple(notes),
+        shift=shifts[0],
+        curved_shift=shifts[1],
     )
+    findings = [
+        *pattern_findings(len(raw), is_broken, frames, bad, level),
+        *saturation_findings(frames, bad),
+        *disc_findings(disc, typical.image),
+        *calibration_findings(disc, dataset.calibration),
+        *gain_findings(typical.image, error, bad),
+    ]
+    return replace(survey_result, findings=tuple(findings))
+
+
+def _broken(frames: NDArray[Any], bad: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pixels known to be bad or NaN in most frames, and the frames that hold no counts or NaN elsewhere."""
+    known = np.zeros(frames.shape[1:], bool) if bad is None else bad.copy()
+    if frames.dtype.kind == "f":
+        invalid = ~np.isfinite(frames)
+        known |= invalid.mean(axis=0) > 0.5
+        is_broken = (invalid & ~known).any(axis=(1, 2))
+    else:
+        is_broken = np.zeros(len(frames), bool)
+    return known, is_broken | np.array([not frame[~known].any() for frame in frames], bool)
+
+
+def _moments(frames: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean over the frames and its standard error, pixel by pixel; NaN left out, zero where there is nothing else."""
+    total, squares, n = np.zeros((3, *frames.shape[1:]))
+    for frame in frames:
+        valid = np.isfinite(frame)
+        value = np.where(valid, frame, 0).astype(np.float64)
+        total += value
+        squares += value**2
+        n += valid
+    n = np.maximum(n, 1)
+    mean = total / n
+    return mean, np.sqrt(np.maximum(squares / n - mean**2, 0.0) / n)
+
+
+def _totals(frames: NDArray[Any], bad: NDArray[np.bool_], level: float) -> NDArray[np.float64]:
+    """Sums of the good pixels without the dark level; NaN where there is no frame."""
+    good = ~bad
+    sums = np.array([frame[good].sum(dtype=np.float64) for frame in frames])
+    finite = sums[np.isfinite(sums)] - level * good.sum()
+    return finite if len(finite) and good.any() else np.array([np.nan])
+
+
+def _follow_disc(
+    frames: NDArray[Any],
+    positions: NDArray[np.int64],
+    bad: NDArray[np.bool_],
+    level: float,
+    dataset: Dataset4D,
+    region: tuple[int, int, int, int] | None,
+) -> tuple[Disc | None, tuple[ShiftFit | None, ShiftFit | None], TypicalPattern]:
+    """The disc of the mean pattern and its way over the detector, each found with the help of the other."""
+    aspect = dataset.calibration.pixel_aspect
+    shift = None if dataset.beam_shift is None else BeamShift(dataset.beam_shift, dataset.scan_shape)
+    fits: tuple[ShiftFit | None, ShiftFit | None] = (None, None)
+    for _ in range(_N_ROUNDS):
+        moves = np.zeros((len(frames), 2)) if shift is None else shift.at(*positions.T)
+        typical = TypicalPattern(_aligned_mean(frames, moves, bad, level))
+        disc = find_disc(typical.image, aspect)
+        if disc is None or len(frames) < 4 or dataset.beam_shift is not None:
+            break
+        filled = (fill_pattern(frame - np.float32(level), bad) for frame in frames)
+        places, is_lit = disc_positions(filled, disc, aspect, moves)
+        use = is_lit if region is None else is_lit & _inside(positions, region)
+        plane, surface = (
+            fit_shift(places[use], positions[use], dataset.scan_shape, curved=curved) for curved in (False, True)
+        )
+        fits = plane, surface
+        fit = surface if surface is not None and surface.matters else plane
+        if fit is None or not fit.matters:
+            break
+        shift = BeamShift(fit.coefficients, dataset.scan_shape)
+        if np.abs(shift.at(*positions.T) - moves).max() < 0.05:
+            break
+    if disc is not None:
+        typical = _with_profile(typical, frames, moves, bad, level, disc, aspect)
+    return disc, fits, typical
+
+
+def _with_profile(
+    typical: TypicalPattern,
+    frames: NDArray[Any],
+    moves: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    level: float,
+    disc: Disc,
+    aspect: float,
+) -> TypicalPattern:
+    """Add the mean profile about the beam, finer than a pixel where the beam has been at many places between them."""
+    parts = np.rint(moves / _PROFILE_STEP) * _PROFILE_STEP
+    rows, columns = (n[~bad] for n in np.indices(bad.shape, dtype=float))
+    n_bins = int(np.hypot(*bad.shape) * max(1.0, aspect) / _PROFILE_STEP) + 1
+    total, weight = np.zeros((2, n_bins))
+    for move in np.unique(parts, axis=0):
+        group = (parts == move).all(axis=1)
+        y, x = rows - disc.centre[0] - move[0], columns - disc.centre[1] - move[1]
+        bins = np.minimum((np.hypot(y * aspect, x) / _PROFILE_STEP).astype(int), n_bins - 1)
+        values = frames[group].sum(axis=0, dtype=np.float64)[~bad] - group.sum() * level
+        total += np.bincount(bins, values, n_bins)
+        weight += np.bincount(bins, minlength=n_bins) * group.sum()
+    filled = np.flatnonzero(weight)
+    profile = np.interp(np.arange(n_bins), filled, total[filled] / weight[filled])
+    return replace(typical, centre=disc.centre, profile=profile, step=_PROFILE_STEP, aspect=aspect)
+
+
+def _inside(positions: NDArray[np.int64], region: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    top, bottom, left, right = region
+    rows, columns = positions.T
+    return np.asarray((rows >= top) & (rows < bottom) & (columns >= left) & (columns < right))
+
+
+def _aligned_mean(
+    frames: NDArray[Any], moves: NDArray[np.float64], bad: NDArray[np.bool_], level: float
+) -> NDArray[np.float64]:
+    """Mean of frames moved back, of what their good pixels hold; pixels that nothing tells of are filled."""
+    total, weight = np.zeros((2, *bad.shape))
+    good = (~bad).astype(float)
+    parts = np.rint(moves * 4)
+    for part in np.unique(parts, axis=0):
+        group = (parts == part).all(axis=1)
+        mean = np.where(bad, 0.0, frames[group].sum(axis=0, dtype=np.float64) - group.sum() * level)
+        # both moved alike, so that a bad pixel takes nothing from its neighbours
+        if part.any():
+            mean, count = (ndimage.shift(a, -part / 4, order=1, mode="constant") for a in (mean, good))
+        else:
+            count = good
+        total += mean
+        weight += group.sum() * count
+    unseen = weight < 0.25 * len(frames) if len(frames) else np.ones(bad.shape, bool)
+    unseen &= weight < 0.25 * weight.max(initial=1)
+    return fill_pattern(total / np.maximum(weight, 1e-9), unseen)
 
 
 def _look(dataset: Dataset4D, n_frames: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -226,137 +408,3 @@ def _strides(dataset: Dataset4D, n_frames: int) -> tuple[slice, slice]:
         step = max(1, round(size / n))
         slices.append(slice((size - 1) % step // 2, size, step))
     return slices[0], slices[1]
-
-
-def _complaints(frames: NDArray[Any], finite: NDArray[np.bool_]) -> list[str]:
-    notes = []
-    if not finite.all():
-        notes.append(f"{int((~finite).sum())} of {len(frames)} patterns hold NaN or infinity")
-    n_empty = sum(not frame.any() for frame in frames)
-    if n_empty:
-        notes.append(f"{n_empty} of {len(frames)} patterns are empty")
-    n_negative = sum(bool(np.nanmin(frame) < 0) for frame, good in zip(frames, finite, strict=True) if good)
-    if n_negative:
-        notes.append(f"{n_negative} of {len(frames)} patterns hold negative values")
-    return notes + _saturation(frames[finite])
-
-
-def _saturation(frames: NDArray[Any]) -> list[str]:
-    """Pixels at the largest number that their type holds, or values that pile up at the largest that is found."""
-    if not frames.size:
-        return []
-    highest = frames.max()
-    at_highest = frames == highest
-    n_pixels = int(at_highest.any(axis=0).sum())
-    if frames.dtype.kind in "ui" and highest == np.iinfo(frames.dtype).max:
-        return [f"{n_pixels} pixels reach {highest}, the largest {frames.dtype} there is: saturated, or masked"]
-    # counts thin out towards their largest value; a counter that is full has most of them there
-    just_below = int(((frames >= 0.9 * highest) & ~at_highest).sum())
-    if highest >= 32 and n_pixels >= 4 and int(at_highest.sum()) > max(8, just_below):
-        return [f"{n_pixels} pixels stop at {highest}: the detector saturates there"]
-    return []
-
-
-def _moments(frames: NDArray[Any], finite: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean over the frames and its standard error, pixel by pixel; zero where no frame has a finite value."""
-    total, squares, n = np.zeros((3, *frames.shape[1:]))
-    for frame, good in zip(frames, finite, strict=True):
-        valid = True if good else np.isfinite(frame)
-        value = np.where(valid, frame, 0.0)
-        total += value
-        squares += value**2
-        n += valid
-    n = np.maximum(n, 1)
-    mean = total / n
-    return mean, np.sqrt(np.maximum(squares / n - mean**2, 0.0) / n)
-
-
-def bad_pixels(
-    mean: NDArray[np.float64], error: NDArray[np.float64], n_sigma: float = 6.0
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find hot and dead pixels in a mean pattern.
-
-    A hot pixel is above twice the third-brightest of its eight neighbours, and a dead one below half the third-darkest,
-    both beyond the noise. No edge of a disc does that to a pixel, and two bad pixels side by side are still found.
-
-    Parameters
-    ----------
-    mean : ndarray of float, shape (k_y, k_x)
-        Mean pattern.
-    error : ndarray of float, shape (k_y, k_x)
-        Standard error of the mean, as the patterns scatter.
-    n_sigma : float
-        How far beyond the noise.
-
-    Returns
-    -------
-    hot, dead : ndarray of int, shape (n, 2)
-        Positions ``(y, x)``.
-    """
-    around = np.ones((3, 3), bool)
-    around[1, 1] = False
-    bright = ndimage.rank_filter(mean, -3, footprint=around, mode="mirror")
-    # beyond the border nothing is bright: the edge of a disc there would look like dead pixels otherwise
-    dark = ndimage.rank_filter(mean, 2, footprint=around, mode="constant", cval=0.0)
-    # a pixel that never fired has no scatter of its own: its neighbours know how many counts to expect
-    noise = n_sigma * np.hypot(error, ndimage.median_filter(error, footprint=around, mode="mirror"))
-    noise = np.maximum(noise, 1e-6 * np.abs(mean).max())
-    return np.argwhere(mean - 2 * bright > noise), np.argwhere(0.5 * dark - mean > noise)
-
-
-def _mend(mean: NDArray[np.float64], bad: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Replace bad pixels by the median of their good neighbours."""
-    if not bad.any():
-        return mean
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # neighbourhoods without a good pixel give NaN
-        median = ndimage.generic_filter(np.where(bad, np.nan, mean), np.nanmedian, size=3, mode="mirror")
-    return np.where(bad & np.isfinite(median), median, mean)
-
-
-def _contradictions(disc: Disc, calibration: Calibration) -> list[str]:
-    notes = []
-    expected = calibration.disc_radius
-    if expected is None and calibration.convergence_semiangle is not None and calibration.pixel_size is not None:
-        expected = calibration.convergence_semiangle / calibration.pixel_size[1]
-    if expected is not None and abs(expected - disc.radius) > max(0.5, 0.05 * disc.radius):
-        notes.append(f"the disc's radius is {disc.radius:.2f} px, the calibration says {expected:.2f} px")
-    axis = calibration.optical_axis
-    if axis is not None and np.hypot(axis[0] - disc.centre[0], axis[1] - disc.centre[1]) > max(0.5, 0.05 * disc.radius):
-        notes.append(
-            f"the disc's centre is ({disc.centre[0]:.2f}, {disc.centre[1]:.2f}) px, "
-            f"the calibration says ({axis[0]:.2f}, {axis[1]:.2f}) px"
-        )
-    return notes
-
-
-def _beam_shift(
-    frames: NDArray[Any], positions: NDArray[np.int64], disc: Disc, bad: NDArray[np.bool_], dataset: Dataset4D
-) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """Fit a plane to the bright field's COM against the scan position, dropping outliers."""
-    rows, columns = np.indices(bad.shape, dtype=float)
-    up, right = (rows - disc.centre[0]) * dataset.calibration.pixel_aspect, columns - disc.centre[1]
-    radius = np.hypot(up, right)
-    near = (radius < 1.25 * disc.radius + 1) & ~bad
-    weights = np.stack([near, near * (rows - disc.centre[0]), near * (columns - disc.centre[1])])
-    sums = np.array([np.tensordot(weights, frame, axes=2) for frame in frames]).reshape(-1, 3)
-    # what lies beyond the disc does not move with it, and would pull its COM to the middle
-    beyond = (radius > 1.1 * disc.radius + 1) & (radius < 1.5 * disc.radius + 2) & ~bad
-    if len(frames) and beyond.any():
-        sums -= np.median(frames.mean(axis=0)[beyond]) * weights.sum(axis=(1, 2))
-    lit = sums[:, 0] > 0
-    com = sums[lit, 1:] / sums[lit, :1]
-    last = np.array(dataset.scan_shape) - 1
-    # from 0 to 1 over the scan, so that the slope is the shift over the whole of it; a single row or column has none
-    place = (positions[lit] - last / 2) / np.maximum(last, 1)
-    design = np.column_stack([np.ones(len(place)), place])
-    keep = np.ones(len(com), bool)
-    slopes = np.zeros((3, 2))
-    for _ in range(4):
-        if keep.sum() < 4:
-            return None
-        slopes = np.linalg.lstsq(design[keep], com[keep], rcond=None)[0]
-        distance = np.linalg.norm(com - design @ slopes, axis=1)
-        keep = distance <= max(4 * float(np.median(distance)), 1e-9)
-    (yy, yx), (xy, xx) = slopes[1:].tolist()
-    return (yy, yx), (xy, xx)

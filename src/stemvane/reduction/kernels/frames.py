@@ -49,8 +49,6 @@ class FrameSums:
     ----------
     sums : ndarray of float64, shape (n, 3 + n_images)
         Total, first moments about the optical axis along y and x in pixels, virtual images.
-    n_negative : ndarray of int64, shape (n,)
-        Number of pixels below zero.
     pattern : ndarray of uint64 or float64, shape (k_y, k_x), optional
         Sum over the frames.
     samples : ndarray of float32, shape (n, n_samples), optional
@@ -58,7 +56,6 @@ class FrameSums:
     """
 
     sums: NDArray[np.float64]
-    n_negative: NDArray[np.int64]
     pattern: NDArray[Any] | None
     samples: NDArray[np.float32] | None
 
@@ -82,7 +79,7 @@ def measure_frames(frames: NDArray[Any], plan: FramePlan, samples: NDArray[np.fl
     frames = np.ascontiguousarray(_native(frames))
     n = len(frames)
     counts = frames.dtype.kind == "u" and frames.dtype.itemsize <= 2 and max(frames.shape[1:]) <= _LONGEST
-    sums, n_negative = np.empty((n, 3 + len(plan.images.dense))), np.zeros(n, np.int64)
+    sums = np.empty((n, 3 + len(plan.images.dense)))
     pattern: Any = np.zeros(frames.shape[1:], np.uint64 if counts else np.float64) if plan.with_pattern else None
     if plan.lanes is not None and samples is None:
         samples = np.empty((n, plan.lanes.n_samples), np.float32)
@@ -92,12 +89,12 @@ def measure_frames(frames: NDArray[Any], plan: FramePlan, samples: NDArray[np.fl
         if counts:
             sum_counts(frames[part], plan.images, sums[part], pattern)
         else:
-            sum_values(frames[part], plan.images, sums[part], pattern, n_negative[part])
+            sum_values(frames[part], plan.images, sums[part], pattern)
         if plan.lanes is not None and samples is not None:
             sample_frames(frames[part].reshape(len(frames[part]), -1), plan.lanes, samples[part])
-    with np.errstate(invalid="ignore"):  # frames that hold infinity are refused by who asked
+    with np.errstate(invalid="ignore"):  # frames that hold infinity are left out by who asked
         sums[:, 1:3] -= sums[:, :1] * plan.axis
-    return FrameSums(sums=sums, n_negative=n_negative, pattern=pattern, samples=samples)
+    return FrameSums(sums=sums, pattern=pattern, samples=samples)
 
 
 def _native(frames: NDArray[Any]) -> NDArray[Any]:

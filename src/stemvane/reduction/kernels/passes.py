@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.data.typical_pattern import TypicalPattern
+from stemvane.reduction.bad_pixels import FillWeights
 from stemvane.reduction.kernels.frames import FramePlan, FrameSums, measure_frames
 
 __all__ = ["BeamShift", "PassPlan"]
@@ -18,30 +20,33 @@ _PARTS = 8
 
 @dataclass(frozen=True)
 class BeamShift:
-    """Plane by which the optical axis moves over a scan.
+    """Plane or surface of second order by which the optical axis moves over a scan.
 
     Attributes
     ----------
-    along_y, along_x : tuple of float
-        Shift ``(y, x)`` in pixels from the first scan row to the last, and from the first column to the last.
+    coefficients : tuple of pair of float
+        Shift ``(y, x)`` in pixels from the first scan row to the last, and from the first column to the last; for a
+        surface also the factors of ``v² - 1/12``, ``u² - 1/12`` and ``v u``, where v and u run from -1/2 to 1/2 over
+        rows and columns.
     scan_shape : tuple of int
-        Probe positions ``(scan_y, scan_x)``; at the scan's centre the shift is 0.
+        Probe positions ``(scan_y, scan_x)``; a plane is 0 at the scan's centre, a surface in its mean.
     """
 
-    along_y: tuple[float, float]
-    along_x: tuple[float, float]
+    coefficients: tuple[tuple[float, float], ...]
     scan_shape: tuple[int, int]
 
     def at(self, rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.float64]:
         """Shift ``(y, x)`` in pixels at scan positions, shape ``(..., 2)``."""
-        last = np.maximum(np.array(self.scan_shape) - 1, 1)
-        down, right = (np.asarray(n) / most - 0.5 for n, most in zip((rows, columns), last, strict=True))
-        return np.asarray(down[..., None] * np.array(self.along_y) + right[..., None] * np.array(self.along_x))
+        last = np.array(self.scan_shape) - 1
+        down, right = ((np.asarray(n) - m / 2) / max(m, 1) for n, m in zip((rows, columns), last, strict=True))
+        terms = (down, right, down**2 - 1 / 12, right**2 - 1 / 12, down * right)
+        pairs = zip(terms, self.coefficients, strict=False)
+        return np.asarray(sum(term[..., None] * np.array(pair) for term, pair in pairs))
 
     @property
     def largest(self) -> float:
         """Longest shift along either axis of the detector, in pixels."""
-        return float(np.max(np.abs(self.along_y) + np.abs(self.along_x))) / 2
+        return float(np.abs(self.at(*np.indices(self.scan_shape))).max())
 
     def split(self, rows: NDArray[Any], columns: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Shift in whole pixels, and what is left in eighths of a pixel, from -4 to 4; both ``(..., 2)``."""
@@ -68,15 +73,25 @@ class PassPlan:
     ----------
     plans : mapping
         A `FramePlan` for each remainder of the beam's shift; one for ``(0, 0)`` where the beam stays.
-    valid : ndarray of bool, shape (k_y, k_x), optional
-        True where a pixel counts.
+    fill : FillWeights, optional
+        Bad pixels and the good ones that stand for them; None where all are good.
+    typical : TypicalPattern, optional
+        What bad pixels are filled with.
     shift : BeamShift, optional
         None where the beam stays.
+    slopes : ndarray of float, shape (2, n_samples), optional
+        Change of the samples of the typical pattern with the axis along y and x, per pixel, over its total.
+    offsets : mapping
+        By remainder, how far the samples of the typical pattern are from those of the beam at rest, over its total:
+        a sharp edge looks different wherever it lies between pixels.
     """
 
     plans: Mapping[tuple[int, int], FramePlan]
-    valid: NDArray[np.bool_] | None = None
+    fill: FillWeights | None = None
+    typical: TypicalPattern | None = None
     shift: BeamShift | None = None
+    slopes: NDArray[np.float64] | None = None
+    offsets: Mapping[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def n_samples(self) -> int:
@@ -103,12 +118,18 @@ class PassPlan:
         FrameSums
             The sum over the frames is of frames moved back by whole pixels.
         """
-        if self.valid is not None:
-            frames = np.where(self.valid, frames, frames.dtype.type(0))
         if self.shift is None:
+            if self.fill is not None:
+                frames = frames.copy()
+                self._fill(frames, slice(None), np.zeros(2))
             return measure_frames(frames, self.plans[0, 0], samples)
         rows, columns = np.divmod(np.arange(len(frames)), width)
         pixels, remainder = self.shift.split(rows + top, columns + left)
+        if self.fill is not None:
+            frames = frames.copy()
+            # a bad pixel hides another part of the pattern wherever the beam is, so it is filled before that is moved
+            for move, part in _same(pixels * _PARTS + remainder):
+                self._fill(frames, part, np.array(move) / _PARTS)
         frames = _move_back(frames, pixels)
         kinds, kind = np.unique(remainder, axis=0, return_inverse=True)
         parts = [np.flatnonzero(kind.ravel() == i) for i in range(len(kinds))]
@@ -118,10 +139,7 @@ class PassPlan:
         result = measured[0]
         if len(measured) > 1 or samples is not None:
             order = np.argsort(np.concatenate(parts))
-            sums, n_negative = (
-                np.concatenate([getattr(f, name) for f in measured])[order] for name in ("sums", "n_negative")
-            )
-            result = replace(result, sums=sums, n_negative=n_negative)
+            result = replace(result, sums=np.concatenate([f.sums for f in measured])[order])
             if result.samples is not None:
                 in_order = np.concatenate([f.samples for f in measured if f.samples is not None])[order]
                 if samples is not None:
@@ -130,7 +148,37 @@ class PassPlan:
             if result.pattern is not None:
                 pattern: Any = sum(f.pattern for f in measured if f.pattern is not None)
                 result = replace(result, pattern=pattern)
+        if result.samples is not None and self.offsets:
+            offsets = np.array([self.offsets[int(y), int(x)] for y, x in kinds])
+            result.samples[:] -= result.sums[:, :1] * offsets[kind.ravel()]
+        self._move_on(result, self.shift.at(rows + top, columns + left) - pixels - remainder / _PARTS)
         return result
+
+    def _move_on(self, frame_sums: FrameSums, distance: NDArray[np.float64]) -> None:
+        """From the axis of the plans to that of each frame, in place: exact for the COM, by slopes for the samples."""
+        totals = frame_sums.sums[:, 0]
+        with np.errstate(invalid="ignore"):  # frames that hold NaN are left out by who asked
+            frame_sums.sums[:, 1:3] -= totals[:, None] * distance
+            if self.slopes is not None and frame_sums.samples is not None:
+                frame_sums.samples[:] += (totals[:, None] * distance) @ self.slopes
+
+    def _fill(self, frames: NDArray[Any], part: Any, move: NDArray[np.floating[Any]]) -> None:
+        """Fill the bad pixels of frames whose beam lies this far, ``(y, x)`` in pixels, from the scan's centre."""
+        assert self.fill is not None
+        bad, neighbours, weights = self.fill.bad, self.fill.neighbours, self.fill.weights
+        near = frames[part][:, neighbours[..., 0], neighbours[..., 1]].astype(np.float64)
+        if self.typical is None:
+            values = (near * weights).sum(axis=-1)
+        else:
+            expected, around = (self.typical.at(at, move) for at in (bad, neighbours))
+            # a single pixel's noise is larger than what it can tell of its neighbour, so the mean is scaled as a whole
+            scale = near.sum(axis=(1, 2)) / np.where(around.sum() > 0, around.sum(), np.inf)
+            values = expected * scale[:, None]
+        if frames.dtype.kind in "ui":
+            limits = np.iinfo(frames.dtype)
+            values = np.clip(np.rint(values), limits.min, limits.max)
+        with np.errstate(invalid="ignore"):  # frames that hold NaN elsewhere are left out by who asked
+            frames[np.arange(len(frames))[part, None], bad[:, 0], bad[:, 1]] = values
 
 
 def _move_back(frames: NDArray[Any], shifts: NDArray[np.int64]) -> NDArray[Any]:

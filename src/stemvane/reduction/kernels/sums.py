@@ -134,7 +134,6 @@ def sum_values(
     plan: ImagePlan,
     sums: NDArray[np.float64],
     pattern: NDArray[np.float64] | None,
-    n_negative: NDArray[np.int64],
 ) -> None:
     """Sums of frames of any real type, in float64.
 
@@ -148,11 +147,9 @@ def sum_values(
         Sums of each frame, as in `sum_counts`.
     pattern : ndarray of float64, shape (k_y, k_x), optional
         The sum over the frames is added to it.
-    n_negative : ndarray of int64, shape (n,)
-        Is overwritten with the number of pixels below zero.
     """
     total = np.empty((0, 0)) if pattern is None else pattern
-    _values(frames, plan.dense.reshape(-1, *frames.shape[1:]), sums, total, n_negative)
+    _values(frames, plan.dense.reshape(-1, *frames.shape[1:]), sums, total)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -363,29 +360,26 @@ def _counts(
 
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
 def _value_row(row: Any, values: Any, columns: Any) -> Any:
-    """Sum of a row and number of its negative pixels; adds it to the column sums."""
-    total, n_negative = 0.0, 0
+    """Sum of a row; adds it to the column sums."""
+    total = 0.0
     for c in range(columns.size):
         value = np.float64(row[c])
         values[c] = value
         total += value
         columns[c] += value
-        n_negative += 1 if value < 0.0 else 0
-    return total, n_negative
+    return total
 
 
 @numba.njit(nogil=True, cache=True)
-def _values(frames: Any, dense: Any, sums: Any, pattern: Any, n_negative: Any) -> None:
+def _values(frames: Any, dense: Any, sums: Any, pattern: Any) -> None:
     n, n_rows, n_columns = frames.shape
     columns, values = np.empty(n_columns), np.empty(n_columns)
     for f in range(n):
         columns[:] = 0.0
         sums[f] = 0.0
-        n_negative[f] = 0
         for r in range(n_rows):
-            total, below = _value_row(frames[f, r], values, columns)
+            total = _value_row(frames[f, r], values, columns)
             sums[f, 1] += total * r
-            n_negative[f] += below
             for k in range(len(dense)):
                 sums[f, 3 + k] += _dot(values, dense[k, r])
             if pattern.size:

@@ -1,0 +1,148 @@
+"""How the beam moves over the detector with the scan: a plane or a surface through the discs' positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.geometry.disc import Disc
+
+__all__ = ["ShiftFit", "disc_positions", "fit_shift"]
+
+_N_ROUNDS = 4
+# a specimen's own deflection, seen at few positions, is a plane of some standard errors by chance
+_N_SIGMA = 4.0
+# a shift shorter than this share of what specimen and noise do, or of a pixel, changes no angle by a degree
+_LEAST_SHARE = 0.1
+_LEAST_SHIFT = 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftFit:
+    """A smooth surface through the positions of the disc.
+
+    Attributes
+    ----------
+    coefficients : tuple of pair of float
+        Shift ``(y, x)`` in pixels from the first scan row to the last, from the first column to the last, and, for a
+        surface, the factors of the squares of both and of their product, as `BeamShift` takes them.
+    uncertainty : float
+        Standard error of these numbers, px.
+    remaining : float
+        Root mean square of what is left along one axis, px: deflection by the specimen, and noise.
+    """
+
+    coefficients: tuple[tuple[float, float], ...]
+    uncertainty: float
+    remaining: float
+
+    @property
+    def plane(self) -> float:
+        """Length of the longer of the shifts along rows and columns, px."""
+        return max(math.hypot(*pair) for pair in self.coefficients[:2])
+
+    @property
+    def curvature(self) -> float:
+        """Length of the longest quadratic part from the scan's middle to its edge, px."""
+        return max((math.hypot(*pair) / 4 for pair in self.coefficients[2:]), default=0.0)
+
+    @property
+    def matters(self) -> bool:
+        """Whether the shift, of a surface its quadratic part, is beyond chance and beyond what the specimen does."""
+        length = self.curvature if len(self.coefficients) > 2 else self.plane
+        return length > max(_N_SIGMA * self.uncertainty, _LEAST_SHARE * self.remaining, _LEAST_SHIFT)
+
+
+def disc_positions(
+    frames: Iterable[NDArray[Any]], disc: Disc, aspect: float, moves: NDArray[np.floating[Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Centre of mass of the bright field of each frame, about the disc's centre.
+
+    Parameters
+    ----------
+    frames : iterable of ndarray of float, shape (k_y, k_x)
+        Patterns without bad pixels, or with these filled.
+    disc : Disc
+        Disc of the mean pattern.
+    aspect : float
+        Height of a pixel divided by its width.
+    moves : ndarray of float, shape (n, 2)
+        How far the disc of each frame is expected from there, ``(y, x)`` in pixels.
+
+    Returns
+    -------
+    positions : ndarray of float, shape (n, 2)
+        ``(y, x)`` in pixels.
+    is_lit : ndarray of bool, shape (n,)
+        Whether the disc of a frame has counts at all.
+    """
+    sums, areas, outside = [], [], []
+    windows: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.bool_]]] = {}
+    for frame, move in zip(frames, np.rint(moves).astype(int), strict=True):
+        place = int(move[0]), int(move[1])
+        if place not in windows:
+            rows, columns = np.indices(frame.shape, dtype=float)
+            rows, columns = rows - disc.centre[0], columns - disc.centre[1]
+            radius = np.hypot((rows - place[0]) * aspect, columns - place[1])
+            near = radius < 1.25 * disc.radius + 1
+            # what lies beyond the disc does not move with it, and would pull its COM to the window's middle
+            ring = (radius > 1.1 * disc.radius + 1) & (radius < 1.5 * disc.radius + 2)
+            windows[place] = np.stack([near, near * rows, near * columns]).reshape(3, -1), ring.ravel()
+        weights, ring = windows[place]
+        values = np.asarray(frame, np.float64).ravel()
+        sums.append(weights @ values)
+        areas.append(weights.sum(axis=1))
+        outside.append(values[ring].mean() if ring.any() else 0.0)
+    if not sums:
+        return np.empty((0, 2)), np.zeros(0, bool)
+    corrected = np.array(sums) - np.median(outside) * np.array(areas)
+    is_lit = corrected[:, 0] > 0
+    return corrected[:, 1:] / np.where(is_lit, corrected[:, 0], 1.0)[:, None], is_lit
+
+
+def fit_shift(
+    positions: NDArray[np.float64], places: NDArray[Any], scan_shape: tuple[int, int], *, curved: bool
+) -> ShiftFit | None:
+    """Fit a plane, or a surface of second order, without outliers.
+
+    Parameters
+    ----------
+    positions : ndarray of float, shape (n, 2)
+        Positions ``(y, x)`` of the disc in pixels.
+    places : ndarray, shape (n, 2)
+        Scan positions ``(row, column)`` of the frames.
+    scan_shape : tuple of int
+        Probe positions ``(scan_y, scan_x)``.
+    curved : bool
+        Whether the surface has squares and a product beside the plane.
+
+    Returns
+    -------
+    ShiftFit or None
+        None where there are too few frames.
+    """
+    last = np.array(scan_shape) - 1
+    # from -1/2 to 1/2 over the scan, so that a slope is the shift over all of it; a single row or column has none
+    down, right = ((places - last / 2) / np.maximum(last, 1)).T
+    terms = [np.ones(len(places)), down, right]
+    if curved:
+        terms += [down**2 - 1 / 12, right**2 - 1 / 12, down * right]
+    design = np.column_stack(terms)
+    keep = np.ones(len(positions), bool)
+    fit = np.zeros((design.shape[1], 2))
+    for _ in range(_N_ROUNDS):
+        if keep.sum() < design.shape[1] + 1:
+            return None
+        fit = np.linalg.lstsq(design[keep], positions[keep], rcond=None)[0]
+        distance = np.linalg.norm(positions - design @ fit, axis=1)
+        keep = distance <= max(4 * float(np.median(distance)), 1e-9)
+    residual = (positions - design @ fit)[keep]
+    remaining = float(np.sqrt((residual**2).mean()))
+    # a slope over a uniform scan of unit length has a variance of 12/n
+    uncertainty = remaining * math.sqrt(12 / len(residual))
+    return ShiftFit(tuple((float(y), float(x)) for y, x in fit[1:]), uncertainty, remaining)

@@ -1,0 +1,114 @@
+"""What a detector adds to the electrons: dark level, readout noise, and counts per electron."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+__all__ = ["DetectorNoise", "detector_noise"]
+
+# frames beyond this number tell nothing more; their products would take seconds on a large detector
+_MOST_FRAMES = 256
+# share of the pixels, the darkest ones, that are taken for those beyond the signal
+_DARK_SHARE = 0.25
+# a dark level is one where the noise there is less than half of what so many counts of electrons would have
+_LEAST_QUIET = 0.5
+# pixels around one over which the charge of an electron is shared
+_SPREAD = 2
+
+
+@dataclass(frozen=True, eq=False)
+class DetectorNoise:
+    """Noise of a detector, as the patterns show it.
+
+    Attributes
+    ----------
+    dark_level : float
+        Counts of a pixel without an electron; 0 where there is no sign of another level.
+    dark_scatter : float
+        Standard deviation of that level from pixel to pixel, where it can be seen.
+    readout : float
+        Standard deviation of a pixel without an electron, in counts.
+    counts_per_electron : float
+        Variance over mean of the sum of neighbouring pixels: the counts that an electron leaves, all pixels together,
+        and a little more where electrons leave different numbers of counts; NaN where patterns are free of noise.
+    """
+
+    dark_level: float = 0.0
+    dark_scatter: float = 0.0
+    readout: float = 0.0
+    counts_per_electron: float = math.nan
+
+
+def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNoise:
+    """Find dark level and noise from how much the values of pixels scatter.
+
+    What the specimen does to the patterns is taken out first: the principal components that stand above those of noise
+    (Marchenko & Pastur, Math. USSR Sb. 1, 457, 1967). Of the rest, the variance is ``readout² + gain · (mean - dark)``
+    pixel by pixel. The darkest quarter of the detector has a dark level where it is brighter than so little noise
+    allows; the median over the patterns is that level, since few electrons fall there.
+
+    Parameters
+    ----------
+    frames : ndarray, shape (n, k_y, k_x)
+        Patterns without NaN at good pixels.
+    bad : ndarray of bool, shape (k_y, k_x)
+        Pixels that tell nothing.
+
+    Returns
+    -------
+    DetectorNoise
+    """
+    frames = frames[:: max(1, math.ceil(len(frames) / _MOST_FRAMES))]
+    good = ~bad
+    if len(frames) < 8 or good.sum() < 16:
+        return DetectorNoise()
+    values = frames[:, good].astype(np.float64)
+    mean = values.mean(axis=0)
+    noise = _without_components(values - mean)
+    variance = (noise**2).mean(axis=0)
+    if not variance.max() > 1e-9 * max(np.abs(mean).max(), 1e-300) ** 2:
+        return DetectorNoise()
+    dark = mean <= np.quantile(mean, _DARK_SHARE)
+    level = float(np.median(np.median(values[:, dark], axis=0)))
+    quiet = float(np.median(variance[dark]))
+    bright = float(np.quantile(mean, 0.95))
+    lit = mean > level + 0.5 * (bright - level)
+    if not lit.any() or bright <= level:
+        return DetectorNoise(readout=math.sqrt(quiet))
+    # one pixel has a part of an electron's counts, the pixels around it together have all
+    per_pixel = float(np.median((variance[lit] - quiet) / (mean[lit] - level)))
+    image = np.zeros((len(noise), *bad.shape))
+    image[:, good] = noise
+    width = 2 * _SPREAD + 1
+    sums = ndimage.uniform_filter(image, (0, width, width), mode="constant") * width**2
+    shared = (image * sums).mean(axis=0)[good]
+    per_electron = float(np.median((shared[lit] - quiet) / (mean[lit] - level)))
+    is_offset = abs(level) > 3 * math.sqrt(quiet / len(frames)) and quiet < _LEAST_QUIET * per_pixel * abs(level)
+    if not is_offset:
+        return DetectorNoise(readout=math.sqrt(quiet) if level <= 0 else 0.0, counts_per_electron=per_electron)
+    levels = np.median(values[:, dark], axis=0)
+    scatter = 1.4826 * float(np.median(np.abs(levels - level)))
+    return DetectorNoise(level, scatter, math.sqrt(quiet), per_electron)
+
+
+def _without_components(residual: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Residuals without the components that stand above noise, scaled to the variance of the noise."""
+    n, n_pixels = residual.shape
+    spread = np.sqrt((residual**2).mean(axis=0))
+    spread[spread == 0] = 1.0
+    scaled = residual / spread
+    values, vectors = np.linalg.eigh(scaled @ scaled.T / n_pixels)
+    level = float(np.median(values[1:]))
+    # the patterns of a bright disc count, not the pixels of the dark: a ratio of 1 is on the safe side
+    ratio = min(1.0, n / n_pixels)
+    keep = values <= level * (1 + math.sqrt(ratio)) ** 2 * 1.1
+    keep[: max(2, n // 4)] = True
+    # centring has taken one direction already
+    n_left = max(1, int(keep.sum()) - 1)
+    return (vectors[:, keep] @ (vectors[:, keep].T @ residual)) * math.sqrt(n / n_left)

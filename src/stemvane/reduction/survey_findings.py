@@ -1,0 +1,176 @@
+"""What a survey says about patterns, disc and calibration, as findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from stemvane.data.calibration import Calibration
+from stemvane.data.findings import Finding
+from stemvane.geometry.disc import Disc
+
+__all__ = [
+    "calibration_findings",
+    "disc_findings",
+    "gain_findings",
+    "pattern_findings",
+    "saturation_findings",
+]
+
+# a circle that lies beyond the detector by this share has lost counts of one side
+_MOST_CUT = 0.02
+# axis and radius may differ from the disc's by this share of the radius, or half a pixel, before a word is said;
+# beyond the second share the COM is one of the wrong point
+_DIFFERENCE = 0.05
+_CONTRADICTION = 0.25
+# chips that are matched to less than this show in no map
+_GAIN_STEP = 0.05
+
+
+def pattern_findings(
+    n_frames: int, is_broken: NDArray[np.bool_], frames: NDArray[Any], bad: NDArray[np.bool_], level: float
+) -> Iterator[Finding]:
+    """Patterns without counts, and negative values that no dark level explains."""
+    if is_broken.any():
+        yield Finding(
+            "empty_patterns",
+            "warning" if is_broken.mean() > 0.05 else "note",
+            f"{int(is_broken.sum())} of {n_frames} patterns are empty or hold NaN; their positions count as missing",
+        )
+    if frames.dtype.kind not in "if" or not len(frames):
+        return
+    good = frames[:, ~bad]
+    total, negative = float(good.sum(dtype=np.float64)), float(good[good < 0].sum(dtype=np.float64))
+    if level == 0 and total > 0 and -negative > total:
+        yield Finding(
+            "negative_counts",
+            "warning",
+            f"the negative counts of the patterns amount to {-negative / total:.1f} times their total",
+            "check the dark image (preparation.dark): more may have been subtracted than there is",
+        )
+
+
+def saturation_findings(frames: NDArray[Any], bad: NDArray[np.bool_]) -> Iterator[Finding]:
+    """Pixels at the largest number that their type holds, or values that pile up at the largest that is found."""
+    if not frames.size or bad.all():
+        return
+    good = frames[:, ~bad]
+    highest = good.max()
+    at_highest = good == highest
+    n_pixels = int(at_highest.any(axis=0).sum())
+    cure = "record with fewer electrons per frame, or mask these pixels (preparation.bad_pixels)"
+    if frames.dtype.kind in "ui" and highest == np.iinfo(frames.dtype).max:
+        words = f"{n_pixels} pixels reach {highest}, the largest {frames.dtype} there is: saturated, or masked"
+        yield Finding("saturation", "warning", words, cure)
+        return
+    # counts thin out towards their largest value; a counter that is full has most of them there
+    just_below = int(((good >= 0.9 * highest) & ~at_highest).sum())
+    if highest >= 32 and n_pixels >= 4 and int(at_highest.sum()) > max(8, just_below):
+        yield Finding(
+            "saturation", "warning", f"{n_pixels} pixels stop at {highest}: the detector saturates there", cure
+        )
+
+
+def disc_findings(disc: Disc | None, pattern: NDArray[Any]) -> Iterator[Finding]:
+    """A disc that is missing, cut by the edge, or one of several."""
+    if disc is None:
+        yield Finding(
+            "no_disc",
+            "warning",
+            "no bright-field disc was found",
+            "give source.optical_axis and source.disc_radius in pixels",
+        )
+        return
+    cut = disc.share_outside(pattern.shape)
+    if cut > 0:
+        yield Finding(
+            "disc_cut",
+            "failure" if cut > _MOST_CUT else "warning",
+            f"the detector's edge cuts {100 * cut:.0f} % of the disc off, so that the COM does not follow the "
+            "deflection",
+            "move the pattern to the detector's middle when recording",
+        )
+    if disc.n_similar:
+        yield Finding(
+            "several_discs",
+            "warning",
+            f"{disc.n_similar} further discs are as large as the one in the middle of all, which is taken for the "
+            "direct beam",
+            "check the optical axis, and give source.optical_axis where it is another one",
+        )
+
+
+def calibration_findings(disc: Disc | None, calibration: Calibration) -> Iterator[Finding]:
+    """Axis and radius that were given against those of the disc, and a scan step too coarse for the probe."""
+    wavelength, angle = calibration.wavelength, calibration.convergence_semiangle
+    if wavelength is not None and angle is not None and calibration.scan_step is not None:
+        # maps of a coherent probe hold spatial frequencies up to twice the semi-angle over the wavelength
+        coarsest = wavelength / (4e-3 * angle)
+        if max(calibration.scan_step) > 1.05 * coarsest:
+            yield Finding(
+                "coarse_scan",
+                "warning",
+                f"the scan step of {max(calibration.scan_step):.3g} Å is above {coarsest:.3g} Å, half the finest "
+                "detail of the probe's maps: details may be aliased",
+                "scan with smaller steps",
+            )
+    if disc is None:
+        return
+    expected = calibration.disc_radius
+    if expected is None and angle is not None and calibration.pixel_size is not None:
+        expected = angle / calibration.pixel_size[1]
+    tolerance = max(0.5, _DIFFERENCE * disc.radius)
+    if expected is not None and abs(expected - disc.radius) > tolerance:
+        yield Finding(
+            "radius_contradicts",
+            "warning",
+            f"the disc's radius is {disc.radius:.2f} px, the calibration says {expected:.2f} px",
+            "check convergence_semiangle, pixel_size and disc_radius in [source]",
+        )
+    axis = calibration.optical_axis
+    if axis is None:
+        return
+    distance = float(np.hypot(axis[0] - disc.centre[0], axis[1] - disc.centre[1]))
+    if distance > tolerance:
+        yield Finding(
+            "axis_contradicts",
+            "failure" if distance > _CONTRADICTION * disc.radius else "warning",
+            f"the disc's centre is ({disc.centre[0]:.2f}, {disc.centre[1]:.2f}) px, "
+            f"the calibration says ({axis[0]:.2f}, {axis[1]:.2f}) px",
+            "check source.optical_axis, or leave it out so that the disc's centre is taken",
+        )
+
+
+def gain_findings(pattern: NDArray[Any], error: NDArray[np.float64], bad: NDArray[np.bool_]) -> Iterator[Finding]:
+    """Steps of the gain between neighbouring columns or rows, as chips and readout channels have."""
+    bright = float(np.quantile(pattern, 0.98))
+    # two pixels from the disc's edge its level is the gain's alone
+    lit = ndimage.binary_erosion(pattern > 0.5 * bright, np.ones((3, 3)), iterations=2) & ~bad
+    for axis, name in ((1, "column"), (0, "row")):
+        values, use, noise = (np.moveaxis(a, axis, 0) for a in (pattern, lit, error))
+        steps, errors = [], []
+        for one in range(len(values) - 1):
+            both = use[one] & use[one + 1]
+            if both.sum() < 8:
+                steps.append(np.nan)
+                errors.append(np.nan)
+                continue
+            ratio = np.log(values[one + 1][both] / values[one][both])
+            steps.append(float(np.median(ratio)))
+            relative = np.hypot(noise[one][both] / values[one][both], noise[one + 1][both] / values[one + 1][both])
+            spread = 1.4826 * float(np.median(np.abs(ratio - np.median(ratio))))
+            errors.append(max(spread, float(np.median(relative))) * 1.25 / np.sqrt(both.sum()))
+        step, limit = np.abs(np.array(steps)), np.maximum(6 * np.array(errors), _GAIN_STEP)
+        large = np.flatnonzero(step > limit)
+        # the disc's own shading changes from every column to the next, a step of the gain at few places
+        if 0 < len(large) <= 4:
+            yield Finding(
+                "gain_steps",
+                "warning",
+                f"the gain changes by {100 * step[large].max():.0f} % from {name} {large[0]} to the next",
+                "give a flat-field image (preparation.gain)",
+            )
