@@ -168,10 +168,10 @@ def write_zarr(dataset: Dataset4D, folder: Path, progress: Callable[[int, int], 
     if dataset.atoms is not None:
         write_atoms(group, dataset.atoms)
     if (typical := dataset.typical_pattern) is not None:
-        folder = group.create_group("typical_pattern")
-        folder.create_array("image", data=np.asarray(typical.image, np.float64))
-        folder.create_array("profile", data=np.asarray(typical.profile, np.float64))
-        folder.attrs.update({name: _plain(getattr(typical, name)) for name in ("centre", "step", "aspect")})
+        pattern_folder = group.create_group("typical_pattern")
+        pattern_folder.create_array("image", data=np.asarray(typical.image, np.float64))
+        pattern_folder.create_array("profile", data=np.asarray(typical.profile, np.float64))
+        pattern_folder.attrs.update({name: _plain(getattr(typical, name)) for name in ("centre", "step", "aspect")})
     if dataset.truth is not None:
         write_truth(group, dataset.truth)
     # last, because these are what makes the folder a data set

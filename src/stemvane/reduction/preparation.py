@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stemvane.config import PreparationConfig
 from stemvane.data.dataset import Dataset4D, ScanAtoms
 from stemvane.errors import ConfigError, DataError
-from stemvane.reduction.beam_shift import ShiftFit
+from stemvane.reduction.shift_fit import ShiftFit
 from stemvane.reduction.survey import Survey
 
 __all__ = ["choose_shift", "correct_patterns", "preprocess_patterns"]

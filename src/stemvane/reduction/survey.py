@@ -20,9 +20,9 @@ from stemvane.data.typical_pattern import TypicalPattern
 from stemvane.errors import CalibrationError
 from stemvane.geometry.disc import Disc, find_disc
 from stemvane.reduction.bad_pixels import bad_pixels, fill_pattern
-from stemvane.reduction.beam_shift import ShiftFit, disc_positions, fit_shift
 from stemvane.reduction.detector_noise import DetectorNoise, detector_noise
 from stemvane.reduction.kernels.passes import BeamShift
+from stemvane.reduction.shift_fit import ShiftFit, disc_positions, fit_shift
 from stemvane.reduction.survey_findings import (
     calibration_findings,
     disc_findings,
