@@ -21,6 +21,7 @@ _LEAST_LIT = 8
 _SHARE_OF_LINE = 0.9
 # a pixel that should have counted as many times and did not once is dead: by chance one in 5e8
 _LEAST_COUNTS = 20
+_LEAST_LIGHT = 0.01
 _N_NEIGHBOURS = 8
 
 
@@ -140,7 +141,9 @@ def _constant(mean: NDArray[np.float64], error: NDArray[np.float64], known: _Mas
         wide = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in box)
         block = label[wide] == number
         around = ndimage.binary_dilation(block, np.ones((3, 3))) & ~block
-        if around.any() and counts[wide][around].min() >= _LEAST_COUNTS:
+        # where next to nothing falls, a pixel that does nothing does no harm
+        is_lit = around.any() and mean[wide][around].min() > _LEAST_LIGHT * mean.max()
+        if is_lit and counts[wide][around].min() >= _LEAST_COUNTS:
             mask = hot if mean[wide][block].max() > mean[wide][around].max() else dead
             mask[wide] |= block
     return hot, dead
