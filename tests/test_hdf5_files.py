@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import reader_files as made
 import zarr
+from typer.testing import CliRunner
 
+from stemvane.cli.app import app
 from stemvane.data.calibration import Calibration
 from stemvane.errors import DataError, FileFormatError
 from stemvane.io.files import open_dataset
@@ -105,6 +107,8 @@ def test_positions_of_lost_data_files_are_missing(tmp_path):
     (finding,) = dataset.findings
     assert (finding.id, finding.severity) == ("data_file_lost", "warning")
     assert "scan_data_000002.h5 is not beside the master, so 5 of 12" in finding.message
+    printed = CliRunner().invoke(app, ["info", str(master)]).output
+    assert "warning: scan_data_000002.h5 is not beside the master" in printed
     with h5py.File(master, "a") as file:
         del file["entry/instrument/detector/detectorSpecific"]
     with pytest.raises(FileFormatError, match=r"scan_data_000002\.h5, which cannot be opened; put it"):

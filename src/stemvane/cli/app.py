@@ -250,6 +250,8 @@ def info(
     looked = survey(opened)
     shape_from = "given" if scan or shape else "file"
     print_table(info_table(str(file), opened, looked, shape_from, size_on_disk(opened)))
+    for finding in opened.findings:
+        console.print(Text(f"{finding.severity}: {add_flags(str(finding), _available())}"), soft_wrap=True)
     for note in looked.notes:
         console.print(Text(f"note: {add_flags(note, _available())}"), soft_wrap=True)
 

@@ -59,9 +59,9 @@ def open_dataset(
     Parameters
     ----------
     path : str or path
-        A file or folder of one of the formats in ``docs/formats.md``: those of Merlin, EMPAD, Gatan, Velox, Dectris,
-        TVIPS and NanoMegas, MRC, py4DSTEM, Prismatic, abTEM, HyperSpy, NeXus, HDF5, Zarr, NumPy, or raw binary. It is
-        recognised by the content.
+        A file or folder of one of the formats in ``docs/formats.md``: those of Merlin, EMPAD, Gatan, Velox, TIA,
+        Dectris, the 4D Camera, TVIPS and NanoMegas, MRC, py4DSTEM, Prismatic, abTEM, HyperSpy, NeXus, HDF5, Zarr, TIFF,
+        NumPy, or raw binary. It is recognised by the content.
     scan_shape : tuple of int, optional
         Probe positions ``(y, x)``, for a stack of frames that does not say it, or says it wrong.
     dataset : str, optional
