@@ -30,6 +30,7 @@ from stemvane.cli.run_tables import folder_tables, run_table, sweep_tables
 from stemvane.cli.stopping import Stopped, stopping_signals
 from stemvane.cli.tables import info_table, print_table, progress_bars, structures_table, sweep_table, symmetry_table
 from stemvane.config import Config
+from stemvane.data.findings import Finding, sort_findings
 from stemvane.errors import ConfigError, StemvaneError
 
 __all__ = ["app", "main"]
@@ -87,6 +88,7 @@ _Ignore = Annotated[bool, typer.Option("--ignore-extra", help="leave out the fra
 _Flyback = Annotated[
     int | None, typer.Option("--flyback", help="frames to leave out at the end of each scan line of a stack")
 ]
+_Strict = Annotated[bool, typer.Option("--strict", help="end with exit code 2 where a finding is a failure")]
 _Image = Annotated[Path | None, typer.Option(help="dark-field image of the scan's shape: .npy, .tif, .png, .dm3")]
 _Vacuum = Annotated[
     Path | None, typer.Option(help="file of the probe in vacuum: its disc gives optical axis and disc radius")
@@ -250,10 +252,7 @@ def info(
     looked = survey(opened)
     shape_from = "given" if scan or shape else "file"
     print_table(info_table(str(file), opened, looked, shape_from, size_on_disk(opened)))
-    for finding in opened.findings:
-        console.print(Text(f"{finding.severity}: {add_flags(str(finding), _available())}"), soft_wrap=True)
-    for note in looked.notes:
-        console.print(Text(f"note: {add_flags(note, _available())}"), soft_wrap=True)
+    _print_findings(console, sort_findings([*opened.findings, *looked.findings]))
 
 
 @app.command()
@@ -285,6 +284,7 @@ def run(
     settings: _Settings = None,
     set_: _Set = None,
     overwrite: _Overwrite = False,
+    strict: _Strict = False,
 ) -> None:
     """Measure, align, learn, compare and draw: from a recorded or simulated scan to Figure 2 or 1."""
     config = with_settings(Config.from_toml(settings) if settings else Config(), set_)
@@ -292,7 +292,7 @@ def run(
     source |= reading_settings(file, scan, dataset, shape, dtype, skip_frames, ignore_extra, flyback, image, vacuum)
     config = config.replace(source=source, measure=drop_missing({"n_workers": workers, "cluster": cluster}))
     inputs = [settings] if settings else []
-    _run(with_choices(config, seed, n_latent, n_epochs, device), output, overwrite, inputs=inputs)
+    _run(with_choices(config, seed, n_latent, n_epochs, device), output, overwrite, inputs=inputs, strict=strict)
 
 
 @app.command()
@@ -475,7 +475,13 @@ def _summaries(folder: Path, *, verify: bool) -> list[Table]:
 
 
 def _run(
-    config: Config, output: Path, overwrite: bool, *, inputs: Sequence[Path] = (), with_paper: bool = False
+    config: Config,
+    output: Path,
+    overwrite: bool,
+    *,
+    inputs: Sequence[Path] = (),
+    with_paper: bool = False,
+    strict: bool = False,
 ) -> None:
     from stemvane.workflow.pipeline import run_pipeline
 
@@ -486,3 +492,14 @@ def _run(
     print_table(run_table(str(finished.path), finished.metrics, with_paper=with_paper))
     for path in sorted(finished.figures_path.glob("*.png")):
         console.print(Text(str(path)), soft_wrap=True)
+    _print_findings(console, finished.findings, strict=strict)
+
+
+def _print_findings(console: Console, findings: Sequence[Finding], *, strict: bool = False) -> None:
+    """What makes the result doubtful, the worst last, where the eye is; exit code 2 for failures if that is asked."""
+    for finding in reversed(findings):
+        style = {"note": "", "warning": "yellow", "failure": "bold red"}[finding.severity]
+        line = add_flags(f"{finding.severity}: {finding}", _available())
+        console.print(Text(line, style=style), soft_wrap=True)
+    if strict and any(finding.severity == "failure" for finding in findings):
+        raise typer.Exit(2)

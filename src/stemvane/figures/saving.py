@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from stemvane.data.arguments import require
+from stemvane.data.findings import Finding
 from stemvane.defects.analysis import DefectAnalysis
 from stemvane.errors import ConfigError, RunError
 from stemvane.figures.agreement_page import agreement_page
@@ -79,7 +81,21 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
     # all places are checked before anything is drawn
     places = {name: _places(folder, name, own=own) for name in pages}
     resolution = dpi or run.config.figures.dpi
-    return [path for name, page in pages.items() for path in _save(page(), places[name], resolution)]
+    return [
+        path
+        for name, page in pages.items()
+        for path in _save(_mark_failures(page(), run.findings), places[name], resolution)
+    ]
+
+
+def _mark_failures(figure: Figure, findings: Sequence[Finding]) -> Figure:
+    """Say on a figure why it is not to be trusted."""
+    failures = [finding.message for finding in findings if finding.severity == "failure"]
+    if failures:
+        words = textwrap.fill(f"Not to be trusted: {'; '.join(failures)}", int(16 * figure.get_figwidth()))
+        strip = {"facecolor": "white", "edgecolor": "#b00020", "pad": 2}
+        figure.text(0.5, 0.004, words, ha="center", va="bottom", fontsize=7, color="#b00020", bbox=strip)
+    return figure
 
 
 def save_sweep_figure(sweep: Sweep, folder: str | Path | None = None, dpi: int = 200) -> list[Path]:

@@ -20,6 +20,7 @@ _DARK_SHARE = 0.25
 _LEAST_QUIET = 0.5
 # pixels around one over which the charge of an electron is shared
 _SPREAD = 2
+_N_ROUNDS = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,11 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     variance = (noise**2).mean(axis=0)
     if not variance.max() > 1e-9 * max(np.abs(mean).max(), 1e-300) ** 2:
         return DetectorNoise()
-    dark = mean <= np.quantile(mean, _DARK_SHARE)
+    # chosen by their surroundings: the darkest pixels by themselves would be those of the lowest level
+    image_of_mean = np.full(bad.shape, np.median(mean))
+    image_of_mean[good] = mean
+    surroundings = ndimage.median_filter(image_of_mean, 5, mode="nearest")[good]
+    dark = surroundings <= np.quantile(surroundings, _DARK_SHARE)
     level = float(np.median(np.median(values[:, dark], axis=0)))
     quiet = float(np.median(variance[dark]))
     bright = float(np.quantile(mean, 0.95))
@@ -99,16 +104,18 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
 
 def _without_components(residual: NDArray[np.float64]) -> NDArray[np.float64]:
     """Residuals without the components that stand above noise, scaled to the variance of the noise."""
-    n, n_pixels = residual.shape
+    n = len(residual)
     spread = np.sqrt((residual**2).mean(axis=0))
-    spread[spread == 0] = 1.0
-    scaled = residual / spread
-    values, vectors = np.linalg.eigh(scaled @ scaled.T / n_pixels)
-    level = float(np.median(values[1:]))
-    # the patterns of a bright disc count, not the pixels of the dark: a ratio of 1 is on the safe side
-    ratio = min(1.0, n / n_pixels)
-    keep = values <= level * (1 + math.sqrt(ratio)) ** 2 * 1.1
-    keep[: max(2, n // 4)] = True
+    varying = spread > 0
+    scaled = residual[:, varying] / spread[varying]
+    values, vectors = np.linalg.eigh(scaled @ scaled.T / max(int(varying.sum()), 1))
+    # noise alone has no eigenvalue above this multiple of its mean
+    highest = (1 + math.sqrt(n / max(int(varying.sum()), 1))) ** 2
+    keep = np.ones(n, bool)
+    for _ in range(_N_ROUNDS):
+        before, keep = keep, values <= values[keep].mean() * highest
+        if not keep.any() or (before == keep).all():
+            break
     # centring has taken one direction already
     n_left = max(1, int(keep.sum()) - 1)
-    return (vectors[:, keep] @ (vectors[:, keep].T @ residual)) * math.sqrt(n / n_left)
+    return np.asarray((vectors[:, keep] @ (vectors[:, keep].T @ residual)) * math.sqrt(n / n_left))

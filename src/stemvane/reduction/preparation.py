@@ -126,6 +126,8 @@ def correct_patterns(dataset: Dataset4D, config: PreparationConfig, found: Surve
     if level and config.dark_level and not config.dark:
         dataset = replace(dataset, data=dataset.data.astype(np.float32) - np.float32(level), signed=True)
         record["dark_level"] = level
+    if math.isfinite(found.noise.counts_per_electron):
+        record["counts_per_electron"] = found.noise.counts_per_electron
     places = np.concatenate([found.hot_pixels, found.dead_pixels])
     if config.mask_hot_and_dead and len(places):
         bad = np.zeros(dataset.detector_shape, bool) if dataset.bad_pixels is None else dataset.bad_pixels.copy()

@@ -92,6 +92,7 @@ def _steps(record: Mapping[str, Any]) -> Iterator[str]:
         "gain_spread": lambda spread: f"patterns divided by the flat field, which varies by {100 * spread:.2g} %",
         "missing": lambda n: f"{format_count(n, 'probe position')} of the given mask left out",
         "dark_level": lambda level: f"dark level of {level:.4g} counts subtracted",
+        "counts_per_electron": lambda _: "",
         "transpose": lambda _: "rows and columns of the detector swapped",
         "flip_y": lambda _: "detector flipped along y",
         "flip_x": lambda _: "detector flipped along x",

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from stemvane.config import Config
 from stemvane.data.arguments import require_path
 from stemvane.data.embedding import Embedding
+from stemvane.data.findings import Finding
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_quantity, format_shape, format_size
 from stemvane.data.signals import hyperspy_signals
@@ -76,9 +77,15 @@ class Run(Representable):
             ("model", f"{metrics.get('model')}, {metrics.get('n_latent')} latents, seed {metrics.get('seed')}"),
             ("explained variance", format_quantity(metrics.get("explained_variance"))),
             ("against the COM", f"r {format_quantity(r)}, median angle error {format_quantity(error, 'deg')}"),
+            *((finding.severity, str(finding)) for finding in self.findings[:1] if finding.severity != "note"),
             ("made", f"{self.manifest['finished']} in {self.manifest['total_seconds']:.0f} s, {format_size(size)}"),
         ]
         return f"Run '{self.path.name}'", rows
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What makes the result doubtful, the worst first; empty for runs of versions that did not say."""
+        return tuple(Finding.from_dict(record) for record in self.manifest.get("verdict", ()))
 
     # Making a run -----------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from stemvane.data.measurements import Measurements
 from stemvane.data.progress import StageProgress
 from stemvane.errors import RunError, StemvaneError
 from stemvane.evaluation.metrics import run_metrics
+from stemvane.evaluation.verdict import judge
 from stemvane.field.maps import add_field
 from stemvane.figures.saving import save_figures
 from stemvane.io.atomic import file_states, keep_only, remove
@@ -150,6 +151,7 @@ def evaluate_stage(
         run.write_embedding(embedding, *latent_manifold(model, embedding.latents, config.figures.manifold))
         report("read", 1, 3, "comparison")
         sample: Any = run.store("measurements")["sample/patterns"]
+        run.record(verdict=[finding.to_dict() for finding in judge(measurements, embedding)])
         metrics = run_metrics(model, embedding, measurements, np.asarray(sample[...]), config.measure)
         metrics |= {"seed": config.training.seed, "model": config.model.model}
     with run.stage("figures"):

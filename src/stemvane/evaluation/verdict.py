@@ -1,0 +1,201 @@
+"""The verdict: what a scan and its embedding have that makes a result doubtful, as findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.data.embedding import Embedding
+from stemvane.data.findings import Finding, sort_findings
+from stemvane.data.measurements import Measurements
+from stemvane.evaluation.com_agreement import compare_angles, neighbour_mean
+
+__all__ = ["judge"]
+
+# fewer positions can hold neither a template nor two latents, and agree with anything
+_TOO_FEW = 16
+_FEW = 100
+# a map of the specimen has a plane in it by chance of about 2/n; one that is a plane for the most part is the scan's
+_PLANE = 0.25
+_MOSTLY_PLANE = 0.5
+# angles that differ by more than both uncertainties allow, in degrees and in multiples of what these make one expect
+_DIFFERENCE = 10.0
+_CONTRADICTION = 20.0
+_MULTIPLE = 1.5
+# what is left of the beam's shift, over what the specimen and noise do
+_SHIFT_LEFT = 0.5
+# an edge column that differs from the others by so many of their standard deviations is none of them
+_COLUMN = 8.0
+# counts per electron beyond these are an analogue detector's, or of data that were scaled or filtered
+_LEAST_COUNTS, _MOST_COUNTS = 0.7, 1.4
+
+
+def judge(measurements: Measurements, embedding: Embedding | None = None) -> tuple[Finding, ...]:
+    """Look for what makes a result doubtful.
+
+    Parameters
+    ----------
+    measurements : Measurements
+        A scan, with what reader, preparation and pass have noticed.
+    embedding : Embedding, optional
+        What a model says of it.
+
+    Returns
+    -------
+    tuple of Finding
+        The worst first. A failure means that the result is not to be trusted as it is.
+
+    Notes
+    -----
+    A high correlation of a latent with the deflection is no finding and no proof: a beam that shifts with the scan
+    gives one, too.
+    """
+    findings = [
+        *measurements.findings,
+        *_size(measurements),
+        *_shift(measurements),
+        *_columns(measurements),
+        *_counting(measurements),
+    ]
+    if embedding is not None:
+        findings += [*_latents(embedding, measurements.recorded), *_angles(embedding, measurements)]
+    return sort_findings(findings)
+
+
+def _size(measurements: Measurements) -> Iterator[Finding]:
+    n = int(measurements.recorded.sum())
+    if n < _FEW:
+        yield Finding(
+            "few_positions",
+            "failure" if n < _TOO_FEW else "warning",
+            f"{n} patterns are {'too ' if n < _TOO_FEW else ''}few to learn from: agreement of so few means little",
+            "take a larger scan",
+        )
+
+
+def _shift(measurements: Measurements) -> Iterator[Finding]:
+    if not measurements.is_scan:
+        return
+    deflection, recorded = measurements.deflection, measurements.recorded
+    plane, rest, uncertainty = _plane(deflection[recorded], recorded)
+    length = float(np.abs(plane).max())
+    if length > max(_SHIFT_LEFT * rest, 4 * uncertainty):
+        yield Finding(
+            "beam_shift_left",
+            "failure" if length > 2 * rest else "warning",
+            f"the centre of mass drifts by {length:.3g} {measurements.com_unit} over the scan, {length / rest:.1f} "
+            "times what it varies by otherwise",
+            "set preparation.descan to plane or surface, or fit the shift in vacuum (preparation.descan_region)",
+        )
+
+
+def _plane(values: NDArray[np.floating[Any]], recorded: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float, float]:
+    """Slopes over the whole scan, root mean square of the rest, and standard error of the slopes."""
+    places = np.argwhere(recorded) / np.maximum(np.array(recorded.shape) - 1, 1) - 0.5
+    design = np.column_stack([np.ones(len(places)), places])
+    fit = np.linalg.lstsq(design, values, rcond=None)[0]
+    rest = float(np.sqrt(((values - design @ fit) ** 2).mean()))
+    return np.asarray(fit[1:]), max(rest, 1e-12), rest * float(np.sqrt(12 / max(len(values), 1)))
+
+
+def _columns(measurements: Measurements) -> Iterator[Finding]:
+    """A first or last column that is unlike all others, as frames recorded during the flyback are."""
+    n_rows, n_columns = measurements.scan_shape
+    if not measurements.is_scan or n_columns < 6 or n_rows < 3:
+        return
+    for name in ("total", "com_y", "com_x", "annular_dark_field"):
+        if name not in measurements.maps:
+            continue
+        values = np.asarray(measurements.maps[name], float)
+        with np.errstate(invalid="ignore"):
+            means = np.nanmean(np.where(np.isfinite(values), values, np.nan), axis=0)
+        # neighbouring columns of a specimen are alike, so the jump to the last is held against all other jumps
+        jumps = np.abs(np.diff(means))
+        usual = 1.4826 * float(np.median(jumps)) + 1e-9 * float(np.nanmax(np.abs(means)))
+        for column, jump in ((0, jumps[0]), (n_columns - 1, jumps[-1])):
+            if jump > _COLUMN * usual and jump > 2 * float(np.sort(jumps)[-3]):
+                yield Finding(
+                    "flyback_column",
+                    "warning",
+                    f"column {column} of the scan is unlike all others in '{name}': frames of the flyback, perhaps",
+                    "leave them out with source.flyback, or crop them with preparation.scan_region",
+                )
+                return
+
+
+def _counting(measurements: Measurements) -> Iterator[Finding]:
+    record = {} if measurements.preparation is None else measurements.preparation.record
+    counts = record.get("counts_per_electron")
+    if counts is None or _LEAST_COUNTS < counts < _MOST_COUNTS:
+        return
+    total = float(np.nanmean(measurements.maps["total"]))
+    if counts >= _MOST_COUNTS:
+        yield Finding(
+            "counts_per_electron",
+            "note",
+            f"the noise tells that an electron leaves {counts:.3g} counts: {total / counts:.3g} electrons per pattern",
+        )
+    else:
+        yield Finding(
+            "not_poisson",
+            "warning",
+            f"the counts scatter {counts:.2g} times as much as counted electrons do: they were filtered, scaled or "
+            "compressed, and uncertainties are too large",
+            "give the data as recorded",
+        )
+
+
+def _latents(embedding: Embedding, recorded: NDArray[np.bool_]) -> Iterator[Finding]:
+    use = recorded & np.isfinite(embedding.angle)
+    if use.sum() < _TOO_FEW:
+        return
+    for number in range(embedding.n_latent):
+        values = np.asarray(embedding.latents[..., number], float)[use]
+        variance = float(values.var())
+        if not variance > 0:
+            continue
+        _, rest, _ = _plane(values, use)
+        # less what a plane takes of anything by chance
+        share = 1 - (rest**2 / variance) * (len(values) - 1) / max(len(values) - 3, 1)
+        if share > _PLANE:
+            yield Finding(
+                "latent_follows_scan",
+                "failure" if share > _MOSTLY_PLANE and number == 0 else "warning",
+                f"{100 * share:.0f} % of latent {number + 1} is a plane over the scan",
+                "see whether thickness, tilt or the beam changes over the scan; preparation.descan removes the last",
+            )
+
+
+def _angles(embedding: Embedding, measurements: Measurements) -> Iterator[Finding]:
+    """The angle beside the COM, smoothed where it is noisy, and what their uncertainties make one expect."""
+    if not measurements.is_scan:
+        return
+    deflection = measurements.deflection
+    around = neighbour_mean(deflection)
+    # an upper bound of the noise along one axis: neighbours differ by their content, too
+    noise = 0.0 if measurements.noiseless else float(np.sqrt(np.nanmean((deflection - around) ** 2) / 1.125))
+    rms = float(np.sqrt(np.nanmean(deflection**2)))
+    if not rms > 0:
+        return
+    smooth = (8 * around + deflection) / 9 if noise > 0.3 * rms else deflection
+    noise = noise / 3 if noise > 0.3 * rms else noise
+    agreement = compare_angles(embedding.angle, smooth, noiseless=measurements.noiseless)
+    length = np.hypot(smooth[..., 0], smooth[..., 1])
+    use = np.isfinite(length) & np.isfinite(embedding.angle) & (length > 0)
+    if use.sum() < _TOO_FEW or agreement.sign is None:
+        return
+    spread = np.hypot(np.minimum(embedding.angle_std[use], np.pi), noise / length[use])
+    # the mean of |x| of a normal variable, at most that of directions without any order
+    expected = float(np.degrees(np.average(np.minimum(0.8 * spread, np.pi / 2), weights=length[use])))
+    error = agreement.error_mean_deg
+    if error > _DIFFERENCE and error > _MULTIPLE * expected:
+        yield Finding(
+            "angle_contradicts_com",
+            "failure" if error > _CONTRADICTION else "warning",
+            f"the angle differs from the direction of the COM by {error:.0f}°, where their uncertainties explain "
+            f"{expected:.0f}°",
+            "defocus and thickness make the two differ; otherwise check disc, dark level and beam shift",
+        )

@@ -1,0 +1,199 @@
+"""The verdict: every finding where it must be made, and where it must not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stemvane import Calibration, Dataset4D, measure, prepare_scan, simulate, survey
+from stemvane.data.embedding import Embedding
+from stemvane.data.findings import Finding, sort_findings
+from stemvane.evaluation.verdict import judge
+from stemvane.reduction.virtual_detectors import VirtualDetector
+
+KNOWN = Calibration(energy=60e3, convergence_semiangle=31.0, scan_step=(0.16, 0.16))
+
+
+def discs(scan=(16, 16), size=48, radius=10.0, centre=(23.5, 23.5), shift=(0.0, 0.0), dose=20_000, wave=0.5, seed=0):
+    """Counts of a disc that a wave over the scan deflects, in turn along all directions."""
+    rng, patterns = np.random.default_rng(seed), np.empty((*scan, size, size))
+    for y, x in np.ndindex(scan):
+        along, across = y / max(scan[0] - 1, 1) - 0.5, x / max(scan[1] - 1, 1) - 0.5
+        phase = 2 * np.pi * (y + 2 * x) / 8
+        place = (
+            centre[0] + shift[0] * along + wave * np.sin(phase),
+            centre[1] + shift[1] * across + wave * np.cos(phase),
+        )
+        weights = VirtualDetector.disc("disc", (size, size), place, radius).weights
+        patterns[y, x] = rng.poisson(dose * weights / (np.pi * radius**2))
+    return patterns
+
+
+def scan_of(patterns, **changes):
+    return Dataset4D.from_array(patterns.astype(np.uint16), calibration=KNOWN.replace(**changes))
+
+
+def embedding_of(measurements, angle=None, std=0.05, latents=None):
+    shape = measurements.scan_shape
+    rng = np.random.default_rng(0)
+    return Embedding(
+        latents=rng.normal(size=(*shape, 2)) if latents is None else latents,
+        latent_std=np.full((*shape, 2), 0.1),
+        angle=measurements.com_angle if angle is None else angle,
+        angle_std=np.full(shape, std),
+        angle_posterior=np.full((*shape, 16), 1 / 16),
+        log_evidence=np.zeros(shape),
+    )
+
+
+def ids(findings, *severities):
+    return [finding.id for finding in findings if not severities or finding.severity in severities]
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return measure(prepare_scan(scan_of(discs())))
+
+
+def test_a_clean_scan_has_nothing_to_be_told(clean):
+    assert ids(judge(clean, embedding_of(clean)), "warning", "failure") == []
+
+
+def test_findings_are_sorted_and_each_is_said_once():
+    one, two = Finding("a", "note", "A."), Finding("b", "failure", "B.", "do this")
+    assert sort_findings([one, two, one]) == (two, one)
+    assert Finding.from_dict(two.to_dict()) == two
+    assert str(two) == "B.; do this"
+
+
+def test_few_positions():
+    small = measure(prepare_scan(scan_of(discs((2, 2)))))
+    assert "few_positions" in ids(judge(small), "failure")
+    some = measure(prepare_scan(scan_of(discs((8, 8)))))
+    assert "few_positions" in ids(judge(some), "warning")
+
+
+def test_a_beam_shift_is_removed_or_told():
+    moving = scan_of(discs(shift=(3.0, 2.0)))
+    for switch, expected in (("auto", []), ("off", ["beam_shift", "beam_shift_left"])):
+        measured = measure(prepare_scan(moving, descan=switch))
+        told = ids(judge(measured), "failure")
+        assert [name for name in told if name.startswith("beam_shift")] == expected
+
+
+def test_a_curved_shift_is_removed_as_a_surface():
+    patterns = discs(wave=0.2)
+    rows = np.rint(6 * (np.arange(16) / 15 - 0.5) ** 2 * 2).astype(int)
+    moved = np.stack([np.roll(patterns[y], rows[y], axis=1) for y in range(16)])
+    dataset = prepare_scan(scan_of(moved))
+    assert len(dataset.beam_shift) == 5
+    assert dataset.beam_shift[2][0] == pytest.approx(12.0, rel=0.1)
+
+
+@pytest.mark.parametrize(("centre", "severity"), [((6.0, 23.5), "failure"), ((23.5, 23.5), None)])
+def test_a_disc_cut_by_the_edge(centre, severity):
+    findings = survey(scan_of(discs((6, 6), centre=centre))).findings
+    assert ids(findings, severity) == ["disc_cut"] if severity else "disc_cut" not in ids(findings)
+
+
+def test_bragg_discs_brighter_than_the_direct_beam():
+    strengths = {(0, 0): 0.5, (0, 14): 1.0, (0, -14): 1.0, (14, 0): 1.0, (-14, 0): 1.0}
+    patterns = sum(
+        share * discs((6, 6), radius=4.0, centre=(23.5 + y, 23.5 + x), wave=0.0) for (y, x), share in strengths.items()
+    )
+    looked = survey(scan_of(patterns))
+    assert looked.disc_centre == pytest.approx((23.5, 23.5), abs=0.2)
+    assert "several_discs" in ids(looked.findings, "warning")
+
+
+def test_an_axis_and_a_radius_that_contradict_the_disc():
+    data = discs((6, 6))
+    near = survey(scan_of(data, optical_axis=(23.4, 23.6), disc_radius=10.1)).findings
+    assert not {"axis_contradicts", "radius_contradicts"} & set(ids(near))
+    far = survey(scan_of(data, optical_axis=(18.0, 23.5), disc_radius=14.0)).findings
+    assert "axis_contradicts" in ids(far, "failure")
+    assert "radius_contradicts" in ids(far, "warning")
+
+
+def test_a_scan_step_above_nyquist():
+    data = discs((6, 6))
+    assert "coarse_scan" not in ids(survey(scan_of(data)).findings)
+    assert "coarse_scan" in ids(survey(scan_of(data, scan_step=(0.6, 0.6))).findings, "warning")
+
+
+def test_steps_of_the_gain():
+    data = discs((8, 8), wave=0.0)
+    assert "gain_steps" not in ids(survey(scan_of(data)).findings)
+    data[..., 24:] *= 1.2
+    assert "gain_steps" in ids(survey(scan_of(np.rint(data))).findings, "warning")
+
+
+def test_a_flyback_column(clean):
+    assert "flyback_column" not in ids(judge(clean))
+    maps = {name: np.array(values) for name, values in clean.maps.items()}
+    maps["total"][:, -1] *= 0.3
+    assert "flyback_column" in ids(judge(replace(clean, maps=maps)), "warning")
+
+
+def test_latents_that_follow_the_scan(clean):
+    latents = np.random.default_rng(0).normal(size=(16, 16, 2))
+    latents[..., 0] += 0.5 * np.arange(16)
+    told = [finding for finding in judge(clean, embedding_of(clean, latents=latents)) if "latent" in finding.id]
+    assert ids(told, "failure") == ["latent_follows_scan"]
+    assert "latent 1" in told[0].message
+
+
+def test_an_angle_at_odds_with_the_com(clean):
+    random = np.random.default_rng(0).uniform(-np.pi, np.pi, (16, 16))
+    assert "angle_contradicts_com" in ids(judge(clean, embedding_of(clean, random)), "failure")
+    # an angle that says itself that it knows nothing contradicts nothing, nor does a constant offset
+    assert ids(judge(clean, embedding_of(clean, random, std=np.inf)), "failure") == []
+    assert ids(judge(clean, embedding_of(clean, clean.com_angle + 1.0)), "failure") == []
+
+
+def test_an_analogue_detector_is_prepared_and_its_counts_per_electron_are_found():
+    recorded = simulate(
+        scan_shape=(24, 24), scan_extent=(3.94, 3.94), dose=20_000, source_size=0.8, detector="analogue"
+    )
+    assert recorded.truth is not None
+    prepared = prepare_scan(recorded)
+    marked = recorded.truth.bad_pixels
+    assert (prepared.bad_pixels & ~marked).sum() <= 2
+    lit = np.hypot(*(np.indices((64, 64)) - 31.5)) < 14
+    assert not (marked & lit & ~prepared.bad_pixels).any()
+    level = np.median(recorded.truth.dark[~marked])
+    assert prepared.preparation.record["dark_level"] == pytest.approx(level, abs=5)
+    # 30 counts that scatter by 30 %
+    assert prepared.preparation.record["counts_per_electron"] == pytest.approx(30 * 1.09, rel=0.1)
+    error = measure(prepared).com - recorded.truth.com
+    assert np.abs(error.mean(axis=(0, 1))).max() < 0.1
+    assert "counts_per_electron" in ids(judge(measure(prepared)), "note")
+
+
+def test_blocks_lines_and_masks_of_bad_pixels():
+    patterns = discs((8, 8), wave=0.2)
+    patterns[..., 4:8, 36:40] = 900
+    patterns[..., 20:22, :] = 0
+    patterns[..., 28:31, 25:27] = 0
+    bad = np.zeros((48, 48), bool)
+    bad[4:8, 36:40] = bad[20:22] = bad[28:31, 25:27] = True
+    looked = survey(scan_of(patterns))
+    found = np.zeros_like(bad)
+    found[tuple(np.concatenate([looked.hot_pixels, looked.dead_pixels]).T)] = True
+    np.testing.assert_array_equal(found, bad)
+    assert looked.disc_centre == pytest.approx((23.5, 23.5), abs=0.1)
+    masked = survey(replace(scan_of(patterns), bad_pixels=bad))
+    assert len(masked.hot_pixels) == len(masked.dead_pixels) == 0
+    assert masked.disc_centre == pytest.approx((23.5, 23.5), abs=0.1)
+
+
+def test_a_masked_pixel_moves_through_the_pattern():
+    patterns = discs(shift=(4.0, 3.0), wave=0.3)
+    whole = measure(prepare_scan(scan_of(patterns)))
+    bad = np.random.default_rng(1).random((48, 48)) < 0.02
+    patterns[..., bad] = 0
+    masked = measure(prepare_scan(replace(scan_of(patterns), bad_pixels=bad)))
+    difference = masked.deflection - whole.deflection
+    # counting noise of the COM along one axis is r / (2 √N) = 0.035 px, of which bad pixels may hide a part
+    size = whole.calibration.pixel_size[0]
+    assert np.sqrt((difference**2).mean()) < 0.015 * size
