@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stemvane.cli.findings_list import print_findings
 from stemvane.cli.options import (
     add_flags,
     drop_missing,
@@ -30,7 +31,7 @@ from stemvane.cli.run_tables import folder_tables, run_table, sweep_tables
 from stemvane.cli.stopping import Stopped, stopping_signals
 from stemvane.cli.tables import info_table, print_table, progress_bars, structures_table, sweep_table, symmetry_table
 from stemvane.config import Config
-from stemvane.data.findings import Finding, sort_findings
+from stemvane.data.findings import sort_findings
 from stemvane.errors import ConfigError, StemvaneError
 
 __all__ = ["app", "main"]
@@ -252,7 +253,7 @@ def info(
     looked = survey(opened)
     shape_from = "given" if scan or shape else "file"
     print_table(info_table(str(file), opened, looked, shape_from, size_on_disk(opened)))
-    _print_findings(console, sort_findings([*opened.findings, *looked.findings]))
+    print_findings(console, sort_findings([*opened.findings, *looked.findings]), _available())
 
 
 @app.command()
@@ -492,14 +493,4 @@ def _run(
     print_table(run_table(str(finished.path), finished.metrics, with_paper=with_paper))
     for path in sorted(finished.figures_path.glob("*.png")):
         console.print(Text(str(path)), soft_wrap=True)
-    _print_findings(console, finished.findings, strict=strict)
-
-
-def _print_findings(console: Console, findings: Sequence[Finding], *, strict: bool = False) -> None:
-    """What makes the result doubtful, the worst last, where the eye is; exit code 2 for failures if that is asked."""
-    for finding in reversed(findings):
-        style = {"note": "", "warning": "yellow", "failure": "bold red"}[finding.severity]
-        line = add_flags(f"{finding.severity}: {finding}", _available())
-        console.print(Text(line, style=style), soft_wrap=True)
-    if strict and any(finding.severity == "failure" for finding in findings):
-        raise typer.Exit(2)
+    print_findings(console, finished.findings, _available(), strict=strict)
