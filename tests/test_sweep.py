@@ -344,7 +344,7 @@ def test_opening_what_is_no_sweep(tmp_path, recorded, finished, nothing_drawn):
     with pytest.raises(RunError, match="was not finished"):
         Sweep.open(tmp_path / "sweep")
     run_pipeline(recorded, tmp_path / "run")
-    with pytest.raises(RunError, match="not a complete sweep"):
+    with pytest.raises(RunError, match="a run, not a sweep"):
         Sweep.open(tmp_path / "run")
     with pytest.raises(RunError, match="a sweep, not a run"):
         Run.open(finished[0].path)

@@ -167,9 +167,9 @@ def _agreement(metrics: Mapping[str, Any]) -> Table:
         if any(metrics.get(f"{key}{suffix}") is not None for key in _AGREEMENT)
     }
     table = Table(title="agreement with the centre of mass (COM)", title_justify="left", title_style="bold", box=None)
-    table.add_column("against the")
+    table.add_column("against the", overflow="fold")
     for name in columns.values():
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for key, label in _AGREEMENT.items():
         values = [metrics.get(f"{key}{suffix}") for suffix in columns]
         if any(value is not None for value in values):

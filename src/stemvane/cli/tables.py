@@ -42,7 +42,10 @@ def print_table(table: Table) -> None:
         words = [word for cell in (column.header, *column.cells) for word in str(cell).split()]
         if column.overflow != "fold":
             column.min_width = max(map(cell_len, words), default=1)
-    narrowest = Measurement.get(console, console.options.update(max_width=_WIDEST), table).minimum
+    # columns of paths may be folded anywhere
+    folds = any(column.overflow == "fold" for column in table.columns)
+    options = console.options.update(max_width=_WIDEST)
+    narrowest = 0 if folds else Measurement.get(console, options, table).minimum
     Console(width=max(narrowest, console.width)).print(table, crop=False)
 
 
