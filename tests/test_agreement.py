@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from stemvane.config import MeasureConfig
 from stemvane.data.calibration import Calibration
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
@@ -15,9 +17,11 @@ from stemvane.evaluation.com_agreement import (
     explained_variance,
     neighbour_mean,
 )
-from stemvane.evaluation.invariance import invariance, rotate_patterns
+from stemvane.evaluation.invariance import invariance, measure_invariance, rotate_patterns
 from stemvane.geometry.polar import PolarGrid
 from stemvane.io.atomic import plain
+from stemvane.reduction.measure import measure
+from stemvane.simulation.synthetic import synthetic
 
 
 def vectors(length, direction):
@@ -282,3 +286,22 @@ def test_the_noiseless_com_is_the_truth_where_it_is_known(blobs):
         key.replace("_neighbours", "_truth") for key in found if key.endswith("_neighbours")
     }
     assert all(value is None for key, value in found.items() if key.endswith("_truth"))
+
+
+def test_rotated_patterns_are_measured_on_the_rings_of_a_scan_whose_beam_shifts():
+    dataset, _ = synthetic((4, 4), (32, 32), dose=1e4)
+    scan = measure(replace(dataset, beam_shift=((3.0, 0.0), (0.0, 2.0))), progress=False)
+    assert scan.grid.outer < measure(dataset, progress=False).grid.outer
+    grids = []
+
+    def embed(measurements, rescale):
+        grids.append(measurements.grid)
+        return SimpleNamespace(latents=np.zeros((1, 16, 1)), angle=np.zeros((1, 16)))
+
+    patterns = dataset.data.compute().reshape(-1, 32, 32)
+    embedding = SimpleNamespace(latents=np.ones((4, 4, 1)))
+    measure_invariance(SimpleNamespace(embed=embed), embedding, scan, patterns, MeasureConfig())
+    for grid in grids:
+        assert (grid.n_radial, grid.n_azimuthal) == (scan.grid.n_radial, scan.grid.n_azimuthal)
+        assert grid.outer == pytest.approx(scan.grid.outer)
+    assert len(grids) == 2

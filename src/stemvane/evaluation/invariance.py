@@ -43,7 +43,7 @@ def measure_invariance(
     patterns : ndarray, shape (n, k_y, k_x)
         Some patterns of the scan, as recorded.
     config : MeasureConfig
-        Settings with which the scan was measured; the rotated patterns are measured with the same.
+        Settings with which the scan was measured; the rotated patterns are measured with the same, on the scan's grid.
 
     Returns
     -------
@@ -54,6 +54,13 @@ def measure_invariance(
     result: dict[str, float | None] = {"invariance_error": None, "equivariance_error_deg": None}
     if not len(patterns):
         return result
+
+    # the scan's own rings, which end early where the beam shifts; a chosen grid would have others
+    grid = measurements.grid
+    sampling: dict[str, float] = {"n_radial": grid.n_radial, "n_azimuthal": grid.n_azimuthal}
+    if (radius := measurements.calibration.disc_radius) is not None:
+        sampling["outer"] = grid.outer / radius
+    config = config.model_copy(update=sampling)
 
     def encode(rotated: _Floats) -> tuple[_Floats, _Floats]:
         # the same pass as over recorded data
