@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import typer
 import zarr
+from reader_files import SCAN, hdf5_stack, mib, raw, signal
+from rsciio.hspy import file_writer as write_hspy
 
 from stemvane.cli import app as cli
 from stemvane.cli import options as option_values
@@ -83,9 +85,10 @@ def shelf(tmp_path_factory):
     flat = np.random.default_rng(0).poisson(20, patterns.shape).astype(np.uint16)
     save_dataset(Dataset4D.from_array(flat, name="flat"), folder / "flat.zarr")
     save_dataset(Dataset4D.from_array(patterns[:1, :1], calibration=good.calibration), folder / "one.zarr")
-    with h5py.File(folder / "three.hspy", "w") as file:
+    with h5py.File(folder / "bare.hspy", "w") as file:
         file.attrs["file_format"] = "HyperSpy"
         file["Experiments/a/data"] = np.ones((4, 8, 8))
+    write_hspy(str(folder / "three.hspy"), signal(np.ones((4, 8, 8))), show_progressbar=False)
     with h5py.File(folder / "other.h5", "w") as file:
         file["data"] = patterns[0, 0]
     (folder / "words.hspy").write_text("no patterns at all")
@@ -144,6 +147,7 @@ def test_usage_errors(call, tmp_path, arguments):
     [
         ("missing.zarr", "no such file"),
         ("three.hspy", "axes"),
+        ("bare.hspy", "damaged"),
         ("dark.zarr", "are empty"),
         ("flat.zarr", "no bright-field disc"),
         ("one.zarr", "pattern"),
@@ -174,7 +178,9 @@ def test_a_bad_pattern_does_not_stop_a_run(call, tmp_path, shelf, name):
     assert np.isfinite(run.metrics["angle_error_mean_deg"])
 
 
-@pytest.mark.parametrize("name", ["missing.zarr", "three.hspy", "words.hspy", "foreign.zarr", "damaged.zarr"])
+@pytest.mark.parametrize(
+    "name", ["missing.zarr", "three.hspy", "bare.hspy", "words.hspy", "foreign.zarr", "damaged.zarr"]
+)
 def test_info_of_bad_files(call, shelf, name):
     assert_refused(call("info", shelf / name), name)
 
@@ -251,6 +257,7 @@ def test_info_and_run_take_the_same_calibration():
         options[name] = {o for p in command.params for o in p.opts}
     ours = {"--energy", "--semiangle", "--scan-step", "--pixel", "--axis", "--disc-radius", "--scan-rotation"}
     ours |= {"--scan", "--dataset", "--shape", "--dtype", "--image", "--vacuum"}
+    ours |= {"--skip-frames", "--ignore-extra", "--flyback"}
     assert options["run"] & options["info"] - {"file"} == ours
 
 
@@ -537,8 +544,6 @@ def test_other_errors_are_not_hidden(call, monkeypatch, shelf):
 
 
 def test_info_of_an_aborted_scan(call, tmp_path):
-    from reader_files import mib
-
     path = mib(tmp_path, n_frames=10).path
     code, out, err = call("info", path, "--energy", "60keV")
     assert (code, err) == (0, "")
@@ -550,8 +555,6 @@ def test_info_of_an_aborted_scan(call, tmp_path):
 
 
 def test_reading_options_reach_the_reader(call, tmp_path):
-    from reader_files import SCAN, hdf5_stack, raw
-
     path = raw(tmp_path).path
     assert call("info", path, "--shape", "3x4x16x16", "--dtype", ">u2")[0] == 0
     assert call("info", path, "--shape", "12x16x16", "--dtype", ">u2", "--scan", "3x4")[0] == 0
