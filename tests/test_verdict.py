@@ -1,16 +1,18 @@
 """The verdict: every finding where it must be made, and where it must not."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stemvane import Calibration, Dataset4D, measure, prepare_scan, simulate, survey
+from stemvane import Calibration, Dataset4D, measure, open_dataset, prepare_scan, simulate, survey
 from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
 from stemvane.evaluation.verdict import judge
 from stemvane.reduction.virtual_detectors import VirtualDetector
 
+CASES = Path(__file__).parents[2] / "shared" / "data" / "cases"
 KNOWN = Calibration(energy=60e3, convergence_semiangle=31.0, scan_step=(0.16, 0.16))
 
 
@@ -197,3 +199,32 @@ def test_a_masked_pixel_moves_through_the_pattern():
     # counting noise of the COM along one axis is r / (2 √N) = 0.035 px, of which bad pixels may hide a part
     size = whole.calibration.pixel_size[0]
     assert np.sqrt((difference**2).mean()) < 0.015 * size
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the scans that go wrong are not beside the repository")
+@pytest.mark.parametrize(
+    ("name", "options", "switches", "n_bad"),
+    [
+        ("cluster.npy", {}, {}, 16),
+        ("cluster.npy", {}, {"bad_pixels": str(CASES / "cluster_mask.npy")}, 16),
+        ("dec2_master.h5", {"scan_shape": (20, 28)}, {}, 4),
+        ("abort.mib", {}, {}, 0),
+        ("f16.npy", {}, {}, 1),
+    ],
+)
+def test_scans_that_went_wrong(name, options, switches, n_bad):
+    numbers = {"energy": 60e3, "convergence_semiangle": 25.0, "scan_step": (0.2, 0.2)}
+    prepared = prepare_scan(open_dataset(CASES / name, **options, **numbers), **switches)
+    assert prepared.calibration.optical_axis == pytest.approx((19.5, 23.5), abs=0.05)
+    assert prepared.calibration.disc_radius == pytest.approx(11.0, abs=0.1)
+    assert (0 if prepared.bad_pixels is None else int(prepared.bad_pixels.sum())) == n_bad
+    measured = measure(prepared)
+    assert measured.recorded.sum() == (330 if name == "abort.mib" else 560)
+    assert np.nanmax(np.linalg.norm(measured.com, axis=-1)) / measured.calibration.pixel_size[0] < 0.9
+    assert ids(judge(measured), "warning", "failure") == []
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="the scans that go wrong are not beside the repository")
+def test_frames_of_the_flyback_are_noticed():
+    whole = open_dataset(CASES / "fly.mib", scan_shape=(6, 9), scan_step=(0.2, 0.2))
+    assert "flyback_column" in ids(judge(measure(prepare_scan(whole))))

@@ -12,6 +12,7 @@ from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
 from stemvane.data.measurements import Measurements
 from stemvane.evaluation.com_agreement import compare_angles, neighbour_mean
+from stemvane.reduction.shift_fit import fit_shift
 
 __all__ = ["judge"]
 
@@ -79,26 +80,25 @@ def _size(measurements: Measurements) -> Iterator[Finding]:
 def _shift(measurements: Measurements) -> Iterator[Finding]:
     if not measurements.is_scan:
         return
-    deflection, recorded = measurements.deflection, measurements.recorded
-    plane, rest, uncertainty = _plane(deflection[recorded], recorded)
-    length = float(np.abs(plane).max())
-    if length > max(_SHIFT_LEFT * rest, 4 * uncertainty):
+    recorded = measurements.recorded
+    shift = fit_shift(measurements.deflection[recorded], np.argwhere(recorded), measurements.scan_shape, curved=False)
+    if shift is not None and shift.matters and shift.plane > _SHIFT_LEFT * shift.remaining:
         yield Finding(
             "beam_shift_left",
-            "failure" if length > 2 * rest else "warning",
-            f"the centre of mass drifts by {length:.3g} {measurements.com_unit} over the scan, {length / rest:.1f} "
-            "times what it varies by otherwise",
+            "failure" if shift.plane > 2 * shift.remaining else "warning",
+            f"the centre of mass drifts by {shift.plane:.3g} {measurements.com_unit} over the scan, "
+            f"{shift.plane / max(shift.remaining, 1e-12):.1f} times what it varies by otherwise",
             "set preparation.descan to plane or surface, or fit the shift in vacuum (preparation.descan_region)",
         )
 
 
-def _plane(values: NDArray[np.floating[Any]], recorded: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float, float]:
-    """Slopes over the whole scan, root mean square of the rest, and standard error of the slopes."""
-    places = np.argwhere(recorded) / np.maximum(np.array(recorded.shape) - 1, 1) - 0.5
+def _share_of_plane(values: NDArray[np.floating[Any]], use: NDArray[np.bool_]) -> float:
+    """Share of the variance that a plane over the scan explains, less what it explains by chance."""
+    places = np.argwhere(use) / np.maximum(np.array(use.shape) - 1, 1) - 0.5
     design = np.column_stack([np.ones(len(places)), places])
-    fit = np.linalg.lstsq(design, values, rcond=None)[0]
-    rest = float(np.sqrt(((values - design @ fit) ** 2).mean()))
-    return np.asarray(fit[1:]), max(rest, 1e-12), rest * float(np.sqrt(12 / max(len(values), 1)))
+    rest = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    n = len(values)
+    return float(1 - (rest**2).mean() / values.var() * (n - 1) / max(n - 3, 1))
 
 
 def _columns(measurements: Measurements) -> Iterator[Finding]:
@@ -154,12 +154,9 @@ def _latents(embedding: Embedding, recorded: NDArray[np.bool_]) -> Iterator[Find
         return
     for number in range(embedding.n_latent):
         values = np.asarray(embedding.latents[..., number], float)[use]
-        variance = float(values.var())
-        if not variance > 0:
+        if not values.var() > 0:
             continue
-        _, rest, _ = _plane(values, use)
-        # less what a plane takes of anything by chance
-        share = 1 - (rest**2 / variance) * (len(values) - 1) / max(len(values) - 3, 1)
+        share = _share_of_plane(values, use)
         if share > _PLANE:
             yield Finding(
                 "latent_follows_scan",

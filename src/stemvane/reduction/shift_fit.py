@@ -20,6 +20,9 @@ _N_SIGMA = 4.0
 # a shift shorter than this share of what specimen and noise do, or of a pixel, changes no angle by a degree
 _LEAST_SHARE = 0.1
 _LEAST_SHIFT = 0.02
+# parts of the scan that the numbers must agree in
+_PART = 0.6
+_STARTS = (0.0, 0.2, 0.4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,8 @@ class ShiftFit:
         Shift ``(y, x)`` in pixels from the first scan row to the last, from the first column to the last, and, for a
         surface, the factors of the squares of both and of their product, as `BeamShift` takes them.
     uncertainty : float
-        Standard error of these numbers, px.
+        Standard error of these numbers, px: of independent noise, or, where that is larger, as they differ between
+        parts of the scan, since a specimen's waves are planes to a part of the scan.
     remaining : float
         Root mean square of what is left along one axis, px: deflection by the specimen, and noise.
     """
@@ -106,7 +110,7 @@ def disc_positions(
 
 
 def fit_shift(
-    positions: NDArray[np.float64], places: NDArray[Any], scan_shape: tuple[int, int], *, curved: bool
+    positions: NDArray[np.floating[Any]], places: NDArray[Any], scan_shape: tuple[int, int], *, curved: bool
 ) -> ShiftFit | None:
     """Fit a plane, or a surface of second order, without outliers.
 
@@ -144,5 +148,28 @@ def fit_shift(
     residual = (positions - design @ fit)[keep]
     remaining = float(np.sqrt((residual**2).mean()))
     # a slope over a uniform scan of unit length has a variance of 12/n
-    uncertainty = remaining * math.sqrt(12 / len(residual))
+    uncertainty = max(remaining * math.sqrt(12 / len(residual)), _leakage(positions[keep], design[keep], curved=curved))
     return ShiftFit(tuple((float(y), float(x)) for y, x in fit[1:]), uncertainty, remaining)
+
+
+def _leakage(positions: NDArray[np.floating[Any]], design: NDArray[np.float64], *, curved: bool) -> float:
+    """Standard error by how slopes, or curvatures, along each axis differ between overlapping parts of the scan.
+
+    What waves add to a slope falls with the square of the length that it is fitted over, to a curvature with the cube.
+    """
+    largest = 0.0
+    for axis in (1, 2):
+        place = design[:, axis]
+        low, high = place.min(), place.max()
+        fits = []
+        for start in _STARTS:
+            first = low + start * (high - low)
+            use = (place >= first - 1e-9) & (place <= first + _PART * (high - low) + 1e-9)
+            terms = [np.ones(use.sum()), design[use, 1], design[use, 2], *([place[use] ** 2] if curved else [])]
+            if high > low and use.sum() > 2 * len(terms):
+                fit = np.linalg.lstsq(np.column_stack(terms), positions[use], rcond=None)[0]
+                fits.append(fit[3] if curved else fit[axis])
+        if len(fits) == len(_STARTS):
+            spread = float(np.linalg.norm(np.std(fits, axis=0, ddof=1)))
+            largest = max(largest, spread * _PART**3 / 4 if curved else spread * _PART**2)
+    return largest
