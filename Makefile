@@ -27,6 +27,7 @@ docs: $(DOCS_STAMP)  ## the documentation site in build/docs; a warning is an er
 bench: $(STAMP) $(PIECES:%=build/bench/%)  ## the tables of the documentation, 40 minutes a piece at most; again goes on
 	$(BIN)/python -m benchmarks.models
 	$(BIN)/python -m benchmarks.defects
+	$(BIN)/python -m benchmarks.recorded
 
 build/bench/%: | $(STAMP)
 	$(BIN)/python -m benchmarks.$*

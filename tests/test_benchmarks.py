@@ -2,13 +2,19 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from stemvane.data.calibration import Calibration
+from stemvane.data.dataset import Dataset4D
+from stemvane.data.findings import Finding
 from stemvane.data.specimen import ScanDefects
+from stemvane.data.truth import DetectorTruth
+from stemvane.simulation.synthetic import synthetic
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +28,9 @@ def tools():
         from benchmarks.harness import cells
         from benchmarks.models import comparison as models
         from benchmarks.models import scores, tables
+        from benchmarks.recorded import by_hand, conditions, one_scan
+        from benchmarks.recorded import comparison as recorded
+        from benchmarks.recorded import tables as recorded_tables
     finally:
         sys.path.pop(0)
     return SimpleNamespace(
@@ -33,6 +42,11 @@ def tools():
         defects=defects,
         defect_scores=defect_scores,
         defect_tables=defect_tables,
+        by_hand=by_hand,
+        conditions=conditions,
+        one_scan=one_scan,
+        recorded=recorded,
+        recorded_tables=recorded_tables,
     )
 
 
@@ -320,3 +334,143 @@ def test_an_incomplete_comparison_is_not_published(tools, lattice, rng, tmp_path
     progress.n_failed = 1
     with pytest.raises(SystemExit, match="1 failed"):
         comparison.finish(report, chosen, progress)
+
+
+def test_the_com_by_hand_is_that_of_discs_on_a_dark_level(tools):
+    y, x = np.indices((33, 32)) - np.array([16.0, 15.5])[:, None, None]
+    moves = np.random.default_rng(0).uniform(-1, 1, (6, 7, 2))
+    down, right = np.meshgrid(np.linspace(-1, 1, 6), np.linspace(-1, 1, 7), indexing="ij")
+    places = moves + np.stack([0.3 * down - 0.2 * right, 0.4 * right], axis=-1)
+    dark = np.random.default_rng(1).normal(100, 3, y.shape)
+    spots = [[np.exp(-((y - a) ** 2 + (x - b) ** 2) / 8) for a, b in row] for row in places]
+    patterns = 500 * np.array(spots) + dark
+    bad = np.zeros(y.shape, bool)
+    bad[0, 3] = bad[16, 29] = True
+    patterns[..., bad] = 4000
+    com = tools.by_hand.prepared_com(patterns, dark, bad, disc_radius=11.0)
+    design = np.stack([np.ones(42), down.ravel(), right.ravel()], axis=1)
+    flat = moves.reshape(-1, 2)
+    expected = (flat - design @ np.linalg.lstsq(design, flat, rcond=None)[0]).reshape(moves.shape)
+    np.testing.assert_allclose(com, expected, atol=0.01)
+
+
+def test_the_filter_in_rings_removes_noise_and_keeps_a_lattice(tools, rng):
+    n, step = 48, 0.2
+    y, x = np.indices((n, n)) / n
+    lattice = np.stack([np.sin(2 * np.pi * 4 * y), np.cos(2 * np.pi * (3 * x - 3 * y))], axis=-1)
+    kept = tools.by_hand.filter_in_rings(lattice, step, band_limit=1.2)
+    np.testing.assert_allclose(kept, lattice, atol=1e-6)
+    noisy = lattice + rng.normal(0, 1.0, lattice.shape)
+    filtered = tools.by_hand.filter_in_rings(noisy, step, band_limit=1.2)
+    # the noise that stays is that of the rings which hold the lattice, some 50 of 2304 frequencies, and of chance
+    assert np.sqrt(((filtered - lattice) ** 2).mean()) < 0.25
+    nothing = tools.by_hand.filter_in_rings(noisy - lattice, step, band_limit=1.2)
+    assert np.sqrt((nothing**2).mean()) < 0.2
+
+
+def test_a_recorded_scan_is_scored_against_the_noiseless_deflection(tools, rng):
+    length, angle = rng.uniform(0.5, 2, (9, 9)), rng.uniform(-np.pi, np.pi, (9, 9))
+    reference = np.stack([-length * np.sin(angle), length * np.cos(angle)], axis=-1)
+    latents = np.stack([-3 * length, rng.normal(size=(9, 9))], axis=-1)
+    angle = angle + 0.4
+    angle[2, 3] = np.nan
+    row = tools.one_scan.compare(angle, latents, reference)
+    assert row == {"angle_deg": pytest.approx(0, abs=1e-3), "mirrored": False, "r": pytest.approx(1, abs=1e-4)}
+    assert tools.one_scan.compare(-angle, latents, reference)["mirrored"]
+
+
+def test_every_condition_can_be_simulated_and_counts_as_planned(tools):
+    for condition in tools.conditions.CONDITIONS.values():
+        settings = tools.conditions.simulation(condition, 3, 64)
+        assert settings.scan_step == pytest.approx((10.5 / 64, 10.5 / 64))
+        assert settings.recorder is not None
+    chosen = tools.recorded.COMPARISON.parser(None)
+    chosen.add_argument("--only")
+    chosen.add_argument("--seeds", type=int, default=2)
+    jobs = tools.recorded.all_jobs(chosen.parse_args(["--only", "gap,path"]))
+    assert [(job.condition, job.seed) for job in jobs] == [("gap", 0), ("path", 0), ("gap", 1), ("path", 1)]
+    with pytest.raises(SystemExit, match="nonsense"):
+        tools.recorded.all_jobs(chosen.parse_args(["--only", "nonsense"]))
+
+
+def made_up_scan(condition, **defaults):
+    """A cell of the comparison of recorded scans."""
+    row = {"angle_deg": 5.0, "mirrored": False, "r": 0.95, "findings": [], "seconds": 20.0, "refused": None}
+    rows = {
+        "raw": {"angle_deg": 9.0, "mirrored": False, "r": 0.8},
+        "filtered": {"angle_deg": 5.0, "mirrored": False, "r": 0.93},
+        "defaults": row | defaults,
+    }
+    return {"cell": {"condition": condition, "seed": 0}, "rows": rows}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "missed"),
+    [
+        ({}, []),
+        ({"angle_deg": 5.6}, ["error"]),
+        ({"r": 0.89}, ["r"]),
+        ({"angle_deg": 30.0}, ["error", "silent"]),
+        ({"angle_deg": 30.0, "findings": [{"id": "beam_shift_left", "severity": "failure"}]}, ["error"]),
+        ({"angle_deg": None, "r": None, "refused": "no disc"}, ["refused"]),
+    ],
+)
+def test_aims_that_a_recorded_scan_misses(tools, defaults, missed):
+    assert tools.recorded_tables.misses([made_up_scan("gap", **defaults)]) == missed
+
+
+def test_tables_of_recorded_scans_from_made_up_cells(tools, tmp_path):
+    findings = [{"id": "beam_shift_left", "severity": "failure"}, {"id": "pixels", "severity": "note"}]
+    cells = [made_up_scan("gap", findings=findings), made_up_scan("counted", refused="no disc", angle_deg=None)]
+    cells[0]["rows"]["given"] = dict(cells[0]["rows"]["defaults"], angle_deg=4.5)
+    tools.recorded.restore({"cells": cells}, tmp_path)
+    report = tools.recorded.joined(tmp_path)
+    assert [cell["cell"]["condition"] for cell in report["cells"]] == ["counted", "gap"]
+    text = tools.recorded_tables.tables(report)
+    row = "| analogue, gap | 9.00° | 5.00° | 0.930 | 5.00° | 0.950 | 1.00 | beam_shift_left (failure) | 20 | reached |"
+    assert row in text
+    assert "| counted | 9.00° | 5.00° | 0.930 | refused: no disc |" in text
+    assert "| analogue, gap | 4.50° | 0.950 | 0.90 | beam_shift_left (failure) | 20 |" in text
+    readme, comparison = tmp_path / "README.md", tools.recorded.COMPARISON
+    readme.write_text(f"before\n{comparison.begin}\n{comparison.end}\n", encoding="utf-8")
+    comparison.publish(report, text, tmp_path / "recorded.json", readme)
+    assert row in readme.read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "recorded.json").read_text(encoding="utf-8"))["cells"] == report["cells"]
+
+
+def test_a_run_on_a_recorded_scan_is_given_no_more_than_it_should(tools, monkeypatch):
+    scan, known = synthetic((14, 14), (32, 32), dose=2e4)
+    bad = np.zeros((32, 32), bool)
+    bad[12, 20] = True
+    dark = np.full((32, 32), 40.0, np.float32)
+    recorded = Dataset4D.from_array(
+        np.where(bad, 0, scan.data.compute() + 40).astype(np.int32),
+        calibration=Calibration(energy=60e3, convergence_semiangle=20.0, scan_step=(0.4, 0.4), pixel_size=(2.0, 2.0)),
+    )
+    length, nowhere = 1 + known.content[0], np.zeros((14, 14, 2))
+    com = np.stack([-length * np.sin(known.angle), length * np.cos(known.angle)], axis=-1)
+    truth = DetectorTruth(bad, (~bad).astype(float), dark, dark, nowhere, com, nowhere, nowhere, 2e4, 1.0, 1.0, 0.0)
+    runs = []
+
+    def run_pipeline(config, output, progress):
+        assert np.array_equal(np.load(config.source.path), recorded.data.compute())
+        runs.append((config.source, config.preparation.model_dump(exclude_unset=True), config.training.n_epochs))
+        reference = com - com.mean(axis=(0, 1))
+        angle = np.arctan2(-reference[..., 0], reference[..., 1])
+        embedding = SimpleNamespace(angle=angle, latents=np.hypot(reference[..., 0], reference[..., 1])[..., None])
+        return SimpleNamespace(embedding=embedding, findings=(Finding("few_positions", "warning", "196 patterns"),))
+
+    monkeypatch.setattr(tools.one_scan, "run_pipeline", run_pipeline)
+    rows = tools.one_scan.score_scan(replace(recorded, truth=truth), given=True, n_epochs=3)
+    assert list(rows) == ["raw", "filtered", "defaults", "given"]
+    assert rows["raw"]["angle_deg"] < 60
+    for name in ("defaults", "given"):
+        assert rows[name]["angle_deg"] == pytest.approx(0, abs=1e-3)
+        assert [finding["id"] for finding in rows[name]["findings"]] == ["few_positions"]
+    (source, switches, n_epochs), (_, with_images, _) = runs
+    assert set(source.model_dump(exclude_defaults=True)) == {"path", "energy", "convergence_semiangle", "scan_step"}
+    assert n_epochs == 3
+    assert {name: value for name, value in with_images.items() if value != switches.get(name)}.keys() == {
+        "dark",
+        "bad_pixels",
+    }

@@ -29,7 +29,7 @@ from benchmarks.defects.methods import METHODS
 from benchmarks.defects.scenes import DOSES, EXTENT, N_BROKEN, N_PRISTINE, STEPS, Scene, expectation, scenes
 from benchmarks.defects.tables import tables
 from benchmarks.harness.cells import Progress, machine, run_module, write_json
-from benchmarks.harness.comparison import Comparison, read_report
+from benchmarks.harness.comparison import Comparison, cells_as_json, read_report
 
 # scenes with defects for the numbers of latents (at one dose and step), and for the published model
 N_LATENT_SCENES, LATENT_DOSE, LATENT_STEP = 3, 100_000.0, 0.16
@@ -40,14 +40,7 @@ TURNED_DOSES = (100_000.0, 10_000.0)
 SHARED_SECONDS, SIMULATION_SECONDS = (8.0, 4.0), 15.0
 QUICK_DOSES, QUICK_EPOCHS = (100_000.0, 10_000.0), 20
 
-
-def as_json(report: dict[str, Any]) -> str:
-    """Write one cell a line, so that a change of one is a change of one line."""
-    lines = ",\n".join(json.dumps(cell, separators=(",", ":")) for cell in report["cells"])
-    return f'{{"machine": {json.dumps(report["machine"])},\n"cells": [\n{lines}\n]}}\n'
-
-
-COMPARISON = Comparison("defects", tables, draw, as_json)
+COMPARISON = Comparison("defects", tables, cells_as_json, draw)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.harness.cells import ROOT, Progress
 
-__all__ = ["Comparison", "read_report"]
+__all__ = ["Comparison", "cells_as_json", "read_report"]
 
 MINUTES = 35.0
 """Default time after which no further cell is started, so that a call ends within 40 minutes."""
@@ -28,16 +28,16 @@ class Comparison:
         Name of its folder, its results and the markers of its tables.
     tables : callable
         Makes Markdown of a report.
-    draw : callable
-        Draws a report into a PNG file.
     as_json : callable
         Makes the text of the results file of a report.
+    draw : callable, optional
+        Draws a report into a PNG file.
     """
 
     name: str
     tables: Callable[[dict[str, Any]], str]
-    draw: Callable[[dict[str, Any], Path], None]
     as_json: Callable[[dict[str, Any]], str]
+    draw: Callable[[dict[str, Any], Path], None] | None = None
 
     @property
     def begin(self) -> str:
@@ -94,11 +94,12 @@ class Comparison:
             raise SystemExit(f"{progress.n_failed} failed, see above; the others stay in {chosen.work}")
 
     def publish(self, report: dict[str, Any], text: str, output: Path, readme: Path) -> None:
-        """Write the results, the figure, and the tables between the markers of the page."""
+        """Write the results, the figure where there is one, and the tables between the markers of the page."""
         before, after = split_at_markers(readme, self.begin, self.end)
         output.parent.mkdir(exist_ok=True)
         output.write_text(self.as_json(report), encoding="utf-8")
-        self.draw(report, output.with_suffix(".png"))
+        if self.draw is not None:
+            self.draw(report, output.with_suffix(".png"))
         readme.write_text(f"{before}{self.begin}\n\n{text}\n{self.end}{after}", encoding="utf-8")
 
     def require_page(self, chosen: argparse.Namespace) -> None:
@@ -114,6 +115,12 @@ def split_at_markers(page: Path, begin: str, end: str) -> tuple[str, str]:
     if not (begins and ends):
         raise SystemExit(f"{page}: has no lines '{begin}' and '{end}' for the tables; write them where they belong")
     return before, after
+
+
+def cells_as_json(report: dict[str, Any]) -> str:
+    """Write one cell a line, so that a change of one is a change of one line."""
+    lines = ",\n".join(json.dumps(cell, separators=(",", ":")) for cell in report["cells"])
+    return f'{{"machine": {json.dumps(report["machine"])},\n"cells": [\n{lines}\n]}}\n'
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -49,7 +49,7 @@ SHORT = 0.2
 # seconds of starting, embedding and scoring, besides a training that has a budget; and of one that has none
 BESIDES, UNBUDGETED = 60.0, 90.0
 
-COMPARISON = Comparison("models", tables, draw, lambda report: json.dumps(report, indent=1) + "\n")
+COMPARISON = Comparison("models", tables, lambda report: json.dumps(report, indent=1) + "\n", draw)
 
 
 @dataclass(frozen=True)

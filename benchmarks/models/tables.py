@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.models.methods import METHODS
 
-__all__ = ["OURS", "PEERS", "best_rates", "column", "tables"]
+__all__ = ["OURS", "PEERS", "best_rates", "column", "spread", "tables"]
 
 OURS = "harmonic"
 PEERS = [name for name, method in METHODS.items() if method.program != "stemvane"]

@@ -1,0 +1,5 @@
+"""Run the comparison: ``python -m benchmarks.recorded``."""
+
+from benchmarks.recorded.comparison import main
+
+main()
