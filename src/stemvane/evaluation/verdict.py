@@ -21,7 +21,6 @@ _TOO_FEW = 16
 _FEW = 100
 # a map of the specimen has a plane in it by chance of about 2/n; one that is a plane for the most part is the scan's
 _PLANE = 0.25
-_MOSTLY_PLANE = 0.5
 # angles that differ by more than both uncertainties allow, in degrees and in multiples of what these make one expect
 _DIFFERENCE = 10.0
 _CONTRADICTION = 20.0
@@ -160,7 +159,7 @@ def _latents(embedding: Embedding, recorded: NDArray[np.bool_]) -> Iterator[Find
         if share > _PLANE:
             yield Finding(
                 "latent_follows_scan",
-                "failure" if share > _MOSTLY_PLANE and number == 0 else "warning",
+                "warning",
                 f"{100 * share:.0f} % of latent {number + 1} is a plane over the scan",
                 "see whether thickness, tilt or the beam changes over the scan; preparation.descan removes the last",
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from stemvane.data.arguments import require
 from stemvane.data.findings import Finding
@@ -89,13 +90,19 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
 
 
 def _mark_failures(figure: Figure, findings: Sequence[Finding]) -> Figure:
-    """Say on a figure why it is not to be trusted."""
+    """Say below a figure why it is not to be trusted."""
     failures = [finding.message for finding in findings if finding.severity == "failure"]
     if failures:
-        words = textwrap.fill(f"Not to be trusted: {'; '.join(failures)}", int(16 * figure.get_figwidth()))
-        strip = {"facecolor": "white", "edgecolor": "#b00020", "pad": 2}
-        figure.text(0.5, 0.004, words, ha="center", va="bottom", fontsize=7, color="#b00020", bbox=strip)
+        words = textwrap.fill(f"Not to be trusted: {'; '.join(failures)}", int(13 * figure.get_figwidth()))
+        figure.text(0.01, 0.0, words, ha="left", va="top", fontsize=8, color="#b00020", weight="bold")
     return figure
+
+
+def _bounds(figure: Figure) -> Bbox:
+    """The figure, with room for what is written below it, in inches."""
+    width, height = figure.get_size_inches()
+    lines = sum(text.get_text().count("\n") + 1 for text in figure.texts if text.get_position()[1] == 0)
+    return Bbox.from_extents(0, -0.16 * lines - 0.1 * (lines > 0), width, height)
 
 
 def save_sweep_figure(sweep: Sweep, folder: str | Path | None = None, dpi: int = 200) -> list[Path]:
@@ -199,7 +206,7 @@ def _save(figure: Figure, places: Mapping[Path, Place], dpi: int) -> list[Path]:
     for path, place in places.items():
         try:
             with place.written_whole() as hidden, rc_context(STYLE):
-                figure.savefig(hidden, dpi=dpi, metadata=_METADATA[path.suffix])
+                figure.savefig(hidden, dpi=dpi, metadata=_METADATA[path.suffix], bbox_inches=_bounds(figure))
         except OSError as error:
             reason = error.strerror or error
             raise place.error(f"{path}: figures cannot be written ({reason}); give another folder") from None

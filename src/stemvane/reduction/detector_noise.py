@@ -19,7 +19,7 @@ _DARK_SHARE = 0.25
 # a dark level is one where the noise there is less than half of what so many counts of electrons would have
 _LEAST_QUIET = 0.5
 # pixels around one over which the charge of an electron is shared
-_SPREAD = 2
+_SPREAD = 1
 _N_ROUNDS = 20
 
 

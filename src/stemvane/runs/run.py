@@ -74,10 +74,10 @@ class Run(Representable):
         metrics, size = self.metrics, sum(self.manifest.get("bytes", {}).values())
         r, error = metrics.get("pearson_r_first"), metrics.get("angle_error_median_deg")
         rows += [
+            *((finding.severity, str(finding)) for finding in self.findings[:1] if finding.severity != "note"),
             ("model", f"{metrics.get('model')}, {metrics.get('n_latent')} latents, seed {metrics.get('seed')}"),
             ("explained variance", format_quantity(metrics.get("explained_variance"))),
             ("against the COM", f"r {format_quantity(r)}, median angle error {format_quantity(error, 'deg')}"),
-            *((finding.severity, str(finding)) for finding in self.findings[:1] if finding.severity != "note"),
             ("made", f"{self.manifest['finished']} in {self.manifest['total_seconds']:.0f} s, {format_size(size)}"),
         ]
         return f"Run '{self.path.name}'", rows
