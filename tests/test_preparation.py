@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stemvane import Calibration, Dataset4D, measure, survey
+from stemvane import Calibration, Dataset4D, measure, open_dataset, prepare_scan, save_dataset, survey
 from stemvane.config import Config
 from stemvane.data.dataset import ScanAtoms, ScanDefects
 from stemvane.errors import ConfigError, DataError
@@ -169,10 +169,11 @@ def test_hot_and_dead_pixels_are_left_out_unless_switched_off():
     masked, record = correct_patterns(dataset, config(), found)
     assert np.argwhere(masked.bad_pixels).tolist() == [[20, 40], [31, 30]]
     assert record.pop("counts_per_electron") == pytest.approx(1, abs=0.15)
+    assert record.pop("readout_counts") == 0
     assert record == {"hot_pixels": [[20, 40]], "dead_pixels": [[31, 30]]}
     as_recorded, record = correct_patterns(dataset, config(mask_hot_and_dead=False), found)
     assert as_recorded.bad_pixels is None
-    assert list(record) == ["counts_per_electron"]
+    assert list(record) == ["counts_per_electron", "readout_counts"]
 
 
 def test_normalised_patterns_sum_to_one_without_their_bad_pixels(dataset):
@@ -265,3 +266,58 @@ def test_negative_counts_after_a_dark_are_measured():
     np.testing.assert_allclose(found.maps["total"], dataset.data.compute().sum(axis=(2, 3)) - dark.sum(), rtol=1e-6)
     with pytest.raises(DataError, match=r"dark image .* too bright"):
         measure(preprocess_patterns(dataset, config(), dark=100 * dark)[0])
+
+
+def test_a_flat_field_evens_out_the_gain():
+    rng = np.random.default_rng(3)
+    gain = rng.uniform(0.7, 1.3, (64, 64))
+    gain[5, 5] = 0
+    dataset = scan_of_discs(shape=(3, 3))
+    recorded = Dataset4D.from_array(dataset.data * gain, calibration=dataset.calibration)
+    evened, record = preprocess_patterns(recorded, config(), gain=12.0 * gain)
+    good = gain > 0
+    scale = gain[good].mean()
+    np.testing.assert_allclose(
+        evened.data.compute()[..., good], scale * dataset.data.compute()[..., good], rtol=1e-5, atol=1e-6
+    )
+    assert np.argwhere(evened.bad_pixels).tolist() == [[5, 5]]
+    assert record["gain_spread"] == pytest.approx((gain[good] / scale).std(), rel=1e-3)
+
+
+def test_positions_of_a_mask_are_missing(tmp_path):
+    dataset = scan_of_discs(shape=(5, 6))
+    left_out = np.zeros((5, 6), np.uint8)
+    left_out[1:3, 4] = 1
+    np.save(tmp_path / "left_out.npy", left_out)
+    prepared = prepare_scan(dataset, missing=str(tmp_path / "left_out.npy"), scan_region=(1, 5, 0, 6))
+    measured = measure(prepared)
+    np.testing.assert_array_equal(measured.recorded, left_out[1:] == 0)
+    assert "2 probe positions of the given mask left out" in prepared.preparation.steps
+    with pytest.raises(DataError, match=r"has shape \(5, 6\), the scan \(4, 6\)"):
+        preprocess_patterns(scan_of_discs(shape=(4, 6)), config(), missing=left_out)
+
+
+def test_the_shift_is_fitted_in_vacuum_where_that_is_given():
+    shift = (3.0, 0.0)
+    patterns = scan_of_discs(shift, shape=(24, 8)).data.compute()
+    # in the lower half a specimen deflects more and more, which is no shift of the beam
+    for row in range(12, 24):
+        patterns[row] = np.roll(patterns[row], (row - 12) // 3, axis=2)
+    dataset = Dataset4D.from_array(patterns, calibration=Calibration(optical_axis=(31.0, 33.0), disc_radius=10.0))
+    everywhere = prepare_scan(dataset, descan="plane").beam_shift
+    in_vacuum = prepare_scan(dataset, descan="plane", descan_region=(0, 12, 0, 8)).beam_shift
+    np.testing.assert_allclose(in_vacuum[0], shift, atol=0.1)
+    assert abs(everywhere[0][1]) > 1
+
+
+def test_a_prepared_scan_is_the_same_after_saving(tmp_path):
+    dataset = scan_of_discs((2.0, 1.0), shape=(6, 7))
+    counts = np.random.default_rng(0).poisson(30 * dataset.data.compute()).astype(np.uint16)
+    counts[..., 30, 36] = 0
+    prepared = prepare_scan(Dataset4D.from_array(counts), descan="plane")
+    again = measure(open_dataset(save_dataset(prepared, tmp_path / "prepared.zarr")))
+    once = measure(prepared)
+    assert prepared.bad_pixels[30, 36]
+    for name, values in once.maps.items():
+        np.testing.assert_array_equal(again.maps[name], values)
+    np.testing.assert_array_equal(again.polar, once.polar)

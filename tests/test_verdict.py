@@ -172,6 +172,22 @@ def test_an_analogue_detector_is_prepared_and_its_counts_per_electron_are_found(
     assert "counts_per_electron" in ids(judge(measure(prepared)), "note")
 
 
+def test_patterns_without_noise_have_no_dark_level():
+    noiseless = simulate(scan_shape=(20, 20), scan_extent=(3.3, 3.3))
+    for data in (noiseless, Dataset4D.from_array(1e4 * noiseless.data + 3, calibration=KNOWN)):
+        looked = survey(data)
+        assert looked.noise.dark_level == 0
+        assert np.isnan(looked.noise.counts_per_electron)
+
+
+def test_a_specimen_that_scatters_everywhere_is_no_dark_level():
+    rng = np.random.default_rng(0)
+    expected = discs((12, 12), wave=0.0).mean(axis=(0, 1)) + 8.0
+    looked = survey(scan_of(rng.poisson(np.broadcast_to(expected, (12, 12, 48, 48)))))
+    assert looked.noise.dark_level == 0
+    assert looked.noise.counts_per_electron == pytest.approx(1, abs=0.1)
+
+
 def test_blocks_lines_and_masks_of_bad_pixels():
     patterns = discs((8, 8), wave=0.2)
     patterns[..., 4:8, 36:40] = 900

@@ -335,6 +335,7 @@ def sweep(
     print_table(sweep_table(finished))
     console.print(Text(f"recommended: {finished.reason}"), soft_wrap=True)
     console.print(Text(str(finished.figures_path / "sweep.png")), soft_wrap=True)
+    print_findings(console, finished.findings, _available())
 
 
 @app.command()
@@ -402,6 +403,7 @@ def symmetry(
     print_table(symmetry_table(str(run.path), summary_of(analysis)))
     for path in [*sorted(place.glob("*.csv")), *save_symmetry_figure(run, analysis, place)]:
         console.print(Text(str(path)), soft_wrap=True)
+    print_findings(console, run.findings, _available())
 
 
 @app.command()

@@ -120,6 +120,12 @@ class Measurements(Representable):
         return self.scan_shape[0] * self.scan_shape[1]
 
     @property
+    def readout_counts(self) -> float:
+        """Counts per pixel whose counting noise would be as large as the readout noise; 0 where it was not found."""
+        record = {} if self.preparation is None else self.preparation.record
+        return max(0.0, float(record.get("readout_counts", 0.0)))
+
+    @property
     def recorded(self) -> NDArray[np.bool_]:
         """True where a pattern was recorded, shape ``(scan_y, scan_x)``; the maps are NaN elsewhere."""
         return np.asarray(np.isfinite(self.maps["total"]))

@@ -43,7 +43,7 @@ class HarmonicBasis(Representable):
         Harmonics of the fixed background, the mean pattern.
     counting : ndarray of float, shape (n_features,)
         Standard deviation of the counting noise of a real coordinate of each feature: that of the mean pattern's counts
-        on the rings that it holds, times `noise`.
+        on the rings that it holds, and of the readout noise, times `noise`.
     n_azimuthal : int
         Samples on a ring.
     noise : float
@@ -115,7 +115,8 @@ class HarmonicBasis(Representable):
         background = np.asarray(harmonics_of(mean), dtype=np.complex128)
         ring = mean.mean(axis=1)
         weights = grid.weights(measurements.detector_shape)
-        counting = grid.noise_covariance(weights, ring)
+        # variance = readout² + gain · mean: readout noise counts as that many counts more on every pixel
+        counting = grid.noise_covariance(weights, ring + measurements.readout_counts)
         covariance = grid.noise_covariance(weights, np.maximum(ring, config.variance_floor * ring.max()))
         moments = np.zeros((grid.n_orders, grid.n_radial, grid.n_radial), np.complex128)
         for block in measurements.polar_blocks(mask):

@@ -35,6 +35,9 @@ class DetectorNoise:
         Standard deviation of that level from pixel to pixel, where it can be seen.
     readout : float
         Standard deviation of a pixel without an electron, in counts.
+    variance_per_count : float
+        Variance of a single pixel over its mean without the dark level: smaller than the next where the charge of an
+        electron is shared by pixels; NaN where patterns are free of noise.
     counts_per_electron : float
         Variance over mean of the sum of neighbouring pixels: the counts that an electron leaves, all pixels together,
         and a little more where electrons leave different numbers of counts; NaN where patterns are free of noise.
@@ -43,6 +46,7 @@ class DetectorNoise:
     dark_level: float = 0.0
     dark_scatter: float = 0.0
     readout: float = 0.0
+    variance_per_count: float = math.nan
     counts_per_electron: float = math.nan
 
 
@@ -72,6 +76,8 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     values = frames[:, good].astype(np.float64)
     mean = values.mean(axis=0)
     noise = _without_components(values - mean)
+    if noise is None:
+        return DetectorNoise()
     variance = (noise**2).mean(axis=0)
     if not variance.max() > 1e-9 * max(np.abs(mean).max(), 1e-300) ** 2:
         return DetectorNoise()
@@ -88,6 +94,8 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
         return DetectorNoise(readout=math.sqrt(quiet))
     # one pixel has a part of an electron's counts, the pixels around it together have all
     per_pixel = float(np.median((variance[lit] - quiet) / (mean[lit] - level)))
+    if not per_pixel > 0:
+        return DetectorNoise(readout=math.sqrt(quiet))
     image = np.zeros((len(noise), *bad.shape))
     image[:, good] = noise
     width = 2 * _SPREAD + 1
@@ -96,14 +104,14 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     per_electron = float(np.median((shared[lit] - quiet) / (mean[lit] - level)))
     is_offset = abs(level) > 3 * math.sqrt(quiet / len(frames)) and quiet < _LEAST_QUIET * per_pixel * abs(level)
     if not is_offset:
-        return DetectorNoise(readout=math.sqrt(quiet) if level <= 0 else 0.0, counts_per_electron=per_electron)
+        return DetectorNoise(0.0, 0.0, math.sqrt(quiet) if level <= 0 else 0.0, per_pixel, per_electron)
     levels = np.median(values[:, dark], axis=0)
     scatter = 1.4826 * float(np.median(np.abs(levels - level)))
-    return DetectorNoise(level, scatter, math.sqrt(quiet), per_electron)
+    return DetectorNoise(level, scatter, math.sqrt(quiet), per_pixel, per_electron)
 
 
-def _without_components(residual: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Residuals without the components that stand above noise, scaled to the variance of the noise."""
+def _without_components(residual: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Residuals without the components that stand above noise, scaled to its variance; None where there is none."""
     n = len(residual)
     spread = np.sqrt((residual**2).mean(axis=0))
     varying = spread > 0
@@ -116,6 +124,9 @@ def _without_components(residual: NDArray[np.float64]) -> NDArray[np.float64]:
         before, keep = keep, values <= values[keep].mean() * highest
         if not keep.any() or (before == keep).all():
             break
+    # without noise the components fall off for ever, and nearly all stand above the rest
+    if keep.sum() < n / 2:
+        return None
     # centring has taken one direction already
     n_left = max(1, int(keep.sum()) - 1)
     return np.asarray((vectors[:, keep] @ (vectors[:, keep].T @ residual)) * math.sqrt(n / n_left))

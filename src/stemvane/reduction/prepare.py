@@ -93,6 +93,7 @@ def _steps(record: Mapping[str, Any]) -> Iterator[str]:
         "missing": lambda n: f"{format_count(n, 'probe position')} of the given mask left out",
         "dark_level": lambda level: f"dark level of {level:.4g} counts subtracted",
         "counts_per_electron": lambda _: "",
+        "readout_counts": lambda _: "",
         "transpose": lambda _: "rows and columns of the detector swapped",
         "flip_y": lambda _: "detector flipped along y",
         "flip_x": lambda _: "detector flipped along x",

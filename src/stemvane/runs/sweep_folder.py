@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.data.arguments import require_path
+from stemvane.data.findings import Finding
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import RunError
 from stemvane.io import atomic
@@ -38,11 +39,14 @@ class Sweep(Representable):
         Columns of ``sweep.csv``, one row for each training; NaN where a quantity is not known.
     summary : mapping
         Content of ``sweep.json``: means and spreads over the seeds, and the recommendation.
+    findings : tuple of Finding
+        What makes the scan doubtful, the worst first.
     """
 
     path: Path
     table: Mapping[str, NDArray[np.float64]]
     summary: Mapping[str, Any]
+    findings: tuple[Finding, ...] = ()
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = True) -> Sweep:
@@ -79,8 +83,9 @@ class Sweep(Representable):
             raise RunError(f"{path}: not a complete sweep; make one with run_sweep")
         if verify:
             require_checksums(path, is_small)
+        findings = tuple(Finding.from_dict(record) for record in manifest.get("verdict", ()))
         try:
-            return cls(path, atomic.read_table(path / "sweep.csv"), atomic.read_json(path / "sweep.json"))
+            return cls(path, atomic.read_table(path / "sweep.csv"), atomic.read_json(path / "sweep.json"), findings)
         except (OSError, ValueError, TypeError) as error:
             raise RunError(f"{path}: sweep.csv or sweep.json is damaged ({error}); start the sweep again") from None
 

@@ -20,6 +20,7 @@ from stemvane.data.progress import StageProgress, stage_bars
 from stemvane.errors import ConfigError, DataError
 from stemvane.evaluation.metrics import score_model
 from stemvane.evaluation.recommendation import Recommendation, recommend
+from stemvane.evaluation.verdict import judge
 from stemvane.figures.saving import save_sweep_figure
 from stemvane.io import atomic
 from stemvane.models.registry import pattern_model
@@ -102,7 +103,7 @@ def run_sweep(
         start_run(config, output, stages, report, **options) as measured,
     ):
         run, measurements = measured
-        run.record(kind="sweep", device=device)
+        run.record(kind="sweep", device=device, verdict=[finding.to_dict() for finding in judge(measurements)])
         rows = _trained(run, measurements, plan, report)
         choice = _recommend(run, plan, rows)
         best = _best_seed(rows, choice)
