@@ -250,7 +250,7 @@ def test_a_run_that_was_not_killed_has_taken_nothing_over(whole):
         ("measure", {"n_radial": 5}, []),
         ("measure", {"n_pixels": 7}, []),
         # measured again, and found to be the same as what was learned from
-        ("survey", {"n_frames": 5}, ["learn"]),
+        ("survey", {"n_frames": 2000}, ["learn"]),
         ("source", {"energy": 8e4}, []),
         ("source", {"disc_radius": 4.0}, []),
     ],
