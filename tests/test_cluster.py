@@ -100,5 +100,5 @@ def test_settings_that_lead_nowhere(monkeypatch):
     ):
         pass
     assert "\n" not in str(info.value)
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="give one of them"):
         MeasureConfig(n_workers=2, cluster="tcp://127.0.0.1:9")

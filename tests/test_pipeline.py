@@ -284,7 +284,7 @@ def test_an_old_run_stays_until_the_new_one_is_complete(tmp_path, small, monkeyp
             run_pipeline(QUICK, path, dataset=small, overwrite=True)
     assert content(path) == before
     with pytest.raises(StemvaneError):
-        run_pipeline(QUICK, path, dataset=broken(small, np.nan), overwrite=True)
+        run_pipeline(QUICK, path, dataset=filled(small, np.nan), overwrite=True)
     assert content(path) == before
 
     seen = []
@@ -297,21 +297,32 @@ def test_an_old_run_stays_until_the_new_one_is_complete(tmp_path, small, monkeyp
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
-def broken(dataset, value):
-    """The same patterns, one of them spoilt."""
-    patterns = dataset.data.compute().astype(np.float32)
-    patterns[3, 2] = 0 if value == 0 else patterns[3, 2]
-    patterns[3, 2, 5, 5] = value
+def filled(dataset, value):
+    """A data set of the same calibration that holds one value everywhere."""
+    patterns = np.full(dataset.shape, value, np.float32)
     return Dataset4D.from_array(patterns, calibration=dataset.calibration, name="spoilt")
 
 
-@pytest.mark.parametrize(("value", "words"), [(np.nan, "NaN"), (np.inf, "NaN"), (-1.0, "negative"), (0.0, "empty")])
-def test_refused_data_leave_nothing(tmp_path, small, value, words):
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 0.0])
+def test_refused_data_leave_nothing(tmp_path, small, value):
     with pytest.raises(DataError) as error:
-        run_pipeline(QUICK, tmp_path / "run", dataset=broken(small, value))
-    assert "(3, 2)" in one_line(error)
-    assert words in one_line(error)
+        run_pipeline(QUICK, tmp_path / "run", dataset=filled(small, value))
+    assert "spoilt: no pattern has counts above zero; " in one_line(error)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_patterns_that_cannot_be_measured_are_missing(tmp_path, small):
+    patterns = small.data.compute().astype(np.float32)
+    patterns[3, 2], patterns[1, 4, 5, 5], patterns[0, 1, 5, 5], patterns[5, 5] = 0, np.nan, np.inf, -1
+    lost = np.zeros(small.scan_shape, bool)
+    lost[[3, 1, 0, 5], [2, 4, 1, 5]] = True
+    dataset = Dataset4D.from_array(patterns, calibration=small.calibration, name="spoilt")
+    run = run_pipeline(QUICK, tmp_path / "run", dataset=dataset)
+    np.testing.assert_array_equal(run.measurements.recorded, ~lost)
+    np.testing.assert_array_equal(np.isnan(run.embedding.angle), lost)
+    (finding,) = (finding for finding in run.measurements.findings if finding.id == "missing_patterns")
+    assert finding.message.startswith(f"4 of {small.n_patterns} patterns are empty or hold NaN")
+    assert "(0, 1)" in finding.message
 
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99"])
@@ -369,7 +380,8 @@ def test_the_disc_is_looked_for_where_it_is_unknown(scan):
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(1.0, "no bright-field disc"), (0.0, "are empty"), (np.nan, "hold NaN"), (-1.0, "negative")]
+    ("value", "words"),
+    [(1.0, "no bright-field disc"), (0.0, "are empty"), (np.nan, "hold NaN"), (-1.0, "no bright-field disc")],
 )
 def test_a_disc_that_cannot_be_found_is_told(tmp_path, value, words):
     dataset = Dataset4D.from_array(np.full((4, 4, 16, 16), value), name="flat")

@@ -305,14 +305,22 @@ def damage(part, how):
         part.write_bytes(content)
 
 
-@pytest.mark.parametrize("setting", ["measure.masks.left", "preparation.bad_pixels"])
-def test_an_image_that_has_changed_is_measured_again(tmp_path, recorded, setting):
+@pytest.mark.parametrize(
+    ("setting", "n", "least"),
+    [
+        ("measure.masks.left", 16, 0),
+        ("preparation.bad_pixels", 16, 0),
+        ("preparation.gain", 16, 1),
+        ("preparation.missing", 6, 0),
+    ],
+)
+def test_an_image_that_has_changed_is_measured_again(tmp_path, recorded, setting, n, least):
     image = tmp_path / "image.npy"
-    np.save(image, np.arange(256).reshape(16, 16) < 8)
+    np.save(image, least + (np.arange(n * n).reshape(n, n) < 2))
     section, name, *key = setting.split(".")
     config = recorded.replace(**{section: {name: {key[0]: str(image)} if key else str(image)}})
     interrupted(tmp_path / "run", config, DRAWING)
-    np.save(image, np.arange(256).reshape(16, 16) < 24)
+    np.save(image, least + (np.arange(n * n).reshape(n, n) < 4))
     run = run_pipeline(config, tmp_path / "run")
     assert "measure" not in run.manifest["resumed"]
 

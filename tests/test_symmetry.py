@@ -193,7 +193,8 @@ def test_the_command_writes_sites_defects_and_a_figure(tmp_path, monkeypatch):
     assert ended.exit_code == 0, ended.output
     folder = run.path / "symmetry"
     assert {path.name for path in folder.iterdir()} == {
-        *("sites.csv", "defects.csv", "symmetry.json", "symmetry.zarr", "symmetry.png", "symmetry.svg")
+        *("sites.csv", "defects.csv", "symmetry.json", "symmetry.zarr", "symmetry.png", "symmetry.svg"),
+        "manifest.json",
     }
     with (folder / "defects.csv").open() as file:
         (defect,) = csv.DictReader(file)

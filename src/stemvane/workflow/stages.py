@@ -169,7 +169,8 @@ def _measure_inputs(dataset: Dataset4D | None, config: Config) -> dict[str, Any]
     names = ["source", "preparation", "survey", "measure", *(["simulation"] if dataset is None else [])]
     made_from = {"settings": {name: settings[name] for name in names}, "n_sampled": config.compare.n_turned}
     preparation, source = config.preparation, config.source
-    images = (preparation.dark, preparation.bad_pixels, source.image, source.vacuum, *config.measure.masks.values())
+    images = [preparation.dark, preparation.gain, preparation.bad_pixels, preparation.missing]
+    images += [source.image, source.vacuum, *config.measure.masks.values()]
     made_from["images"] = [file_states(Path(path)) for path in images if path and Path(path).exists()]
     if dataset is not None:
         made_from["data"] = source_record(dataset.name, dataset.shape, dataset.data.dtype, dataset.path)
