@@ -244,3 +244,60 @@ def test_scans_that_went_wrong(name, options, switches, n_bad):
 def test_frames_of_the_flyback_are_noticed():
     whole = open_dataset(CASES / "fly.mib", scan_shape=(6, 9), scan_step=(0.2, 0.2))
     assert "flyback_column" in ids(judge(measure(prepare_scan(whole))))
+
+
+def test_the_row_and_the_column_of_a_cross_are_both_found():
+    patterns = discs(scan=(8, 8))
+    patterns[..., 24:26, :] = patterns[..., :, 20] = 0
+    dead = survey(scan_of(patterns)).dead_pixels
+    assert set(dead[:, 0][dead[:, 1] == 40]) == {24, 25}
+    assert set(dead[:, 1][dead[:, 0] == 40]) == {20}
+
+
+def test_a_shadow_on_the_disc():
+    patterns = discs(scan=(8, 8))
+    patterns[..., 22:27, :24] = 0
+    assert "disc_shadowed" in ids(survey(scan_of(patterns)).findings, "failure")
+    mask = np.zeros((48, 48), bool)
+    mask[22:27, :24] = True
+    masked = replace(scan_of(patterns), bad_pixels=mask)
+    assert "disc_shadowed" not in ids(survey(masked).findings)
+    assert "disc_shadowed" not in ids(survey(scan_of(discs(scan=(8, 8), dose=50))).findings)
+
+
+def test_small_bragg_discs_are_no_hot_pixels():
+    patterns = sum(
+        discs(scan=(8, 8), radius=2.0, centre=place, wave=0.0, dose=1000, seed=seed)
+        for seed, place in enumerate([(23.5, 23.5), (10.4, 23.6), (23.7, 37.0), (36.6, 23.4), (46.9, 36.6)])
+    )
+    assert len(survey(scan_of(patterns)).hot_pixels) == 0
+    patterns[..., 40, 8] = 5000
+    assert survey(scan_of(patterns)).hot_pixels.tolist() == [[40, 8]]
+
+
+def test_a_removed_shift_that_may_be_a_field_is_a_failure():
+    field = np.concatenate([discs(scan=(16, 8), centre=(23.5, x), dose=1e5) for x in (22.0, 25.0)], axis=1)
+    assert "beam_shift_removed" in ids(prepare_scan(scan_of(field)).findings, "warning", "failure")
+    assert ids(prepare_scan(scan_of(discs(shift=(3.0, 2.0)))).findings) == ["beam_shift_removed"]
+    assert "beam_shift_removed" not in ids(prepare_scan(scan_of(field), descan="plane").findings)
+
+
+def test_one_pattern_alone_and_patterns_without_noise_have_no_bad_pixels():
+    single = survey(scan_of(discs(scan=(1, 1))))
+    assert len(single.hot_pixels) == len(single.dead_pixels) == 0
+    y, x = np.indices((48, 48))
+    background = np.exp(-((y - 23.0) ** 2 + (x - 24.0) ** 2) / 2000.0)
+    waves = 1 + 1e-9 * np.random.default_rng(0).normal(size=(8, 8, 1, 1)) + 0 * y
+    weights = VirtualDetector.disc("disc", (48, 48), (23.5, 23.5), 10.0).weights
+    scan = Dataset4D.from_array(background * waves + weights * np.linspace(2, 3, 64).reshape(8, 8, 1, 1))
+    assert not len(survey(scan).dead_pixels)
+    assert survey(scan_of(discs(scan=(2, 2)))).shift is None
+
+
+def test_the_dark_side_of_a_dark_level_is_not_dead():
+    """Where the level is found a little too high, the darkest corners lie below it."""
+    y, x = np.indices((48, 48))
+    tail = 300 * np.exp(-((y - 23.5) ** 2 + (x - 23.5) ** 2) / 150.0)
+    patterns = np.random.default_rng(0).poisson(tail, (8, 8, 48, 48)) + discs(scan=(8, 8)) + 20
+    patterns[..., 3, 3] = 0
+    assert survey(scan_of(patterns)).dead_pixels.tolist() == [[3, 3]]

@@ -155,14 +155,16 @@ def _singles(mean: NDArray[np.float64], noise: NDArray[np.float64]) -> tuple[_Ma
     bright = ndimage.rank_filter(mean, -3, footprint=around, mode="mirror")
     # beyond the border nothing is bright: the edge of a disc there would look like dead pixels otherwise
     dark = ndimage.rank_filter(mean, 2, footprint=around, mode="constant", cval=0.0)
-    return mean - _FACTOR * np.maximum(bright, 0) > noise, dark / _FACTOR - mean > noise
+    # half of a number below zero would be brighter
+    return mean - _FACTOR * np.maximum(bright, 0) > noise, np.where(dark > 0, dark / _FACTOR, dark) - mean > noise
 
 
 def _lines(mean: NDArray[np.float64], noise: NDArray[np.float64]) -> tuple[_Mask, _Mask]:
     """Rows and columns of the whole detector that are far darker or brighter than those on both sides."""
-    hot, dead = np.zeros((2, *mean.shape), bool)
+    # of their own for rows and columns: the row of a cross must not hide its column
+    hot, dead = np.zeros((2, 2, *mean.shape), bool)
     for axis in (0, 1):
-        values, limits, bright, dark = (np.moveaxis(a, axis, 0) for a in (mean, noise, hot, dead))
+        values, limits, bright, dark = (np.moveaxis(a, axis, 0) for a in (mean, noise, hot[axis], dead[axis]))
         for width in range(1, min(_MOST_LINE, len(values) - 2) + 1):
             for top in range(1, len(values) - width):
                 band = slice(top, top + width)
@@ -183,7 +185,7 @@ def _lines(mean: NDArray[np.float64], noise: NDArray[np.float64]) -> tuple[_Mask
                 ):
                     if lit.sum() >= _LEAST_LIT and (far & lit).sum() >= _SHARE_OF_LINE * lit.sum():
                         mask[band] = True
-    return hot, dead
+    return hot.any(axis=0), dead.any(axis=0)
 
 
 def _blocks(mean: NDArray[np.float64], noise: NDArray[np.float64]) -> tuple[_Mask, _Mask]:

@@ -21,6 +21,12 @@ from stemvane.reduction.survey import Survey, survey
 
 __all__ = ["prepare_scan"]
 
+# shares of what the removed shift leaves that follow the scan, where it may have been a field and where it surely is
+# no plane or surface; shorter remainders, px, turn no angle
+_BENDING = 0.3
+_MOST_BENDING = 0.6
+_LEAST_REMAINING = 0.05
+
 
 def prepare_scan(
     dataset: ScanLike,
@@ -75,7 +81,14 @@ def prepare_scan(
     dataset = replace(dataset, origins={**dataset.origins, **dict.fromkeys(computed, "computed")})
     dataset, corrections = correct_patterns(dataset, config, survey_result)
     steps = [*_steps(record), *_complete(as_given, dataset, survey_result), *_steps(corrections)]
-    findings = sort_findings([*dataset.findings, *survey_result.findings, *_uncorrected(config, survey_result)])
+    findings = sort_findings(
+        [
+            *dataset.findings,
+            *survey_result.findings,
+            *_uncorrected(config, survey_result),
+            *_removed(config, survey_result),
+        ]
+    )
     warnings = [str(finding) for finding in findings]
     return replace(
         dataset,
@@ -159,3 +172,20 @@ def _uncorrected(config: PreparationConfig, looked: Survey) -> Iterator[Finding]
             f"the beam shifts by {looked.shift.plane:.2f} px over the scan",
             "set preparation.descan to auto to remove that",
         )
+
+
+def _removed(config: PreparationConfig, looked: Survey) -> Iterator[Finding]:
+    """A beam shift that was removed without being asked for, and may have been a field of the specimen."""
+    shift = choose_shift(config, looked)
+    if shift is None or config.descan != "auto" or config.descan_region is not None:
+        return
+    what = f"a beam shift of {shift.plane:.2f} px over the scan was removed, and with it any field of the specimen"
+    if shift.bending > _BENDING and shift.remaining > _LEAST_REMAINING:
+        yield Finding(
+            "beam_shift_removed",
+            "failure" if shift.bending > _MOST_BENDING else "warning",
+            f"{what}; {100 * shift.bending:.0f} % of what remains bends over the scan, as a junction's field does",
+            "set preparation.descan to off to keep it, or fit the shift in vacuum (preparation.descan_region)",
+        )
+    else:
+        yield Finding("beam_shift_removed", "note", f"{what} that is as long; preparation.descan=off keeps it")

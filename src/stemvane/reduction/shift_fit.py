@@ -15,6 +15,8 @@ from stemvane.geometry.disc import Disc
 __all__ = ["ShiftFit", "disc_positions", "fit_shift"]
 
 _N_ROUNDS = 4
+# positions that a surface needs for each of its numbers, so that what remains tells its error
+_LEAST_POSITIONS = 3
 # a specimen's own deflection, seen at few positions, is a plane of some standard errors by chance
 _N_SIGMA = 4.0
 # a shift shorter than this share of what specimen and noise do, or of a pixel, changes no angle by a degree
@@ -39,11 +41,16 @@ class ShiftFit:
         parts of the scan, since a specimen's waves are planes to a part of the scan.
     remaining : float
         Root mean square of what is left along one axis, px: deflection by the specimen, and noise.
+    bending : float
+        Share of its variance, along the axis where it is larger, that polynomials of third to fifth order along rows
+        and columns explain: small for a scan's own shift, large for a field of the specimen as long as the scan, such
+        as that of a junction.
     """
 
     coefficients: tuple[tuple[float, float], ...]
     uncertainty: float
     remaining: float
+    bending: float = 0.0
 
     @property
     def plane(self) -> float:
@@ -140,7 +147,7 @@ def fit_shift(
     keep = np.ones(len(positions), bool)
     fit = np.zeros((design.shape[1], 2))
     for _ in range(_N_ROUNDS):
-        if keep.sum() < design.shape[1] + 1:
+        if keep.sum() < _LEAST_POSITIONS * design.shape[1]:
             return None
         fit = np.linalg.lstsq(design[keep], positions[keep], rcond=None)[0]
         distance = np.linalg.norm(positions - design @ fit, axis=1)
@@ -149,7 +156,20 @@ def fit_shift(
     remaining = float(np.sqrt((residual**2).mean()))
     # a slope over a uniform scan of unit length has a variance of 12/n
     uncertainty = max(remaining * math.sqrt(12 / len(residual)), _leakage(positions[keep], design[keep], curved=curved))
-    return ShiftFit(tuple((float(y), float(x)) for y, x in fit[1:]), uncertainty, remaining)
+    bending = _bending(residual, design[keep, 1:3])
+    return ShiftFit(tuple((float(y), float(x)) for y, x in fit[1:]), uncertainty, remaining, bending)
+
+
+def _bending(residual: NDArray[np.floating[Any]], places: NDArray[np.float64]) -> float:
+    """Share of the variance that Legendre polynomials of third to fifth order explain, less that by chance."""
+    orders = np.eye(6)[3:]
+    design = np.concatenate([np.polynomial.legendre.legval(2 * places, c) for c in orders], axis=1)
+    design = np.column_stack([np.ones(len(design)), design])
+    n_left, total = len(residual) - design.shape[1], (residual**2).sum(axis=0)
+    if n_left < 1 or not total.min() > 0:
+        return 0.0
+    rest = residual - design @ np.linalg.lstsq(design, residual, rcond=None)[0]
+    return max(0.0, float((1 - (rest**2).sum(axis=0) / total * len(residual) / n_left).max()))
 
 
 def _leakage(positions: NDArray[np.floating[Any]], design: NDArray[np.float64], *, curved: bool) -> float:

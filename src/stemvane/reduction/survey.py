@@ -24,11 +24,13 @@ from stemvane.reduction.detector_noise import DetectorNoise, detector_noise
 from stemvane.reduction.kernels.passes import BeamShift
 from stemvane.reduction.shift_fit import ShiftFit, disc_positions, fit_shift
 from stemvane.reduction.survey_findings import (
+    bright_spot_findings,
     calibration_findings,
     disc_findings,
     gain_findings,
     pattern_findings,
     saturation_findings,
+    shadow_findings,
 )
 
 __all__ = ["Survey", "survey"]
@@ -37,6 +39,11 @@ _MAX_BYTES = 256 * 2**20
 _NO_PIXELS = np.empty((0, 2), np.int64)
 # the disc is looked for again with the patterns moved back, until it stays where it is
 _N_ROUNDS = 3
+# fewer frames tell the scatter of a pixel worse than its counts do
+_FEW_FRAMES = 16
+# hot pixels are told from Bragg discs by their size, in pixels of radius, and not at all below the second
+_SMALL_DISC = 4.0
+_TINY_DISC = 1.3
 # step of the profile across the disc's edge, px
 _PROFILE_STEP = 0.1
 
@@ -223,6 +230,15 @@ def survey(
         disc, shifts, typical = _follow_disc(frames, positions, unmasked, level, dataset, shift_region)
         if disc is not None:
             hot, bad = hot[:0], unmasked
+    n_spared = 0
+    if disc is not None and len(hot):
+        hot_only = _without_discs(hot, bad.shape, disc)
+        n_spared = len(hot) - len(hot_only)
+    if n_spared:
+        bad[tuple(hot.T)] = False
+        hot = hot_only
+        bad[tuple(hot.T)] = True
+        disc, shifts, typical = _follow_disc(frames, positions, bad, level, dataset, shift_region)
     totals = _totals(raw, bad, level)
     survey_result = Survey(
         n_frames=len(raw),
@@ -247,6 +263,8 @@ def survey(
         *pattern_findings(len(raw), is_broken, frames, bad, level),
         *saturation_findings(frames, bad),
         *disc_findings(disc, typical.image),
+        *shadow_findings(disc, recorded - level, error, bad, dataset.calibration.pixel_aspect),
+        *bright_spot_findings(n_spared),
         *calibration_findings(disc, dataset.calibration),
         *gain_findings(typical.image, error, bad),
     ]
@@ -265,6 +283,23 @@ def _broken(frames: NDArray[Any], bad: NDArray[np.bool_] | None) -> tuple[NDArra
     return known, is_broken | np.array([not frame[~known].any() for frame in frames], bool)
 
 
+def _without_discs(hot: NDArray[np.int64], shape: tuple[int, ...], disc: Disc) -> NDArray[np.int64]:
+    """Hot pixels less those that may be a crystal's discs: small ones, and ones that the detector's edge cuts."""
+    if disc.radius < _TINY_DISC:
+        return hot[:0]
+    mask = np.zeros(shape, bool)
+    mask[tuple(hot.T)] = True
+    label, _ = ndimage.label(mask, np.ones((3, 3)))
+    for number, box in enumerate(ndimage.find_objects(label), start=1):
+        part = label[box] == number
+        is_cut = any(side.start == 0 or side.stop == n for side, n in zip(box, shape, strict=True))
+        is_small = max(part.shape) <= 2 * disc.radius + 2
+        may_be_disc = disc.radius < _SMALL_DISC or (is_cut and disc.n_similar > 0)
+        if part.sum() > 1 and is_small and may_be_disc:
+            mask[box][part] = False
+    return np.argwhere(mask)
+
+
 def _moments(frames: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean over the frames and its standard error, pixel by pixel; NaN left out, zero where there is nothing else."""
     total, squares, n = np.zeros((3, *frames.shape[1:]))
@@ -276,7 +311,13 @@ def _moments(frames: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.floa
         n += valid
     n = np.maximum(n, 1)
     mean = total / n
-    return mean, np.sqrt(np.maximum(squares / n - mean**2, 0.0) / n)
+    variance = squares / n - mean**2
+    # what is left by rounding is no scatter
+    variance[variance < 1e-12 * squares / n] = 0.0
+    if frames.dtype.kind in "ui" and len(frames) < _FEW_FRAMES:
+        # so few tell little of the scatter, none at all where there is one, but that of electrons is known
+        variance = np.maximum(variance, np.maximum(np.abs(mean), 1.0))
+    return mean, np.sqrt(variance / n)
 
 
 def _totals(frames: NDArray[Any], bad: NDArray[np.bool_], level: float) -> NDArray[np.float64]:

@@ -14,11 +14,13 @@ from stemvane.data.findings import Finding
 from stemvane.geometry.disc import Disc
 
 __all__ = [
+    "bright_spot_findings",
     "calibration_findings",
     "disc_findings",
     "gain_findings",
     "pattern_findings",
     "saturation_findings",
+    "shadow_findings",
 ]
 
 # a circle that lies beyond the detector by this share has lost counts of one side
@@ -27,6 +29,11 @@ _MOST_CUT = 0.02
 # beyond the second share the COM is one of the wrong point
 _DIFFERENCE = 0.05
 _CONTRADICTION = 0.25
+# pixels of the disc below this share of its level are in a shadow; shares of its area that are worth a word, and two
+_SHADOW = 0.1
+_LEAST_SHADOW = 0.02
+_MOST_SHADOW = 0.05
+_LEAST_PIXELS = 16
 # chips that are matched to less than this show in no map
 _GAIN_STEP = 0.05
 
@@ -101,6 +108,50 @@ def disc_findings(disc: Disc | None, pattern: NDArray[Any]) -> Iterator[Finding]
             f"{disc.n_similar} further discs are as large as the one in the middle of all, which is taken for the "
             "direct beam",
             "check the optical axis, and give source.optical_axis where it is another one",
+        )
+
+
+def shadow_findings(
+    disc: Disc | None,
+    pattern: NDArray[np.float64],
+    error: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    aspect: float,
+) -> Iterator[Finding]:
+    """Good pixels within the disc that stay dark: a beam stop, a dead region, or a ring instead of a disc."""
+    if disc is None:
+        return
+    y, x = np.indices(pattern.shape)
+    inside = np.hypot((y - disc.centre[0]) * aspect, x - disc.centre[1]) < 0.95 * disc.radius - 0.5
+    good = inside & ~bad
+    if good.sum() < _LEAST_PIXELS:
+        return
+    # over some pixels, so that those which no electron has hit by chance do not count
+    weight = ndimage.gaussian_filter((~bad).astype(float), 1.0)
+    smooth = ndimage.gaussian_filter(np.where(bad, 0.0, pattern), 1.0) / np.maximum(weight, 1e-3)
+    level = float(np.quantile(smooth[good], 0.75))
+    # a Gaussian of one pixel averages over 4π of them
+    if not level > 0 or float(np.quantile(error[good], 0.75)) > 0.2 * level * np.sqrt(4 * np.pi):
+        return
+    share = float((smooth[good] < _SHADOW * level).sum() / inside.sum())
+    if share > _LEAST_SHADOW:
+        yield Finding(
+            "disc_shadowed",
+            "failure" if share > _MOST_SHADOW else "warning",
+            f"{100 * share:.0f} % of the disc's area is dark: a beam stop, a dead part of the detector, or a ring that "
+            "was taken for the disc, so that the COM does not follow the deflection",
+            "give these pixels as a mask (preparation.bad_pixels), or source.optical_axis and source.disc_radius",
+        )
+
+
+def bright_spot_findings(n_pixels: int) -> Iterator[Finding]:
+    """Pixels that may be hot or discs of a crystal."""
+    if n_pixels:
+        yield Finding(
+            "hot_or_bragg",
+            "note",
+            f"{n_pixels} bright pixels are as large as the direct beam and may be Bragg discs; they are left in, and "
+            "preparation.bad_pixels takes a mask if they are hot",
         )
 
 
