@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,10 +61,14 @@ class TypicalPattern:
         ndarray of float64, shape (...)
         """
         rows, columns = np.moveaxis(np.asarray(points, float), -1, 0)
-        rest = self.image - self.radial((0.0, 0.0))
         places = [rows - move[0], columns - move[1]]
-        smooth = ndimage.map_coordinates(rest, places, order=1, mode="nearest")
+        smooth = ndimage.map_coordinates(self._rest, places, order=1, mode="nearest")
         return np.asarray(smooth + self._radial_at(rows, columns, move))
+
+    @cached_property
+    def _rest(self) -> NDArray[np.float64]:
+        """What does not depend on the radius alone; asked for once for every place of the beam in a scan."""
+        return self.image - self.radial((0.0, 0.0))
 
     def _radial_at(self, rows: Any, columns: Any, move: Any) -> NDArray[np.float64]:
         if not len(self.profile):
