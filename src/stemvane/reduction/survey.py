@@ -44,6 +44,8 @@ _FEW_FRAMES = 16
 # hot pixels are told from Bragg discs by their size, in pixels of radius, and not at all below the second
 _SMALL_DISC = 4.0
 _TINY_DISC = 1.3
+# a plane through fewer positions is mostly what the specimen does at these
+_LEAST_FRAMES = 16
 # step of the profile across the disc's edge, px
 _PROFILE_STEP = 0.1
 
@@ -344,7 +346,7 @@ def _follow_disc(
         moves = np.zeros((len(frames), 2)) if shift is None else shift.at(*positions.T)
         typical = TypicalPattern(_aligned_mean(frames, moves, bad, level))
         disc = find_disc(typical.image, aspect)
-        if disc is None or len(frames) < 4 or dataset.beam_shift is not None:
+        if disc is None or len(frames) < _LEAST_FRAMES or dataset.beam_shift is not None:
             break
         filled = (fill_pattern(frame - np.float32(level), bad) for frame in frames)
         places, is_lit = disc_positions(filled, disc, aspect, moves)
