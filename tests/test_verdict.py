@@ -301,3 +301,15 @@ def test_the_dark_side_of_a_dark_level_is_not_dead():
     patterns = np.random.default_rng(0).poisson(tail, (8, 8, 48, 48)) + discs(scan=(8, 8)) + 20
     patterns[..., 3, 3] = 0
     assert survey(scan_of(patterns)).dead_pixels.tolist() == [[3, 3]]
+
+
+def test_a_dark_level_below_a_beam_that_shifts_far():
+    """The discs' edges are more components than noise can be told from."""
+    patterns = discs(shift=(10.0, -6.0), dose=1e6) + 20
+    assert survey(Dataset4D.from_array(patterns.astype(np.uint32))).noise.dark_level == pytest.approx(20, abs=1)
+    y, x = np.indices((48, 48))
+    tail = 400 * np.exp(-((y - 23.5) ** 2 + (x - 23.5) ** 2) / 1800.0)
+    wave = 1 + 0.2 * np.sin(np.arange(64)).reshape(8, 8, 1, 1)
+    weights = VirtualDetector.disc("disc", (48, 48), (23.5, 23.5), 10.0).weights
+    scattered = Dataset4D.from_array(np.rint(tail + 1000 * wave * weights).astype(np.uint16))
+    assert survey(scattered).noise.dark_level == 0

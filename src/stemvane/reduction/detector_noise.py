@@ -21,6 +21,8 @@ _LEAST_QUIET = 0.5
 # pixels around one over which the charge of an electron is shared
 _SPREAD = 1
 _N_ROUNDS = 20
+# a dark level differs by less than this share over the darkest quarter, where noise cannot tell it from electrons
+_UNEVEN = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,7 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     mean = values.mean(axis=0)
     noise = _without_components(values - mean)
     if noise is None:
-        return DetectorNoise()
+        return _even_level(frames, bad)
     variance = (noise**2).mean(axis=0)
     if not variance.max() > 1e-9 * max(np.abs(mean).max(), 1e-300) ** 2:
         return DetectorNoise()
@@ -108,6 +110,24 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     levels = np.median(values[:, dark], axis=0)
     scatter = 1.4826 * float(np.median(np.abs(levels - level)))
     return DetectorNoise(level, scatter, math.sqrt(quiet), per_pixel, per_electron)
+
+
+def _even_level(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNoise:
+    """Dark level of counts whose noise cannot be told from what changes: where the darkest quarter is even and quiet.
+
+    All variance counts as noise, which is more than there is; scattered electrons are neither even nor quiet.
+    """
+    if frames.dtype.kind not in "ui":
+        return DetectorNoise()
+    mean, variance = frames.mean(axis=0, dtype=np.float64), frames.var(axis=0, dtype=np.float64)
+    mean[bad] = np.median(mean[~bad])
+    surroundings = ndimage.median_filter(mean, 5, mode="nearest")[~bad]
+    dark = surroundings <= np.quantile(surroundings, _DARK_SHARE)
+    level = float(np.median(np.median(frames[:, ~bad][:, dark], axis=0)))
+    quiet = float(np.median(variance[~bad][dark]))
+    if not (level > 0 and quiet < _LEAST_QUIET * level and np.ptp(surroundings[dark]) < _UNEVEN * level):
+        return DetectorNoise()
+    return DetectorNoise(dark_level=level, readout=math.sqrt(quiet))
 
 
 def _without_components(residual: NDArray[np.float64]) -> NDArray[np.float64] | None:
