@@ -23,7 +23,10 @@ from stemvane.geometry.polar import PolarGrid
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Measurements"]
+__all__ = ["LEAST_ANALOGUE", "Measurements"]
+
+LEAST_ANALOGUE = 1.4
+"""Counts per electron beyond which a detector is analogue: the survey finds 0.9 to 1.2 for detectors that count."""
 
 # words that older files have among the metadata
 _ROTATION = {f"scan_rotation_{word}" for word in ("deg", "uncertainty_deg", "source", "ambiguous")} | {"scan_flipped"}
@@ -118,6 +121,13 @@ class Measurements(Representable):
     def n_patterns(self) -> int:
         """Number of patterns."""
         return self.scan_shape[0] * self.scan_shape[1]
+
+    @property
+    def counts_per_electron(self) -> float:
+        """Counts that an electron leaves, all pixels together, as the noise tells; 1 for counting detectors."""
+        record = {} if self.preparation is None else self.preparation.record
+        counts = float(record.get("counts_per_electron", 1.0))
+        return counts if counts > LEAST_ANALOGUE else 1.0
 
     @property
     def readout_counts(self) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
-from stemvane.data.measurements import Measurements
+from stemvane.data.measurements import LEAST_ANALOGUE, Measurements
 from stemvane.evaluation.com_agreement import compare_angles, neighbour_mean
 from stemvane.reduction.shift_fit import fit_shift
 
@@ -29,8 +29,8 @@ _MULTIPLE = 1.5
 _SHIFT_LEFT = 0.5
 # an edge column that differs from the others by so many of their standard deviations is none of them
 _COLUMN = 8.0
-# counts per electron beyond these are an analogue detector's, or of data that were scaled or filtered
-_LEAST_COUNTS, _MOST_COUNTS = 0.7, 1.4
+# counts per electron below this are of data that were scaled or filtered
+_LEAST_COUNTS = 0.7
 
 
 def judge(measurements: Measurements, embedding: Embedding | None = None) -> tuple[Finding, ...]:
@@ -128,10 +128,10 @@ def _columns(measurements: Measurements) -> Iterator[Finding]:
 def _counting(measurements: Measurements) -> Iterator[Finding]:
     record = {} if measurements.preparation is None else measurements.preparation.record
     counts = record.get("counts_per_electron")
-    if counts is None or _LEAST_COUNTS < counts < _MOST_COUNTS:
+    if counts is None or _LEAST_COUNTS < counts < LEAST_ANALOGUE:
         return
     total = float(np.nanmean(measurements.maps["total"]))
-    if counts >= _MOST_COUNTS:
+    if counts >= LEAST_ANALOGUE:
         yield Finding(
             "counts_per_electron",
             "note",

@@ -140,6 +140,8 @@ class HarmonicBasis(Representable):
         # the highest orders hold noise and hardly any signal; there the variance shows what one electron counts for
         quiet = slice(grid.n_orders * 3 // 4, None)
         gain = np.trace(moments[quiet], axis1=1, axis2=2).real.sum() / np.trace(counting[quiet], axis1=1, axis2=2).sum()
+        # shared charge takes noise out of these orders, not out of the low ones, where all of an electron counts
+        counting_gain = max(gain, measurements.counts_per_electron) if measurements.counts_per_electron > 1 else gain
         analysis = np.array([direction[2] for direction in chosen], np.complex128) * scale[:, None]
         variance_of_counts = np.einsum("ki,kij,kj->k", analysis, counting[orders], analysis.conj()).real
         return cls(
@@ -148,7 +150,7 @@ class HarmonicBasis(Representable):
             analysis=analysis,
             synthesis=np.array([direction[3] for direction in chosen], np.complex128) / scale[:, None],
             background=background,
-            counting=np.sqrt(gain * variance_of_counts / np.where(orders == 0, 1, 2)),
+            counting=np.sqrt(counting_gain * variance_of_counts / np.where(orders == 0, 1, 2)),
             n_azimuthal=grid.n_azimuthal,
             noise=float(np.sqrt(gain)),
             discarded=float(variance[config.n_features :].sum() / variance.sum()),
