@@ -30,7 +30,7 @@ _SHIFT_LEFT = 0.5
 # an edge column that differs from the others by so many of their standard deviations is none of them
 _COLUMN = 8.0
 # counts per electron below this are of data that were scaled or filtered
-_LEAST_COUNTS = 0.7
+_LEAST_COUNTS = 0.5
 
 
 def judge(measurements: Measurements, embedding: Embedding | None = None) -> tuple[Finding, ...]:
