@@ -1,6 +1,7 @@
 """What several modules need, made once for all the processes that run tests."""
 
 import os
+import sys
 
 import pytest
 from filelock import FileLock
@@ -32,3 +33,23 @@ def short_training(monkeypatch):
 
     for module in ("rotation_vae", "pixel_model"):
         monkeypatch.setattr(f"stemvane.models.{module}.train", shortened)
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Run the command in this process, in an empty folder; gives exit code, stdout and stderr."""
+    from stemvane.cli import app as cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["stemvane", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, *capsys.readouterr()
+
+    return run

@@ -49,24 +49,6 @@ CALIBRATION_ERRORS = [
 ]
 
 
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Run the command in this process, in an empty folder; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["stemvane", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory):
     """A good data set, one of each kind of bad ones, and quick settings."""

@@ -11,7 +11,6 @@ import pytest
 import zarr
 from fake_run import make_run
 
-from stemvane.cli import app as cli
 from stemvane.data.signals import maps_of, patterns_of, stacks_of
 from stemvane.errors import ConfigError, FileFormatError, MissingPackageError, RunError
 from stemvane.export.writers import export_run
@@ -378,23 +377,6 @@ def test_a_damaged_run_is_told_as_such(small):
         export_run(Run.open(small.path, verify=False), "zarr")
     assert "\n" not in str(error.value)
     assert [entry.name for entry in small.path.parent.iterdir()] == ["run"]
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Run the command in this process; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["stemvane", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def test_the_command(call, small, tmp_path):

@@ -1,7 +1,6 @@
 """What belongs to the user is never replaced, emptied or renamed, whatever name a result is to get."""
 
 import os
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 from fake_run import make_run
 
-from stemvane.cli import app as cli
 from stemvane.config import Config
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import FileFormatError, ModelError, RunError
@@ -67,23 +65,6 @@ def idle(monkeypatch):
         "stemvane.export.writers.maps_of",
     ):
         monkeypatch.setattr(name, too_late)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Run the command in this process, in an empty folder; gives exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["stemvane", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def commands(shelf):

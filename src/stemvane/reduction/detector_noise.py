@@ -83,11 +83,7 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     variance = (noise**2).mean(axis=0)
     if not variance.max() > 1e-9 * max(np.abs(mean).max(), 1e-300) ** 2:
         return DetectorNoise()
-    # chosen by their surroundings: the darkest pixels by themselves would be those of the lowest level
-    image_of_mean = np.full(bad.shape, np.median(mean))
-    image_of_mean[good] = mean
-    surroundings = ndimage.median_filter(image_of_mean, 5, mode="nearest")[good]
-    dark = surroundings <= np.quantile(surroundings, _DARK_SHARE)
+    dark, _ = _darkest(mean, good)
     level = float(np.median(np.median(values[:, dark], axis=0)))
     quiet = float(np.median(variance[dark]))
     bright = float(np.quantile(mean, 0.95))
@@ -119,15 +115,24 @@ def _even_level(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNoise:
     """
     if frames.dtype.kind not in "ui":
         return DetectorNoise()
-    mean, variance = frames.mean(axis=0, dtype=np.float64), frames.var(axis=0, dtype=np.float64)
-    mean[bad] = np.median(mean[~bad])
-    surroundings = ndimage.median_filter(mean, 5, mode="nearest")[~bad]
-    dark = surroundings <= np.quantile(surroundings, _DARK_SHARE)
-    level = float(np.median(np.median(frames[:, ~bad][:, dark], axis=0)))
-    quiet = float(np.median(variance[~bad][dark]))
+    values = frames[:, ~bad]
+    dark, surroundings = _darkest(values.mean(axis=0, dtype=np.float64), ~bad)
+    level = float(np.median(np.median(values[:, dark], axis=0)))
+    quiet = float(np.median(values[:, dark].var(axis=0, dtype=np.float64)))
     if not (level > 0 and quiet < _LEAST_QUIET * level and np.ptp(surroundings[dark]) < _UNEVEN * level):
         return DetectorNoise()
     return DetectorNoise(dark_level=level, readout=math.sqrt(quiet))
+
+
+def _darkest(mean: NDArray[np.float64], good: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which of the good pixels lie in the darkest quarter, and the mean around each.
+
+    They are chosen by their surroundings: the darkest pixels by themselves would be those of the lowest level.
+    """
+    image = np.full(good.shape, np.median(mean))
+    image[good] = mean
+    surroundings = ndimage.median_filter(image, 5, mode="nearest")[good]
+    return surroundings <= np.quantile(surroundings, _DARK_SHARE), surroundings
 
 
 def _without_components(residual: NDArray[np.float64]) -> NDArray[np.float64] | None:
