@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from stemvane.config import Config
 from stemvane.data.dataset import Dataset4D
@@ -177,6 +178,29 @@ def test_counts_with_a_known_expectation(tmp_path):
     assert metrics["explained_variance"] < metrics["explained_variance_truth"] <= 1
     assert (metrics["pearson_r"], metrics["pearson_r_first"]) == ([], None)
     assert np.median(np.abs(angle_errors(run, truth))) < 10
+
+
+def test_the_invariance_of_a_recorded_scan_is_that_of_prepared_patterns(tmp_path):
+    dataset, _ = synthetic((20, 20), (32, 32), dose=20000)
+    rng, expected = np.random.default_rng(1), dataset.expectation.compute()
+    moves = np.stack(np.meshgrid(*2 * [np.linspace(-1.5, 1.5, 20)], indexing="ij"), axis=-1)
+    counts = np.empty(expected.shape, np.uint16)
+    for y, x in np.ndindex(20, 20):
+        counts[y, x] = rng.poisson(np.maximum(ndimage.shift(expected[y, x], moves[y, x], order=1), 0))
+    hot = ([3, 14, 15, 22], [9, 12, 20, 30])
+    counts[..., hot[0], hot[1]] = 3000
+    counts[4:6] = 0
+    calibration = dataset.calibration.replace(optical_axis=None, disc_radius=None)
+    run = run_pipeline(SETTINGS, tmp_path / "run", dataset=Dataset4D.from_array(counts, calibration=calibration))
+    sample = {name: np.asarray(run.store("measurements")[f"sample/{name}"][...]) for name in ("patterns", "positions")}
+    assert not np.isin(sample["positions"][:, 0], (4, 5)).any()
+    # every pattern has its disc at the same place, and no hot pixel
+    places = [ndimage.center_of_mass(pattern) for pattern in sample["patterns"]]
+    assert np.std(places, axis=0).max() < 0.15
+    assert sample["patterns"].max() < 200
+    # 20 and 90 deg where bad pixels and beam shift are left in
+    assert run.metrics["invariance_error"] < 0.2
+    assert run.metrics["equivariance_error_deg"] < 2
 
 
 def test_a_simulated_run_knows_its_atoms(tmp_path):

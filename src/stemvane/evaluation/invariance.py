@@ -30,7 +30,7 @@ def measure_invariance(
     patterns: NDArray[Any],
     config: MeasureConfig,
 ) -> dict[str, float | None]:
-    """Rotate recorded patterns by random known angles, and measure how latents and angle follow.
+    """Rotate patterns of the scan by random known angles, and measure how latents and angle follow.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def measure_invariance(
     measurements : Measurements
         Measurements of the scan.
     patterns : ndarray, shape (n, k_y, k_x)
-        Some patterns of the scan, as recorded.
+        Some patterns of the scan, without bad pixels, all with the optical axis at its place.
     config : MeasureConfig
         Settings with which the scan was measured; the rotated patterns are measured with the same, on the scan's grid.
 
@@ -65,7 +65,7 @@ def measure_invariance(
     def encode(rotated: _Floats) -> tuple[_Floats, _Floats]:
         # the same pass as over recorded data
         dataset = Dataset4D.from_array(rotated[None], calibration=measurements.calibration, name="rotated patterns")
-        dataset = replace(dataset, bad_pixels=measurements.bad_pixels, signed=True, is_scan=False)
+        dataset = replace(dataset, is_scan=False)
         # a few patterns do not have the scan's mean total, to which a whole scan would be scaled
         embedded = model.embed(measure(dataset, (), config=config, progress=False), rescale=False)
         return embedded.latents[0], embedded.angle[0]
@@ -82,7 +82,7 @@ def rotate_patterns(patterns: _Floats, angles: _Floats, mean_pattern: _Floats, g
     Parameters
     ----------
     patterns : ndarray of float, shape (n, k_y, k_x)
-        Patterns as recorded.
+        Patterns with the optical axis at its place.
     angles : ndarray of float, shape (n,)
         Angles in rad, counter-clockwise on the screen.
     mean_pattern : ndarray of float, shape (k_y, k_x)
@@ -125,7 +125,7 @@ def invariance(
         Function from patterns of shape ``(n, k_y, k_x)`` to latents ``(n, n_latent)`` and angles ``(n,)`` in rad, with
         everything that happens to recorded data in between.
     patterns : ndarray of float, shape (n, k_y, k_x)
-        Patterns of the scan, as recorded.
+        Patterns of the scan, prepared as for `measure_invariance`.
     measurements : Measurements
         Measurements of the scan; its mean pattern is the background, which is not rotated.
     spread : ndarray of float, shape (n_latent,), or float

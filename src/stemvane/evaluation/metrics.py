@@ -38,7 +38,7 @@ def run_metrics(
     measurements : Measurements
         Measurements of the scan.
     sample : ndarray, shape (n, k_y, k_x)
-        Some patterns as recorded, for the test of invariance; it is left out where there are none.
+        Some patterns as `measure_invariance` takes them; the test is left out where there are none.
     config : MeasureConfig
         How the scan was measured.
 

@@ -26,13 +26,13 @@ from stemvane.data.progress import Progress, announce, counting_bar
 from stemvane.errors import CalibrationError, DataError
 from stemvane.geometry.pixels import PixelGrid
 from stemvane.geometry.polar import PolarGrid, plane_of_pixels, require_disc_radius
-from stemvane.reduction.bad_pixels import FillWeights
 from stemvane.reduction.blocks import Block, in_order, n_threads, partition
 from stemvane.reduction.kernels.frames import FramePlan, FrameSums, measure_frames
 from stemvane.reduction.kernels.lanes import LanePlan
-from stemvane.reduction.kernels.passes import BeamShift, PassPlan
+from stemvane.reduction.kernels.passes import BeamShift, FramePreparation, PassPlan
 from stemvane.reduction.kernels.sums import ImagePlan
 from stemvane.reduction.prepare import prepare_scan
+from stemvane.reduction.prepared_frames import frame_preparation
 from stemvane.reduction.virtual_detectors import VirtualDetector
 
 __all__ = ["measure", "standard_detectors"]
@@ -167,9 +167,10 @@ def measure(
                 f"virtual detector '{detector.name}' has shape {detector.weights.shape}, "
                 f"the patterns {dataset.detector_shape}; make it for this detector"
             )
-    shift = None if dataset.beam_shift is None else BeamShift(dataset.beam_shift, dataset.scan_shape)
-    grids = _Grids.chosen(dataset, config, 0.0 if shift is None else shift.largest + 1, with_polar=polar)
-    plan = _plan(dataset, detectors, grids, shift, mean_pattern=mean_pattern)
+    preparation = frame_preparation(dataset)
+    margin = 0.0 if preparation.shift is None else preparation.shift.largest + 1
+    grids = _Grids.chosen(dataset, config, margin, with_polar=polar)
+    plan = _plan(dataset, detectors, grids, preparation, mean_pattern=mean_pattern)
     sources = [("", dataset.data)]
     if dataset.expectation is not None:
         sources.append(("expectation", dataset.expectation))
@@ -241,12 +242,12 @@ def _plan(
     dataset: Dataset4D,
     detectors: Sequence[VirtualDetector],
     grids: _Grids,
-    shift: BeamShift | None,
+    preparation: FramePreparation,
     *,
     mean_pattern: bool,
 ) -> PassPlan:
     """One set of weights for each place of the axis between pixels."""
-    shape, bad = dataset.detector_shape, dataset.bad_pixels
+    shape, shift, typical = dataset.detector_shape, preparation.shift, preparation.typical
 
     def plan(move: tuple[float, float]) -> FramePlan:
         here = grids.move(*move)
@@ -263,10 +264,8 @@ def _plan(
 
     remainders = [(0, 0)] if shift is None else shift.remainders()
     plans = {remainder: plan(BeamShift.pixels(remainder)) for remainder in remainders}
-    fill = None if bad is None or not bad.any() else FillWeights.of(bad)
-    typical = dataset.typical_pattern
     if shift is None or typical is None or not grids.sampled:
-        return PassPlan(plans, fill=fill, typical=typical, shift=shift)
+        return PassPlan(plans, preparation)
 
     def samples(pattern: NDArray[Any], plan: FramePlan) -> NDArray[np.float64]:
         sampled = measure_frames(np.ascontiguousarray(pattern, np.float64)[None], plan).samples
@@ -279,7 +278,7 @@ def _plan(
     slopes = np.array([(one - other) / width for one, other in sides])
     at_rest = samples(typical.radial((0.0, 0.0)), plan((0.0, 0.0)))
     offsets = {at: samples(typical.radial(BeamShift.pixels(at)), plans[at]) - at_rest for at in plans}
-    return PassPlan(plans, fill=fill, typical=typical, shift=shift, slopes=slopes, offsets=offsets)
+    return PassPlan(plans, preparation, slopes=slopes, offsets=offsets)
 
 
 @lru_cache(maxsize=100)

@@ -30,6 +30,7 @@ from stemvane.models.training import EpochReport, TrainingHistory
 from stemvane.reduction.cluster import connect
 from stemvane.reduction.measure import measure, standard_detectors
 from stemvane.reduction.prepare import prepare_scan
+from stemvane.reduction.prepared_frames import prepared_patterns
 from stemvane.reduction.virtual_detectors import VirtualDetector
 from stemvane.runs.manifest import largest_memory_mb, source_record
 from stemvane.runs.run import Run
@@ -205,7 +206,7 @@ def _measure_stage(
                 client=client,
             )
         add_field(measurements).write(store)
-        _write_sample(store, dataset, config.compare.n_turned)
+        _write_sample(store, dataset, measurements, config.compare.n_turned)
         return Measurements.read(store)
 
 
@@ -215,15 +216,13 @@ def _detectors(dataset: Dataset4D, config: MeasureConfig) -> tuple[VirtualDetect
     return *standard, *(VirtualDetector.from_mask(name, read_image(path)) for name, path in config.masks.items())
 
 
-def _write_sample(store: zarr.Group, dataset: Dataset4D, n: int) -> None:
-    """Keep some patterns as recorded, for the test of invariance: nothing after the pass reads the raw data."""
-    chosen = np.random.default_rng(0).choice(dataset.n_patterns, min(n, dataset.n_patterns), replace=False)
-    rows, columns = np.unravel_index(np.sort(chosen), dataset.scan_shape)
-    patterns = np.empty((0, *dataset.detector_shape), dataset.data.dtype)
-    if len(chosen):
-        patterns = dataset.data.vindex[rows, columns].compute()
-    store.create_array("sample/patterns", data=patterns.astype(patterns.dtype.newbyteorder("=")), overwrite=True)
-    store.create_array("sample/positions", data=np.stack([rows, columns], axis=-1), overwrite=True)
+def _write_sample(store: zarr.Group, dataset: Dataset4D, measurements: Measurements, n: int) -> None:
+    """Keep some patterns as the pass measures them, for the test of invariance: nothing after it reads raw data."""
+    recorded = np.argwhere(measurements.recorded)
+    chosen = np.random.default_rng(0).choice(len(recorded), min(n, len(recorded)), replace=False)
+    positions = recorded[np.sort(chosen)]
+    store.create_array("sample/patterns", data=prepared_patterns(dataset, positions), overwrite=True)
+    store.create_array("sample/positions", data=positions, overwrite=True)
 
 
 def _restore_model(run: Run) -> PatternModel:

@@ -13,7 +13,7 @@ from stemvane.data.typical_pattern import TypicalPattern
 from stemvane.reduction.bad_pixels import FillWeights
 from stemvane.reduction.kernels.frames import FramePlan, FrameSums, measure_frames
 
-__all__ = ["BeamShift", "PassPlan"]
+__all__ = ["BeamShift", "FramePreparation", "PassPlan"]
 
 _PARTS = 8
 
@@ -66,6 +66,77 @@ class BeamShift:
 
 
 @dataclass(frozen=True, eq=False)
+class FramePreparation:
+    """What is done to every frame before it is measured: bad pixels are filled, and the beam is moved back.
+
+    Attributes
+    ----------
+    fill : FillWeights, optional
+        Bad pixels and the good ones that stand for them; None where all are good.
+    typical : TypicalPattern, optional
+        What bad pixels are filled with.
+    shift : BeamShift, optional
+        None where the beam stays.
+    """
+
+    fill: FillWeights | None = None
+    typical: TypicalPattern | None = None
+    shift: BeamShift | None = None
+
+    def prepare(
+        self, frames: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any]
+    ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.float64]]:
+        """Prepare frames, of which none is changed in place.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (n, k_y, k_x)
+            Patterns as recorded.
+        rows, columns : ndarray of int, shape (n,)
+            Their scan positions.
+
+        Returns
+        -------
+        frames : ndarray, shape (n, k_y, k_x)
+            Without bad pixels, moved back by whole pixels; what comes in over the edge is 0.
+        remainder : ndarray of int, shape (n, 2)
+            How far the beam still is from its place, ``(y, x)`` in eighths of a pixel, rounded.
+        rest : ndarray of float, shape (n, 2)
+            What is left beyond that, in pixels.
+        """
+        if self.shift is None:
+            if self.fill is not None:
+                frames = frames.copy()
+                self._fill(frames, slice(None), np.zeros(2))
+            return frames, np.zeros((len(frames), 2), np.int64), np.zeros((len(frames), 2))
+        pixels, remainder = self.shift.split(rows, columns)
+        if self.fill is not None:
+            frames = frames.copy()
+            # a bad pixel hides another part of the pattern wherever the beam is, so it is filled before that is moved
+            for move, part in _same(pixels * _PARTS + remainder):
+                self._fill(frames, part, np.array(move) / _PARTS)
+        return _move_back(frames, pixels), remainder, self.shift.at(rows, columns) - pixels - remainder / _PARTS
+
+    def _fill(self, frames: NDArray[Any], part: Any, move: NDArray[np.floating[Any]]) -> None:
+        """Fill the bad pixels of frames whose beam lies this far, ``(y, x)`` in pixels, from the scan's centre."""
+        assert self.fill is not None
+        bad, neighbours, weights = self.fill.bad, self.fill.neighbours, self.fill.weights
+        near = frames[part][:, neighbours[..., 0], neighbours[..., 1]].astype(np.float64)
+        if self.typical is None:
+            values = (near * weights).sum(axis=-1)
+        else:
+            expected, around = (self.typical.at(at, move) for at in (bad, neighbours))
+            # a single pixel's noise is larger than what it can tell of its neighbour, so the mean is scaled as a whole
+            scale = near.sum(axis=(1, 2)) / np.where(around.sum() > 0, around.sum(), np.inf)
+            values = expected * scale[:, None]
+        if frames.dtype.kind in "ui":
+            limits = np.iinfo(frames.dtype)
+            values = np.clip(np.rint(values), limits.min, limits.max)
+        with np.errstate(invalid="ignore"):  # frames that hold NaN elsewhere are left out by who asked
+            frames[np.arange(len(frames))[part, None], bad[:, 0], bad[:, 1]] = values
+
+
+@dataclass(frozen=True, eq=False)
 class PassPlan:
     """What is measured of every frame of a scan.
 
@@ -73,12 +144,8 @@ class PassPlan:
     ----------
     plans : mapping
         A `FramePlan` for each remainder of the beam's shift; one for ``(0, 0)`` where the beam stays.
-    fill : FillWeights, optional
-        Bad pixels and the good ones that stand for them; None where all are good.
-    typical : TypicalPattern, optional
-        What bad pixels are filled with.
-    shift : BeamShift, optional
-        None where the beam stays.
+    preparation : FramePreparation
+        What is done to the frames first.
     slopes : ndarray of float, shape (2, n_samples), optional
         Change of the samples of the typical pattern with the axis along y and x, per pixel, over its total.
     offsets : mapping
@@ -87,9 +154,7 @@ class PassPlan:
     """
 
     plans: Mapping[tuple[int, int], FramePlan]
-    fill: FillWeights | None = None
-    typical: TypicalPattern | None = None
-    shift: BeamShift | None = None
+    preparation: FramePreparation = field(default_factory=FramePreparation)
     slopes: NDArray[np.float64] | None = None
     offsets: Mapping[tuple[int, int], NDArray[np.float64]] = field(default_factory=dict)
 
@@ -118,19 +183,10 @@ class PassPlan:
         FrameSums
             The sum over the frames is of frames moved back by whole pixels.
         """
-        if self.shift is None:
-            if self.fill is not None:
-                frames = frames.copy()
-                self._fill(frames, slice(None), np.zeros(2))
-            return measure_frames(frames, self.plans[0, 0], samples)
         rows, columns = np.divmod(np.arange(len(frames)), width)
-        pixels, remainder = self.shift.split(rows + top, columns + left)
-        if self.fill is not None:
-            frames = frames.copy()
-            # a bad pixel hides another part of the pattern wherever the beam is, so it is filled before that is moved
-            for move, part in _same(pixels * _PARTS + remainder):
-                self._fill(frames, part, np.array(move) / _PARTS)
-        frames = _move_back(frames, pixels)
+        frames, remainder, rest = self.preparation.prepare(frames, rows + top, columns + left)
+        if self.preparation.shift is None:
+            return measure_frames(frames, self.plans[0, 0], samples)
         kinds, kind = np.unique(remainder, axis=0, return_inverse=True)
         parts = [np.flatnonzero(kind.ravel() == i) for i in range(len(kinds))]
         measured = [
@@ -151,7 +207,7 @@ class PassPlan:
         if result.samples is not None and self.offsets:
             offsets = np.array([self.offsets[int(y), int(x)] for y, x in kinds])
             result.samples[:] -= result.sums[:, :1] * offsets[kind.ravel()]
-        self._move_on(result, self.shift.at(rows + top, columns + left) - pixels - remainder / _PARTS)
+        self._move_on(result, rest)
         return result
 
     def _move_on(self, frame_sums: FrameSums, distance: NDArray[np.float64]) -> None:
@@ -161,24 +217,6 @@ class PassPlan:
             frame_sums.sums[:, 1:3] -= totals[:, None] * distance
             if self.slopes is not None and frame_sums.samples is not None:
                 frame_sums.samples[:] += (totals[:, None] * distance) @ self.slopes
-
-    def _fill(self, frames: NDArray[Any], part: Any, move: NDArray[np.floating[Any]]) -> None:
-        """Fill the bad pixels of frames whose beam lies this far, ``(y, x)`` in pixels, from the scan's centre."""
-        assert self.fill is not None
-        bad, neighbours, weights = self.fill.bad, self.fill.neighbours, self.fill.weights
-        near = frames[part][:, neighbours[..., 0], neighbours[..., 1]].astype(np.float64)
-        if self.typical is None:
-            values = (near * weights).sum(axis=-1)
-        else:
-            expected, around = (self.typical.at(at, move) for at in (bad, neighbours))
-            # a single pixel's noise is larger than what it can tell of its neighbour, so the mean is scaled as a whole
-            scale = near.sum(axis=(1, 2)) / np.where(around.sum() > 0, around.sum(), np.inf)
-            values = expected * scale[:, None]
-        if frames.dtype.kind in "ui":
-            limits = np.iinfo(frames.dtype)
-            values = np.clip(np.rint(values), limits.min, limits.max)
-        with np.errstate(invalid="ignore"):  # frames that hold NaN elsewhere are left out by who asked
-            frames[np.arange(len(frames))[part, None], bad[:, 0], bad[:, 1]] = values
 
 
 def _move_back(frames: NDArray[Any], shifts: NDArray[np.int64]) -> NDArray[Any]:
