@@ -6,7 +6,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from stemvane.data.scan_geometry import probe_positions
-from stemvane.defects.lattice import Distortion, Lattice, find_lattice, reduce_vectors
+from stemvane.defects.lattice import Distortion, Lattice, find_lattice, find_other_lattice, reduce_vectors
 from stemvane.defects.periodic_fit import PeriodicSeries, fit_periodic
 from stemvane.defects.sampling import Sampling
 from stemvane.defects.sites import find_sites
@@ -86,6 +86,37 @@ def test_a_coarse_cell_with_weak_orders_of_its_own_is_not_missed():
     series.coefficients[1:][np.tile(fine, 2)] *= 2
     maps = recorded_maps(series, shape, step)
     assert off_by(find_lattice(maps, Sampling(np.ones(shape, bool), step, HIGHEST)).vectors, coarse) < 0.005
+
+
+def other_lattice(maps, step):
+    sampling = Sampling(np.ones(maps.shape[:2], bool), step, HIGHEST)
+    return find_other_lattice(find_lattice(maps, sampling), maps, sampling)
+
+
+@pytest.mark.parametrize("turned", [3.0, 17.0])
+@pytest.mark.parametrize("angle", [0.0, 10.0, 20.0, 30.0])
+@pytest.mark.parametrize("is_grain", [(slice(None), slice(40)), (slice(45), slice(45))], ids=["half", "quarter"])
+def test_grains_have_other_lattices(turned, angle, is_grain):
+    shape, step = (80, 80), (0.25, 0.25)
+    maps, grain = (
+        recorded_maps(made_up(undistorted(cell(*GRAPHENE, turned + more), shape, step)), shape, step)
+        for more in (0.0, angle)
+    )
+    maps[is_grain] = grain[is_grain]
+    assert (other_lattice(maps, step) is not None) == (angle > 0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("shape", "step"), [((60, 60), (0.25, 0.25)), ((110, 40), (0.15, 0.4))])
+@pytest.mark.parametrize("name", CELLS)
+def test_parts_of_one_lattice_have_no_other(name, shape, step, seed):
+    for turned in (0.0, 13.0, 77.0):
+        series = made_up(undistorted(cell(*CELLS[name], turned), shape, step), seed=seed)
+        assert other_lattice(recorded_maps(series, shape, step, noise=2.0), step) is None
+
+
+def test_parts_of_a_distorted_lattice_with_a_defect_have_no_other(drifting):
+    assert other_lattice(drifting[1], STEP) is None
 
 
 @pytest.mark.parametrize("seed", range(5))

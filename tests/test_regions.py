@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ from matplotlib.figure import Figure
 from readable import assert_readable
 from sklearn.metrics import adjusted_rand_score
 
-from stemvane import Calibration, Dataset4D, RotationVAE, find_defects, measure
+from stemvane import Calibration, Dataset4D, RotationVAE, find_defects, measure, open_dataset, prepare_scan
 from stemvane.config import Config, TrainingConfig
+from stemvane.data.embedding import Embedding
 from stemvane.segmentation import _noise, _separate, segment_scan
 
+CASES = Path(__file__).parents[2] / "shared" / "data" / "cases"
 SIDE, PIXELS, RADIUS, DOSE = 48, 24, 5.0, 4000
 STEP = 10.0
 VACUUM, FILM, PARTICLE, RIM = range(4)
@@ -154,7 +157,11 @@ def test_the_analysis_has_groups_only_without_a_lattice_and_writes_them(made, tm
     analysis = find_defects(*made[1:])
     assert analysis.lattice is None
     assert analysis.regions.n_groups == 4
+    (tmp_path / "symmetry").mkdir()
+    (tmp_path / "symmetry" / "defects.csv").write_text("of an earlier search")
     folder = write_symmetry(Finished, analysis)
+    assert not (folder / "defects.csv").exists()
+    assert analysis.findings == ()
     summary = json.loads((folder / "symmetry.json").read_text())
     assert summary["n_groups"] == 4
     assert sum(group["share"] for group in summary["groups"]) == pytest.approx(1)
@@ -170,3 +177,28 @@ def test_the_analysis_has_groups_only_without_a_lattice_and_writes_them(made, tm
         axes.get_label() for axes in figure.axes
     ]
     assert {f"group {i + 1}" for i in range(4)} <= {axes.get_label() for axes in figure.axes}
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="needs ../shared/data/cases")
+def test_in_two_grains_nothing_is_called_a_defect(tmp_path):
+    from stemvane.cli.tables import symmetry_table
+    from stemvane.runs.defects_folder import summary_of
+
+    scan = open_dataset(CASES / "bi.npy", energy=60e3, convergence_semiangle=25.0, scan_step=0.25)
+    measured = measure(prepare_scan(scan))
+    shape = measured.scan_shape
+    embedding = Embedding(
+        latents=measured.com_magnitude[..., None],
+        latent_std=np.full((*shape, 1), 0.1),
+        angle=measured.com_angle,
+        angle_std=np.full(shape, 0.1),
+        angle_posterior=np.full((*shape, 16), 1 / 16),
+        log_evidence=np.zeros(shape),
+    )
+    analysis = find_defects(measured, embedding)
+    assert [(finding.id, finding.severity) for finding in analysis.findings] == [("several_lattices", "failure")]
+    assert analysis.lattice is analysis.defects is analysis.sites is None
+    assert "more than one lattice" in repr(analysis)
+    summary = summary_of(analysis)
+    assert summary["findings"][0]["id"] == "several_lattices"
+    assert "more than one" in next(iter(symmetry_table("bi", summary).columns[1].cells))

@@ -403,7 +403,7 @@ def symmetry(
     print_table(symmetry_table(str(run.path), summary_of(analysis)))
     for path in [*sorted(place.glob("*.csv")), *save_symmetry_figure(run, analysis, place)]:
         console.print(Text(str(path)), soft_wrap=True)
-    print_findings(console, run.findings, _available())
+    print_findings(console, sort_findings([*analysis.findings, *run.findings]), _available())
 
 
 @app.command()

@@ -153,7 +153,8 @@ def symmetry_table(name: str, summary: Mapping[str, Any]) -> Table:
     """Lattice and kinds of defects, or groups of patterns, that a symmetry analysis has found."""
     table = Table(title=Text(name), title_justify="left", show_header=False)
     if not summary["lattice"]:
-        table.add_row("lattice", "none: the maps repeat nowhere, so there are no sites and no defects")
+        reason = "more than one" if summary["findings"] else "none: the maps repeat nowhere"
+        table.add_row("lattice", f"{reason}, so there are no sites and no defects")
         _add_groups(table, summary)
         return table
     a, b = summary["lattice_constants"]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.data.embedding import Embedding
+from stemvane.data.findings import Finding
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_count, format_quantity, format_shape
 from stemvane.defects.atoms import AtomContent
@@ -81,7 +82,7 @@ class DefectAnalysis(Representable):
     Attributes
     ----------
     lattice : Lattice or None
-        None where the scan has no lattice; then `anomaly` and `regions` alone are given.
+        None where the scan has no lattice, or several; then `anomaly` and `regions` alone are given.
     anomaly : ndarray of float, shape (scan_y, scan_x)
         How far every pattern, averaged with those around it, departs from the pristine lattice (from the mean pattern
         where there is no lattice), in standard deviations.
@@ -109,6 +110,8 @@ class DefectAnalysis(Representable):
         Measurements that were searched, for figures.
     embedding : Embedding or None
         Embedding that was searched, for figures.
+    findings : tuple of Finding
+        What makes the search doubtful, beside what the scan's verdict says.
     """
 
     lattice: Lattice | None
@@ -126,6 +129,7 @@ class DefectAnalysis(Representable):
     regions: Regions | None = None
     measurements: Measurements | None = None
     embedding: Embedding | None = None
+    findings: tuple[Finding, ...] = ()
 
     def plot(self, *, figure: Figure | None = None) -> Figure:
         """Draw dark field, anomaly, rotation and latents, and the kinds of defects or, without a lattice, the groups.
@@ -157,7 +161,9 @@ class DefectAnalysis(Representable):
         scan: Row = "scan", f"{format_shape(self.anomaly.shape)} positions"
         if self.lattice is None or self.sites is None or self.defects is None:
             n_groups = 0 if self.regions is None else self.regions.n_groups
-            return "Defect analysis: no lattice", [scan, ("groups", f"{format_count(n_groups, 'group')} of patterns")]
+            doubts = [(finding.severity, str(finding)) for finding in self.findings]
+            title = "Defect analysis: several lattices" if doubts else "Defect analysis: no lattice"
+            return title, [scan, ("groups", f"{format_count(n_groups, 'group')} of patterns"), *doubts]
         n_atoms = int(self.sites.is_atom.sum())
         title, kinds = self.defects._summary()
         lengths = np.linalg.norm(self.lattice.vectors, axis=1)

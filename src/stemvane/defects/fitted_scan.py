@@ -16,7 +16,7 @@ from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import highest_frequency
 from stemvane.defects.atoms import AtomKernel
 from stemvane.defects.gauss_laguerre import Window
-from stemvane.defects.lattice import Lattice, find_lattice
+from stemvane.defects.lattice import Lattice, find_lattice, find_other_lattice
 from stemvane.defects.periodic_fit import PeriodicFit, fit_periodic
 from stemvane.defects.sampling import Sampling
 from stemvane.defects.sites import Sites, find_sites
@@ -115,6 +115,10 @@ class RecordedScan:
     def find_lattice(self) -> Lattice | None:
         """Lattice in the features that vary most, without distortion."""
         return find_lattice(_real(self.features[..., :_SEARCHED]), self.sampling)
+
+    def find_other_lattice(self, lattice: Lattice | None) -> str | None:
+        """Part of the scan that has another lattice than this one of the whole scan, None where there is none."""
+        return find_other_lattice(lattice, _real(self.features[..., :_SEARCHED]), self.sampling)
 
     @property
     def scan_rotation(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import ndimage, optimize
 
 from stemvane.defects.sampling import Sampling
 
-__all__ = ["Distortion", "Lattice", "find_lattice", "lattice_rotations", "reduce_vectors"]
+__all__ = ["Distortion", "Lattice", "find_lattice", "find_other_lattice", "lattice_rotations", "reduce_vectors"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -28,6 +28,22 @@ _EXPLAINS, _AS_GOOD = 0.6, 0.97
 # 3 periods along the shorter side: in fewer the peaks of a lattice are as wide as their distance; with 6 lattices of
 # few cells are missed
 _LEAST_PERIODS = 3.0
+# 0.1: a part of a scan has a lattice of its own where its peaks miss the other's by this share of their frequency, 6
+# degrees or a strain of 10 %: no scan is distorted by as much; `pytest tests/test_lattice.py -k "grains or parts"`
+_MISSED = 0.1
+# halves and quarters of a scan along y and x, and its middle; a lattice is looked for where nearly all was recorded
+_LEAST_RECORDED = 0.9
+_PARTS = {
+    "left": ((0.0, 1.0), (0.0, 0.5)),
+    "right": ((0.0, 1.0), (0.5, 1.0)),
+    "upper": ((0.0, 0.5), (0.0, 1.0)),
+    "lower": ((0.5, 1.0), (0.0, 1.0)),
+    "upper left": ((0.0, 0.5), (0.0, 0.5)),
+    "upper right": ((0.0, 0.5), (0.5, 1.0)),
+    "lower left": ((0.5, 1.0), (0.0, 0.5)),
+    "lower right": ((0.5, 1.0), (0.5, 1.0)),
+    "middle": ((0.25, 0.75), (0.25, 0.75)),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +177,65 @@ def find_lattice(channels: _Floats, sampling: Sampling) -> Lattice | None:
     Lattice or None
         Without distortion; None where no two independent peaks of one lattice stand out.
     """
+    found = _spanning_peaks(channels, sampling)
+    if found is None:
+        return None
+    pair, tapered, contrast = found
+    extent = np.array(sampling.shape) * sampling.step
+    reciprocal = _refine(pair, tapered, sampling.step, sampling.highest)
+    vectors = reduce_vectors(np.linalg.inv(reciprocal).T)
+    if extent.min() < _LEAST_PERIODS * np.linalg.norm(vectors, axis=1).max():
+        return None
+    half = np.maximum(np.array(sampling.shape) - 1, 1) * sampling.step / 2
+    distortion = Distortion(centre=sampling.extent / 2, half=half)
+    return Lattice(vectors, distortion, contrast)
+
+
+def find_other_lattice(lattice: Lattice | None, channels: _Floats, sampling: Sampling) -> str | None:
+    """Find a part of a scan that has another lattice than the rest, as a grain has.
+
+    Parameters
+    ----------
+    lattice : Lattice or None
+        That of the whole scan; None where none was found.
+    channels : ndarray of float, shape (scan_y, scan_x, n_channels)
+        Maps as `find_lattice` takes them.
+    sampling : Sampling
+        Where the maps were recorded, and up to which spatial frequency they hold anything.
+
+    Returns
+    -------
+    str or None
+        ``left``, ``upper right``, ``middle`` or the like; None where all halves and quarters and the middle have the
+        lattice of the whole scan or, if there is none, of the part where a lattice is clearest.
+    """
+    found: list[tuple[str, _Floats, float, float]] = []
+    for name, ranges in _PARTS.items():
+        top, left = (slice(round(a * n), round(b * n)) for (a, b), n in zip(ranges, sampling.shape, strict=True))
+        part = replace(sampling, recorded=sampling.recorded[top, left])
+        # a part of which much was not recorded has the spectrum of its outline
+        if min(part.shape) < 2 or part.recorded.mean() < _LEAST_RECORDED:
+            continue
+        if (spanned := _spanning_peaks(channels[top, left], part)) is not None:
+            found.append((name, spanned[0], spanned[2], _tolerance(part)))
+    if not found:
+        return None
+    reciprocal = max(found, key=lambda part: part[2])[1] if lattice is None else lattice.reciprocal
+    for name, peaks, _, tolerance in found:
+        index = peaks @ np.linalg.inv(reciprocal)
+        miss = np.linalg.norm((index - np.round(index)) @ reciprocal, axis=1)
+        if (miss > np.maximum(tolerance, _MISSED * np.linalg.norm(peaks, axis=1))).any():
+            return name
+    return None
+
+
+def _tolerance(sampling: Sampling) -> float:
+    """How well the frequency of a peak is known, 1/Å."""
+    return 0.75 / float(np.min(np.array(sampling.shape) * sampling.step))
+
+
+def _spanning_peaks(channels: _Floats, sampling: Sampling) -> tuple[_Floats, _Floats, float] | None:
+    """Frequencies of the two peaks that span the lattice, the tapered maps, and how far these peaks stand out."""
     recorded, step, highest = sampling.recorded, sampling.step, sampling.highest
     extent = np.array(sampling.shape) * step
     values = np.where(recorded[..., None], channels, 0.0)
@@ -173,16 +248,10 @@ def find_lattice(channels: _Floats, sampling: Sampling) -> Lattice | None:
         np.meshgrid(np.fft.fftfreq(padded[0], step[0]), np.fft.rfftfreq(padded[1], step[1]), indexing="ij"), axis=-1
     )
     peaks, strength, contrast = _peaks(np.asarray(power), frequency, highest, _LEAST_PERIODS / extent.min())
-    pair = _best_pair(peaks, strength, 0.75 / extent.min())
+    pair = _best_pair(peaks, strength, _tolerance(sampling))
     if pair is None:
         return None
-    reciprocal = _refine(peaks[list(pair)], tapered, step, highest)
-    vectors = reduce_vectors(np.linalg.inv(reciprocal).T)
-    if extent.min() < _LEAST_PERIODS * np.linalg.norm(vectors, axis=1).max():
-        return None
-    half = np.maximum(np.array(sampling.shape) - 1, 1) * step / 2
-    distortion = Distortion(centre=sampling.extent / 2, half=half)
-    return Lattice(vectors, distortion, float(min(contrast[list(pair)])))
+    return peaks[list(pair)], tapered, float(min(contrast[list(pair)]))
 
 
 def _peaks(

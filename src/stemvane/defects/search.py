@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 from stemvane.config import SymmetryConfig
 from stemvane.data.arguments import require_same_scan
 from stemvane.data.embedding import Embedding
+from stemvane.data.findings import Finding
 from stemvane.data.measurements import Measurements
 from stemvane.data.progress import Progress, counting_bar
 from stemvane.defects.analysis import DefectAnalysis, Defects
@@ -66,7 +67,8 @@ def find_defects(
     Returns
     -------
     DefectAnalysis
-        Where the scan has no lattice, the groups of patterns from `segment_scan` take the place of the defects.
+        Where the scan has no lattice, or several, the groups of patterns from `segment_scan` take the place of the
+        defects; several are a failure among its findings.
 
     Raises
     ------
@@ -90,12 +92,21 @@ def _search(
     scan = RecordedScan.read(measurements, embedding, config)
     count(1, _N_STEPS)
     lattice = scan.find_lattice()
+    other = scan.find_other_lattice(lattice)
     count(2, _N_STEPS)
-    if lattice is None:
+    # what one lattice leaves of another are no defects
+    if lattice is None or other is not None:
         anomaly = anomaly_map(scan.features.astype(np.complex128), scan.sampling, SITE_WIDTH / scan.sampling.highest)
         regions = segment_scan(measurements, embedding)
         count(_N_STEPS, _N_STEPS)
-        return DefectAnalysis(None, anomaly, regions=regions, measurements=measurements, embedding=embedding)
+        return DefectAnalysis(
+            None,
+            anomaly,
+            regions=regions,
+            measurements=measurements,
+            embedding=embedding,
+            findings=() if other is None else (_several_lattices(other),),
+        )
     fitted = FittedScan.of(scan, lattice, config.distortion_degree)
     count(3, _N_STEPS)
     sites, step = fitted.sites, scan.sampling.step
@@ -125,6 +136,16 @@ def _search(
     )
     count(_N_STEPS, _N_STEPS)
     return analysis
+
+
+def _several_lattices(part: str) -> Finding:
+    return Finding(
+        "several_lattices",
+        "failure",
+        f"there is more than one lattice: that of the {part} part of the scan is not that of all others, so no defects "
+        "were searched for",
+        "crop the scan to one grain with preparation.scan_region",
+    )
 
 
 def _assign(

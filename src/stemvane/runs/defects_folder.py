@@ -48,9 +48,12 @@ def write_symmetry(run: Run, analysis: DefectAnalysis, folder: Path | None = Non
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic.write_json(folder / "manifest.json", new_mark(_KIND) | {"run": str(run.path)})
-        if analysis.sites is not None:
-            atomic.write_table(folder / "sites.csv", _sites(analysis))
-            atomic.write_table(folder / "defects.csv", _defects(analysis))
+        for name, columns in (("sites.csv", _sites), ("defects.csv", _defects)):
+            # without a lattice those of an earlier search would pass for this one's
+            if analysis.sites is None:
+                atomic.remove(folder / name)
+            else:
+                atomic.write_table(folder / name, columns(analysis))
         # in a folder of ours everything of this name is
         arrays = Place(folder / "symmetry.zarr", "defect search", lambda _: True, RunError, overwrite=True)
         with arrays.written_whole() as hidden:
@@ -93,7 +96,9 @@ def summary_of(analysis: DefectAnalysis) -> dict[str, Any]:
     """Lattice, numbers of sites and defects, kinds and winding numbers, as plain values; lengths in Å."""
     lattice, sites, defects = analysis.lattice, analysis.sites, analysis.defects
     if lattice is None or sites is None or defects is None:
-        return {"lattice": False, "largest_anomaly": float(np.nanmax(analysis.anomaly)), **_of_regions(analysis)}
+        findings = [finding.to_dict() for finding in analysis.findings]
+        largest = float(np.nanmax(analysis.anomaly))
+        return {"lattice": False, "largest_anomaly": largest, "findings": findings, **_of_regions(analysis)}
     a, b = lattice.vectors
     lengths = [float(np.linalg.norm(v)) for v in (a, b)]
     kinds, naming = defects.kinds, defects.naming
