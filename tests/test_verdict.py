@@ -3,10 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from stemvane import Calibration, Dataset4D, measure, open_dataset, prepare_scan, simulate, survey
+from stemvane import Calibration, Dataset4D, measure, open_dataset, prepare_scan, simulate, survey, synthetic
 from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
 from stemvane.evaluation.verdict import judge
@@ -172,12 +174,13 @@ def test_an_analogue_detector_is_prepared_and_its_counts_per_electron_are_found(
     assert "counts_per_electron" in ids(judge(measure(prepared)), "note")
 
 
-def test_patterns_without_noise_have_no_dark_level():
+def test_patterns_without_noise_have_the_dark_level_that_is_added():
     noiseless = simulate(scan_shape=(20, 20), scan_extent=(3.3, 3.3))
-    for data in (noiseless, Dataset4D.from_array(1e4 * noiseless.data + 3, calibration=KNOWN)):
-        looked = survey(data)
-        assert looked.noise.dark_level == 0
+    for offset in (0, 3):
+        looked = survey(Dataset4D.from_array(1e4 * noiseless.data + offset, calibration=KNOWN))
+        assert looked.noise.dark_level == pytest.approx(offset, abs=0.01)
         assert np.isnan(looked.noise.counts_per_electron)
+        assert len(looked.dead_pixels) == len(looked.hot_pixels) == 0
 
 
 def test_a_specimen_that_scatters_everywhere_is_no_dark_level():
@@ -313,3 +316,73 @@ def test_a_dark_level_below_a_beam_that_shifts_far():
     weights = VirtualDetector.disc("disc", (48, 48), (23.5, 23.5), 10.0).weights
     scattered = Dataset4D.from_array(np.rint(tail + 1000 * wave * weights).astype(np.uint16))
     assert survey(scattered).noise.dark_level == 0
+
+
+def recorded(extent=5.1, **options):
+    return simulate(
+        scan_shape=(32, 32),
+        scan_extent=(extent, extent),
+        detector_shape=(32, 32),
+        dose=2000.0,
+        source_size=0.5,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("kind", ["counting", "analogue"])
+def test_patterns_smoothed_over_the_scan_are_told(kind):
+    scan = recorded(detector=kind)
+    counts = scan.data.compute().astype(np.float32)
+    pairs = counts + np.roll(counts, 1, axis=1)
+    blurred = ndimage.gaussian_filter(counts, (0.7, 0.7, 0, 0))
+    for patterns, expected in ((counts, False), (pairs, True), (blurred, True)):
+        data = Dataset4D.from_array(patterns, calibration=scan.calibration)
+        assert ("smoothed_over_scan" in ids(judge(measure(prepare_scan(data))), "warning")) == expected
+
+
+def test_a_scan_without_fine_periods_is_not_called_smoothed():
+    coarse = recorded(13.0, detector="counting")
+    assert "smoothed_over_scan" not in ids(judge(measure(prepare_scan(coarse))))
+
+
+def test_a_disc_saturated_all_over_is_a_failure():
+    patterns = discs(scan=(8, 8))
+    assert "saturation" not in ids(survey(scan_of(patterns)).findings)
+    some = np.minimum(patterns, np.quantile(patterns[..., 18:29, 18:29], 0.95))
+    assert "saturation" in ids(survey(scan_of(some)).findings, "warning")
+    assert "saturation" in ids(survey(scan_of(np.minimum(patterns, 32))).findings, "failure")
+
+
+def test_an_offset_of_patterns_without_noise_is_a_dark_level():
+    scan, _ = synthetic((8, 8), (32, 32))
+    patterns = scan.data.compute()
+    moved = replace(scan, data=da.from_array(patterns + 0.3 * patterns.max()), expectation=None)
+    plain, prepared = (measure(prepare_scan(data)) for data in (scan, moved))
+    assert prepared.preparation.record["dark_level"] == pytest.approx(0.3 * patterns.max(), rel=0.02)
+    np.testing.assert_allclose(prepared.deflection, plain.deflection, atol=0.02 * np.abs(plain.deflection).max())
+    assert "dark_level" not in plain.preparation.record
+    # where all of the detector is lit nothing shows a level
+    lit = patterns[..., 11:21, 11:21]
+    assert survey(Dataset4D.from_array(lit)).noise.dark_level == 0
+
+
+def test_a_bin_that_lacks_a_pattern_is_missing():
+    patterns = discs(scan=(8, 8))
+    patterns[2, 3] = 0
+    binned = measure(prepare_scan(scan_of(patterns), scan_binning=2))
+    assert np.argwhere(~binned.recorded).tolist() == [[1, 1]]
+    # of few electrons a pattern has none by chance
+    sparse = discs(scan=(8, 8), dose=20_000).astype(np.uint16)
+    sparse = np.random.default_rng(0).binomial(sparse, 3 / 20_000)
+    assert (sparse.sum(axis=(2, 3)) == 0).any()
+    known = {"optical_axis": (23.5, 23.5), "disc_radius": 10.0}
+    kept = prepare_scan(scan_of(sparse, **known), scan_binning=2).data.sum().compute()
+    assert kept == sparse.sum()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_column_without_any_pattern_is_no_trouble(clean):
+    maps = {name: np.array(values) for name, values in clean.maps.items()}
+    for values in maps.values():
+        values[:, -1] = np.nan
+    assert "flyback_column" not in ids(judge(replace(clean, maps=maps)))

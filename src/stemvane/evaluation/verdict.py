@@ -12,6 +12,7 @@ from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
 from stemvane.data.measurements import LEAST_ANALOGUE, Measurements
 from stemvane.evaluation.com_agreement import compare_angles, neighbour_mean
+from stemvane.evaluation.scan_noise import fine_noise
 from stemvane.reduction.shift_fit import fit_shift
 
 __all__ = ["judge"]
@@ -31,6 +32,9 @@ _SHIFT_LEFT = 0.5
 _COLUMN = 8.0
 # counts per electron below this are of data that were scaled or filtered
 _LEAST_COUNTS = 0.5
+# share of the noise that fine periods of the scan keep: 0.8 to 1.3 where every position has its own, 0.02 to 0.07 where
+# two neighbours are summed, 0.4 to 0.6 after a Gaussian of half a step; `pytest tests/test_verdict.py -k smoothed`
+_SMOOTHED = 0.4
 
 
 def judge(measurements: Measurements, embedding: Embedding | None = None) -> tuple[Finding, ...]:
@@ -59,6 +63,7 @@ def judge(measurements: Measurements, embedding: Embedding | None = None) -> tup
         *_shift(measurements),
         *_columns(measurements),
         *_counting(measurements),
+        *_smoothing(measurements),
     ]
     if embedding is not None:
         findings += [*_latents(embedding, measurements.recorded), *_angles(embedding, measurements)]
@@ -109,13 +114,16 @@ def _columns(measurements: Measurements) -> Iterator[Finding]:
         if name not in measurements.maps:
             continue
         values = np.asarray(measurements.maps[name], float)
-        with np.errstate(invalid="ignore"):
-            means = np.nanmean(np.where(np.isfinite(values), values, np.nan), axis=0)
+        finite = np.isfinite(values)
+        # a column without any pattern has no mean
+        means = np.where(finite, values, 0).sum(axis=0) / np.where(finite.any(axis=0), finite.sum(axis=0), np.nan)
+        if np.isnan(means).all():
+            return
         # neighbouring columns of a specimen are alike, so the jump to the last is held against all other jumps
         jumps = np.abs(np.diff(means))
-        usual = 1.4826 * float(np.median(jumps)) + 1e-9 * float(np.nanmax(np.abs(means)))
+        usual = 1.4826 * float(np.nanmedian(jumps)) + 1e-9 * float(np.nanmax(np.abs(means)))
         for column, jump in ((0, jumps[0]), (n_columns - 1, jumps[-1])):
-            if jump > _COLUMN * usual and jump > 2 * float(np.sort(jumps)[-3]):
+            if jump > _COLUMN * usual and jump > 2 * float(np.sort(jumps[np.isfinite(jumps)])[-3]):
                 yield Finding(
                     "flyback_column",
                     "warning",
@@ -144,6 +152,19 @@ def _counting(measurements: Measurements) -> Iterator[Finding]:
             f"the counts scatter {counts:.2g} times as much as counted electrons do: they were filtered, scaled or "
             "compressed, and uncertainties are too large",
             "give the data as recorded",
+        )
+
+
+def _smoothing(measurements: Measurements) -> Iterator[Finding]:
+    """Patterns that were averaged or interpolated over the scan: their noise is not each one's own."""
+    share = fine_noise(measurements)
+    if share is not None and min(share) < _SMOOTHED:
+        yield Finding(
+            "smoothed_over_scan",
+            "warning",
+            f"noise at the finest periods of the scan is {100 * min(share):.0f} % of that at coarser ones: patterns "
+            "were averaged or interpolated over the scan, which makes neighbours alike and uncertainties too small",
+            "give the data as recorded, and bin positions with preparation.scan_binning where they are too many",
         )
 
 

@@ -78,11 +78,9 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     values = frames[:, good].astype(np.float64)
     mean = values.mean(axis=0)
     noise = _without_components(values - mean)
-    if noise is None:
+    if noise is None or not (noise**2).mean(axis=0).max() > 1e-9 * max(np.abs(mean).max(), 1e-300) ** 2:
         return _even_level(frames, bad)
     variance = (noise**2).mean(axis=0)
-    if not variance.max() > 1e-9 * max(np.abs(mean).max(), 1e-300) ** 2:
-        return DetectorNoise()
     dark, _ = _darkest(mean, good)
     level = float(np.median(np.median(values[:, dark], axis=0)))
     quiet = float(np.median(variance[dark]))
@@ -109,19 +107,24 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
 
 
 def _even_level(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNoise:
-    """Dark level of counts whose noise cannot be told from what changes: where the darkest quarter is even and quiet.
+    """Dark level of patterns whose noise cannot be told from what changes: where the darkest quarter is even and quiet.
 
-    All variance counts as noise, which is more than there is; scattered electrons are neither even nor quiet.
+    All variance counts as noise, which is more than there is; scattered electrons are neither even nor quiet. What is
+    not counted has no noise to be held against, and a level is one where the brightest pixels are well above it.
     """
-    if frames.dtype.kind not in "ui":
-        return DetectorNoise()
     values = frames[:, ~bad]
-    dark, surroundings = _darkest(values.mean(axis=0, dtype=np.float64), ~bad)
-    level = float(np.median(np.median(values[:, dark], axis=0)))
+    mean = values.mean(axis=0, dtype=np.float64)
+    dark, surroundings = _darkest(mean, ~bad)
+    levels = np.median(values[:, dark], axis=0)
+    level = float(np.median(levels))
     quiet = float(np.median(values[:, dark].var(axis=0, dtype=np.float64)))
-    if not (level > 0 and quiet < _LEAST_QUIET * level and np.ptp(surroundings[dark]) < _UNEVEN * level):
+    if not (level > 0 and np.ptp(surroundings[dark]) < _UNEVEN * level):
         return DetectorNoise()
-    return DetectorNoise(dark_level=level, readout=math.sqrt(quiet))
+    is_counted = frames.dtype.kind in "ui"
+    bright = float(np.quantile(mean, 0.95))
+    if not (quiet < _LEAST_QUIET * level if is_counted else quiet < (_UNEVEN * level) ** 2 and level < bright / 2):
+        return DetectorNoise()
+    return DetectorNoise(level, 1.4826 * float(np.median(np.abs(levels - level))), math.sqrt(quiet))
 
 
 def _darkest(mean: NDArray[np.float64], good: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

@@ -18,6 +18,9 @@ from stemvane.reduction.survey import Survey
 
 __all__ = ["choose_shift", "correct_patterns", "preprocess_patterns"]
 
+# a pattern without counts among some that have as many on the average was not recorded: by chance it is one in 5e8
+_LEAST_COUNTS = 20
+
 
 def preprocess_patterns(
     dataset: Dataset4D,
@@ -245,7 +248,7 @@ def _scan_binned(dataset: Dataset4D, n: int) -> Dataset4D:
     dose = dataset.electrons_per_pattern
     return replace(
         dataset,
-        **_both(dataset, lambda data: _sum_bins(data, (n, n, 1, 1))),
+        **_both(dataset, lambda data: _sum_bins(_without_gaps(data, n), (n, n, 1, 1))),
         image=None if dataset.image is None else dataset.image.reshape(rows, n, columns, n).mean(axis=(1, 3)),
         # a sum that lacks a pattern is no sum
         missing=_any(dataset.missing, n),
@@ -275,6 +278,28 @@ def _detector_binned(dataset: Dataset4D, n: int) -> Dataset4D:
             disc_radius=radius and radius / n,
         ),
     )
+
+
+def _without_gaps(data: da.Array, n: int) -> da.Array:
+    """Patterns whose bin of n x n holds one that was not recorded are empty, too: a sum that lacks one is no sum."""
+    rows, columns = (-(-size // n) * n for size in data.chunksize[:2])
+    blocks = data.rechunk((rows, columns, *data.shape[2:]))
+    filled: da.Array = blocks.map_blocks(_empty_with_gaps, n, dtype=data.dtype, meta=np.empty((0,) * 4, data.dtype))
+    return filled
+
+
+def _empty_with_gaps(patterns: NDArray[Any], n: int) -> NDArray[Any]:
+    totals = patterns.sum(axis=(2, 3), dtype=np.float64)
+    bins = totals.reshape(len(totals) // n, n, -1, n)
+    # sparse floats are counts of any size; integers are counts of 1
+    lit = patterns[patterns > 0]
+    unit = 1.0 if patterns.dtype.kind in "uib" else float(lit.min(initial=np.inf))
+    n_empty = (bins == 0).sum(axis=(1, 3))
+    mean = bins.sum(axis=(1, 3)) / np.maximum(n * n - n_empty, 1)
+    has_gap = (n_empty > 0) & (mean >= _LEAST_COUNTS * unit)
+    if not has_gap.any():
+        return patterns
+    return np.where(np.kron(has_gap, np.ones((n, n), bool))[..., None, None], patterns.dtype.type(0), patterns)
 
 
 def _sum_bins(data: da.Array, factors: tuple[int, ...]) -> da.Array:

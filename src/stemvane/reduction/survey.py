@@ -263,7 +263,7 @@ def survey(
     )
     findings = [
         *pattern_findings(len(raw), is_broken, frames, bad, level),
-        *saturation_findings(frames, bad),
+        *saturation_findings(frames, bad, disc, dataset.calibration.pixel_aspect),
         *disc_findings(disc, typical.image),
         *shadow_findings(disc, recorded - level, error, bad, dataset.calibration.pixel_aspect),
         *bright_spot_findings(n_spared),
