@@ -175,7 +175,6 @@ def test_a_recorded_scan_keeps_its_truth_apart(tmp_path):
     assert dataset.calibration.energy == 60e3
     assert dataset.data.dtype == np.int32
     read = open_dataset(save_dataset(dataset, tmp_path / "scan.zarr"))
-    assert read.signed
     assert read.truth is not None
     for name, value in vars(dataset.truth).items():
         np.testing.assert_array_equal(getattr(read.truth, name), value)

@@ -149,7 +149,6 @@ def maybe(shape, dtype):
             "missing": maybe((2, 3), bool),
             "beam_shift": st.none() | st.tuples(PAIRS, PAIRS) | st.tuples(PAIRS, PAIRS, PAIRS, PAIRS, PAIRS),
             "typical_pattern": st.sampled_from([None, TypicalPattern(2.0 * PIXELS, (1.5, 2.5), np.arange(3.0), 0.2)]),
-            "signed": st.booleans(),
             "origins": st.dictionaries(st.sampled_from(["energy", "pixel_size"]), st.sampled_from(["given", "found"])),
             "reciprocal_pixel": st.none() | PAIRS,
             "electrons_per_pattern": st.none() | st.floats(1, 1e9),

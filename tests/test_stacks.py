@@ -317,7 +317,6 @@ def test_empad_notes_of_every_version(tmp_path, notes, known):
     for path in (tmp_path / "notes.xml", tmp_path / "a.raw"):
         opened = open_dataset(path)
         np.testing.assert_array_equal(opened.data.compute(), frames[:, :128].reshape(3, 4, 128, 128))
-        assert opened.signed
         for name, value in known.items():
             assert getattr(opened.calibration, name) == (value and pytest.approx(value, rel=1e-4)), name
 
@@ -342,7 +341,6 @@ def test_the_two_generations_of_empad_are_told_apart(tmp_path):
     assert "holds 65 frames" in complaint(path, DataError, scan_shape=(8, 8))
     opened = open_dataset(path, scan_shape=(5, 13))
     np.testing.assert_array_equal(opened.data.compute().reshape(65, 128, 128), second)
-    assert opened.signed
     (tmp_path / "a.xml").write_text(G2.format(offsets=""))
     opened = open_dataset(tmp_path / "a.xml")
     np.testing.assert_array_equal(opened.data.compute().reshape(65, 128, 128), second)
@@ -377,7 +375,6 @@ def test_frames_that_were_read_wrongly():
     assert tvips.missing is None
     np.testing.assert_array_equal(tvips.data.compute().ravel(), np.arange(120))
     empad = open_dataset(CASES / "empad.raw", scan_shape=(6, 9))
-    assert empad.signed
     assert empad.data.min().compute() < 0
 
 

@@ -71,8 +71,6 @@ class Dataset4D(Representable):
         u from -1/2 to 1/2 over rows and columns. The calibration's axis is that of the scan's centre.
     typical_pattern : TypicalPattern, optional
         Mean of some patterns; bad pixels are filled after it.
-    signed : bool
-        Whether negative intensities are in order, as after subtracting a dark pattern.
     origins : mapping
         Where numbers of the calibration came from: the ``"file"`` or signal, ``"given"`` by the user, ``"found"`` in
         the patterns, found in those of a probe in ``"vacuum"``, or ``"computed"`` from the semi-angle. What is not
@@ -107,7 +105,6 @@ class Dataset4D(Representable):
     missing: NDArray[np.bool_] | None = None
     beam_shift: tuple[tuple[float, float], ...] | None = None
     typical_pattern: TypicalPattern | None = None
-    signed: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
     reciprocal_pixel: tuple[float, float] | None = None
     electrons_per_pattern: float | None = None

@@ -105,7 +105,7 @@ def _open(
             "with the detector's program, or with the package empad2, and give what that writes"
         )
     data, missing = fold(frames, request, scan, path=raw, may_miss=True)
-    return Dataset4D(data=data, name=raw.stem, path=raw, missing=missing, signed=True)
+    return Dataset4D(data=data, name=raw.stem, path=raw, missing=missing)
 
 
 def _notes_beside(path: Path) -> Path | None:

@@ -343,18 +343,14 @@ def _measure_block(
     empty: NDArray[np.bool_] = np.zeros(len(frames), bool)
     if missing is not None:
         empty |= np.ravel(missing[block.part])
-    frame_sums = None if empty.any() else measured(frames)
-    if frame_sums is not None:
-        empty = np.asarray(~np.isfinite(frame_sums.sums).all(axis=1))
-    if empty.any():
-        # patterns that hold NaN, and those that are not to count, are measured as if they were empty
-        frames = np.where(empty[:, None, None], frames.dtype.type(0), frames)
-        frame_sums = measured(frames)
-        if not np.isfinite(frame_sums.sums).all():
-            holds_nan = np.asarray(~np.isfinite(frame_sums.sums).all(axis=1))
-            frames = np.where(holds_nan[:, None, None], frames.dtype.type(0), frames)
-            frame_sums = measured(frames)
-    assert frame_sums is not None
+
+    def without(empty: NDArray[np.bool_]) -> NDArray[Any]:
+        return np.where(empty[:, None, None], frames.dtype.type(0), frames) if empty.any() else frames
+
+    # patterns that are not to count, and those that turn out to hold NaN, are measured as if they were empty
+    frame_sums = measured(without(empty))
+    if not np.isfinite(frame_sums.sums).all():
+        frame_sums = measured(without(empty | ~np.isfinite(frame_sums.sums).all(axis=1)))
     if frame_sums.samples is not None:
         frame_sums.samples[frame_sums.sums[:, 0] <= 0] = 0
     if part is None:

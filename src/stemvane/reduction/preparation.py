@@ -77,7 +77,7 @@ def preprocess_patterns(
         record["bad_pixels"] = int(bad.sum())
     if dark is not None:
         pattern = np.asarray(dark, np.float32)
-        dataset = replace(dataset, data=dataset.data.astype(np.float32) - pattern, signed=True)
+        dataset = replace(dataset, data=dataset.data.astype(np.float32) - pattern)
         record["dark_counts"] = float(pattern.sum())
     if gain is not None:
         dataset, record["gain_spread"] = _flatten(dataset, np.asarray(gain, np.float64))
@@ -127,7 +127,7 @@ def correct_patterns(dataset: Dataset4D, config: PreparationConfig, found: Surve
     record: dict[str, Any] = {}
     level = found.noise.dark_level
     if level and config.dark_level and not config.dark:
-        dataset = replace(dataset, data=dataset.data.astype(np.float32) - np.float32(level), signed=True)
+        dataset = replace(dataset, data=dataset.data.astype(np.float32) - np.float32(level))
         record["dark_level"] = level
     if math.isfinite(found.noise.counts_per_electron):
         record["counts_per_electron"] = found.noise.counts_per_electron

@@ -152,7 +152,6 @@ class Recording:
             ),
             electrons_per_pattern=None,
             noiseless=False,
-            signed=data.dtype.kind != "u",
             missing=missing if missing.any() else None,
             is_scan=not stacked,
             metadata={**dataset.metadata, "detector": self.detector.preset},

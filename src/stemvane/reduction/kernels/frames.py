@@ -98,11 +98,9 @@ def measure_frames(frames: NDArray[Any], plan: FramePlan, samples: NDArray[np.fl
 
 
 def _native(frames: NDArray[Any]) -> NDArray[Any]:
-    """Values as the kernels know them: truth as bytes, half precision as single, this machine's byte order."""
+    """Values as the kernels know them: truth as bytes, this machine's byte order."""
     if frames.dtype == np.bool_:
         return frames.view(np.uint8)
-    if frames.dtype == np.float16:
-        return frames.astype(np.float32)
     if frames.dtype.kind == "f" and frames.dtype.itemsize > 8:
         return frames.astype(np.float64)
     return frames if frames.dtype.isnative else frames.astype(frames.dtype.newbyteorder("="))
