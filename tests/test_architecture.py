@@ -186,7 +186,7 @@ def test_private_modules_of_rosettasciio_are_read_only_where_no_public_way_exist
         for name in imports(path)
         if name.startswith("rsciio.") and any(part.startswith("_") for part in name.split("."))
     }
-    assert private == {"io.digital_micrograph"}
+    assert private == {"io.readers.digital_micrograph"}
 
 
 def test_nothing_is_pickled():

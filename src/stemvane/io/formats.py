@@ -10,7 +10,10 @@ from pathlib import Path
 
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import FileFormatError
-from stemvane.io import (
+from stemvane.io import zarr_layout
+from stemvane.io.hdf5_guard import probe
+from stemvane.io.on_disk import READABLE
+from stemvane.io.readers import (
     abtem_files,
     arrays,
     counted_electrons,
@@ -27,10 +30,7 @@ from stemvane.io import (
     tiff,
     velox,
     zarr_folders,
-    zarr_layout,
 )
-from stemvane.io.hdf5_guard import probe
-from stemvane.io.on_disk import READABLE
 from stemvane.io.request import Head, Request
 
 __all__ = ["FORMATS", "Format", "look", "recognise"]

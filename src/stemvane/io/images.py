@@ -13,7 +13,7 @@ from stemvane.errors import DataError, FileFormatError
 from stemvane.extras import require_package
 from stemvane.io.hdf5_guard import probe
 from stemvane.io.on_disk import file_errors
-from stemvane.io.tiff import NEEDED, TIFF_MARKS
+from stemvane.io.readers.tiff import NEEDED, TIFF_MARKS
 
 __all__ = ["read_image"]
 

@@ -18,9 +18,9 @@ from stemvane.data.axes import beam_of, require_no_spectra
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError
 from stemvane.io.on_disk import OnDisk
+from stemvane.io.readers.zarr_folders import open_node, zarr_array, zarr_sketch
 from stemvane.io.request import Request
 from stemvane.io.stack import ArrayFrames, fold, whole_scan
-from stemvane.io.zarr_folders import open_node, zarr_array, zarr_sketch
 
 __all__ = ["open_hspy", "open_zspy"]
 

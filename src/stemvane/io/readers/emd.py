@@ -15,7 +15,7 @@ from stemvane.data.axes import require_no_spectra
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.units import read_unit
 from stemvane.errors import DataError
-from stemvane.io.hdf5 import hdf5_array, open_array, text
+from stemvane.io.readers.hdf5 import hdf5_array, open_array, text
 from stemvane.io.request import Request
 
 __all__ = ["open_emd"]

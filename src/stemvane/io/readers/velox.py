@@ -18,7 +18,7 @@ import numpy as np
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.units import read_unit
 from stemvane.errors import DataError
-from stemvane.io.hdf5 import hdf5_array
+from stemvane.io.readers.hdf5 import hdf5_array
 from stemvane.io.request import Request
 from stemvane.io.stack import ArrayFrames, fold
 

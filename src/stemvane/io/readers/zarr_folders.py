@@ -14,8 +14,8 @@ from zarr.storage import ZipStore
 
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError
-from stemvane.io.hdf5 import open_array
 from stemvane.io.on_disk import OnDisk
+from stemvane.io.readers.hdf5 import open_array
 from stemvane.io.request import Request
 
 __all__ = ["is_zarr", "open_node", "open_plain_zarr", "zarr_array", "zarr_sketch"]

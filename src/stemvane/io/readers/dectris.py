@@ -19,8 +19,8 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.data.findings import Finding
 from stemvane.data.units import read_unit
 from stemvane.errors import DataError, FileFormatError
-from stemvane.io.hdf5 import text
 from stemvane.io.on_disk import OnDisk
+from stemvane.io.readers.hdf5 import text
 from stemvane.io.request import Request
 from stemvane.io.stack import ArrayFrames, JoinedFrames, fold
 

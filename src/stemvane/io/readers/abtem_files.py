@@ -10,10 +10,10 @@ import zarr
 
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import DataError, FileFormatError
-from stemvane.io.hdf5 import hdf5_array, text
+from stemvane.io.readers.hdf5 import hdf5_array, text
+from stemvane.io.readers.zarr_folders import zarr_array
 from stemvane.io.request import Request
 from stemvane.io.stack import whole_scan
-from stemvane.io.zarr_folders import zarr_array
 
 __all__ = ["open_abtem_hdf5", "open_abtem_zarr"]
 
