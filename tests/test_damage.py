@@ -157,9 +157,15 @@ def test_a_stopped_command_restores_the_terminal(tmp_path):
     ("command", "words"),
     [(["demo", "-o", "run"], "again to go on"), (["simulate", "graphene", "-o", "a.zarr"], "command again\n")],
 )
-def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys, command, words):
+@pytest.mark.parametrize("importing", [False, True])
+def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch, capsys, command, words, importing):
     def stop(*_, **__):
-        signal.raise_signal(signal.SIGINT)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException as stopped:
+            if importing:
+                raise ImportError("an extension could not be initialised") from stopped
+            raise
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["stemvane", *command])

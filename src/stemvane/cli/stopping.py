@@ -29,16 +29,23 @@ def stopping_signals() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_DFL)
+        received.append(number)
         raise Stopped(number)
 
     for number in before:
         signal.signal(number, stop)
     try:
         yield
+    except Exception as error:
+        # an extension that is being imported turns what the handler raises into an error of its own
+        if received:
+            raise Stopped(received[0]) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
