@@ -5,15 +5,39 @@ import sys
 
 import pytest
 from filelock import FileLock
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
 
 from stemvane import simulate_library
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """What one process compiles the others read from the disk: compiling everything takes a minute."""
+    folder, compiled = shared_folder(tmp_path_factory), Dispatcher.compile
+
+    def compile_once(self, signature):
+        name = f"{self.py_func.__module__}.{self.py_func.__name__}"
+        if not name.startswith("stemvane."):
+            return compiled(self, signature)
+        with global_compiler_lock, FileLock(folder / f"{name}.lock"):
+            return compiled(self, signature)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dispatcher, "compile", compile_once)
+        yield
+
+
+def shared_folder(tmp_path_factory):
+    """A folder that is the same for all processes that run tests."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
 def kept_library(tmp_path_factory):
     """`simulate_library` with a folder that all processes share, so that no library is simulated twice."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "library"
+    folder = shared_folder(tmp_path_factory) / "library"
 
     def simulated(measurements, config=None):
         with FileLock(folder.with_suffix(".lock")):
@@ -33,6 +57,13 @@ def short_training(monkeypatch):
 
     for module in ("rotation_vae", "pixel_model"):
         monkeypatch.setattr(f"stemvane.models.{module}.train", shortened)
+
+
+@pytest.fixture
+def nothing_drawn(monkeypatch):
+    """Figures take most of a quick run's time, and have tests of their own."""
+    monkeypatch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
+    monkeypatch.setattr("stemvane.workflow.sweep.save_sweep_figure", lambda sweep, **_: sweep.figures_path.mkdir())
 
 
 @pytest.fixture

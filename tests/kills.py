@@ -33,9 +33,10 @@ SETTINGS = Config().replace(
 )
 COMMAND = ["run", "scan.zarr", "-o", "run", "--config", "settings.toml", "--scan-rotation", "10"]
 
-# forks a process for each command, so that torch is imported once
+# forks a process for each command, so that what takes seconds to import is imported once
 FORKING = """
 import json, os, sys
+import matplotlib.figure, sklearn.metrics, torch._dynamo
 import stemvane.workflow.pipeline
 from stemvane.cli.app import main
 
@@ -184,8 +185,8 @@ def kill_runs(folder, n, seed=0, dose=1e4):
             bits = content(place / "run")
             differences = [name for name in sorted(bits.keys() | expected) if bits.get(name) != expected.get(name)]
             differences += sorted(entry.name for entry in place.iterdir() if entry.name.startswith("."))
-            if "Traceback" in (place / "said.txt").read_text(encoding="utf-8"):
-                differences.append("traceback")
+            said = (place / "said.txt").read_text(encoding="utf-8")
+            differences += [f"Traceback{end}" for end in said.split("Traceback")[1:]]
             manifest = json.loads((place / "run" / "manifest.json").read_text(encoding="utf-8"))
             yield Killed(seconds, kind, code, stage, tuple(manifest["resumed"]), tuple(differences))
             shutil.rmtree(place)

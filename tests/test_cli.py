@@ -440,7 +440,7 @@ def test_from_a_simulation_to_figures(call, tmp_path, shelf, monkeypatch):
     assert not (tmp_path / "other").exists()
 
 
-def test_the_users_numbers_reach_the_settings(call, tmp_path, shelf):
+def test_the_users_numbers_reach_the_settings(call, tmp_path, shelf, nothing_drawn):
     code, _, err = call(
         *("run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml"),
         *("--energy", "100keV", "--semiangle", "12", "--scan-step", "0.7", "--pixel", "1.5x1.6", "--n-epochs", "0"),
@@ -471,7 +471,7 @@ def test_info_shows_what_is_given(call, shelf):
     assert call("info", shelf / "good.zarr", "--disc-radius", "7.5")[1].count("calibration says 7.50 px") == 1
 
 
-def test_a_scan_without_a_disc_runs_once_axis_and_radius_are_given(call, tmp_path, shelf):
+def test_a_scan_without_a_disc_runs_once_axis_and_radius_are_given(call, tmp_path, shelf, nothing_drawn):
     command = ("run", shelf / "flat.zarr", "-o", "run", "--config", shelf / "quick.toml")
     assert_refused(call(*command), "flat", "--axis", "source.optical_axis")
     assert_refused(call(*command, "--axis", "7.5x7.5"), "--disc-radius", "source.disc_radius")
@@ -493,6 +493,7 @@ def test_a_run_says_what_it_has_taken_over(call, tmp_path, shelf, monkeypatch):
         patch.setattr("stemvane.workflow.stages.save_figures", no_simulation)
         with pytest.raises(AssertionError, match="hours"):
             call(*command)
+    monkeypatch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
     code, out, err = call(*command)
     assert (code, err) == (0, "resumed: measure, learn taken over from the run that was killed\n")
     assert "resumed" not in out
@@ -512,7 +513,8 @@ def test_in_a_process_of_its_own(tmp_path, shelf):
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
         )
 
-    result = call("run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml")
+    quick = ("--config", shelf / "quick.toml", "--set", "model.model=pca")
+    result = call("run", shelf / "good.zarr", "-o", "run", *quick)
     assert (result.returncode, result.stderr) == (0, "")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["n_patterns"] == 36
     result = call("info", shelf / "missing.zarr")
@@ -555,7 +557,7 @@ def test_reading_options_reach_the_reader(call, tmp_path):
     assert call("info", stack, "--scan", "3x4", "--image", tmp_path / "adf.npy", "--vacuum", path)[0] == 1
 
 
-def test_any_setting_can_be_set(call, tmp_path, shelf):
+def test_any_setting_can_be_set(call, tmp_path, shelf, nothing_drawn):
     np.save(tmp_path / "half.npy", np.arange(64).reshape(8, 8) % 8 < 4)
     code, _, err = call(
         "run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml",
@@ -592,7 +594,7 @@ def test_bad_settings_on_the_command_line(call, tmp_path, shelf, text, words):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_paper_s_numbers_stand_beside_the_demo_only(call, monkeypatch, shelf):
+def test_the_paper_s_numbers_stand_beside_the_demo_only(call, monkeypatch, shelf, nothing_drawn):
     monkeypatch.setattr("stemvane.workflow.pipeline.demo_config", lambda: Config.from_toml(shelf / "quick.toml"))
     small = ("--set", "simulation.scan_shape=[8, 8]", "--set", "simulation.detector_shape=[16, 16]")
     code, out, _ = call("demo", "-o", "run", *small)
@@ -641,8 +643,9 @@ def test_every_flag_is_an_option_and_every_setting_is_one():
         assert setting in type(getattr(config, section)).model_fields, name
 
 
-def test_epochs_have_no_effect_on_a_model_in_closed_form(call, shelf, tmp_path):
-    run = ("run", shelf / "good.zarr", "-o", tmp_path / "run", "--set", "model.model=alignment")
+def test_epochs_have_no_effect_on_a_model_in_closed_form(call, shelf, tmp_path, nothing_drawn):
+    quick = ("--config", shelf / "quick.toml", "--set", "model.model=alignment")
+    run = ("run", shelf / "good.zarr", "-o", tmp_path / "run", *quick)
     code, _, err = call(*run, "--n-epochs", "3")
     assert code == 0
     assert "--n-epochs has no effect on the model alignment" in err

@@ -15,7 +15,7 @@ from stemvane.defects.naming import UNKNOWN
 from stemvane.errors import CalibrationError, DataError
 from stemvane.specimens import DEFECTS
 
-SCAN = {"scan_shape": (48, 48), "scan_extent": (14.4, 14.4), "dose": 1e5}
+SCAN = {"scan_shape": (44, 44), "scan_extent": (13.2, 13.2), "dose": 1e5}
 # what is found hardly depends on latents and angles, names not at all
 ALIGN, ALONE = AlignConfig(max_order=3, n_iterations=10), BasisConfig(neighbours=False)
 

@@ -3,10 +3,6 @@
 import errno
 import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +163,7 @@ def test_the_same_seed_gives_the_same_run(finished, tmp_path, scan):
     assert content(run.figures_path)["figure2.png"] == content(finished[0].figures_path)["figure2.png"]
 
 
-def test_counts_with_a_known_expectation(tmp_path):
+def test_counts_with_a_known_expectation(tmp_path, nothing_drawn):
     dataset, truth = synthetic((16, 16), (24, 24), dose=20000)
     run = run_pipeline(QUICK.replace(model={"n_latent": 0}), tmp_path / "run", dataset=dataset)
     metrics = run.metrics
@@ -180,7 +176,7 @@ def test_counts_with_a_known_expectation(tmp_path):
     assert np.median(np.abs(angle_errors(run, truth))) < 10
 
 
-def test_the_invariance_of_a_recorded_scan_is_that_of_prepared_patterns(tmp_path):
+def test_the_invariance_of_a_recorded_scan_is_that_of_prepared_patterns(tmp_path, nothing_drawn):
     dataset, _ = synthetic((20, 20), (32, 32), dose=20000)
     rng, expected = np.random.default_rng(1), dataset.expectation.compute()
     moves = np.stack(np.meshgrid(*2 * [np.linspace(-1.5, 1.5, 20)], indexing="ij"), axis=-1)
@@ -246,44 +242,6 @@ def test_a_run_that_fails_does_not_look_complete(tmp_path, small, monkeypatch):
     assert "not finished" in one_line(error)
 
 
-KILLED = """
-import os, signal, sys
-from stemvane import Config, run_pipeline, synthetic
-
-def kill(stage, *_):
-    if stage == "learn":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-settings = Config.from_toml(sys.argv[2])
-run_pipeline(settings, sys.argv[1], dataset=synthetic((6, 6), (16, 16))[0], progress=kill)
-"""
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system knows no SIGKILL")
-def test_a_killed_run_does_not_look_complete(tmp_path, small):
-    (tmp_path / "settings.toml").write_text(QUICK.to_toml())
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "run"), str(tmp_path / "settings.toml")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
-    assert result.returncode == -signal.SIGKILL, result.stderr
-    assert not (tmp_path / "run").exists()
-    left = tmp_path / ".run.partial"
-    assert (left / "measurements.zarr").exists()
-    assert json.loads((left / "manifest.json").read_text())["status"] == "running"
-    for path in (tmp_path / "run", left):
-        with pytest.raises(RunError) as error:
-            Run.open(path)
-        assert "not finished" in one_line(error)
-    # even if somebody gives it the final name
-    left.rename(tmp_path / "moved")
-    with pytest.raises(RunError, match="not complete"):
-        Run.open(tmp_path / "moved")
-    (tmp_path / "moved").rename(left)
-    run_pipeline(QUICK, tmp_path / "run", dataset=small)
-    assert Run.open(tmp_path / "run").is_complete
-    assert not left.exists()
-
-
 def test_an_existing_folder_is_refused_and_left_alone(tmp_path, small):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
@@ -294,7 +252,7 @@ def test_an_existing_folder_is_refused_and_left_alone(tmp_path, small):
     assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["run", "run/thesis.tex"]
 
 
-def test_an_old_run_stays_until_the_new_one_is_complete(tmp_path, small, monkeypatch):
+def test_an_old_run_stays_until_the_new_one_is_complete(tmp_path, small, monkeypatch, nothing_drawn):
     path = tmp_path / "run"
     run_pipeline(QUICK, path, dataset=small)
     before = content(path)
@@ -335,7 +293,7 @@ def test_refused_data_leave_nothing(tmp_path, small, value):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_patterns_that_cannot_be_measured_are_missing(tmp_path, small):
+def test_patterns_that_cannot_be_measured_are_missing(tmp_path, small, nothing_drawn):
     patterns = small.data.compute().astype(np.float32)
     patterns[3, 2], patterns[1, 4, 5, 5], patterns[0, 1, 5, 5], patterns[5, 5] = 0, np.nan, np.inf, -1
     lost = np.zeros(small.scan_shape, bool)
@@ -417,7 +375,7 @@ def test_a_disc_that_cannot_be_found_is_told(tmp_path, value, words):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_manifest_names_the_file(tmp_path, small):
+def test_the_manifest_names_the_file(tmp_path, small, nothing_drawn):
     path = save_dataset(small, tmp_path / "a.zarr")
     run = run_pipeline(QUICK.replace(source={"path": str(path)}), tmp_path / "run")
     assert run.manifest["data"]["path"] == str(path)

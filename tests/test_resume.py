@@ -169,6 +169,21 @@ def place(left, tmp_path):
     return tmp_path / "run"
 
 
+def test_a_killed_run_does_not_look_complete(place):
+    partial = place.with_name(".run.partial")
+    assert not place.exists()
+    assert (partial / "measurements.zarr").exists()
+    assert json.loads((partial / "manifest.json").read_text())["status"] == "running"
+    for path in (place, partial):
+        with pytest.raises(RunError, match="not finished") as error:
+            Run.open(path)
+        assert "\n" not in str(error.value)
+    # even if somebody gives it the final name
+    partial.rename(place)
+    with pytest.raises(RunError, match="not complete"):
+        Run.open(place)
+
+
 def forbidden(*_, **__):
     raise AssertionError("this was done before")
 

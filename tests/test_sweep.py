@@ -105,13 +105,6 @@ def interrupted(config, path, after, **choices):
 
 
 @pytest.fixture
-def nothing_drawn(monkeypatch):
-    """Figures take most of a quick sweep's time."""
-    monkeypatch.setattr("stemvane.workflow.sweep.save_sweep_figure", lambda sweep, **_: sweep.figures_path.mkdir())
-    monkeypatch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
-
-
-@pytest.fixture
 def trainings(monkeypatch):
     """Numbers of latents and seeds of all trainings from now on."""
     done, fit = [], RotationVAE.fit
