@@ -445,3 +445,36 @@ def test_half_precision_is_read_as_single(tmp_path):
 @pytest.mark.skipif(not CASES.exists(), reason="the cases are not beside the repository")
 def test_the_hot_pixel_of_a_scan_in_half_precision():
     assert len(survey(open_dataset(CASES / "f16.npy")).hot_pixels) == 1
+
+
+@pytest.mark.parametrize("lost", [[4], [1, 2, 9], [4, 5, 6, 7]])
+def test_frames_that_a_merlin_file_lost_keep_their_places(tmp_path, lost):
+    path = made.mib(tmp_path).path
+    frames = np.split(np.frombuffer(path.read_bytes(), np.uint8), 12)
+    path.write_bytes(b"".join(frame.tobytes() for i, frame in enumerate(frames) if i not in lost))
+    opened = open_dataset(path)
+    expected = made.STACK.copy()
+    expected[lost] = 0
+    np.testing.assert_array_equal(opened.data.compute(), expected.reshape(made.PATTERNS.shape))
+    np.testing.assert_array_equal(np.flatnonzero(opened.missing), lost)
+    assert [finding.id for finding in opened.findings] == ["lost_frames"]
+    # software that leaves frames out counts on, and the rest is the scan
+    rest = open_dataset(path, scan_shape=(1, 12 - len(lost)))
+    assert rest.missing is None
+    assert rest.findings == ()
+
+
+def test_whole_and_aborted_merlin_files_have_lost_nothing(tmp_path):
+    whole = open_dataset(made.mib(tmp_path).path)
+    assert whole.missing is None
+    assert whole.findings == ()
+    aborted = open_dataset(made.mib(tmp_path, n_frames=9).path)
+    assert np.flatnonzero(aborted.missing).tolist() == [9, 10, 11]
+    assert aborted.findings == ()
+
+
+def test_a_streampix_movie_is_refused_with_a_cure(tmp_path):
+    path = tmp_path / "movie.seq"
+    path.write_bytes(b"\xed\xfe\0\0" + "Norpix seq".encode("utf-16-le").ljust(24, b"\0") + bytes(9000))
+    assert "is a StreamPix movie (.seq)" in complaint(path)
+    assert "seq-io" in complaint(path)

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.data.dataset import Dataset4D
+from stemvane.data.findings import Finding
 from stemvane.errors import FileFormatError
 from stemvane.io.request import Request
-from stemvane.io.stack import Part, RawFrames, fold
+from stemvane.io.stack import Frames, Part, RawFrames, fold
 
 __all__ = ["open_hdr", "open_mib"]
 
@@ -79,7 +80,19 @@ def open_mib(request: Request) -> Dataset4D:
     recorded = _scan_from_hdr(notes)
     if request.scan_shape is None and recorded is None:
         recorded = _scan_from_times(frames, header.size, request)
-    data, missing = fold(frames, request, recorded, may_miss=True)
+    whole: Frames = frames
+    try:
+        lost = _lost_frames(frames, notes) if _lacks_frames(frames, request, recorded) else []
+    except FileFormatError:
+        lost = []  # a damaged header tells no number
+    if lost:
+        whole = _WithGaps(frames, tuple(lost))
+    data, missing = fold(whole, request, recorded, may_miss=True)
+    findings: tuple[Finding, ...] = ()
+    if lost:
+        missing = _mark(missing, lost, request, data.shape[:2])
+        words = f"{len(lost)} frames of the recording were lost, the first after {lost[0]}: their positions are missing"
+        findings = (Finding("lost_frames", "warning", words, "check that later rows do not lie beside their places"),)
     return Dataset4D(
         data=data,
         name=path.stem if len(files) == 1 else _prefix(path),
@@ -87,7 +100,89 @@ def open_mib(request: Request) -> Dataset4D:
         missing=missing,
         files=tuple(file.absolute() for file in files) if len(files) > 1 else (),
         metadata={"frames_recorded": frames.n_frames},
+        findings=findings,
     )
+
+
+def _lacks_frames(frames: RawFrames, request: Request, recorded: tuple[int, int] | None) -> bool:
+    """Whether the scan has more positions than there are frames; software that leaves frames out counts on, too."""
+    scan = request.scan_shape or recorded
+    if scan is None or -1 in scan:
+        return False
+    return scan[0] * (scan[1] + request.flyback) > frames.n_frames - request.skip_frames
+
+
+def _lost_frames(frames: RawFrames, notes: dict[str, str]) -> list[int]:
+    """Places, among all frames that a single file should have, of those that its numbers leave out."""
+    if len(frames.parts) > 1:
+        return []
+    part = frames.parts[0]
+    with open(part.path, "rb") as stream:
+
+        def number(i: int) -> int:
+            stream.seek(i * frames.stride)
+            return _header(stream.read(_LARGEST_HEADER), Path(part.path), notes).number
+
+        first, last = number(0), number(part.n_frames - 1)
+        # as many numbers missing as present are another way of counting
+        if not part.n_frames <= last - first < 2 * part.n_frames - 2:
+            return []
+        lost: list[int] = []
+        spans = [(0, first, part.n_frames - 1, last)]
+        while spans:
+            low, at_low, high, at_high = spans.pop()
+            if at_high - at_low < high - low:
+                return []
+            if at_high - at_low == high - low:
+                continue
+            if high - low == 1:
+                lost += range(at_low - first + 1, at_high - first)
+                continue
+            middle = (low + high) // 2
+            at_middle = number(middle)
+            spans += [(low, at_low, middle, at_middle), (middle, at_middle, high, at_high)]
+    return sorted(lost)
+
+
+def _mark(
+    missing: NDArray[np.bool_] | None, lost: list[int], request: Request, scan: tuple[int, ...]
+) -> NDArray[np.bool_]:
+    """Positions without a frame, those of lost ones among them."""
+    places = np.arange(scan[0] * scan[1])
+    places += request.skip_frames + places // scan[1] * request.flyback
+    without = np.isin(places, lost).reshape(scan)
+    return without if missing is None else without | missing
+
+
+@dataclass(frozen=True)
+class _WithGaps:
+    """Frames with empty ones in the places of those that were lost."""
+
+    frames: RawFrames
+    lost: tuple[int, ...]
+
+    @property
+    def n_frames(self) -> int:
+        """Number of frames, those that were lost among them."""
+        return self.frames.n_frames + len(self.lost)
+
+    @property
+    def frame_shape(self) -> tuple[int, int]:
+        """Detector pixels ``(k_y, k_x)``."""
+        return self.frames.frame_shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the pixels."""
+        return self.frames.dtype
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Frames `start` to `stop`, shape ``(n, k_y, k_x)``."""
+        block = np.zeros((stop - start, *self.frame_shape), self.dtype)
+        before, within = np.searchsorted(self.lost, [start, stop])
+        is_there = ~np.isin(np.arange(start, stop), self.lost)
+        block[is_there] = self.frames.read(start - int(before), stop - int(within))
+        return block
 
 
 def _recording(path: Path) -> tuple[list[Path], dict[str, str]]:
