@@ -1,0 +1,184 @@
+"""The centre of mass of a scan, filtered over all of its positions; nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.config import BasisConfig
+from stemvane.data.arguments import require
+from stemvane.data.measurements import Measurements
+from stemvane.data.representation import Representable, Row, format_shape
+from stemvane.features.harmonics import HarmonicBasis
+from stemvane.features.potential_filter import PotentialFilter, taper
+
+__all__ = ["FilteredCom", "add_filtered_com", "filter_com"]
+
+# along a shorter axis a scan does not tell a spectrum from a plane
+_FEWEST_POSITIONS = 8
+# noise of less power than this share of the deflection's is left where it is
+_WORTH_FILTERING = 1e-3
+_MOST_FIELD = 256
+_FEWEST_BEYOND = 400
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FilteredCom(Representable):
+    """Deflection of a scan as all of its patterns tell it.
+
+    Attributes
+    ----------
+    deflection : ndarray of float, shape (scan_y, scan_x, 2)
+        ``(y, x)``, mean 0 over the scan, in `unit`; NaN where no pattern was recorded.
+    std : ndarray of float, shape (scan_y, scan_x)
+        Standard deviation of the error of either coordinate, in `unit`.
+    unit : str
+        ``mrad``, or ``px`` where the pixel size is unknown.
+    is_filtered : bool
+        False where the deflection is the measured one: without noise to speak of, or in a scan too small to filter.
+    """
+
+    deflection: NDArray[np.float64]
+    std: NDArray[np.float64]
+    unit: str
+    is_filtered: bool
+
+    @property
+    def magnitude(self) -> NDArray[np.float64]:
+        """Length of the deflection, shape ``(scan_y, scan_x)``, in `unit`."""
+        return np.asarray(np.linalg.norm(self.deflection, axis=-1))
+
+    @property
+    def angle(self) -> NDArray[np.float64]:
+        """Direction of the deflection in rad, counter-clockwise on the screen, 0 to the right."""
+        return np.asarray(np.arctan2(-self.deflection[..., 0], self.deflection[..., 1]))
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        rows = [
+            ("scan", f"{format_shape(self.magnitude.shape)} positions"),
+            ("deflection", f"rms {np.sqrt(np.nanmean(self.magnitude**2)):.3g} {self.unit}"),
+            ("error", f"± {np.sqrt(np.nanmean(self.std**2)):.2g} {self.unit} along y and x"),
+            ("filtered", "over the whole scan" if self.is_filtered else "no, as measured"),
+        ]
+        return "FilteredCom", rows
+
+
+def filter_com(measurements: Measurements) -> FilteredCom:
+    """Estimate the deflection at every position from all patterns of the scan.
+
+    The features of all patterns are taken as responses to one potential (see `PotentialFilter`), the COM among them:
+    what it holds beyond the features counts as one more, so that nothing of it is lost where the specimen is thick.
+
+    Parameters
+    ----------
+    measurements : Measurements
+        A scan with polar patterns.
+
+    Returns
+    -------
+    FilteredCom
+
+    Raises
+    ------
+    DataError
+        If these are no measurements, they have no polar patterns, or fewer than two patterns were recorded.
+    """
+    require(measurements, Measurements, "filter_com")
+    recorded = measurements.recorded
+    raw = measurements.deflection
+    basis = HarmonicBasis.fit(measurements, BasisConfig())
+    # the conjugate rotates as a feature of order 1 does
+    com = np.where(recorded, raw[..., 1] + 1j * raw[..., 0], 0)
+    too_small = not measurements.is_scan or min(recorded.shape) < _FEWEST_POSITIONS
+
+    def read(rows: slice) -> NDArray[np.complex64]:
+        part = np.zeros_like(recorded)
+        part[rows] = recorded[rows]
+        features = np.zeros((*recorded[rows].shape, basis.n_features), np.complex64)
+        if part.any():
+            features[recorded[rows]] = np.concatenate(list(basis.feature_blocks(measurements, part, rescale=False)))
+        return features
+
+    middle = _middle(recorded.shape[0])
+    cutoff, step = _band_limit(measurements), measurements.calibration.scan_step or (1.0, 1.0)
+    known, readout, spread = _read_com(read(middle), com[middle], recorded[middle], basis, step, cutoff)
+    noise = np.append(basis.counting, spread)
+    variance = float(np.abs(readout) ** 2 @ noise**2)
+    content = float(np.nanmean(np.abs(com[recorded]) ** 2))
+    if too_small or 2 * variance < _WORTH_FILTERING * content:
+        std = np.where(recorded, np.sqrt(variance), np.nan)
+        return FilteredCom(np.asarray(raw, float), std, measurements.com_unit, False)
+
+    def read_all(rows: slice) -> NDArray[np.complex64]:
+        features = read(rows)
+        rest = com[rows] - features @ known
+        return np.concatenate([features, rest[..., None]], axis=-1).astype(np.complex64)
+
+    orders = np.append(basis.orders, 1)
+    scan_filter = PotentialFilter.fit(read_all(middle), recorded[middle], orders, noise, step, cutoff)
+    estimate, std = np.full(recorded.shape, np.nan + 0j), np.full(recorded.shape, np.nan)
+    for part in scan_filter.estimate(read_all, recorded, readout[None]):
+        estimate[part.rows], std[part.rows] = part.values[0], part.std[0]
+    estimate[~recorded], std[~recorded] = np.nan, np.nan
+    estimate -= estimate[recorded].mean()
+    return FilteredCom(np.stack([estimate.imag, estimate.real], axis=-1), std, measurements.com_unit, True)
+
+
+def add_filtered_com(measurements: Measurements) -> Measurements:
+    """Add the maps ``com_filtered_y``, ``com_filtered_x`` and ``com_filtered_std`` of a scan that is filtered."""
+    if measurements.polar is None or np.count_nonzero(measurements.recorded) < _FEWEST_POSITIONS**2:
+        return measurements
+    filtered = filter_com(measurements)
+    if not filtered.is_filtered:
+        return measurements
+    maps = {
+        "com_filtered_y": filtered.deflection[..., 0],
+        "com_filtered_x": filtered.deflection[..., 1],
+        "com_filtered_std": filtered.std,
+    }
+    units = dict.fromkeys(maps, filtered.unit)
+    return replace(measurements, maps={**measurements.maps, **maps}, units={**measurements.units, **units})
+
+
+def _read_com(
+    features: NDArray[np.complex64],
+    com: NDArray[np.complex128],
+    recorded: NDArray[np.bool_],
+    basis: HarmonicBasis,
+    step: tuple[float, float],
+    cutoff: float | None,
+) -> tuple[NDArray[np.complex128], NDArray[np.complex128], float]:
+    """The COM's part that features of order 1 tell, the COM in features and rest, and the rest's noise."""
+    weights = taper(recorded)
+    chosen = np.flatnonzero(basis.orders == 1)
+    centred = [
+        np.where(recorded, part - part[recorded].mean(), 0) for part in (*features[..., chosen].T.swapaxes(1, 2), com)
+    ]
+    spectra = np.array([np.fft.fft2(part * weights, norm="ortho") for part in centred])
+    y, x = (np.fft.fftfreq(n, d) for n, d in zip(recorded.shape, step, strict=True))
+    # beyond the cutoff there is noise alone, and the rest must share none of it with the features
+    margin = 2 / min(n * d for n, d in zip(recorded.shape, step, strict=True))
+    beyond = np.hypot(y[:, None], x) > (np.inf if cutoff is None else cutoff + margin)
+    used = beyond if np.count_nonzero(beyond) >= _FEWEST_BEYOND else np.ones_like(beyond)
+    known = np.zeros(basis.n_features, np.complex128)
+    of_order = spectra[:-1, used].T
+    known[chosen] = np.linalg.lstsq(of_order, spectra[-1, used], rcond=None)[0]
+    rest = spectra[-1, used] - of_order @ known[chosen]
+    spread = float(np.sqrt(max((np.abs(rest) ** 2).mean() / 2, 1e-30)))
+    return known, np.append(known, 1), spread
+
+
+def _band_limit(measurements: Measurements) -> float | None:
+    """Spatial frequency 2α/λ in 1/Å, beyond which a scan holds nothing of the specimen; None where it is not known."""
+    calibration = measurements.calibration
+    length, angle = calibration.wavelength, calibration.convergence_semiangle
+    if length is None or angle is None or calibration.scan_step is None:
+        return None
+    return 2e-3 * angle / length
+
+
+def _middle(n: int) -> slice:
+    return slice(max(0, (n - _MOST_FIELD) // 2), (n + _MOST_FIELD) // 2)

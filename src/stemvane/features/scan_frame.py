@@ -1,0 +1,103 @@
+"""Features over the scan's spatial frequencies, in the frame that rotates with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+__all__ = ["ScanFrame", "count_workers", "mirror"]
+
+
+@dataclass(frozen=True, eq=False)
+class ScanFrame:
+    """Discrete spatial frequencies of a scan, and features in the frame that rotates with them.
+
+    What a thin specimen does to the pattern at a probe position is the same for all directions of a spatial frequency q
+    but for a rotation of the pattern. A feature of order m takes the factor ``exp(-1j m φ)`` from a rotation by φ, so
+    in the frame that rotates with q, ``a(q) = F(q) exp(1j m φ_q)`` depends on the length of q alone. With
+    ``b(q) = conj F(-q) exp(-1j m φ_q) (-1)^m``, which stands for the same feature's conjugate, the channels
+    ``(a + b) / 2`` and ``(a - b) / 2j`` are a real number each times the specimen's own spectrum. Order 0 has one.
+
+    Attributes
+    ----------
+    orders : ndarray of int, shape (n_features,)
+        Circular order of each feature.
+    shape : tuple of int
+        Frequencies ``(y, x)``.
+    step : tuple of float
+        Scan step ``(y, x)`` in Å.
+    handedness : int
+        1, or -1 where the scan is a mirror image of what the detector sees.
+    """
+
+    orders: NDArray[np.int64]
+    shape: tuple[int, int]
+    step: tuple[float, float]
+    handedness: int = 1
+
+    @property
+    def n_channels(self) -> int:
+        """Number of real channels of a position: two per feature, one where the order is 0."""
+        return 2 * len(self.orders) - int(self.is_real.sum())
+
+    @cached_property
+    def is_real(self) -> NDArray[np.bool_]:
+        """True for features of order 0."""
+        return np.asarray(self.orders == 0)
+
+    @cached_property
+    def frequency(self) -> NDArray[np.float64]:
+        """Length of the spatial frequency, shape ``(y, x)``, in 1/Å."""
+        y, x = self._axes()
+        return np.asarray(np.hypot(y, x))
+
+    @cached_property
+    def phases(self) -> NDArray[np.complex64]:
+        """``exp(1j m φ_q)``, shape ``(n_features, y, x)``."""
+        y, x = self._axes()
+        # directions are counter-clockwise on the screen, where y grows downwards
+        angle = self.handedness * np.arctan2(-y, x)
+        highest = int(self.orders.max(initial=0))
+        by_order = np.exp(1j * np.arange(highest + 1)[:, None, None] * angle).astype(np.complex64)
+        return np.asarray(by_order[self.orders])
+
+    def spectrum(self, features: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.complex64]:
+        """Discrete Fourier transform, padded to the frame's shape; ``(n_features, y, x)`` to the same."""
+        padded = np.zeros((len(features), *self.shape), np.complex64)
+        padded[:, : features.shape[1], : features.shape[2]] = features
+        return np.asarray(fft.fft2(padded, axes=(1, 2), overwrite_x=True, workers=count_workers()))
+
+    def channels(self, spectrum: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.complex64]:
+        """Channels of spectra, shape ``(n_channels, y, x)``."""
+        sign = np.where(self.orders % 2, -1, 1).astype(np.float32)[:, None, None]
+        a = spectrum * self.phases
+        b = sign * np.conj(mirror(spectrum) * self.phases)
+        return np.concatenate([(a + b) / 2, ((a - b) / 2j)[~self.is_real]]).astype(np.complex64)
+
+    def responses(self, channels: NDArray[np.floating[Any]]) -> NDArray[np.complex64]:
+        """Spectra of features whose channels are these, real or not, ``(n_channels, ...)`` to ``(n_features, ...)``."""
+        n = len(self.orders)
+        result = channels[:n].astype(np.complex64)
+        result[~self.is_real] += 1j * channels[n:]
+        return np.asarray(result * np.conj(self.phases))
+
+    def _axes(self) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+        y, x = (np.fft.fftfreq(n, d) for n, d in zip(self.shape, self.step, strict=True))
+        return y[:, None], x[None, :]
+
+
+def mirror(spectrum: NDArray[Any]) -> NDArray[Any]:
+    """Values at the opposite frequencies; the last two axes are y and x."""
+    return np.roll(spectrum[..., ::-1, ::-1], (1, 1), (-2, -1))
+
+
+def count_workers() -> int:
+    """Threads of a Fourier transform: as many as Numba may use."""
+    from numba import get_num_threads
+
+    return int(get_num_threads())
