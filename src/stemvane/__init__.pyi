@@ -11,6 +11,8 @@ from .errors import StemvaneError as StemvaneError
 from .evaluation.com_agreement import compare as compare
 from .export.writers import export_run as export_run
 from .features.alignment import align_rotation as align_rotation
+from .features.filtered_com import FilteredCom as FilteredCom
+from .features.filtered_com import filter_com as filter_com
 from .field.integration import integrate as integrate
 from .field.maps import FieldMaps as FieldMaps
 from .field.maps import field_maps as field_maps

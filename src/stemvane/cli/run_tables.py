@@ -29,6 +29,7 @@ _ROWS = (
     ("angle_error_median_deg_neighbours", "median error against the neighbours' COM (deg)", "{:.2f}"),
     ("angle_error_median_deg_truth", "median error against the noiseless COM (deg)", "{:.2f}"),
     ("com_angle_error_median_deg_truth", "the same of the measured COM itself (deg)", "{:.2f}"),
+    ("filtered_com_angle_error_median_deg_truth", "the same of the filtered COM (deg)", "{:.2f}"),
     ("train_seconds", "training (s)", "{:.1f}"),
     ("train_patterns_per_second", "training patterns per second", "{:,.0f}"),
     ("total_seconds", "all stages (s)", "{:.1f}"),

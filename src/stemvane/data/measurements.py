@@ -160,6 +160,16 @@ class Measurements(Representable):
         return np.asarray(com - np.nanmean(com, axis=(0, 1)))
 
     @property
+    def filtered_deflection(self) -> NDArray[np.floating[Any]] | None:
+        """Deflection as all patterns of the scan tell it, shape ``(scan_y, scan_x, 2)``, ``(y, x)``, in `com_unit`.
+
+        None where it has not been added, as in scans without noise.
+        """
+        if "com_filtered_y" not in self.maps:
+            return None
+        return np.stack([self.maps["com_filtered_y"], self.maps["com_filtered_x"]], axis=-1)
+
+    @property
     def com_magnitude(self) -> NDArray[np.floating[Any]]:
         """Length of the deflection, shape ``(scan_y, scan_x)``, in `com_unit`."""
         return np.asarray(np.linalg.norm(self.deflection, axis=-1))

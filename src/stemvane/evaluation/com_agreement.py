@@ -139,12 +139,27 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
             result[f"com_angle_error_median_deg{suffix}"] = measured.error_median_deg
             result[f"com_angle_error_mean_deg{suffix}"] = measured.error_mean_deg
             result[f"com_pearson_r{suffix}"] = _pearson(measurements.com_magnitude, length)
+    result |= _compare_filtered(measurements, references[-1])
     keys = [key for key in result if key.endswith("_neighbours")]
     if references[-1][0] != "_truth":
         result |= dict.fromkeys(key.replace("_neighbours", "_truth") for key in keys)
     if embedding.uses_neighbours:
         result |= dict.fromkeys(key for key in keys if not key.startswith("com_"))
     return result
+
+
+def _compare_filtered(measurements: Measurements, truth: tuple[str, _Floats, bool]) -> dict[str, float | None]:
+    """The filtered COM against the noiseless one; None where either is missing."""
+    filtered, (suffix, field, noiseless) = measurements.filtered_deflection, truth
+    if filtered is None or suffix != "_truth":
+        return dict.fromkeys(("filtered_com_angle_error_median_deg_truth", "filtered_com_pearson_r_truth"))
+    angles = compare_angles(np.arctan2(-filtered[..., 0], filtered[..., 1]), field, noiseless=noiseless)
+    return {
+        "filtered_com_angle_error_median_deg_truth": angles.error_median_deg,
+        "filtered_com_pearson_r_truth": _pearson(
+            np.hypot(*np.moveaxis(filtered, -1, 0)), np.hypot(*np.moveaxis(field, -1, 0))
+        ),
+    }
 
 
 def neighbour_mean(field: _Floats) -> _Floats:

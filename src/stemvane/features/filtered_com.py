@@ -119,12 +119,13 @@ def filter_com(measurements: Measurements) -> FilteredCom:
 
     orders = np.append(basis.orders, 1)
     scan_filter = PotentialFilter.fit(read_all(middle), recorded[middle], orders, noise, step, cutoff)
-    estimate, std = np.full(recorded.shape, np.nan + 0j), np.full(recorded.shape, np.nan)
+    estimate, std = np.zeros(recorded.shape, complex), np.full(recorded.shape, np.nan)
     for part in scan_filter.estimate(read_all, recorded, readout[None]):
         estimate[part.rows], std[part.rows] = part.values[0], part.std[0]
-    estimate[~recorded], std[~recorded] = np.nan, np.nan
     estimate -= estimate[recorded].mean()
-    return FilteredCom(np.stack([estimate.imag, estimate.real], axis=-1), std, measurements.com_unit, True)
+    deflection = np.stack([estimate.imag, estimate.real], axis=-1)
+    deflection[~recorded], std[~recorded] = np.nan, np.nan
+    return FilteredCom(deflection, std, measurements.com_unit, True)
 
 
 def add_filtered_com(measurements: Measurements) -> Measurements:

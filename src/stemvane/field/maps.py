@@ -131,8 +131,9 @@ def field_maps(measurements: Measurements) -> FieldMaps:
 
     Notes
     -----
-    The deflection is the COM minus its mean over the scan, with all the noise that it has; the scan is not taken for
-    periodic. A detector with a given rotation is taken as not flipped; ``preparation.flip_y`` flips its patterns.
+    The deflection is the filtered COM where the measurements have it (`filter_com`), else the COM minus its mean over
+    the scan, with all the noise that it has; the scan is not taken for periodic. A detector with a given rotation is
+    taken as not flipped; ``preparation.flip_y`` flips its patterns.
     """
     require(measurements, Measurements, "field_maps")
     calibration = measurements.calibration
@@ -149,7 +150,7 @@ def field_maps(measurements: Measurements) -> FieldMaps:
         return FieldMaps(angle=angle, source=source, rotation=rotation, measurements=measurements)
     step, unit = calibration.scan_step or (1.0, 1.0), measurements.com_unit
     length = "step" if calibration.scan_step is None else "Å"
-    deflection = rotate_vectors(measurements.deflection, angle, flipped=flipped)
+    deflection = rotate_vectors(_deflection(measurements), angle, flipped=flipped)
     is_absolute = calibration.energy is not None and unit == "mrad"
     field_ = projected_field(deflection, calibration.energy) if is_absolute else deflection  # type: ignore[arg-type]
     maps = {
@@ -183,6 +184,11 @@ def _join(measurements: Measurements, fields: FieldMaps) -> Measurements:
     )
 
 
+def _deflection(measurements: Measurements) -> NDArray[np.floating[Any]]:
+    filtered = measurements.filtered_deflection
+    return measurements.deflection if filtered is None else filtered
+
+
 def _estimate_rotation(measurements: Measurements) -> ScanRotation | None:
     step = measurements.calibration.scan_step or (1.0, 1.0)
     maps = measurements.maps
@@ -191,7 +197,7 @@ def _estimate_rotation(measurements: Measurements) -> ScanRotation | None:
     rotation = None
     try:
         for matter in scatterers or [None]:
-            rotation = find_rotation(measurements.deflection, step, matter)
+            rotation = find_rotation(_deflection(measurements), step, matter)
             if not rotation.ambiguous:
                 break
     except DataError:  # too small a scan is no reason to refuse it

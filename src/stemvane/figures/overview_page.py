@@ -68,13 +68,14 @@ def overview_page(
     Figure
         (a) decoded patterns over the latents, hatched where the scan has none like them; (b) the structure with the
         scan's outline, or a dark-field image where the structure is unknown; (c) COM angle; (d) COM magnitude;
-        (e) rotation; (f) and further: the latents with their Pearson correlation with the COM magnitude.
+        (e) rotation; (f) and further: the latents with their Pearson correlation with the COM magnitude; last, where
+        the measurements have it, angle and magnitude of the filtered COM.
     """
     left, right, bottom, top = scan_extent(measurements.scan_shape, measurements.calibration.scan_step)
     shown = crop(manifold.patterns, measurements.grid, measurements.calibration.disc_radius)
     manifold = Manifold(shown, manifold.latents)
     layout = overview_layout(
-        4 + embedding.n_latent,
+        4 + embedding.n_latent + (0 if measurements.filtered_deflection is None else 2),
         (bottom - top) / (right - left),
         manifold.latents.shape[:2],
         shown.shape[2] * measurements.grid.aspect / shown.shape[3],
@@ -89,6 +90,7 @@ def overview_page(
         _specimen_panel(figure, next(boxes), measurements, next(letters))
         _com_panels(figure, boxes, measurements, metrics, letters)
         _embedding_panels(figure, boxes, measurements, embedding, metrics, letters)
+        _filtered_com_panels(figure, boxes, measurements, metrics, letters)
         write_caption(figure, caption)
     return figure
 
@@ -193,6 +195,32 @@ def _embedding_panels(
         image = draw_map(ax, embedding.latents[..., index], step, MAGNITUDES)
         label_panel(figure, box, next(letters), f"Latent {index + 1}", pearson_words(metrics, index))
         add_color_bar(figure, bar_below(box), image, f"latent {index + 1}", embedding.latent_unit)
+
+
+def _filtered_com_panels(
+    figure: Figure,
+    boxes: Iterator[Box],
+    measurements: Measurements,
+    metrics: Mapping[str, Any],
+    letters: Iterator[str],
+) -> None:
+    filtered, step = measurements.filtered_deflection, measurements.calibration.scan_step
+    if filtered is None:
+        return
+    box, y, x = next(boxes), filtered[..., 0], filtered[..., 1]
+    draw_map(add_axes(figure, box, "com_filtered_angle"), np.arctan2(-y, x), step, ANGLES)
+    error = metrics.get("filtered_com_angle_error_median_deg_truth")
+    remarks = [] if error is None else [f"{error:.2g}° from the noiseless COM"]
+    label_panel(figure, box, next(letters), "Filtered COM angle", *remarks)
+    add_color_wheel(figure, box, DETECTOR_FRAME)
+    box, magnitude = next(boxes), np.hypot(y, x)
+    # the scale of the measured COM's panel would be that of its noise
+    limits = (0.0, largest_of(magnitude, 99.8))
+    image = draw_map(add_axes(figure, box, "com_filtered_magnitude"), magnitude, step, MAGNITUDES, limits)
+    spread = float(np.sqrt(np.nanmean(measurements.maps["com_filtered_std"] ** 2)))
+    remark = f"± {spread:.2g} {measurements.com_unit} along y and x"
+    label_panel(figure, box, next(letters), "Filtered COM magnitude", remark)
+    add_color_bar(figure, bar_below(box), image, "filtered |COM|", measurements.com_unit)
 
 
 def _has_angle(embedding: Embedding) -> bool:

@@ -18,6 +18,7 @@ from stemvane.data.progress import StageProgress
 from stemvane.errors import RunError, StemvaneError
 from stemvane.evaluation.metrics import run_metrics
 from stemvane.evaluation.verdict import judge
+from stemvane.features.filtered_com import add_filtered_com
 from stemvane.field.maps import add_field
 from stemvane.figures.saving import save_figures
 from stemvane.io.atomic import file_states, keep_only, remove
@@ -205,7 +206,7 @@ def _measure_stage(
                 progress=lambda done, total: report("measure", done, total, ""),
                 client=client,
             )
-        add_field(measurements).write(store)
+        add_field(add_filtered_com(measurements)).write(store)
         _write_sample(store, dataset, measurements, config.compare.n_turned)
         return Measurements.read(store)
 
