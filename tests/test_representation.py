@@ -101,6 +101,7 @@ def objects(tmp_path_factory):
         Dataset4D(unread, name="a long name " * 20, atoms=run.measurements.atoms, path=run.path),
         run.embedding,
         stemvane.field_maps(run.measurements),
+        stemvane.filter_com(run.measurements),
         basis,
         stemvane.align_rotation(basis.features(measured), basis),
         measured,

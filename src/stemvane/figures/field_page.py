@@ -78,7 +78,8 @@ def field_page(
     left, right, bottom, top = scan_extent(measurements.scan_shape, step)
     places = _places((bottom - top) / (right - left))
     field = np.stack([measurements.maps["field_y"], measurements.maps["field_x"]], axis=-1)
-    caption = _caption(unit, "integrated_com" in measurements.maps)
+    is_filtered = measurements.filtered_deflection is not None
+    caption = _caption(unit, "integrated_com" in measurements.maps, is_filtered)
     with rc_context(STYLE):
         figure = new_page((places.size[0], places.size[1] + caption_height(caption)), figure)
         _arrow_panel(figure, places.large, measurements, field, rotation)
@@ -97,8 +98,9 @@ def field_page(
     return figure
 
 
-def _caption(unit: str, is_integrated: bool) -> str:
+def _caption(unit: str, is_integrated: bool, is_filtered: bool) -> str:
     words = "All maps are in the scan's frame and blurred by the probe."
+    words += " They are made from the COM filtered over the scan." if is_filtered else ""
     if unit == "V":
         words += " E·t = −θ·pv/e is the electric field integrated along the beam; it points away from the nuclei."
     else:

@@ -210,7 +210,7 @@ def _filtered_com_panels(
     box, y, x = next(boxes), filtered[..., 0], filtered[..., 1]
     draw_map(add_axes(figure, box, "com_filtered_angle"), np.arctan2(-y, x), step, ANGLES)
     error = metrics.get("filtered_com_angle_error_median_deg_truth")
-    remarks = [] if error is None else [f"{error:.2g}° from the noiseless COM"]
+    remarks = [] if error is None else [f"error {error:.2g}°", "from the noiseless COM"]
     label_panel(figure, box, next(letters), "Filtered COM angle", *remarks)
     add_color_wheel(figure, box, DETECTOR_FRAME)
     box, magnitude = next(boxes), np.hypot(y, x)
@@ -218,8 +218,8 @@ def _filtered_com_panels(
     limits = (0.0, largest_of(magnitude, 99.8))
     image = draw_map(add_axes(figure, box, "com_filtered_magnitude"), magnitude, step, MAGNITUDES, limits)
     spread = float(np.sqrt(np.nanmean(measurements.maps["com_filtered_std"] ** 2)))
-    remark = f"± {spread:.2g} {measurements.com_unit} along y and x"
-    label_panel(figure, box, next(letters), "Filtered COM magnitude", remark)
+    remarks = f"± {spread:.2g} {measurements.com_unit}", "along y and x"
+    label_panel(figure, box, next(letters), "Filtered COM size", *remarks)
     add_color_bar(figure, bar_below(box), image, "filtered |COM|", measurements.com_unit)
 
 
