@@ -34,7 +34,7 @@ class FilteredCom(Representable):
     deflection : ndarray of float, shape (scan_y, scan_x, 2)
         ``(y, x)``, mean 0 over the scan, in `unit`; NaN where no pattern was recorded.
     std : ndarray of float, shape (scan_y, scan_x)
-        Standard deviation of the error of either coordinate, in `unit`.
+        Standard deviation of the error of either coordinate, in `unit`; NaN also where the counts do not tell it.
     unit : str
         ``mrad``, or ``px`` where the pixel size is unknown.
     is_filtered : bool
@@ -57,10 +57,12 @@ class FilteredCom(Representable):
         return np.asarray(np.arctan2(-self.deflection[..., 0], self.deflection[..., 1]))
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
+        known = self.std[np.isfinite(self.std)]
+        spread = np.sqrt((known**2).mean()) if len(known) else np.nan
         rows = [
             ("scan", f"{format_shape(self.magnitude.shape)} positions"),
             ("deflection", f"rms {np.sqrt(np.nanmean(self.magnitude**2)):.3g} {self.unit}"),
-            ("error", f"± {np.sqrt(np.nanmean(self.std**2)):.2g} {self.unit} along y and x"),
+            ("error", f"± {spread:.2g} {self.unit} along y and x" if np.isfinite(spread) else "unknown"),
             ("filtered", "over the whole scan" if self.is_filtered else "no, as measured"),
         ]
         return "FilteredCom", rows
@@ -108,7 +110,8 @@ def filter_com(measurements: Measurements) -> FilteredCom:
     noise = np.append(basis.counting, spread)
     variance = float(np.abs(readout) ** 2 @ noise**2)
     content = float(np.nanmean(np.abs(com[recorded]) ** 2))
-    if too_small or 2 * variance < _WORTH_FILTERING * content:
+    # counts that are no counts, such as negative ones, tell no noise
+    if too_small or not 2 * variance >= _WORTH_FILTERING * content:
         std = np.where(recorded, np.sqrt(variance), np.nan)
         return FilteredCom(np.asarray(raw, float), std, measurements.com_unit, False)
 
