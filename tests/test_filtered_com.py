@@ -95,6 +95,14 @@ def test_a_scan_of_a_few_positions_stays_as_it_is(graphene):
     assert not sv.filter_com(few).is_filtered
 
 
+def test_features_without_noise_of_their_own_end_in_no_nan(graphene):
+    """Patterns that were smoothed until nothing but their COM is noisy."""
+    polar = np.broadcast_to(graphene.polar[:].mean(axis=-1, keepdims=True).mean(axis=(0, 1)), graphene.polar.shape)
+    y = np.arange(graphene.scan_shape[0])[:, None, None, None]
+    smooth = replace(graphene, polar=(polar * (1 + 0.1 * np.sin(y / 3))).astype(np.float32))
+    assert np.isfinite(sv.filter_com(smooth).deflection).all()
+
+
 def test_nothing_but_noise_is_next_to_nothing():
     rng = np.random.default_rng(3)
     y, x = np.mgrid[:32, :32] - 15.5

@@ -57,15 +57,19 @@ class FilteredCom(Representable):
         return np.asarray(np.arctan2(-self.deflection[..., 0], self.deflection[..., 1]))
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
-        known = self.std[np.isfinite(self.std)]
-        spread = np.sqrt((known**2).mean()) if len(known) else np.nan
+        size, spread = _rms(self.magnitude), _rms(self.std)
         rows = [
             ("scan", f"{format_shape(self.magnitude.shape)} positions"),
-            ("deflection", f"rms {np.sqrt(np.nanmean(self.magnitude**2)):.3g} {self.unit}"),
+            ("deflection", f"rms {size:.3g} {self.unit}" if np.isfinite(size) else "unknown"),
             ("error", f"± {spread:.2g} {self.unit} along y and x" if np.isfinite(spread) else "unknown"),
             ("filtered", "over the whole scan" if self.is_filtered else "no, as measured"),
         ]
         return "FilteredCom", rows
+
+
+def _rms(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.sqrt((known**2).mean())) if len(known) else np.nan
 
 
 def filter_com(measurements: Measurements) -> FilteredCom:

@@ -30,6 +30,8 @@ _TOLERANCE = 3e-3
 _SPREAD = 0.5
 # remaining power that changes no estimate by more than a hundredth of its noise
 _LEAST_REMAINDER = 0.02
+# of the features' rms: single precision keeps signal to noise of this inverse squared
+_LEAST_NOISE = 1e-3
 # the noise is then known to 5 %
 _FEWEST_BEYOND = 400
 # shares of a response within the scan for which the error is worked out
@@ -132,6 +134,7 @@ class PotentialFilter:
         weights = taper(recorded[middle])
         y = np.ascontiguousarray(np.moveaxis(centred, -1, 0))
         noise = _measure_noise(y, weights, orders, np.asarray(noise, float), step, cutoff)
+        noise = np.maximum(noise, _LEAST_NOISE * np.sqrt((np.abs(y) ** 2).mean()))
         whitened = (y / noise[:, None, None]).astype(np.complex64)
         return cls(orders, noise, mean, ScanTransfer.fit(whitened, weights, orders, step, cutoff), step)
 
