@@ -134,9 +134,11 @@ class PotentialFilter:
         weights = taper(recorded[middle])
         y = np.ascontiguousarray(np.moveaxis(centred, -1, 0))
         noise = _measure_noise(y, weights, orders, np.asarray(noise, float), step, cutoff)
-        noise = np.maximum(noise, _LEAST_NOISE * np.sqrt((np.abs(y) ** 2).mean()))
+        noise = np.maximum(noise, _LEAST_NOISE * float(np.sqrt((np.abs(y) ** 2).mean())))
         whitened = (y / noise[:, None, None]).astype(np.complex64)
-        return cls(orders, noise, mean, ScanTransfer.fit(whitened, weights, orders, step, cutoff), step)
+        return cls(
+            orders, np.asarray(noise, np.float64), mean, ScanTransfer.fit(whitened, weights, orders, step, cutoff), step
+        )
 
     def estimate(
         self,

@@ -218,8 +218,14 @@ def _filtered_com_panels(
     limits = (0.0, largest_of(magnitude, 99.8))
     image = draw_map(add_axes(figure, box, "com_filtered_magnitude"), magnitude, step, MAGNITUDES, limits)
     spread = float(np.sqrt(np.nanmean(measurements.maps["com_filtered_std"] ** 2)))
-    remarks = f"± {spread:.2g} {measurements.com_unit}", "along y and x"
-    label_panel(figure, box, next(letters), "Filtered COM size", *remarks)
+    label_panel(
+        figure,
+        box,
+        next(letters),
+        "Filtered COM size",
+        f"± {spread:.2g} {measurements.com_unit}",
+        "along y and x",
+    )
     add_color_bar(figure, bar_below(box), image, "filtered |COM|", measurements.com_unit)
 
 
