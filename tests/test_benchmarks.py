@@ -25,6 +25,8 @@ def tools():
         from benchmarks.defects import comparison as defects
         from benchmarks.defects import scores as defect_scores
         from benchmarks.defects import tables as defect_tables
+        from benchmarks.denoise import comparison as denoise
+        from benchmarks.denoise import rivals
         from benchmarks.harness import cells
         from benchmarks.models import comparison as models
         from benchmarks.models import scores, tables
@@ -35,6 +37,8 @@ def tools():
         sys.path.pop(0)
     return SimpleNamespace(
         bounds=bounds,
+        denoise=denoise,
+        rivals=rivals,
         cells=cells,
         scores=scores,
         tables=tables,
@@ -474,3 +478,37 @@ def test_a_run_on_a_recorded_scan_is_given_no_more_than_it_should(tools, monkeyp
         "dark",
         "bad_pixels",
     }
+
+
+def test_rivals_filter_a_gradient(tools, rng):
+    """Every filter of the COM comes closer to a band-limited gradient than its noisy values are."""
+    n, step, cutoff = 32, 0.3, 0.6
+    y, x = np.fft.fftfreq(n, step)[:, None], np.fft.fftfreq(n, step)
+    potential = np.fft.fft2(rng.normal(size=(n, n))) * (np.hypot(y, x) < cutoff)
+    # x to the right, and y downwards, of which the map holds minus the second
+    truth = np.fft.ifft2(2j * np.pi * x * potential).real - 1j * np.fft.ifft2(2j * np.pi * y * potential).real
+    truth /= np.sqrt((np.abs(truth) ** 2).mean())
+    noisy = truth + (rng.normal(size=(n, n)) + 1j * rng.normal(size=(n, n))) * 0.7
+    noise = float((np.abs(noisy - truth) ** 2).mean())
+
+    def error(found):
+        return float((np.abs(found - truth) ** 2).mean())
+
+    errors = {name: error(rival(noisy, step, cutoff, noise)) for name, rival in tools.rivals.RIVALS.items()}
+    assert errors["COM"] == pytest.approx(noise)
+    assert errors["Wiener in rings"] < 0.6 * noise
+    assert errors["the same, no curl, in the band"] < 0.4 * noise
+    assert errors["Gaussian process, no curl"] < 0.8 * errors["Gaussian process"]
+    assert error(tools.rivals.best_gaussian(noisy, truth)) < noise
+
+
+def test_a_table_of_filters_has_medians_over_draws(tools):
+    rows = [
+        {"COM": {"angle": angle, "r": 0.5, "error": 0.3, "kept": kept, "coverage": [0.68, 0.95]}}
+        for angle, kept in ((1.0, 0.9), (2.0, 0.8), (9.0, 1.0))
+    ]
+    name = next(iter(tools.denoise.SCANS))
+    report = {"cells": [{"cell": {"scan": name, "seed": seed}, "rows": row} for seed, row in enumerate(rows)]}
+    text = tools.denoise.tables(report)
+    assert "(3 draws)" in text
+    assert "| COM | 2.00 | 0.5000 | 0.300 | 0.90 | 0.68, 0.95 |" in text

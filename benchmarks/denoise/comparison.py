@@ -30,7 +30,8 @@ __all__ = ["SCANS", "score", "tables"]
 
 _Map = NDArray[np.complexfloating[Any, Any]]
 
-_DEFECTS = {"defects": {"N": 1, "Si": 1, "vacancy": 1}, "placement_seed": 3}
+_DEFECTS = {"defects": {"N": 1, "Si-C3": 1, "vacancy": 1}, "placement_seed": 3}
+_LARGER = {"scan_shape": (96, 96), "scan_extent": (15.75, 15.75)}
 
 SCANS: dict[str, dict[str, Any]] = {
     "demo, 100,000 electrons": {"dose": 1e5},
@@ -43,10 +44,13 @@ SCANS: dict[str, dict[str, Any]] = {
     "defocus 60 Å, 100,000": {"dose": 1e5, "defocus": 60.0},
     "defocus 60 Å, 20,000": {"dose": 2e4, "defocus": 60.0},
     "h-BN, 20,000": {"dose": 2e4, "structure": "h-BN"},
-    "N, Si and a vacancy, 100,000": {"dose": 1e5, **_DEFECTS},
-    "N, Si and a vacancy, 20,000": {"dose": 2e4, **_DEFECTS},
+    "N, Si and a vacancy, 100,000": {"dose": 1e5, **_DEFECTS, **_LARGER},
+    "N, Si and a vacancy, 20,000": {"dose": 2e4, **_DEFECTS, **_LARGER},
 }
-"""Settings of the simulation by name; graphene, 60 kV, 31 mrad, 64 × 64 positions in steps of 0.16 Å otherwise."""
+"""Settings of the simulation by name.
+
+Graphene, 60 kV, 31 mrad, 64 × 64 positions 0.16 Å apart where nothing else is said; 96 × 96 with defects.
+"""
 
 _QUICK = ("demo, 20,000", "step 0.6 Å, 20,000")
 _SECONDS = 60.0
