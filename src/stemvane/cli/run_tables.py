@@ -44,6 +44,8 @@ _AGREEMENT = {
     "com_angle_error_median_deg": "the measured COM's error, median (deg)",
     "com_angle_error_mean_deg": "the measured COM's, weighted mean (deg)",
     "com_pearson_r": "r of the measured |COM|",
+    "filtered_com_angle_error_median_deg": "the filtered COM's error, median (deg)",
+    "filtered_com_pearson_r": "r of the filtered |COM|",
 }
 _LEARNED = {
     "explained_variance": "explained variance",
