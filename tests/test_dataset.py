@@ -131,6 +131,13 @@ def test_every_spelling_of_lengths_and_angles(table, place):
             assert found[1 - place] is None, units
 
 
+def test_the_band_limit_is_known_where_beam_and_scan_step_are():
+    known = Calibration(energy=60e3, convergence_semiangle=31.0, scan_step=0.16)
+    assert known.band_limit == pytest.approx(2 * 0.031 / 0.048661, rel=1e-5)
+    for name in ("energy", "convergence_semiangle", "scan_step"):
+        assert known.replace(**{name: None}).band_limit is None
+
+
 def test_reciprocal_lengths_become_angles_through_the_wavelength():
     for factor, spellings in RECIPROCAL.items():
         for units in [*spellings.split(), *(word.replace("1/", "1 / ") for word in spellings.split())]:

@@ -10,7 +10,7 @@ from stemvane.config import Config
 from stemvane.errors import DataError
 from stemvane.evaluation.com_agreement import compare_angles
 from stemvane.features.filtered_com import add_filtered_com
-from stemvane.features.scan_frame import ScanFrame, mirror
+from stemvane.features.scan_frame import ScanFrame, mirror, noise_frequencies, scan_middle
 from stemvane.features.shrinkage import estimate_power
 
 
@@ -149,6 +149,20 @@ def test_channels_of_a_thin_specimen_are_its_spectrum_times_real_numbers():
     np.testing.assert_allclose(ratio.real.mean(axis=1), [0.5, 1, 0, 2, -0.3], atol=1e-5)
     np.testing.assert_allclose(frame.responses(channels)[:, used], spectrum[:, used], atol=1e-4)
     assert mirror(mirror(spectrum)).tolist() == spectrum.tolist()
+
+
+def test_frequencies_beyond_the_band_limit_and_the_taper_hold_noise_alone():
+    empty = noise_frequencies((64, 32), (0.2, 0.2), 1.25)
+    frequency = np.hypot(np.fft.fftfreq(64, 0.2)[:, None], np.fft.fftfreq(32, 0.2))
+    np.testing.assert_array_equal(empty, frequency > 1.25 + 2 / (32 * 0.2))
+    assert noise_frequencies((64, 32), (0.2, 0.2), None) is None
+    # 251 of these 400 frequencies are beyond, too few to tell a variance to 5 %
+    assert noise_frequencies((20, 20), (0.2, 0.2), 1.25) is None
+
+
+def test_the_middle_of_an_axis_is_all_of_a_short_one():
+    assert scan_middle(64) == slice(0, 64)
+    assert scan_middle(512) == slice(128, 384)
 
 
 def test_power_is_found_where_it_is_and_nowhere_else():

@@ -65,15 +65,13 @@ def score_scan(dataset: Dataset4D, *, given: bool, n_epochs: int | None = None) 
     assert calibration.scan_step is not None
     assert calibration.pixel_size is not None
     assert calibration.convergence_semiangle is not None
-    assert calibration.energy is not None
+    assert calibration.band_limit is not None
     reference = truth.com - np.nanmean(truth.com, axis=(0, 1))
     patterns = dataset.data.compute()
 
     disc_radius = calibration.convergence_semiangle / calibration.pixel_size[0]
     com = prepared_com(patterns, truth.dark_frame, truth.bad_pixels, disc_radius)
-    assert calibration.wavelength is not None
-    band_limit = 2e-3 * calibration.convergence_semiangle / calibration.wavelength
-    filtered = filter_in_rings(com, calibration.scan_step[0], band_limit)
+    filtered = filter_in_rings(com, calibration.scan_step[0], calibration.band_limit)
     rows = {
         name: compare(direction(values), np.hypot(values[..., 0], values[..., 1])[..., None], reference)
         for name, values in (("raw", com), ("filtered", filtered))

@@ -160,6 +160,16 @@ class Calibration(Representable):
         return None if self.energy is None else wavelength(self.energy)
 
     @property
+    def band_limit(self) -> float | None:
+        """Spatial frequency 2α/λ in 1/Å, beyond which a scan holds nothing of the specimen.
+
+        None where energy, semi-angle or scan step are unknown: without the step, the scan has no frequencies in 1/Å.
+        """
+        if self.wavelength is None or self.convergence_semiangle is None or self.scan_step is None:
+            return None
+        return 2e-3 * self.convergence_semiangle / self.wavelength
+
+    @property
     def pixel_aspect(self) -> float:
         """Height of a detector pixel divided by its width; 1 where the pixel size is unknown."""
         return 1.0 if self.pixel_size is None else self.pixel_size[0] / self.pixel_size[1]

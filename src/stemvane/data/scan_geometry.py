@@ -13,10 +13,7 @@ __all__ = ["highest_frequency", "probe_positions"]
 def highest_frequency(step: tuple[float, float], calibration: Calibration) -> float:
     """Highest spatial frequency in 1/Å that a scan of this step (Å) holds: of the step, or of the probe if known."""
     highest = 0.5 / max(step)
-    if calibration.convergence_semiangle is not None and calibration.wavelength is not None:
-        # what is recorded holds no period below half the wavelength over the semi-angle
-        highest = min(highest, 2e-3 * calibration.convergence_semiangle / calibration.wavelength)
-    return highest
+    return highest if calibration.band_limit is None else min(highest, calibration.band_limit)
 
 
 def probe_positions(shape: tuple[int, ...], step: tuple[float, float]) -> NDArray[np.float64]:

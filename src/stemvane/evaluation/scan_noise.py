@@ -30,11 +30,11 @@ def fine_noise(measurements: Measurements) -> tuple[float, float] | None:
         where the scan has too few such frequencies, or they are not known.
     """
     calibration, shape = measurements.calibration, measurements.scan_shape
-    step, wavelength, angle = calibration.scan_step, calibration.wavelength, calibration.convergence_semiangle
-    if not measurements.is_scan or measurements.noiseless or step is None or wavelength is None or angle is None:
+    step, band_limit = calibration.scan_step, calibration.band_limit
+    if not measurements.is_scan or measurements.noiseless or step is None or band_limit is None:
         return None
     cycles = [np.abs(np.fft.fftfreq(n)) for n in shape]
-    beyond = np.hypot(cycles[0][:, None] / step[0], cycles[1] / step[1]) > 2e-3 * angle / wavelength
+    beyond = np.hypot(cycles[0][:, None] / step[0], cycles[1] / step[1]) > band_limit
     parts = [
         (beyond & (along > _FINE), beyond & (along < _COARSE))
         for along in (cycles[0][:, None], np.broadcast_to(cycles[1], shape))

@@ -13,7 +13,8 @@ from stemvane.data.arguments import require
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_shape
 from stemvane.features.harmonics import HarmonicBasis
-from stemvane.features.potential_filter import PotentialFilter, taper
+from stemvane.features.potential_filter import PotentialFilter
+from stemvane.features.scan_frame import noise_frequencies, scan_middle, taper
 
 __all__ = ["FilteredCom", "add_filtered_com", "filter_com"]
 
@@ -21,8 +22,6 @@ __all__ = ["FilteredCom", "add_filtered_com", "filter_com"]
 _FEWEST_POSITIONS = 8
 # noise of less power than this share of the deflection's is left where it is
 _WORTH_FILTERING = 1e-3
-_MOST_FIELD = 256
-_FEWEST_BEYOND = 400
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -108,9 +107,10 @@ def filter_com(measurements: Measurements) -> FilteredCom:
             features[recorded[rows]] = np.concatenate(list(basis.feature_blocks(measurements, part, rescale=False)))
         return features
 
-    middle = _middle(recorded.shape[0])
-    cutoff, step = _band_limit(measurements), measurements.calibration.scan_step or (1.0, 1.0)
-    known, readout, spread = _read_com(read(middle), com[middle], recorded[middle], basis, step, cutoff)
+    middle = scan_middle(recorded.shape[0])
+    in_middle = read(middle)
+    band_limit, step = measurements.calibration.band_limit, measurements.calibration.scan_step or (1.0, 1.0)
+    known, readout, spread = _read_com(in_middle, com[middle], recorded[middle], basis, step, band_limit)
     noise = np.append(basis.counting, spread)
     variance = float(np.abs(readout) ** 2 @ noise**2)
     content = float(np.nanmean(np.abs(com[recorded]) ** 2))
@@ -120,12 +120,12 @@ def filter_com(measurements: Measurements) -> FilteredCom:
         return FilteredCom(np.asarray(raw, float), std, measurements.com_unit, False)
 
     def read_all(rows: slice) -> NDArray[np.complex64]:
-        features = read(rows)
+        features = in_middle if rows == middle else read(rows)
         rest = com[rows] - features @ known
         return np.concatenate([features, rest[..., None]], axis=-1).astype(np.complex64)
 
     orders = np.append(basis.orders, 1)
-    scan_filter = PotentialFilter.fit(read_all(middle), recorded[middle], orders, noise, step, cutoff)
+    scan_filter = PotentialFilter.fit(read_all(middle), recorded[middle], orders, noise, step, band_limit)
     estimate, std = np.zeros(recorded.shape, complex), np.full(recorded.shape, np.nan)
     for part in scan_filter.estimate(read_all, recorded, readout[None]):
         estimate[part.rows], std[part.rows] = part.values[0], part.std[0]
@@ -157,7 +157,7 @@ def _read_com(
     recorded: NDArray[np.bool_],
     basis: HarmonicBasis,
     step: tuple[float, float],
-    cutoff: float | None,
+    band_limit: float | None,
 ) -> tuple[NDArray[np.complex128], NDArray[np.complex128], float]:
     """The COM's part that features of order 1 tell, the COM in features and rest, and the rest's noise."""
     weights = taper(recorded)
@@ -166,27 +166,12 @@ def _read_com(
         np.where(recorded, part - part[recorded].mean(), 0) for part in (*features[..., chosen].T.swapaxes(1, 2), com)
     ]
     spectra = np.array([np.fft.fft2(part * weights, norm="ortho") for part in centred])
-    y, x = (np.fft.fftfreq(n, d) for n, d in zip(recorded.shape, step, strict=True))
-    # beyond the cutoff there is noise alone, and the rest must share none of it with the features
-    margin = 2 / min(n * d for n, d in zip(recorded.shape, step, strict=True))
-    beyond = np.hypot(y[:, None], x) > (np.inf if cutoff is None else cutoff + margin)
-    used = beyond if np.count_nonzero(beyond) >= _FEWEST_BEYOND else np.ones_like(beyond)
+    # the rest must share no noise with the features, which is best seen where there is nothing else
+    empty = noise_frequencies(recorded.shape, step, band_limit)
+    used = np.ones_like(recorded) if empty is None else empty
     known = np.zeros(basis.n_features, np.complex128)
     of_order = spectra[:-1, used].T
     known[chosen] = np.linalg.lstsq(of_order, spectra[-1, used], rcond=None)[0]
     rest = spectra[-1, used] - of_order @ known[chosen]
     spread = float(np.sqrt(max((np.abs(rest) ** 2).mean() / 2, 1e-30)))
     return known, np.append(known, 1), spread
-
-
-def _band_limit(measurements: Measurements) -> float | None:
-    """Spatial frequency 2α/λ in 1/Å, beyond which a scan holds nothing of the specimen; None where it is not known."""
-    calibration = measurements.calibration
-    length, angle = calibration.wavelength, calibration.convergence_semiangle
-    if length is None or angle is None or calibration.scan_step is None:
-        return None
-    return 2e-3 * angle / length
-
-
-def _middle(n: int) -> slice:
-    return slice(max(0, (n - _MOST_FIELD) // 2), (n + _MOST_FIELD) // 2)

@@ -10,14 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from stemvane.features.scan_frame import ScanFrame, count_workers, mirror
+from stemvane.features.scan_frame import ScanFrame, count_workers, mirror, noise_frequencies, scan_middle, taper
 from stemvane.features.scan_transfer import ScanTransfer
 from stemvane.features.shrinkage import estimate_power, ring_numbers
 
-__all__ = ["FilteredRows", "PotentialFilter", "taper"]
+__all__ = ["FilteredRows", "PotentialFilter"]
 
-# the transfer is found in the middle of a scan
-_MOST_FIELD = 256
 # positions are filtered together in squares of this side, with those of a margin around them
 _TILE = 256
 _MARGIN = 24
@@ -32,8 +30,6 @@ _SPREAD = 0.5
 _LEAST_REMAINDER = 0.02
 # of the features' rms: single precision keeps signal to noise of this inverse squared
 _LEAST_NOISE = 1e-3
-# the noise is then known to 5 %
-_FEWEST_BEYOND = 400
 # shares of a response within the scan for which the error is worked out
 _INFORMATION = np.array([1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1])
 
@@ -129,7 +125,7 @@ class PotentialFilter:
         highest = float(np.hypot(0.5 / step[0], 0.5 / step[1]))
         cutoff = min(cutoff or highest, highest)
         mean = features[recorded].mean(axis=0)
-        middle = tuple(slice(max(0, (n - _MOST_FIELD) // 2), (n + _MOST_FIELD) // 2) for n in recorded.shape)
+        middle = tuple(scan_middle(n) for n in recorded.shape)
         centred = np.where(recorded[..., None], features - mean, 0)[middle].astype(np.complex64)
         weights = taper(recorded[middle])
         y = np.ascontiguousarray(np.moveaxis(centred, -1, 0))
@@ -387,22 +383,13 @@ def _measure_noise(
     -------
     ndarray of float, shape (n_features,)
     """
-    frequency = ScanFrame(orders, (weights.shape[0], weights.shape[1]), step).frequency
-    # a Hann window lets nothing through beyond two bins
-    beyond = frequency > cutoff + 2 / min(n * d for n, d in zip(weights.shape, step, strict=True))
-    if np.count_nonzero(beyond) < _FEWEST_BEYOND:
+    empty = noise_frequencies(weights.shape, step, cutoff)
+    if empty is None:
         return expected
-    power = np.array([(np.abs(fft.fft2(part * weights, norm="ortho")) ** 2)[beyond].mean() for part in y])
+    power = np.array([(np.abs(fft.fft2(part * weights, norm="ortho")) ** 2)[empty].mean() for part in y])
     measured = np.sqrt(power / np.where(orders == 0, 1, 2))
     # what is far below the counts' own noise is rounding, not noise
     return np.asarray(np.maximum(measured, 0.1 * expected))
-
-
-def taper(recorded: NDArray[np.bool_]) -> Floats:
-    """Hann window of mean square 1 over a scan, 0 where nothing was recorded."""
-    rows, columns = recorded.shape
-    weights = np.outer(np.hanning(rows + 2)[1:-1], np.hanning(columns + 2)[1:-1]) * recorded
-    return np.asarray(weights / max(np.sqrt((weights**2).mean()), 1e-9))
 
 
 def _conjugate_gradients(

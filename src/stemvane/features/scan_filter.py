@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from stemvane.features.scan_frame import scan_frequencies, scan_middle, taper
 from stemvane.features.scan_kernel import weighted_neighbours
 
 __all__ = ["ScanFilter", "Windows"]
 
-_MOST_FIELD = 256
 _N_FREQUENCIES = 64
 # a detector that spreads every electron over some pixels has more noise at low orders than the highest show
 _MOST_COLOUR = 4.0
@@ -121,13 +121,12 @@ class ScanFilter:
         ScanFilter
         """
         step = step or (1.0, 1.0)
-        middle = tuple(slice(max(0, (n - _MOST_FIELD) // 2), (n + _MOST_FIELD) // 2) for n in recorded.shape)
+        middle = tuple(scan_middle(n) for n in recorded.shape)
         present = recorded[middle]
         rows, columns = present.shape
         # the edges of the scan would leak into all frequencies
-        taper = np.outer(np.hanning(rows + 2)[1:-1], np.hanning(columns + 2)[1:-1]) * present
-        taper /= max(np.sqrt((taper**2).mean()), 1e-9)
-        frequency = _frequency(present.shape, step)
+        weights = taper(present)
+        frequency = scan_frequencies(present.shape, step)
         highest = 0.5 / max(step)
         n_bins = max(2, int(min(rows * step[0], columns * step[1]) / (2 * max(step))))
         at = np.minimum((frequency / highest * n_bins).astype(int), n_bins - 1).ravel()
@@ -135,7 +134,7 @@ class ScanFilter:
         spectrum, level = np.empty((features.shape[-1], n_bins)), np.empty(features.shape[-1])
         for k in range(len(spectrum)):
             part = np.where(present, features[middle[0], middle[1], k], 0)
-            power = np.abs(np.fft.fft2(part * taper, norm="ortho")) ** 2
+            power = np.abs(np.fft.fft2(part * weights, norm="ortho")) ** 2
             mean = np.bincount(at, power.ravel(), minlength=n_bins) / count
             falling = optimize.isotonic_regression(mean, weights=count, increasing=False).x
             level[k] = np.clip(falling[-max(1, n_bins // 4) :].mean(), noise[k], _MOST_COLOUR * noise[k])
@@ -243,7 +242,7 @@ class ScanFilter:
     def _covariance(self, reach: int, step: tuple[float, float]) -> NDArray[np.float64]:
         """Covariance of the content of two positions by lag, shape ``(n_features, 4 reach + 1, 4 reach + 1)``."""
         n = max(_N_FREQUENCIES, 8 * reach + 4)
-        frequency = _frequency((n, n), step)
+        frequency = scan_frequencies((n, n), step)
         centres = (np.arange(self.spectrum.shape[1]) + 0.5) / self.spectrum.shape[1] * self.highest
         lags = np.arange(-2 * reach, 2 * reach + 1)
         out = np.empty((len(self.spectrum), len(lags), len(lags)))
@@ -251,11 +250,6 @@ class ScanFilter:
             power = np.interp(frequency, centres, spectrum, right=0.0)
             out[k] = np.fft.ifft2(power).real[np.ix_(lags, lags)]
         return out
-
-
-def _frequency(shape: tuple[int, ...], step: tuple[float, float]) -> NDArray[np.float64]:
-    y, x = (np.fft.fftfreq(n, d) for n, d in zip(shape, step, strict=True))
-    return np.asarray(np.hypot(y[:, None], x[None, :]))
 
 
 def _kinds(

@@ -10,7 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-__all__ = ["ScanFrame", "count_workers", "mirror"]
+__all__ = ["ScanFrame", "count_workers", "mirror", "noise_frequencies", "scan_frequencies", "scan_middle", "taper"]
+
+# 256 positions along an axis tell the spectra of a scan
+_MOST_FIELD = 256
+# the noise is then known to 5 %
+_FEWEST_BEYOND = 400
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +58,12 @@ class ScanFrame:
     @cached_property
     def frequency(self) -> NDArray[np.float64]:
         """Length of the spatial frequency, shape ``(y, x)``, in 1/Å."""
-        y, x = self._axes()
-        return np.asarray(np.hypot(y, x))
+        return scan_frequencies(self.shape, self.step)
 
     @cached_property
     def phases(self) -> NDArray[np.complex64]:
         """``exp(1j m φ_q)``, shape ``(n_features, y, x)``."""
-        y, x = self._axes()
+        y, x = _frequency_axes(self.shape, self.step)
         # directions are counter-clockwise on the screen, where y grows downwards
         angle = self.handedness * np.arctan2(-y, x)
         highest = int(self.orders.max(initial=0))
@@ -86,9 +90,50 @@ class ScanFrame:
         result[~self.is_real] += 1j * channels[n:]
         return np.asarray(result * np.conj(self.phases))
 
-    def _axes(self) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
-        y, x = (np.fft.fftfreq(n, d) for n, d in zip(self.shape, self.step, strict=True))
-        return y[:, None], x[None, :]
+
+def scan_frequencies(shape: tuple[int, ...], step: tuple[float, float]) -> NDArray[np.float64]:
+    """Lengths in 1/Å of the discrete spatial frequencies of a scan of ``(y, x)`` positions, of the same shape."""
+    y, x = _frequency_axes(shape, step)
+    return np.asarray(np.hypot(y, x))
+
+
+def noise_frequencies(
+    shape: tuple[int, ...], step: tuple[float, float], band_limit: float | None
+) -> NDArray[np.bool_] | None:
+    """Spatial frequencies of a tapered scan that hold nothing but noise.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Positions ``(y, x)``.
+    step : tuple of float
+        Scan step ``(y, x)`` in Å.
+    band_limit : float, optional
+        Largest spatial frequency of the content in 1/Å.
+
+    Returns
+    -------
+    ndarray of bool, shape (scan_y, scan_x), or None
+        None where they are too few to tell the noise, or where the band limit is unknown.
+    """
+    if band_limit is None:
+        return None
+    # a Hann window lets nothing through beyond two bins
+    margin = 2 / min(n * d for n, d in zip(shape, step, strict=True))
+    beyond = scan_frequencies(shape, step) > band_limit + margin
+    return beyond if np.count_nonzero(beyond) >= _FEWEST_BEYOND else None
+
+
+def scan_middle(n: int) -> slice:
+    """Positions in the middle of an axis of `n`, where what holds all over a large scan is measured."""
+    return slice(max(0, (n - _MOST_FIELD) // 2), min(n, (n + _MOST_FIELD) // 2))
+
+
+def taper(recorded: NDArray[np.bool_]) -> NDArray[np.floating[Any]]:
+    """Hann window of mean square 1 over a scan, 0 where nothing was recorded."""
+    rows, columns = recorded.shape
+    weights = np.outer(np.hanning(rows + 2)[1:-1], np.hanning(columns + 2)[1:-1]) * recorded
+    return np.asarray(weights / max(np.sqrt((weights**2).mean()), 1e-9))
 
 
 def mirror(spectrum: NDArray[Any]) -> NDArray[Any]:
@@ -101,3 +146,10 @@ def count_workers() -> int:
     from numba import get_num_threads
 
     return int(get_num_threads())
+
+
+def _frequency_axes(
+    shape: tuple[int, ...], step: tuple[float, float]
+) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    y, x = (np.fft.fftfreq(n, d) for n, d in zip(shape, step, strict=True))
+    return y[:, None], x[None, :]

@@ -82,12 +82,11 @@ class ScanTransfer:
             Of that handedness which explains more.
         """
         shape = (weights.shape[0], weights.shape[1])
-        found = []
-        for handedness in (1, -1):
-            frame = ScanFrame(orders, shape, step, handedness)
-            spectrum = frame.spectrum(features * weights.astype(np.float32)) / np.float32(np.sqrt(weights.size))
-            found.append(_fit_rings(frame, frame.channels(spectrum), cutoff))
-        return max(found, key=lambda pair: pair[0])[1]
+        frames = [ScanFrame(orders, shape, step, handedness) for handedness in (1, -1)]
+        # the handedness is in the channels, not in the spectrum
+        spectrum = frames[0].spectrum(features * weights.astype(np.float32)) / np.float32(np.sqrt(weights.size))
+        fits = [_fit_rings(frame, frame.channels(spectrum), cutoff) for frame in frames]
+        return max(fits, key=lambda fit: fit[0])[1]
 
     def responses(self, frame: ScanFrame) -> NDArray[np.complex64]:
         """Response of every feature to the potential, shape ``(n_features, y, x)``."""

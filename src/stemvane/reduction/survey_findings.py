@@ -175,10 +175,9 @@ def bright_spot_findings(n_pixels: int) -> Iterator[Finding]:
 
 def calibration_findings(disc: Disc | None, calibration: Calibration) -> Iterator[Finding]:
     """Axis and radius that were given against those of the disc, and a scan step too coarse for the probe."""
-    wavelength, angle = calibration.wavelength, calibration.convergence_semiangle
-    if wavelength is not None and angle is not None and calibration.scan_step is not None:
-        # maps of a coherent probe hold spatial frequencies up to twice the semi-angle over the wavelength
-        coarsest = wavelength / (4e-3 * angle)
+    if calibration.scan_step is not None and calibration.band_limit is not None:
+        # the probe's maps hold periods down to that of the band limit, each of which needs two positions
+        coarsest = 0.5 / calibration.band_limit
         if max(calibration.scan_step) > 1.05 * coarsest:
             yield Finding(
                 "coarse_scan",
@@ -190,6 +189,7 @@ def calibration_findings(disc: Disc | None, calibration: Calibration) -> Iterato
     if disc is None:
         return
     expected = calibration.disc_radius
+    angle = calibration.convergence_semiangle
     if expected is None and angle is not None and calibration.pixel_size is not None:
         expected = angle / calibration.pixel_size[1]
     tolerance = max(0.5, _DIFFERENCE * disc.radius)
