@@ -61,6 +61,23 @@ def test_overview_has_a_panel_for_everything(tmp_path: Path, n_latent: int) -> N
     assert len(named(figure, "colour bar")) == 2 + n_latent  # manifold, COM magnitude, latents
 
 
+def test_the_filtered_com_is_drawn_where_there_is_one(run: Run) -> None:
+    measurements = run.measurements
+    y, x = np.moveaxis(measurements.deflection, -1, 0)
+    maps = {"com_filtered_y": y / 2, "com_filtered_x": x / 2, "com_filtered_std": np.full(y.shape, 0.25)}
+    units = dict.fromkeys(maps, measurements.com_unit)
+    filtered = replace(measurements, maps={**measurements.maps, **maps}, units={**measurements.units, **units})
+    manifold = Manifold(run.manifold, run.manifold_latents)
+    figure = overview_page(filtered, run.embedding, manifold, run.metrics)
+    for name, factor in (("com", 1.0), ("com_filtered", 0.5)):
+        (axes,) = named(figure, f"{name}_magnitude")
+        np.testing.assert_allclose(axes.images[0].get_array(), factor * measurements.com_magnitude)
+    angles = [named(figure, f"{name}_angle")[0].images[0].get_array() for name in ("com", "com_filtered")]
+    np.testing.assert_allclose(*angles, atol=1e-6)
+    assert f"± 0.25 {measurements.com_unit}" in " ".join(words(figure))
+    assert_readable(figure)
+
+
 def test_panels_do_not_overlap(page: Figure) -> None:
     boxes = [axes.get_position() for axes in page.axes]
     for index, box in enumerate(boxes):

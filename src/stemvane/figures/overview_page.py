@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -158,17 +158,8 @@ def _com_panels(
     metrics: Mapping[str, Any],
     letters: Iterator[str],
 ) -> None:
-    step = measurements.calibration.scan_step
-    box = next(boxes)
-    draw_map(add_axes(figure, box, "com_angle"), measurements.com_angle, step, ANGLES)
-    label_panel(figure, box, next(letters), "COM angle", *scan_rotation_remarks(metrics))
-    add_color_wheel(figure, box, DETECTOR_FRAME)
-    box = next(boxes)
-    magnitude = measurements.com_magnitude
-    limits = (0.0, largest_of(magnitude, 99.8))
-    image = draw_map(add_axes(figure, box, "com_magnitude"), magnitude, step, MAGNITUDES, limits)
-    label_panel(figure, box, next(letters), "COM magnitude")
-    add_color_bar(figure, bar_below(box), image, "|COM|", measurements.com_unit)
+    words = _DeflectionWords("com", ("COM angle", *scan_rotation_remarks(metrics)), ("COM magnitude",), "|COM|")
+    _deflection_panels(figure, boxes, measurements, measurements.deflection, letters, words)
 
 
 def _embedding_panels(
@@ -204,29 +195,49 @@ def _filtered_com_panels(
     metrics: Mapping[str, Any],
     letters: Iterator[str],
 ) -> None:
-    filtered, step = measurements.filtered_deflection, measurements.calibration.scan_step
-    if filtered is None:
+    if measurements.filtered_deflection is None:
         return
-    box, y, x = next(boxes), filtered[..., 0], filtered[..., 1]
-    draw_map(add_axes(figure, box, "com_filtered_angle"), np.arctan2(-y, x), step, ANGLES)
     error = metrics.get("filtered_com_angle_error_median_deg_truth")
     remarks = [] if error is None else [f"error {error:.2g}°", "from the noiseless COM"]
-    label_panel(figure, box, next(letters), "Filtered COM angle", *remarks)
-    add_color_wheel(figure, box, DETECTOR_FRAME)
-    box, magnitude = next(boxes), np.hypot(y, x)
-    # the scale of the measured COM's panel would be that of its noise
-    limits = (0.0, largest_of(magnitude, 99.8))
-    image = draw_map(add_axes(figure, box, "com_filtered_magnitude"), magnitude, step, MAGNITUDES, limits)
     spread = float(np.sqrt(np.nanmean(measurements.maps["com_filtered_std"] ** 2)))
-    label_panel(
-        figure,
-        box,
-        next(letters),
-        "Filtered COM size",
-        f"± {spread:.2g} {measurements.com_unit}",
-        "along y and x",
+    words = _DeflectionWords(
+        "com_filtered",
+        ("Filtered COM angle", *remarks),
+        ("Filtered COM size", f"± {spread:.2g} {measurements.com_unit}", "along y and x"),
+        "filtered |COM|",
     )
-    add_color_bar(figure, bar_below(box), image, "filtered |COM|", measurements.com_unit)
+    _deflection_panels(figure, boxes, measurements, measurements.filtered_deflection, letters, words)
+
+
+class _DeflectionWords(NamedTuple):
+    """Name of the axes of a deflection, title and remarks of angle and magnitude, and the colour bar's label."""
+
+    name: str
+    angle: tuple[str, ...]
+    magnitude: tuple[str, ...]
+    bar: str
+
+
+def _deflection_panels(
+    figure: Figure,
+    boxes: Iterator[Box],
+    measurements: Measurements,
+    deflection: NDArray[np.floating[Any]],
+    letters: Iterator[str],
+    words: _DeflectionWords,
+) -> None:
+    """Angle and magnitude of a deflection, ``(y, x)`` along its last axis, each in a box."""
+    step = measurements.calibration.scan_step
+    box, angle = next(boxes), np.arctan2(-deflection[..., 0], deflection[..., 1])
+    draw_map(add_axes(figure, box, f"{words.name}_angle"), angle, step, ANGLES)
+    label_panel(figure, box, next(letters), *words.angle)
+    add_color_wheel(figure, box, DETECTOR_FRAME)
+    box, magnitude = next(boxes), np.linalg.norm(deflection, axis=-1)
+    # each deflection has a scale of its own: that of the measured COM would be that of its noise
+    limits = (0.0, largest_of(magnitude, 99.8))
+    image = draw_map(add_axes(figure, box, f"{words.name}_magnitude"), magnitude, step, MAGNITUDES, limits)
+    label_panel(figure, box, next(letters), *words.magnitude)
+    add_color_bar(figure, bar_below(box), image, words.bar, measurements.com_unit)
 
 
 def _has_angle(embedding: Embedding) -> bool:
