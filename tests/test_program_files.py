@@ -81,6 +81,12 @@ def test_positions_without_electrons_listed_are_missing(tmp_path):
     assert np.flatnonzero(dataset.missing).tolist() == [5, 11]
     expected = np.where(dataset.missing[..., None, None], 0, made.PATTERNS)
     np.testing.assert_array_equal(dataset.data.compute(), expected)
+    # the last column is flyback, and with it position 11
+    cropped = open_dataset(dataset.path, scan_shape=(3, 3), flyback=1)
+    assert np.argwhere(cropped.missing).tolist() == [[1, 1]]
+    assert open_dataset(dataset.path, scan_shape=(1, 5), ignore_extra=True).missing is None
+    longer = open_dataset(dataset.path, scan_shape=(2, 7))
+    assert np.flatnonzero(longer.missing).tolist() == [5, 11, 12, 13]
 
 
 def test_events_outside_the_frame_are_damage(tmp_path):

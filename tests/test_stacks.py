@@ -458,6 +458,9 @@ def test_frames_that_a_merlin_file_lost_keep_their_places(tmp_path, lost):
     np.testing.assert_array_equal(opened.data.compute(), expected.reshape(made.PATTERNS.shape))
     np.testing.assert_array_equal(np.flatnonzero(opened.missing), lost)
     assert [finding.id for finding in opened.findings] == ["lost_frames"]
+    # one line before the scan, and a column of flyback
+    cropped = open_dataset(path, scan_shape=(2, 3), skip_frames=4, flyback=1)
+    np.testing.assert_array_equal(cropped.missing, opened.missing[1:, :3])
     # software that leaves frames out counts on, and the rest is the scan
     rest = open_dataset(path, scan_shape=(1, 12 - len(lost)))
     assert rest.missing is None

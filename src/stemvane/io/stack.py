@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -228,10 +228,14 @@ class ChosenFrames:
         if start >= stop:
             return self.frames.read(0, 0)
         # one big read over the flyback's frames, which are few, is faster than one for each line
-        places = np.arange(start, stop)
-        places += self.skip + places // self.columns * self.flyback
+        places = self.places(start, stop)
         block = self.frames.read(int(places[0]), int(places[-1]) + 1)
         return block if len(block) == len(places) else block[places - places[0]]
+
+    def places(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Places among all frames of the frames `start` to `stop` of the scan, shape ``(n,)``."""
+        numbers = np.arange(start, stop, dtype=np.int64)
+        return numbers + self.skip + numbers // self.columns * self.flyback
 
 
 @dataclass(frozen=True)
@@ -286,6 +290,7 @@ def fold(
     path: Path | None = None,
     may_miss: bool = False,
     may_exceed: bool = False,
+    lost: Collection[int] = (),
 ) -> tuple[da.Array, NDArray[np.bool_] | None]:
     """Fold a stack into a scan.
 
@@ -304,6 +309,8 @@ def fold(
         Whether the recording can have ended before the scan did; the missing frames keep their place.
     may_exceed : bool
         Whether the format goes on after the scan; otherwise the user has to say that frames are left out.
+    lost : collection of int
+        Places among all frames of those that were not recorded, which `frames` gives as zero.
 
     Returns
     -------
@@ -340,9 +347,11 @@ def fold(
         raise DataError(_wrong_shape(path, n, scan, request.flyback))
     plain = chosen.skip == 0 and chosen.flyback == 0
     data = lazy_scan(Folded(frames if plain else chosen, scan), str(path))
-    if chosen.n_frames >= total:
+    if chosen.n_frames >= total and not len(lost):
         return data, None
-    return data, (np.arange(total) >= chosen.n_frames).reshape(scan)
+    places = chosen.places(0, total)
+    missing = (places >= frames.n_frames) | np.isin(places, np.asarray(lost, np.int64))
+    return data, missing.reshape(scan) if missing.any() else None
 
 
 def whole_scan(request: Request, array: OnDisk, chunks: tuple[int, ...] | None = None) -> da.Array:

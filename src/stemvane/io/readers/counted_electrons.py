@@ -121,10 +121,8 @@ def open_counted_electrons(request: Request) -> Dataset4D:
         if min(shape) < 1 or max(shape) > 2**15:
             raise FileFormatError(f"{path}: its frames have {shape[0]}x{shape[1]} pixels; it is damaged, copy it again")
         positions = np.ravel(places[()]).astype(np.int64) if version == 2 else None
-    frames, present = _frames(str(path.absolute()), shape, n_lists, n_positions, version, positions)
-    data, missing = fold(frames, request, scan, may_miss=True)
-    if missing is None and present is not None and not present.all() and data.shape[:2] == scan:
-        missing = ~present.reshape(scan)
+    frames, lost = _frames(str(path.absolute()), shape, n_lists, n_positions, version, positions)
+    data, missing = fold(frames, request, scan, may_miss=True, lost=lost)
     return Dataset4D(data=data, name=path.stem, path=path, missing=missing)
 
 
@@ -135,16 +133,17 @@ def _frames(
     n_positions: int,
     version: int,
     positions: NDArray[np.int64] | None,
-) -> tuple[_CountedFrames, NDArray[np.bool_] | None]:
-    """Frames, and which positions have one where these are listed."""
+) -> tuple[_CountedFrames, list[int]]:
+    """Frames, and the positions without one."""
     if positions is None or (len(positions) == n_positions and np.array_equal(positions, np.arange(n_positions))):
         # as many lists for each position, one after the other; before version 3 it is one
         each = n_lists // n_positions if version >= 3 else 1
         if each < 1 or (version >= 3 and each * n_positions != n_lists):
             raise FileFormatError(f"{path}: {n_lists} frames do not fit {n_positions} positions; write it again")
-        return _CountedFrames(path, n_positions if version >= 3 else n_lists, shape, each), None
+        return _CountedFrames(path, n_positions if version >= 3 else n_lists, shape, each), []
     if len(positions) != n_lists or (n_lists and not 0 <= positions.min() <= positions.max() < n_positions):
         raise FileFormatError(f"{path}: the positions of its frames do not fit the scan; write it again with stempy")
     numbers = np.bincount(positions, minlength=n_positions)
     starts = np.concatenate([[0], np.cumsum(numbers)])
-    return _CountedFrames(path, n_positions, shape, starts, np.argsort(positions, kind="stable")), numbers > 0
+    frames = _CountedFrames(path, n_positions, shape, starts, np.argsort(positions, kind="stable"))
+    return frames, np.flatnonzero(numbers == 0).tolist()

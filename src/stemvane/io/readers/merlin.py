@@ -87,10 +87,9 @@ def open_mib(request: Request) -> Dataset4D:
         lost = []  # a damaged header tells no number
     if lost:
         whole = _WithGaps(frames, tuple(lost))
-    data, missing = fold(whole, request, recorded, may_miss=True)
+    data, missing = fold(whole, request, recorded, may_miss=True, lost=lost)
     findings: tuple[Finding, ...] = ()
     if lost:
-        missing = _mark(missing, lost, request, data.shape[:2])
         words = f"{len(lost)} frames of the recording were lost, the first after {lost[0]}: their positions are missing"
         findings = (Finding("lost_frames", "warning", words, "check that later rows do not lie beside their places"),)
     return Dataset4D(
@@ -142,16 +141,6 @@ def _lost_frames(frames: RawFrames, notes: dict[str, str]) -> list[int]:
             at_middle = number(middle)
             spans += [(low, at_low, middle, at_middle), (middle, at_middle, high, at_high)]
     return sorted(lost)
-
-
-def _mark(
-    missing: NDArray[np.bool_] | None, lost: list[int], request: Request, scan: tuple[int, ...]
-) -> NDArray[np.bool_]:
-    """Positions without a frame, those of lost ones among them."""
-    places = np.arange(scan[0] * scan[1])
-    places += request.skip_frames + places // scan[1] * request.flyback
-    without = np.isin(places, lost).reshape(scan)
-    return without if missing is None else without | missing
 
 
 @dataclass(frozen=True)
