@@ -557,12 +557,12 @@ def test_reading_options_reach_the_reader(call, tmp_path):
     assert call("info", stack, "--scan", "3x4", "--image", tmp_path / "adf.npy", "--vacuum", path)[0] == 1
 
 
-def test_any_setting_can_be_set(call, tmp_path, shelf, nothing_drawn):
+def test_any_setting_can_be_set(call, tmp_path, shelf):
     np.save(tmp_path / "half.npy", np.arange(64).reshape(8, 8) % 8 < 4)
     code, _, err = call(
         "run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml",
         "--set", "preparation.detector_binning=2", "--set", "preparation.scan_region = [1, 6, 0, 6]",
-        "--set", "measure.masks={left = 'half.npy'}", "--set", "model.start=random",
+        "--set", "measure.masks={left = 'half.npy'}", "--set", "model.start=random", "--set", "figures.dpi=60",
     )  # fmt: skip
     assert (code, err) == (0, "")
     run = Run.open(tmp_path / "run")
@@ -575,6 +575,9 @@ def test_any_setting_can_be_set(call, tmp_path, shelf, nothing_drawn):
     assert left.shape == (5, 6)
     assert (left > 0.2).all()
     assert (left < 0.8).all()
+    # what is drawn of a scan that was cropped and binned
+    pages = sorted(page.name for page in (tmp_path / "run" / "figures").glob("*.png"))
+    assert pages == ["agreement.png", "field.png", "figure2.png", "learning_curves.png"]
 
 
 @pytest.mark.parametrize(
