@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from stemvane import measure, simulate
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.findings import Finding
@@ -25,8 +26,9 @@ def tools():
         from benchmarks.defects import comparison as defects
         from benchmarks.defects import scores as defect_scores
         from benchmarks.defects import tables as defect_tables
+        from benchmarks.denoise import bound, pattern_rivals, rivals, scans
         from benchmarks.denoise import comparison as denoise
-        from benchmarks.denoise import rivals
+        from benchmarks.denoise import scores as denoise_scores
         from benchmarks.harness import cells
         from benchmarks.models import comparison as models
         from benchmarks.models import scores, tables
@@ -38,7 +40,11 @@ def tools():
     return SimpleNamespace(
         bounds=bounds,
         denoise=denoise,
+        denoise_scores=denoise_scores,
+        bound=bound,
+        pattern_rivals=pattern_rivals,
         rivals=rivals,
+        scans=scans,
         cells=cells,
         scores=scores,
         tables=tables,
@@ -494,21 +500,117 @@ def test_rivals_filter_a_gradient(tools, rng):
     def error(found):
         return float((np.abs(found - truth) ** 2).mean())
 
-    errors = {name: error(rival(noisy, step, cutoff, noise)) for name, rival in tools.rivals.RIVALS.items()}
+    errors = {name: error(rival(noisy, (step, step), cutoff, noise)) for name, rival in tools.rivals.RIVALS.items()}
     assert errors["COM"] == pytest.approx(noise)
     assert errors["Wiener in rings"] < 0.6 * noise
     assert errors["the same, no curl, in the band"] < 0.4 * noise
     assert errors["Gaussian process, no curl"] < 0.8 * errors["Gaussian process"]
-    assert error(tools.rivals.best_gaussian(noisy, truth)) < noise
+    best = error(tools.rivals.best_gaussian(noisy, truth))
+    assert best < noise
+    # the risk of a width is known to about the square root of two over the number of positions, times the noise
+    assert best <= errors["Gaussian, width by SURE"] < best + noise * np.sqrt(2) / n
 
 
-def test_a_table_of_filters_has_medians_over_draws(tools):
-    rows = [
-        {"COM": {"angle": angle, "r": 0.5, "error": 0.3, "kept": kept, "coverage": [0.68, 0.95]}}
-        for angle, kept in ((1.0, 0.9), (2.0, 0.8), (9.0, 1.0))
+def _noisy_graphene(dose, n=32):
+    settings = {"dose": dose, "scan_shape": (n, n), "scan_extent": (n * 0.164, n * 0.164), "detector_shape": (32, 32)}
+    dataset = simulate(**settings, progress=False)
+    measured, calibration = measure(dataset, polar=False), dataset.calibration
+    truth, com = (v[..., 1] - 1j * v[..., 0] for v in (measured.expectation.deflection, measured.deflection))
+    return dataset, calibration, truth, com
+
+
+def test_rivals_filter_patterns(tools):
+    """What reads whole patterns comes closer to the noiseless deflection than the COM does."""
+    dataset, calibration, truth, com = _noisy_graphene(2e4)
+    axis = (np.arange(32) - 15.5) * calibration.pixel_size[0]
+    angles = np.stack(np.meshgrid(axis, axis, indexing="ij"))
+    patterns = tools.pattern_rivals.Patterns(np.asarray(dataset.data), angles, calibration.scan_step)
+    probe = tools.pattern_rivals.Probe(calibration.convergence_semiangle, calibration.wavelength)
+
+    def angle(found):
+        return tools.denoise_scores.score(found, truth).angle
+
+    unfiltered = angle(com)
+    assert angle(tools.pattern_rivals.principal_components(patterns, truth)) < unfiltered
+    assert angle(tools.pattern_rivals.tensor_svd(patterns)) < 0.5 * unfiltered
+    assert angle(tools.pattern_rivals.ptychography(patterns, probe)) < 0.5 * unfiltered
+    # another probe than that of the scan is no use
+    wrong = tools.pattern_rivals.Probe(calibration.convergence_semiangle, calibration.wavelength, defocus=150.0)
+    assert angle(tools.pattern_rivals.ptychography(patterns, wrong)) > unfiltered
+
+
+def test_the_bound_is_of_the_specimen_that_is_simulated(tools):
+    name = "defocus 60 Å, astigmatism 20 Å, 20,000"
+    scan = tools.scans.SCANS[name]
+    found = tools.bound.bound_of(scan)
+    n_y, n_x = tools.bound._GRID
+    cell = {"scan_shape": (n_y, n_x), "scan_extent": (2.46 * np.sqrt(3), 2.46)}
+    with tools.scans._applied(scan):
+        simulated = measure(simulate(scan.config(**cell, dose=None), progress=False), polar=False)
+    truth = (simulated.deflection[..., 1] - 1j * simulated.deflection[..., 0]).ravel()
+    truth -= truth.mean()
+    # the cell of the bound is half as large, so that its angles are sampled half as finely
+    assert np.abs(found.truth - truth).std() < 0.05 * np.abs(truth).std()
+
+    def size(bound):
+        return float(np.linalg.norm(bound.responses @ bound.root))
+
+    fewer = replace(scan, settings=scan.settings | {"dose": scan.settings["dose"] / 4})
+    assert size(tools.bound.bound_of(fewer)) == pytest.approx(2 * size(found), rel=0.01)
+    assert size(found) < size(tools.bound.bound_of(scan, "disc")) < size(tools.bound.bound_of(scan, "com"))
+
+
+def test_the_slopes_of_the_bound_are_those_of_the_intensity(tools, rng):
+    n, row, column, small = 16, 2, -3, 1e-5
+    probe, phase = rng.normal(size=(2, n, n))
+    y, x = np.indices((n, n)) / n
+    ripple = np.cos(2 * np.pi * (row * y + column * x))
+
+    def wave(change):
+        return np.fft.fft2(probe * np.exp(1j * (phase + change * ripple)))
+
+    expected = (np.abs(wave(small)) ** 2 - np.abs(wave(-small)) ** 2) / (2 * small)
+    kept = [np.arange(n), np.arange(n)]
+    # a cosine is half of a coefficient and half of its opposite
+    slope = tools.bound._slope(wave(0), row, column, kept).real
+    np.testing.assert_allclose(slope, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_a_quarter_of_a_cell_makes_a_scan(tools):
+    y, x = np.arange(64)[:, None, None, None], np.arange(64)[:, None, None]
+    k = np.arange(5) - 2
+    whole = 1 + np.sin(2 * np.pi * y / 24) * k[:, None] + np.sin(2 * np.pi * x / 24) * k + np.cos(2 * np.pi * x / 24)
+    np.testing.assert_allclose(tools.scans._tiled(whole[:13, :13], (64, 64)), whole, atol=1e-12)
+
+
+def test_coverage_counts_coordinates(tools, rng):
+    truth = rng.normal(size=(200, 200)) + 1j * rng.normal(size=(200, 200))
+    std = rng.uniform(0.1, 1, truth.shape)
+    found = truth + std * (rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape))
+    scores = tools.denoise_scores
+    # five standard errors of a share of 80,000 coordinates
+    assert scores.with_coverage(scores.score(found, truth), found, std, truth).coverage == pytest.approx(
+        (0.68, 0.95), abs=0.0085
+    )
+
+
+def test_a_table_of_filters_has_means_over_draws_and_marks_the_best(tools):
+    def row(angle, r, **more):
+        return {"angle": angle, "r": r, "error": 0.3, "kept": None, "coverage": None} | more
+
+    draws = [
+        {
+            "COM": row(angle, 0.5),
+            "`filter_com`": row(2.0, r, coverage=[0.7, 0.9]),
+            "bound": row(0.1, 0.9, error=0.1),
+        }
+        for angle, r in ((1.0, 0.4), (2.0, 0.5), (6.0, 0.3))
     ]
-    name = next(iter(tools.denoise.SCANS))
-    report = {"cells": [{"cell": {"scan": name, "seed": seed}, "rows": row} for seed, row in enumerate(rows)]}
+    del draws[1]["bound"], draws[2]["bound"]
+    name = next(iter(tools.scans.SCANS))
+    report = {"cells": [{"cell": {"scan": name, "seed": seed}, "rows": rows} for seed, rows in enumerate(draws)]}
     text = tools.denoise.tables(report)
     assert "(3 draws)" in text
-    assert "| COM | 2.00 | 0.5000 | 0.300 | 0.90 | 0.68, 0.95 |" in text
+    assert "| COM | 3.00 ± 2.65 | **0.5000** ± 0.0000 | **0.300** ± 0.000 |  |" in text
+    assert "| `filter_com` | **2.00** ± 0.00 | 0.4000 ± 0.1000 | **0.300** ± 0.000 | 70, 90 |" in text
+    assert "| bound | 0.10 | 0.9000 | 0.100 |  |" in text

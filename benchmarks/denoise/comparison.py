@@ -1,70 +1,69 @@
 """The deflection of noisy scans as filters find it, against the noiseless one.
 
-Run as ``python -m benchmarks.denoise``; writes ``benchmarks/results/denoise.json``, and puts the table between the
+Run as ``python -m benchmarks.denoise``; writes ``benchmarks/results/denoise.json``, and puts the tables between the
 markers of ``benchmarks/README.md``. Every draw of a scan is a file under ``--work``, so that a run that was stopped
-goes on where it was. ``--quick`` takes two scans without the model; ``--only`` takes some scans, ``--seeds`` so many
-draws.
+goes on where it was. It stops by itself after ``--minutes``; ``--full`` lets it run until everything is done. Models
+are trained on the first draw of a scan only. Total variation is scikit-image's, which gets an environment of its own
+under ``--environments``; where it cannot be installed, it is left out.
+
+``--quick`` takes two scans without the models; its tables are printed and nothing is written. ``--only`` takes some
+scans, ``--seeds`` so many draws of each, ``--jobs`` draws side by side. ``--resume`` takes over the draws of a results
+file. ``--tables`` runs nothing and joins what is there.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
+import subprocess
+import sys
+import traceback
 import warnings
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from benchmarks.denoise.rivals import RIVALS, best_gaussian
+from benchmarks.denoise.methods import BOUNDS, score_bounds, score_scan
+from benchmarks.denoise.scans import QUICK, SCANS
+from benchmarks.denoise.scores import Score
+from benchmarks.denoise.unseen import RECORDED, TITLE, score_unseen
 from benchmarks.harness.cells import machine, write_json
-from benchmarks.harness.comparison import Comparison, cells_as_json
-from stemvane import RotationVAE, filter_com, measure, simulate
-from stemvane.config import Config
-from stemvane.data.dataset import Dataset4D
-from stemvane.evaluation.com_agreement import compare
+from benchmarks.harness.comparison import Comparison, cells_as_json, read_report
+from benchmarks.harness.environments import interpreter
 
-__all__ = ["SCANS", "score", "tables"]
+__all__ = ["tables"]
 
-_Map = NDArray[np.complexfloating[Any, Any]]
+_SEEDS = 3
+_SECONDS, _SECONDS_WITH_MODELS = 40.0, 90.0
+_REQUIREMENT = "scikit-image==0.26.0"
 
-_DEFECTS = {"defects": {"N": 1, "Si-C3": 1, "vacancy": 1}, "placement_seed": 3}
-_LARGER = {"scan_shape": (96, 96), "scan_extent": (15.75, 15.75)}
-
-SCANS: dict[str, dict[str, Any]] = {
-    "demo, 100,000 electrons": {"dose": 1e5},
-    "demo, 20,000": {"dose": 2e4},
-    "demo, 4,000": {"dose": 4e3},
-    "source 0.8 Å, 20,000": {"dose": 2e4, "source_size": 0.8},
-    "source 0.8 Å, 4,000": {"dose": 4e3, "source_size": 0.8},
-    "step 0.32 Å, 20,000": {"dose": 2e4, "scan_shape": (32, 32), "scan_extent": (10.24, 10.24)},
-    "step 0.6 Å, 20,000": {"dose": 2e4, "scan_shape": (17, 17), "scan_extent": (10.2, 10.2)},
-    "defocus 60 Å, 100,000": {"dose": 1e5, "defocus": 60.0},
-    "defocus 60 Å, 20,000": {"dose": 2e4, "defocus": 60.0},
-    "h-BN, 20,000": {"dose": 2e4, "structure": "h-BN"},
-    "N, Si and a vacancy, 100,000": {"dose": 1e5, **_DEFECTS, **_LARGER},
-    "N, Si and a vacancy, 20,000": {"dose": 2e4, **_DEFECTS, **_LARGER},
-}
-"""Settings of the simulation by name.
-
-Graphene, 60 kV, 31 mrad, 64 × 64 positions 0.16 Å apart where nothing else is said; 96 × 96 with defects.
-"""
-
-_QUICK = ("demo, 20,000", "step 0.6 Å, 20,000")
-_SECONDS = 60.0
+_COLUMNS = {"angle": "angle (°)", "r": "r", "error": "rms error"}
+_DIGITS = {"angle": 2, "r": 4, "error": 3}
 
 
 @dataclass(frozen=True)
-class Score:
-    """How far an estimate is from the noiseless deflection."""
+class Job:
+    """One draw of a scan."""
 
-    angle: float
-    r: float
-    error: float
-    kept: float | None = None
-    coverage: tuple[float, float] | None = None
+    scan: str
+    seed: int
+
+    def path(self, work: Path) -> Path:
+        """Where its result lies."""
+        name = re.sub(r"[^0-9A-Za-z]+", "-", self.scan).strip("-")
+        return work / "cells" / f"{name}-{self.seed}.json"
+
+    @property
+    def seconds(self) -> float:
+        """Rough cost on one core."""
+        return _SECONDS if self.seed else _SECONDS_WITH_MODELS
 
 
 def main() -> None:
@@ -72,122 +71,153 @@ def main() -> None:
     comparison = Comparison("denoise", tables, cells_as_json)
     parser = comparison.parser(__doc__)
     parser.add_argument("--only", help="semicolon-separated names of scans")
-    parser.add_argument("--seeds", type=int, default=1, help="draws of each scan")
+    parser.add_argument("--seeds", type=int, default=_SEEDS, help="draws of each scan")
+    parser.add_argument("--environments", type=Path, help="a folder in --work by default")
     chosen = parser.parse_args()
     work = comparison.work(chosen)
+    jobs = all_jobs(chosen)
     comparison.require_page(chosen)
-    torch.set_num_threads(1)
-    names = chosen.only.split(";") if chosen.only else _QUICK if chosen.quick else list(SCANS)
-    todo = [(name, seed) for seed in range(chosen.seeds) for name in names if not _path(work, name, seed).exists()]
+    if chosen.resume:
+        restore(read_report(chosen.resume), work)
+    todo = [job for job in jobs if not job.path(work).exists()]
     progress = comparison.progress(chosen, len(todo))
-    for name, seed in [] if chosen.tables else todo:
-        if progress.admits(_SECONDS):
-            _run(name, seed, _path(work, name, seed), with_model=not chosen.quick)
-            progress.add(f"{name}, draw {seed}", "")
-    comparison.finish(_joined(work), chosen, progress)
+    if todo and not chosen.tables:
+        variation = _install(chosen.environments or chosen.work / "environments")
+        with ProcessPoolExecutor(chosen.jobs, get_context("spawn"), _start) as pool:
+            running = {}
+            for job in todo:
+                # no more is handed out than can run, so that the time left decides what is
+                if len(running) == chosen.jobs:
+                    _collect(running, progress)
+                if progress.admits(job.seconds):
+                    running[pool.submit(run, job, job.path(work), variation, quick=chosen.quick)] = job
+            while running:
+                _collect(running, progress)
+    comparison.finish(joined(work), chosen, progress)
 
 
-def _path(work: Path, name: str, seed: int) -> Path:
-    return work / "cells" / f"{list(SCANS).index(name)}-{seed}.json"
+def all_jobs(chosen: argparse.Namespace) -> list[Job]:
+    """Every draw that was asked for, all scans once before any is drawn again; a recorded scan is there once."""
+    known = [*SCANS, TITLE]
+    names = chosen.only.split(";") if chosen.only else QUICK if chosen.quick else known
+    if unknown := set(names) - set(known):
+        raise SystemExit(f"{'; '.join(sorted(unknown))}: unknown; known are {'; '.join(known)}")
+    if TITLE in names and not RECORDED.exists():
+        print(f"{RECORDED}: is missing, so the recorded scan is left out", file=sys.stderr)
+        names = [name for name in names if name != TITLE]
+    n_seeds = 1 if chosen.quick else chosen.seeds
+    return [Job(name, seed) for seed in range(n_seeds) for name in names if name != TITLE or not seed]
 
 
-def _run(name: str, seed: int, path: Path, *, with_model: bool) -> None:
-    settings = SCANS[name] | {"seed": seed}
-    dataset = simulate(Config().replace(simulation=settings).simulation, progress=False)
-    pristine = None
-    if "defects" in settings:
-        plain = {key: value for key, value in settings.items() if key not in _DEFECTS}
-        pristine = deflection(simulate(Config().replace(simulation=plain | {"dose": None}).simulation, progress=False))
-    rows = score(dataset, pristine, with_model=with_model)
-    cell = {"scan": name, "seed": seed}
-    write_json({"cell": cell, "rows": {key: vars(value) for key, value in rows.items()}}, path)
+def _install(environments: Path) -> str | None:
+    try:
+        return interpreter(environments, _REQUIREMENT)
+    except subprocess.CalledProcessError:
+        print(f"{_REQUIREMENT} cannot be installed, so total variation is left out", file=sys.stderr)
+        return None
 
 
-def score(dataset: Dataset4D, pristine: _Map | None = None, *, with_model: bool = True) -> dict[str, Score]:
-    """Score all methods on one scan.
-
-    Parameters
-    ----------
-    dataset : Dataset4D
-        A simulated scan with its expectation.
-    pristine : ndarray of complex, shape (scan_y, scan_x), optional
-        Noiseless deflection of the same scan without its defects.
-    with_model : bool
-        Whether `RotationVAE` is trained, too.
-
-    Returns
-    -------
-    dict
-        By the name of the method.
-    """
-    measured, calibration = measure(dataset), dataset.calibration
-    truth = _as_complex(measured.expectation.deflection)
-    com = _as_complex(measured.deflection)
-    step, cutoff = calibration.scan_step[0], calibration.band_limit
-    noise = float((np.abs(com - truth) ** 2).mean())
-    rows = {name: _score(rival(com, step, cutoff, noise), truth, pristine) for name, rival in RIVALS.items()}
-    rows["Gaussian, best width"] = _score(best_gaussian(com, truth), truth, pristine)
-    filtered = filter_com(measured)
-    ours = _as_complex(filtered.deflection)
-    off = np.abs(np.stack([(ours - truth).real, (ours - truth).imag])) / filtered.std
-    coverage = float((off < 1).mean()), float((off < 1.96).mean())
-    rows["`filter_com`"] = Score(**vars(_score(ours, truth, pristine)) | {"coverage": coverage})
-    if with_model:
-        model = RotationVAE(n_latent=2).fit(measured)
-        agreement = compare(model.embed(measured), measured)
-        rows["`RotationVAE`"] = Score(
-            agreement["angle_error_median_deg_truth"], abs(agreement["pearson_r_first_truth"]), float("nan")
-        )
-    return rows
+def _start() -> None:
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
 
 
-def deflection(dataset: Dataset4D) -> _Map:
-    """Deflection of a scan in mrad, as `score` takes it."""
-    return _as_complex(measure(dataset, polar=False).deflection)
+def _collect(running: dict[Any, Job], progress: Any) -> None:
+    """Wait for the first that ends."""
+    ended = next(as_completed(running))
+    job = running.pop(ended)
+    progress.add(f"{job.scan}, draw {job.seed}", ended.result())
 
 
-def _as_complex(vectors: NDArray[np.floating[Any]]) -> _Map:
-    return np.asarray(vectors[..., 1] - 1j * vectors[..., 0])
+def run(job: Job, path: Path, variation: str | None, *, quick: bool) -> str:
+    """Score one draw; returns what went wrong."""
+    with_models = not quick and job.seed == 0
+    try:
+        if job.scan == TITLE:
+            rows = score_unseen(variation)
+        else:
+            scan = SCANS[job.scan]
+            rows = score_scan(scan, job.seed, variation=variation, with_models=with_models)
+            rows |= score_bounds(scan) if job.seed == 0 else {}
+    except Exception:
+        return f"failed:\n{traceback.format_exc()[-2000:]}"
+    write_json({"cell": vars(job), "rows": {name: vars(row) for name, row in rows.items()}}, path)
+    return ""
 
 
-def _score(found: _Map, truth: _Map, pristine: _Map | None) -> Score:
-    found, strong = found - found.mean(), np.abs(truth) > 0.2 * np.abs(truth).max()
-    angle = np.degrees(np.median(np.abs(np.angle(found * np.conj(truth))[strong])))
-    r = np.corrcoef(np.abs(found).ravel(), np.abs(truth).ravel())[0, 1]
-    error = np.sqrt((np.abs(found - truth) ** 2).mean() / (np.abs(truth) ** 2).mean())
-    kept = None
-    if pristine is not None:
-        change = truth - pristine
-        near = np.abs(change) > 0.2 * np.abs(change).max()
-        kept = float(np.vdot(change[near], (found - pristine)[near]).real / np.vdot(change[near], change[near]).real)
-    return Score(float(angle), float(r), float(error), kept)
+def restore(report: dict[str, Any], work: Path) -> None:
+    """Write the draws of a report where those of this machine lie; those that are there already stay."""
+    for record in report["cells"]:
+        path = Job(**record["cell"]).path(work)
+        if not path.exists():
+            write_json(record, path)
 
 
-def _joined(work: Path) -> dict[str, Any]:
+def joined(work: Path) -> dict[str, Any]:
+    """All results that are there, in the order of the tables."""
     cells = [json.loads(path.read_text(encoding="utf-8")) for path in (work / "cells").glob("*.json")]
-    cells.sort(key=lambda record: (list(SCANS).index(record["cell"]["scan"]), record["cell"]["seed"]))
+    order = [*SCANS, TITLE]
+    cells.sort(key=lambda record: (order.index(record["cell"]["scan"]), record["cell"]["seed"]))
     return {"machine": machine(), "cells": cells}
 
 
 def tables(report: dict[str, Any]) -> str:
-    """Make the table: median over the draws of angle error / r / rms error, a row for each method."""
-    scans = [name for name in SCANS if any(record["cell"]["scan"] == name for record in report["cells"])]
+    """Make a table for each scan: means and standard deviations over its draws, the best of each column in bold."""
     lines = []
-    for name in scans:
+    for name in dict.fromkeys(record["cell"]["scan"] for record in report["cells"]):
         draws = [record["rows"] for record in report["cells"] if record["cell"]["scan"] == name]
         lines += [f"**{name}** ({len(draws)} {'draws' if len(draws) > 1 else 'draw'})", ""]
-        lines += [
-            "| method | angle (°) | r | rms error | defects kept | within 1, 1.96 std |",
-            "|---|---|---|---|---|---|",
-        ]
-        for method in draws[0]:
-            parts = [draw[method] for draw in draws if method in draw]
-            angle, r, error = (float(np.median([part[key] for part in parts])) for key in ("angle", "r", "error"))
-            kept = "" if parts[0]["kept"] is None else f"{np.median([part['kept'] for part in parts]):.2f}"
-            inside = ""
-            if parts[0]["coverage"]:
-                inside = ", ".join(f"{share:.2f}" for share in np.median([part["coverage"] for part in parts], axis=0))
-            size = "" if np.isnan(error) else f"{error:.3f}"
-            lines.append(f"| {method} | {angle:.2f} | {r:.4f} | {size} | {kept} | {inside} |")
-        lines.append("")
+        lines += (_unseen_table(draws[0]) if name == TITLE else _table(draws)) + [""]
     return "\n".join(lines)
+
+
+def _table(draws: Sequence[dict[str, Any]]) -> list[str]:
+    methods = {name: [draw[name] for draw in draws if name in draw] for name in draws[0]}
+    # bounds last
+    names = [name for name in methods if name not in BOUNDS] + [name for name in BOUNDS if name in methods]
+    parts = {name: [Score(**part) for part in methods[name]] for name in names}
+    with_defects = any(part[0].kept is not None for part in parts.values())
+    best = {}
+    for key in _COLUMNS:
+        means = {name: _mean(part, key) for name, part in parts.items() if name not in BOUNDS}
+        written = {name: _written(mean, key) for name, mean in means.items() if mean is not None}
+        best[key] = (max if key == "r" else min)(written.values(), key=float)
+    extra = ["defects kept"] if with_defects else []
+    header = ["method", *_COLUMNS.values(), *extra, "within 68, 95 %"]
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    for name, part in parts.items():
+        cells = [name]
+        for key in _COLUMNS:
+            mean = _mean(part, key)
+            text = "" if mean is None else _written(mean, key)
+            is_best = text == best[key] and name not in BOUNDS
+            cells.append(f"**{text}**{_spread(part, key)}" if is_best else f"{text}{_spread(part, key)}")
+        if with_defects:
+            cells.append("" if part[0].kept is None else f"{np.mean([each.kept for each in part]):.2f}")
+        shares = [each.coverage for each in part if each.coverage is not None]
+        cells.append(", ".join(f"{100 * share:.0f}" for share in np.mean(shares, axis=0)) if shares else "")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _mean(part: Sequence[Score], key: str) -> float | None:
+    values = [getattr(each, key) for each in part]
+    return None if values[0] is None else float(np.mean(values))
+
+
+def _written(mean: float, key: str) -> str:
+    return f"{mean:.{_DIGITS[key]}f}"
+
+
+def _spread(part: Sequence[Score], key: str) -> str:
+    values = [getattr(each, key) for each in part]
+    return f" ± {np.std(values, ddof=1):.{_DIGITS[key]}f}" if len(values) > 1 and values[0] is not None else ""
+
+
+def _unseen_table(rows: dict[str, Any]) -> list[str]:
+    best = min(f"{row['error']:.3f}" for row in rows.values() if row["error"] is not None)
+    lines = ["| method | angle (°) | r | rms difference over noise |", "|---|---|---|---|"]
+    for name, row in rows.items():
+        size = f"{row['error']:.3f}"
+        lines.append(f"| {name} | {row['angle']:.2f} | {row['r']:.4f} | {f'**{size}**' if size == best else size} |")
+    return lines
