@@ -3,8 +3,8 @@
 Run as ``python -m benchmarks.denoise``; writes ``benchmarks/results/denoise.json``, and puts the tables between the
 markers of ``benchmarks/README.md``. Every draw of a scan is a file under ``--work``, so that a run that was stopped
 goes on where it was. It stops by itself after ``--minutes``; ``--full`` lets it run until everything is done. Models
-are trained on the first draw of a scan only. Total variation is scikit-image's, which gets an environment of its own
-under ``--environments``; where it cannot be installed, it is left out.
+are trained on the first draw of a scan only. Total variation is scikit-image's and parallax py4DSTEM's, which get
+environments of their own under ``--environments``; what cannot be installed is left out.
 
 ``--quick`` takes two scans without the models; its tables are printed and nothing is written. ``--only`` takes some
 scans, ``--seeds`` so many draws of each, ``--jobs`` draws side by side. ``--resume`` takes over the draws of a results
@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.denoise.methods import BOUNDS, score_bounds, score_scan
+from benchmarks.denoise.methods import BOUNDS, Pythons, score_bounds, score_scan
 from benchmarks.denoise.scans import QUICK, SCANS
 from benchmarks.denoise.scores import Score
 from benchmarks.denoise.unseen import RECORDED, TITLE, score_unseen
@@ -42,7 +42,7 @@ __all__ = ["tables"]
 
 _SEEDS = 3
 _SECONDS, _SECONDS_WITH_MODELS = 40.0, 90.0
-_REQUIREMENT = "scikit-image==0.26.0"
+_REQUIREMENTS = {"variation": "scikit-image==0.26.0", "parallax": "py4DSTEM==0.14.18"}
 
 _COLUMNS = {"angle": "angle (°)", "r": "r", "error": "rms error"}
 _DIGITS = {"angle": 2, "r": 4, "error": 3}
@@ -82,7 +82,7 @@ def main() -> None:
     todo = [job for job in jobs if not job.path(work).exists()]
     progress = comparison.progress(chosen, len(todo))
     if todo and not chosen.tables:
-        variation = _install(chosen.environments or chosen.work / "environments")
+        pythons = _install(chosen.environments or chosen.work / "environments", quick=chosen.quick)
         with ProcessPoolExecutor(chosen.jobs, get_context("spawn"), _start) as pool:
             running = {}
             for job in todo:
@@ -90,7 +90,7 @@ def main() -> None:
                 if len(running) == chosen.jobs:
                     _collect(running, progress)
                 if progress.admits(job.seconds):
-                    running[pool.submit(run, job, job.path(work), variation, quick=chosen.quick)] = job
+                    running[pool.submit(run, job, job.path(work), pythons, quick=chosen.quick)] = job
             while running:
                 _collect(running, progress)
     comparison.finish(joined(work), chosen, progress)
@@ -109,12 +109,17 @@ def all_jobs(chosen: argparse.Namespace) -> list[Job]:
     return [Job(name, seed) for seed in range(n_seeds) for name in names if name != TITLE or not seed]
 
 
-def _install(environments: Path) -> str | None:
-    try:
-        return interpreter(environments, _REQUIREMENT)
-    except subprocess.CalledProcessError:
-        print(f"{_REQUIREMENT} cannot be installed, so total variation is left out", file=sys.stderr)
-        return None
+def _install(environments: Path, *, quick: bool) -> Pythons:
+    """Interpreters of other programs; a quick look has no scan that parallax is for."""
+    found = {}
+    for name, requirement in _REQUIREMENTS.items():
+        if quick and name == "parallax":
+            continue
+        try:
+            found[name] = interpreter(environments, requirement)
+        except subprocess.CalledProcessError:
+            print(f"{requirement} cannot be installed and is left out", file=sys.stderr)
+    return Pythons(**found)
 
 
 def _start() -> None:
@@ -129,15 +134,15 @@ def _collect(running: dict[Any, Job], progress: Any) -> None:
     progress.add(f"{job.scan}, draw {job.seed}", ended.result())
 
 
-def run(job: Job, path: Path, variation: str | None, *, quick: bool) -> str:
+def run(job: Job, path: Path, pythons: Pythons, *, quick: bool) -> str:
     """Score one draw; returns what went wrong."""
     with_models = not quick and job.seed == 0
     try:
         if job.scan == TITLE:
-            rows = score_unseen(variation)
+            rows = score_unseen(pythons)
         else:
             scan = SCANS[job.scan]
-            rows = score_scan(scan, job.seed, variation=variation, with_models=with_models)
+            rows = score_scan(scan, job.seed, pythons, with_models=with_models)
             rows |= score_bounds(scan) if job.seed == 0 else {}
     except Exception:
         return f"failed:\n{traceback.format_exc()[-2000:]}"

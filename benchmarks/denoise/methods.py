@@ -5,14 +5,14 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.denoise.bound import bound_of
 from benchmarks.denoise.pattern_rivals import Patterns, Probe, principal_components, ptychography, tensor_svd
-from benchmarks.denoise.rivals import RIVALS, best_gaussian
+from benchmarks.denoise.rivals import RIVALS, best_gaussian, best_gradient
 from benchmarks.denoise.scans import Scan, pristine, simulated
 from benchmarks.denoise.scores import Score, score, with_coverage
 from benchmarks.harness.cells import ROOT
@@ -21,7 +21,7 @@ from stemvane.config import Config
 from stemvane.data.dataset import Dataset4D
 from stemvane.evaluation.com_agreement import compare
 
-__all__ = ["BOUNDS", "as_complex", "score_bounds", "score_scan", "total_variation"]
+__all__ = ["BOUNDS", "Pythons", "as_complex", "score_bounds", "score_scan", "total_variation"]
 
 _Map = NDArray[np.complexfloating[Any, Any]]
 
@@ -30,7 +30,14 @@ BOUNDS = {"bound, disc alone": "disc", "bound": "patterns"}
 _N_DRAWS = 50
 
 
-def score_scan(scan: Scan, seed: int, *, variation: str | None = None, with_models: bool = True) -> dict[str, Score]:
+class Pythons(NamedTuple):
+    """Interpreters of environments that hold scikit-image and py4DSTEM; None where one cannot be had."""
+
+    variation: str | None = None
+    parallax: str | None = None
+
+
+def score_scan(scan: Scan, seed: int, pythons: Pythons, *, with_models: bool = True) -> dict[str, Score]:
     """Score all methods on one draw of a scan.
 
     Parameters
@@ -39,8 +46,8 @@ def score_scan(scan: Scan, seed: int, *, variation: str | None = None, with_mode
         What is simulated.
     seed : int
         Seed of the noise.
-    variation : str, optional
-        Python of an environment with scikit-image; without one, total variation is left out.
+    pythons : Pythons
+        Interpreters with other programs; what is missing is left out.
     with_models : bool
         Whether models are trained, too.
 
@@ -63,11 +70,15 @@ def score_scan(scan: Scan, seed: int, *, variation: str | None = None, with_mode
     probe = Probe(calibration.convergence_semiangle, calibration.wavelength, settings.defocus, scan.astigmatism)
     found = {name: rival(com, step, cutoff, noise) for name, rival in RIVALS.items()}
     found["Gaussian, best width"] = best_gaussian(com, truth)
-    if variation is not None:
-        found["total variation, best weight"] = total_variation(com, truth, variation)
+    if pythons.variation is not None:
+        found["total variation, best weight"] = total_variation(com, truth, pythons.variation)
     found["PCA of patterns, best rank"] = principal_components(patterns, truth)
     found["tensor SVD"] = tensor_svd(patterns)
     found["ptychography, known probe"] = ptychography(patterns, probe)
+    # in focus, images of different tilts are not shifted
+    if pythons.parallax is not None and settings.defocus:
+        phase = _parallax(patterns, settings.energy, pythons.parallax)
+        found["parallax, best gain in rings"] = best_gradient(phase, truth, step, cutoff)
     without_defects = as_complex(measure(pristine(scan), polar=False).deflection) if settings.defects else None
     rows = {name: score(each, truth, without_defects) for name, each in found.items()}
     filtered = filter_com(measured)
@@ -100,12 +111,25 @@ def score_bounds(scan: Scan) -> dict[str, Score]:
 
 
 def total_variation(com: _Map, truth: _Map, python: str) -> _Map:
-    """Total variation by scikit-image, in the environment of that interpreter."""
+    """Total variation by scikit-image."""
+    return _elsewhere("total_variation", python, com=com, truth=truth)
+
+
+def _parallax(patterns: Patterns, energy: float, python: str) -> NDArray[np.floating[Any]]:
+    """Parallax by py4DSTEM."""
+    pixel = patterns.angles[1, 0, 1] - patterns.angles[1, 0, 0]
+    return _elsewhere("parallax", python, counts=patterns.counts, step=patterns.step[0], pixel=pixel, energy=energy)
+
+
+def _elsewhere(module: str, python: str, **arrays: Any) -> NDArray[Any]:
+    """Run a module in another environment, on arrays and for an array."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "maps.npz"
-        np.savez(path, com=com, truth=truth)
-        command = [python, "-m", "benchmarks.denoise.total_variation", str(path)]
-        subprocess.run(command, check=True, cwd=ROOT)
+        path = Path(folder) / "given.npz"
+        np.savez(path, **arrays)
+        command = [python, "-m", f"benchmarks.denoise.{module}", str(path)]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        if ended.returncode:
+            raise RuntimeError(ended.stderr[-2000:])
         return np.asarray(np.load(path.with_suffix(".npy")))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-__all__ = ["RIVALS", "best_gaussian", "frequencies", "mean_over_rings"]
+__all__ = ["RIVALS", "best_gaussian", "best_gradient", "frequencies", "mean_over_rings"]
 
 _Map = NDArray[np.complexfloating[Any, Any]]
 _Real = NDArray[np.floating[Any]]
@@ -50,6 +50,15 @@ def best_gaussian(com: _Map, truth: _Map) -> _Map:
     """Gaussian of that width which comes closest to the truth, which no user knows."""
     smooth = [_smoothed(com, width) for width in _WIDTHS]
     return np.asarray(min(smooth, key=lambda found: float((np.abs(found - truth) ** 2).sum())))
+
+
+def best_gradient(phase: _Real, truth: _Map, step: _Step, cutoff: float) -> _Map:
+    """Gradient of a phase, each ring of frequencies with the gain that comes closest to the truth."""
+    frequency, angle = frequencies(phase.shape, step)
+    gradient = 1j * np.exp(1j * angle) * fft.fft2(phase - phase.mean())
+    common = mean_over_rings((np.conj(gradient) * fft.fft2(truth)).real, frequency, step)
+    power = mean_over_rings(np.abs(gradient) ** 2, frequency, step)
+    return np.asarray(fft.ifft2(common / np.maximum(power, 1e-30) * gradient * (frequency <= cutoff)))
 
 
 def gaussian_by_risk(com: _Map, step: _Step, cutoff: float, noise: float) -> _Map:

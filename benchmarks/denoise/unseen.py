@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.denoise.methods import as_complex, total_variation
+from benchmarks.denoise.methods import Pythons, as_complex, total_variation
 from benchmarks.denoise.pattern_rivals import Patterns, principal_components, tensor_svd
 from benchmarks.denoise.rivals import RIVALS, best_gaussian
 from benchmarks.denoise.scores import Score, score
@@ -30,13 +30,13 @@ TITLE = "recorded scan of rotavirus, columns that no filter has seen"
 _Map = NDArray[np.complexfloating[Any, Any]]
 
 
-def score_unseen(variation: str | None = None) -> dict[str, Score]:
+def score_unseen(pythons: Pythons) -> dict[str, Score]:
     """Score the filters on the recorded scan.
 
     Parameters
     ----------
-    variation : str, optional
-        Python of an environment with scikit-image; without one, total variation is left out.
+    pythons : Pythons
+        Interpreters with other programs; what is missing is left out.
 
     Returns
     -------
@@ -76,8 +76,8 @@ def score_unseen(variation: str | None = None) -> dict[str, Score]:
     turn = np.exp(1j * rotation.angle)
     found = {name: rival(com * turn, step, cutoff, noise) / turn for name, rival in RIVALS.items()}
     found["Gaussian, best width"] = best_gaussian(com, beside)
-    if variation is not None:
-        found["total variation, best weight"] = total_variation(com, beside, variation)
+    if pythons.variation is not None:
+        found["total variation, best weight"] = total_variation(com, beside, pythons.variation)
     found["PCA of patterns, best rank"] = principal_components(patterns, beside)
     found["tensor SVD"] = tensor_svd(patterns)
     found["`filter_com`"] = as_complex(filter_com(measured).deflection)
