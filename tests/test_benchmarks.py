@@ -542,7 +542,8 @@ def test_rivals_filter_patterns(tools):
 def test_the_bound_is_of_the_specimen_that_is_simulated(tools):
     name = "defocus 60 Å, astigmatism 20 Å, 20,000"
     scan = tools.scans.SCANS[name]
-    found = tools.bound.bound_of(scan)
+    bounds = tools.bound.bounds_of(scan)
+    found = bounds["patterns"]
     n_y, n_x = tools.bound._GRID
     cell = {"scan_shape": (n_y, n_x), "scan_extent": (2.46 * np.sqrt(3), 2.46)}
     with tools.scans._applied(scan):
@@ -556,8 +557,8 @@ def test_the_bound_is_of_the_specimen_that_is_simulated(tools):
         return float(np.linalg.norm(bound.responses @ bound.root))
 
     fewer = replace(scan, settings=scan.settings | {"dose": scan.settings["dose"] / 4})
-    assert size(tools.bound.bound_of(fewer)) == pytest.approx(2 * size(found), rel=0.01)
-    assert size(found) < size(tools.bound.bound_of(scan, "disc")) < size(tools.bound.bound_of(scan, "com"))
+    assert size(tools.bound.bounds_of(fewer)["patterns"]) == pytest.approx(2 * size(found), rel=0.01)
+    assert size(found) < size(bounds["disc"]) < size(bounds["com"])
 
 
 def test_the_slopes_of_the_bound_are_those_of_the_intensity(tools, rng):

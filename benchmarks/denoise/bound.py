@@ -24,7 +24,7 @@ from benchmarks.denoise.scans import Scan
 from stemvane.data.calibration import wavelength
 from stemvane.simulation.structures import SHEETS
 
-__all__ = ["Bound", "bound_of"]
+__all__ = ["Bound", "Seen", "bounds_of"]
 
 _Map = NDArray[np.complexfloating[Any, Any]]
 _Floats = NDArray[np.floating[Any]]
@@ -67,8 +67,55 @@ class Bound:
         return np.asarray(self.truth + x - 1j * y)
 
 
-def bound_of(scan: Scan, seen: Seen = "patterns") -> Bound:
-    """Bound for a crystal that repeats with the cell of a honeycomb, from whole patterns, their discs or their COM."""
+def bounds_of(scan: Scan) -> dict[Seen, Bound]:
+    """Bounds for a crystal that repeats with the cell of a honeycomb, by what is seen of every pattern.
+
+    They are those of the whole patterns, of their discs alone, and of their centre of mass alone.
+    """
+    settings = scan.config()
+    cell = _simulate_cell(scan)
+    intensity, slope = cell.intensity, cell.slope
+    total = intensity.sum(axis=(1, 2))
+    moments = np.array([np.tensordot(intensity, each, 2) / total for each in (cell.y, cell.x)])
+    squares = np.array([np.tensordot(intensity, each**2, 2) / total for each in (cell.y, cell.x)])
+    unnormalised = np.array([np.tensordot(slope, each, 2) for each in (cell.y, cell.x)])
+    responses = (unnormalised - moments[..., None] * slope.sum(axis=(2, 3))) / total[:, None]
+    # the COM's variance is that of the places of single electrons
+    of_com = np.moveaxis(responses / np.sqrt((squares - moments**2) / total)[..., None], 0, -1)
+    of_pixels = slope / np.sqrt(np.maximum(intensity, _DARK))[:, None]
+    disc = np.hypot(cell.y, cell.x) <= settings.convergence_semiangle
+    weighted: dict[Seen, _Floats] = {
+        "com": of_com,
+        "disc": of_pixels[..., disc],
+        "patterns": of_pixels.reshape(*slope.shape[:2], -1),
+    }
+    n_electrons = float(settings.dose or 0) * np.prod(settings.scan_shape)
+    truth = moments[1] - 1j * moments[0]
+    bounds: dict[Seen, Bound] = {}
+    for seen, each in weighted.items():
+        per_electron = np.einsum("npk,nqk->pq", each, each, optimize=True) / len(each)
+        covariance = np.linalg.inv(n_electrons * per_electron + np.diag(1 / cell.powers))
+        bounds[seen] = Bound(truth - truth.mean(), responses, np.linalg.cholesky(covariance))
+    return bounds
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Patterns over a unit cell.
+
+    ``intensity``, shape ``(n, k_y, k_x)``, sums to the share of the electrons that the detector receives; ``slope``,
+    shape ``(n, n_unknowns, k_y, k_x)``, is its change with the unknowns, whose variances are ``powers``; ``y`` and
+    ``x`` are the angles of the samples in mrad.
+    """
+
+    intensity: _Floats
+    slope: _Floats
+    powers: _Floats
+    y: _Floats
+    x: _Floats
+
+
+def _simulate_cell(scan: Scan) -> _Cell:
     settings = scan.config()
     extent = (_CELL, _CELL)
     atoms = scan.specimen(extent) if scan.specimen else SHEETS[settings.structure](extent)
@@ -85,7 +132,6 @@ def bound_of(scan: Scan, seen: Seen = "patterns") -> Bound:
     chosen = _unknowns(phase, orders, angles, 2 * settings.convergence_semiangle)
     powers = np.array([np.abs(phase[row, column]) ** 2 for row, column in chosen])
     kept = [np.flatnonzero(np.abs(angle) <= settings.detector_outer) for angle in angles]
-    at = [angle[index] for angle, index in zip(angles, kept, strict=True)]
     transmission = np.exp(1j * np.fft.ifft2(phase).real * phase.size)
     cell = _unit_cell(atoms, size)
     patterns, slopes = [], []
@@ -95,35 +141,12 @@ def bound_of(scan: Scan, seen: Seen = "patterns") -> Bound:
             wave = np.fft.fft2(np.fft.ifft2(aperture * shift) * transmission)
             patterns.append(np.abs(wave[np.ix_(*kept)]) ** 2)
             slopes.append([_slope(wave, row, column, kept) for row, column in chosen])
-    intensity, slope = np.array(patterns, np.float32), np.array(slopes, np.complex64)
     blur = _blur(cell, settings.source_size)
-    intensity, slope = blur(intensity).real, blur(slope)
+    intensity, slope = blur(np.array(patterns, np.float32)).real, blur(np.array(slopes, np.complex64))
     # a coefficient and its opposite are conjugate: two real unknowns of the same power
     slope = np.sqrt(2) * np.concatenate([slope.real, slope.imag], axis=1)
-    y, x = np.meshgrid(*at, indexing="ij")
-    total = intensity.sum(axis=(1, 2))
-    moments = [np.tensordot(intensity, each, 2) / total for each in (y, x)]
-    responses = np.array(
-        [
-            (np.tensordot(slope, each, 2) - moment[:, None] * slope.sum(axis=(2, 3))) / total[:, None]
-            for each, moment in zip((y, x), moments, strict=True)
-        ]
-    )
-    if seen == "com":
-        # of one electron
-        spread = [
-            np.tensordot(intensity, each**2, 2) / total - moment**2
-            for each, moment in zip((y, x), moments, strict=True)
-        ]
-        weighted = np.moveaxis(responses / np.sqrt(spread / total)[..., None], 0, -1)
-    else:
-        counted = (np.hypot(y, x) <= settings.convergence_semiangle) | (seen == "patterns")
-        weighted = slope[..., counted] / np.sqrt(np.maximum(intensity[:, None, counted], _DARK))
-    per_electron = np.einsum("npk,nqk->pq", weighted, weighted, optimize=True) / len(weighted)
-    n_electrons = float(settings.dose or 0) * np.prod(settings.scan_shape)
-    covariance = np.linalg.inv(n_electrons * per_electron + np.diag(1 / np.tile(powers, 2)))
-    truth = moments[1] - 1j * moments[0]
-    return Bound(truth - truth.mean(), responses, np.linalg.cholesky(covariance))
+    at = np.meshgrid(*(angle[index] for angle, index in zip(angles, kept, strict=True)), indexing="ij")
+    return _Cell(intensity, slope, np.tile(powers, 2), *at)
 
 
 def _phase(atoms: Atoms, size: tuple[float, float], shape: tuple[int, ...], sigma: float) -> _Map:

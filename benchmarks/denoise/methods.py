@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.denoise.bound import bound_of
+from benchmarks.denoise.bound import Seen, bounds_of
 from benchmarks.denoise.pattern_rivals import Patterns, Probe, principal_components, ptychography, tensor_svd
 from benchmarks.denoise.rivals import RIVALS, best_gaussian, best_gradient
 from benchmarks.denoise.scans import Scan, pristine, simulated
@@ -25,7 +25,7 @@ __all__ = ["BOUNDS", "Pythons", "as_complex", "score_bounds", "score_scan", "tot
 
 _Map = NDArray[np.complexfloating[Any, Any]]
 
-BOUNDS = {"bound, disc alone": "disc", "bound": "patterns"}
+BOUNDS: dict[str, Seen] = {"bound, disc alone": "disc", "bound": "patterns"}
 """Name in the tables, and what is seen."""
 _N_DRAWS = 50
 
@@ -103,8 +103,9 @@ def score_bounds(scan: Scan) -> dict[str, Score]:
     if not scan.has_bound:
         return {}
     rows = {}
+    bounds = bounds_of(scan)
     for name, seen in BOUNDS.items():
-        bound, rng = bound_of(scan, seen), np.random.default_rng(0)
+        bound, rng = bounds[seen], np.random.default_rng(0)
         draws = [score(bound.draw(rng), bound.truth) for _ in range(_N_DRAWS)]
         rows[name] = Score(*(float(np.mean([getattr(draw, key) for draw in draws])) for key in ("angle", "r", "error")))
     return rows

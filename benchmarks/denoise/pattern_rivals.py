@@ -16,7 +16,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from benchmarks.denoise.rivals import frequencies, mean_over_rings
 
-__all__ = ["Patterns", "Probe", "principal_components", "ptychography", "tensor_svd"]
+__all__ = ["Patterns", "Probe", "Sidebands", "principal_components", "ptychography", "tensor_svd"]
 
 _Map = NDArray[np.complexfloating[Any, Any]]
 _Floats = NDArray[np.floating[Any]]
@@ -118,49 +118,73 @@ def tensor_svd(patterns: Patterns) -> _Map:
     return _centred(found.deflection(filtered.reshape(-1, n)))
 
 
-def ptychography(patterns: Patterns, probe: Probe) -> _Map:
-    """Potential from the overlaps of aperture and sidebands, whose phases are known; its deflection by the same probe.
+class Sidebands:
+    """What a spatial frequency of the specimen's phase does to the pixels of the disc, to first order.
 
-    To first order, a spatial frequency of the phase puts ``i (P*(k) P(k − q) − P(k) P*(k + q))`` times itself on the
-    pixels of the disc, which in focus is nothing but where one sideband alone overlaps with it (Pennycook and others,
-    Ultramicroscopy 151, 160, 2015). A Wiener filter in rings follows, its noise being known. The scan is mirrored at
-    its edges, and every pattern with it.
+    A coefficient puts ``i (P*(k) P(k − q) − P(k) P*(k + q))`` times itself on the pixels, which in focus is nothing but
+    where one sideband alone overlaps with the disc (Pennycook and others, Ultramicroscopy 151, 160, 2015).
+
+    Attributes
+    ----------
+    inside : ndarray of bool, shape (k_y, k_x)
+        Pixels of the disc.
+    share : ndarray of float, shape (n,)
+        Share of all electrons that each of them receives without a specimen.
+    position : ndarray of complex, shape (n,)
+        Their angles in mrad as ``x − i y``.
     """
-    y, x = patterns.angles
-    pixel = float(x[0, 1] - x[0, 0])
-    inside = np.hypot(y, x) < probe.semiangle + pixel
-    y, x = y[inside], x[inside]
+
+    def __init__(self, probe: Probe, angles: _Floats) -> None:
+        y, x = angles
+        pixel = float(x[0, 1] - x[0, 0])
+        at = (np.arange(_N_SUBPIXELS) - (_N_SUBPIXELS - 1) / 2) / _N_SUBPIXELS * pixel
+        points = [(y + dy, x + dx) for dy in at for dx in at]
+        intensity = np.mean([np.abs(probe(*point)) for point in points], axis=0)
+        self.probe, self.inside = probe, intensity > 0
+        self.points = [(py[self.inside], px[self.inside]) for py, px in points]
+        self.waves = [probe(*point) for point in self.points]
+        self.share = intensity[self.inside] / intensity.sum()
+        self.position = (x - 1j * y)[self.inside]
+        self._total = float(intensity.sum())
+
+    def __call__(self, qy: float, qx: float) -> _Map:
+        """Change of the shares with the coefficient of a frequency, given as an angle in mrad; shape ``(n,)``."""
+        change = np.zeros(len(self.share), complex)
+        for wave, (y, x) in zip(self.waves, self.points, strict=True):
+            change += np.conj(wave) * self.probe(y - qy, x - qx) - wave * np.conj(self.probe(y + qy, x + qx))
+        return 1j * change / len(self.points) / self._total
+
+
+def ptychography(patterns: Patterns, probe: Probe) -> _Map:
+    """Potential from sidebands whose phases are known, and its deflection by the same probe.
+
+    A Wiener filter in rings follows, its noise being known. The scan is mirrored at its edges, and every pattern with
+    it.
+    """
+    sidebands = Sidebands(probe, patterns.angles)
     counts = patterns.counts
+    n_electrons = float(counts.sum(axis=(2, 3)).mean())
     ny, nx = counts.shape[:2]
     counts = np.concatenate([counts, counts[:, ::-1, :, ::-1]], axis=1)
-    counts = np.concatenate([counts, counts[::-1, :, ::-1]], axis=0)[:, :, inside].astype(np.float32)
+    counts = np.concatenate([counts, counts[::-1, :, ::-1]], axis=0)[:, :, sidebands.inside].astype(np.float32)
     spectrum = fft.fft2(counts, axes=(0, 1))
     shape = counts.shape[:2]
-
-    at = (np.arange(_N_SUBPIXELS) - (_N_SUBPIXELS - 1) / 2) / _N_SUBPIXELS * pixel
-    within = [(y + dy, x + dx) for dy in at for dx in at]
-    waves = [probe(*point) for point in within]
-    per_pixel = patterns.counts.sum(axis=(2, 3)).mean() / np.mean([np.abs(wave).sum() for wave in waves])
-    size = 1e3 * probe.wavelength
     frequency, _ = frequencies(shape, patterns.step)
+    along = [1e3 * probe.wavelength * np.fft.fftfreq(n, d) for n, d in zip(shape, patterns.step, strict=True)]
     phase, transfer, information = np.zeros(shape, complex), np.zeros(shape, complex), np.zeros(shape)
-    along_y, along_x = (size * np.fft.fftfreq(n, d) for n, d in zip(shape, patterns.step, strict=True))
-    chosen = (frequency > 0) & (size * frequency < 2 * probe.semiangle)
-    for row, column in np.argwhere(chosen):
-        qy, qx = along_y[row], along_x[column]
-        overlap = np.zeros(len(y), complex)
-        for wave, (py, px) in zip(waves, within, strict=True):
-            overlap += np.conj(wave) * probe(py - qy, px - qx) - wave * np.conj(probe(py + qy, px + qx))
-        overlap *= 1j / len(within)
-        information[row, column] = per_pixel * np.vdot(overlap, overlap).real
-        phase[row, column] = np.vdot(overlap, spectrum[row, column])
-        transfer[row, column] = (x - 1j * y) @ overlap * len(within) / np.sum(np.abs(waves))
+    for row, column in np.argwhere((frequency > 0) & (1e3 * probe.wavelength * frequency < 2 * probe.semiangle)):
+        change = sidebands(along[0][row], along[1][column])
+        weighted = np.conj(change) / sidebands.share
+        information[row, column] = n_electrons * (weighted @ change).real
+        phase[row, column] = weighted @ spectrum[row, column]
+        transfer[row, column] = sidebands.position @ change
     known = information > 1e-6 * information.max()
-    phase, information = np.where(known, phase, 0) / np.where(known, information, 1), np.where(known, information, 0)
-    # both to a ring's mean with the weight of what is known of them
-    weight = mean_over_rings(information, frequency, patterns.step)
-    power = mean_over_rings(information * np.abs(phase) ** 2 - known * counts.size / len(y), frequency, patterns.step)
-    power = np.clip(power, 0, None) / np.maximum(weight, 1e-30) / (counts.size / len(y))
+    information *= known
+    phase = np.where(known, phase, 0) / np.where(known, information, 1)
+    # of a spectrum of so many positions; rings have one power, each frequency the weight of what is known of it
+    n = math.prod(shape)
+    excess = mean_over_rings(information * np.abs(phase) ** 2 - n * known, frequency, patterns.step)
+    power = np.clip(excess, 0, None) / np.maximum(mean_over_rings(information, frequency, patterns.step), 1e-30) / n
     phase *= power * information / (1 + power * information)
     return _centred(fft.ifft2(transfer * phase)[:ny, :nx])
 
