@@ -42,8 +42,8 @@ def same_map(expected, unit, values, found_unit, axes):
     (wanted, value_unit), (y, x) = expected
     np.testing.assert_allclose(values, wanted, rtol=1e-6, atol=1e-6)
     assert found_unit == value_unit, (found_unit, value_unit)
-    for positions, (found, axis_unit) in zip((y, x), axes, strict=True):
-        np.testing.assert_allclose(found, positions, rtol=1e-6, atol=1e-12)
+    for positions, (coordinates, axis_unit) in zip((y, x), axes, strict=True):
+        np.testing.assert_allclose(coordinates, positions, rtol=1e-6, atol=1e-12)
         assert axis_unit == unit, (axis_unit, unit)
 
 
@@ -121,10 +121,10 @@ def check_xarray(path, reference):
     maps, positions, unit = table(reference)
     data = xarray.open_zarr(path, consolidated=False)
     for name, expected in maps.items():
-        found = data[name]
-        assert found.dims == ("scan_y", "scan_x")
-        axes = [(found[dim].values, found[dim].attrs["units"]) for dim in found.dims]
-        same_map((expected, positions), unit, found.values, found.attrs["units"], axes)
+        values = data[name]
+        assert values.dims == ("scan_y", "scan_x")
+        axes = [(values[dim].values, values[dim].attrs["units"]) for dim in values.dims]
+        same_map((expected, positions), unit, values.values, values.attrs["units"], axes)
     same_detector((data.k_y.values, data.k_x.values), data.attrs["calibration"])
     assert data["polar"].dims == ("scan_y", "scan_x", "radius", "azimuth")
     np.testing.assert_allclose(data["angle_posterior"].sum("posterior_angle"), 1, rtol=1e-5)
@@ -163,10 +163,10 @@ CHECKS = {
 def main(path, reference):
     path = Path(path)
     checks = CHECKS.get(path.suffix, CHECKS[""])
-    there = {name: check for name, check in checks.items() if find_spec(name)}
-    if not there:
+    available = {name: check for name, check in checks.items() if find_spec(name)}
+    if not available:
         sys.exit(f"this Python has none of {', '.join(checks)}")
-    for name, check in there.items():
+    for name, check in available.items():
         n_maps = check(path, reference)
         module = sys.modules[name]
         sys.stdout.write(

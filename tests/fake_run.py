@@ -53,10 +53,10 @@ def manifold_of(n_latent: int, n: int, grid: PolarGrid, detector: tuple[int, int
     radius = np.hypot(up, right)
     disc = 1 / (1 + np.exp((radius - 0.47 * grid.outer) * 2))
     first, second = (latents[..., i] if n_latent > i else np.zeros(shape) for i in (0, 1))
-    turned = first[..., None, None] * right / grid.outer + 0.4 * second[..., None, None] * np.cos(
+    overlap = first[..., None, None] * right / grid.outer + 0.4 * second[..., None, None] * np.cos(
         3 * np.arctan2(up, right)
     ) * (radius / grid.outer)
-    pattern = disc * (1 + 0.35 * turned) * 7e-4 + 1e-5
+    pattern = disc * (1 + 0.35 * overlap) * 7e-4 + 1e-5
     return np.where(radius <= grid.outer, pattern, np.nan), latents
 
 

@@ -29,23 +29,23 @@ _NUMBERS = (b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7, b"\xff" * 3 + b"\x7f"
 
 def damaged(whole: bytes, rng: np.random.Generator) -> bytes:
     """One variant: bytes flipped, cut off, wiped, put in twice, or a number replaced by an extreme one."""
-    found = bytearray(whole)
-    near = min(len(found), 2048) if rng.random() < 0.5 else len(found)  # headers are at the beginning
+    content = bytearray(whole)
+    near = min(len(content), 2048) if rng.random() < 0.5 else len(content)  # headers are at the beginning
     at, n = int(rng.integers(near)), int(rng.integers(1, 64))
     kind = rng.integers(6)
     if kind <= 1:
         for place in rng.integers(near, size=rng.integers(1, 12)):
-            found[place] = rng.integers(256)
+            content[place] = rng.integers(256)
     elif kind == 2:
-        del found[at:]
+        del content[at:]
     elif kind == 3:
-        found[at : at + n] = bytes(len(found[at : at + n]))
+        content[at : at + n] = bytes(len(content[at : at + n]))
     elif kind == 4:
-        found[at:at] = found[at : at + n]
+        content[at:at] = content[at : at + n]
     else:
         number = _NUMBERS[rng.integers(len(_NUMBERS))]
-        found[at : at + len(number)] = number
-    return bytes(found)
+        content[at : at + len(number)] = number
+    return bytes(content)
 
 
 def spoil(path: Path, seed: int) -> str:
@@ -125,7 +125,7 @@ def work(lines: Connection, folder: Path, name: str, first: int, last: int) -> N
 
 def faults(folder: Path, name: str, n: int, first: int = 0) -> tuple[list[str], dict[str, int]]:
     """What went wrong with `n` damaged variants of a format, and how the others ended."""
-    found: list[str] = []
+    messages: list[str] = []
     ends = {"read": 0, "refused": 0}
     following = first
     while following < first + n:
@@ -135,7 +135,7 @@ def faults(folder: Path, name: str, n: int, first: int = 0) -> tuple[list[str], 
         worker.start()
         ours.close()
         current = following
-        for line in _told(lines, worker):
+        for line in _receive(lines, worker):
             word, number, *rest = line.split(" ", 3)
             current = int(number)
             if word == "done":
@@ -144,16 +144,16 @@ def faults(folder: Path, name: str, n: int, first: int = 0) -> tuple[list[str], 
                 if end in ends:
                     ends[end] += 1
                 else:
-                    found.append(f"{name} {current} ({rest[0]}): {end}")
+                    messages.append(f"{name} {current} ({rest[0]}): {end}")
         worker.join()
         if following < first + n:
             how = "hangs" if worker.exitcode == -9 else f"dies with {worker.exitcode}"
-            found.append(f"{name} {current}: {how}")
+            messages.append(f"{name} {current}: {how}")
             following = current + 1
-    return found, ends
+    return messages, ends
 
 
-def _told(lines: Connection, worker: multiprocessing.process.BaseProcess) -> Iterator[str]:
+def _receive(lines: Connection, worker: multiprocessing.process.BaseProcess) -> Iterator[str]:
     """Lines of a process; it is killed when none comes in time."""
     patience = 3 * PATIENCE  # the first one waits for imports
     with lines:

@@ -66,10 +66,10 @@ def test_angles_of_counted_patterns(dose, most):
 @pytest.mark.parametrize(("dose", "most"), [(None, 1.0), (2e5, 3.0), (4e3, 18.0)])
 def test_symmetry_of_the_content_is_found(symmetry, dose, most):
     features, basis, truth, _ = prepared(symmetry=symmetry, dose=dose)
-    found = align_rotation(features, basis, AlignConfig(n_iterations=12, n_angles=72, max_order=6))
-    assert found.symmetry == symmetry
-    assert not found.template[basis.orders % symmetry != 0].any()
-    _, errors = difference(found.angle, truth.angle, symmetry)
+    alignment = align_rotation(features, basis, AlignConfig(n_iterations=12, n_angles=72, max_order=6))
+    assert alignment.symmetry == symmetry
+    assert not alignment.template[basis.orders % symmetry != 0].any()
+    _, errors = difference(alignment.angle, truth.angle, symmetry)
     assert np.median(errors) < most / symmetry
 
 
@@ -88,22 +88,22 @@ def test_turned_patterns_shift_the_angles(noiseless, aligned):
         patterns[at] = np.rot90(patterns[at], n[at])
     measurements = measure(Dataset4D.from_array(patterns, calibration=dataset.calibration))
     basis = HarmonicBasis.fit(measurements, BasisConfig(n_features=48))
-    found = align_rotation(basis.features(measurements), basis, SHORT)
-    offset, errors = difference(found.angle - n.ravel() * np.pi / 2, aligned.angle)
+    alignment = align_rotation(basis.features(measurements), basis, SHORT)
+    offset, errors = difference(alignment.angle - n.ravel() * np.pi / 2, aligned.angle)
     assert abs(offset) < 1.0
     assert np.median(errors) < 2.0
-    assert np.median(difference(found.angle, truth.angle + n * np.pi / 2)[1]) < 2.0
+    assert np.median(difference(alignment.angle, truth.angle + n * np.pi / 2)[1]) < 2.0
 
 
 def test_turned_features_shift_the_angles_alone(noiseless, aligned):
     features, basis, *_ = noiseless
     extra = np.random.default_rng(0).uniform(-np.pi, np.pi, len(features))
-    found = align_rotation(rotate_features(features, basis.orders, extra), basis, SHORT)
-    offset, errors = difference(found.angle - extra, aligned.angle)
+    alignment = align_rotation(rotate_features(features, basis.orders, extra), basis, SHORT)
+    offset, errors = difference(alignment.angle - extra, aligned.angle)
     assert abs(offset) < 0.05
     assert errors.max() < 0.5
-    np.testing.assert_allclose(np.linalg.norm(found.template), np.linalg.norm(aligned.template), rtol=1e-4)
-    np.testing.assert_allclose(found.variance, aligned.variance, rtol=1e-2)
+    np.testing.assert_allclose(np.linalg.norm(alignment.template), np.linalg.norm(aligned.template), rtol=1e-4)
+    np.testing.assert_allclose(alignment.variance, aligned.variance, rtol=1e-2)
 
 
 def test_components_are_principal_and_signed(noiseless, aligned):
@@ -136,5 +136,5 @@ def test_best_angles_go_between_grid_points(noiseless):
     wanted = np.linspace(-3, 3, 41)
     patterns = rotate_features(template.repeat(41, 0), basis.orders, wanted)
     for n_angles in (48, 144):
-        found = best_angles(patterns, template[0], basis.orders, n_angles)
-        np.testing.assert_allclose(found, wanted, atol=1e-4)
+        angles = best_angles(patterns, template[0], basis.orders, n_angles)
+        np.testing.assert_allclose(angles, wanted, atol=1e-4)

@@ -71,18 +71,18 @@ def imports(path):
 
 def imported_by(parsed, *, exempt=frozenset()):
     """The same of parsed source, without the nodes whose ids are exempt."""
-    found, skipped = set(), set(exempt)
+    imports, skipped = set(), set(exempt)
     for node in ast.walk(parsed):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             skipped |= {id(inner) for inner in ast.walk(node)}
         if id(node) in skipped:
             continue
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{ast.unparse(node)} imports relatively"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            imports |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return imports
 
 
 def drawing(parsed):

@@ -75,10 +75,10 @@ def pixels(measurements):
     return np.asarray(measurements.pixels[:], float)
 
 
-def explained(measurements, seen):
+def explained(measurements, prediction):
     """Share of the variance of the pixels that a prediction explains."""
     truth = pixels(measurements)
-    return 1 - ((seen - truth) ** 2).sum() / ((truth - truth.mean((0, 1))) ** 2).sum()
+    return 1 - ((prediction - truth) ** 2).sum() / ((truth - truth.mean((0, 1))) ** 2).sum()
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -90,16 +90,16 @@ def test_every_model_keeps_the_interface(models, measurements, name):
         model.training_mask, training_positions(measurements.recorded, settings(name).training)
     )
     assert model.mean_total == pytest.approx(measurements.maps["total"][model.training_mask].mean(), rel=1e-6)
-    found = model.embed(measurements)
-    trained = found.latents[model.training_mask]
+    embedding = model.embed(measurements)
+    trained = embedding.latents[model.training_mask]
     np.testing.assert_allclose(trained.mean(0) / trained.std(0), 0, atol=0.05)
     if settings(name).model.latent_unit == "s.d.":
         np.testing.assert_allclose(trained.std(0), 1, atol=0.05)
     else:
         # content is some of a residual
         assert 1 > trained[:, 0].std() > trained[:, 1].std() > 0
-    np.testing.assert_allclose(found.angle_posterior.sum(-1), 1, rtol=1e-4)
-    assert np.isfinite(found.angle).all() == (name not in WITHOUT_ANGLE)
+    np.testing.assert_allclose(embedding.angle_posterior.sum(-1), 1, rtol=1e-4)
+    assert np.isfinite(embedding.angle).all() == (name not in WITHOUT_ANGLE)
     drawn = model.decode(np.zeros((3, 1, 2)), np.zeros(1))
     assert drawn.shape == (3, 1, *DETECTOR)
     assert np.isfinite(drawn[..., 16, 16]).all()
@@ -154,11 +154,11 @@ def test_an_embedding_says_whether_it_has_seen_the_neighbours(models, measuremen
 
 @pytest.mark.parametrize("name", WITHOUT_ANGLE)
 def test_models_without_an_angle_say_so(models, measurements, name):
-    found = models[name].embed(measurements)
-    assert np.isnan(found.angle).all()
-    assert np.isinf(found.angle_std).all()
-    np.testing.assert_allclose(found.angle_posterior, 1 / 72, rtol=1e-6)
-    assert (found.n_peaks == 0).all()
+    embedding = models[name].embed(measurements)
+    assert np.isnan(embedding.angle).all()
+    assert np.isinf(embedding.angle_std).all()
+    np.testing.assert_allclose(embedding.angle_posterior, 1 / 72, rtol=1e-6)
+    assert (embedding.n_peaks == 0).all()
     np.testing.assert_array_equal(models[name].decode([[0.5, 0]], 0.0), models[name].decode([[0.5, 0]], 2.0))
 
 
@@ -194,13 +194,13 @@ def test_masks_and_gaps_stay_out_of_every_model(measurements, name):
     one, other = (fitted(data, name, mask=mask) for data in (holed, clean))
     assert not one.training_mask[gap | ~mask].any()
     used = mask & ~gap
-    seen = one.reconstruct(holed, mask=mask)
-    assert np.isnan(seen[~used]).all()
-    np.testing.assert_allclose(seen[used], other.reconstruct(clean, mask=mask)[used], rtol=1e-4, atol=1e-2)
-    found = one.embed(holed, mask=mask)
-    assert np.isnan(found.latents[~used]).all()
-    assert np.isnan(found.angle_std[~used]).all()
-    assert np.isfinite(found.latents[used]).all()
+    prediction = one.reconstruct(holed, mask=mask)
+    assert np.isnan(prediction[~used]).all()
+    np.testing.assert_allclose(prediction[used], other.reconstruct(clean, mask=mask)[used], rtol=1e-4, atol=1e-2)
+    embedding = one.embed(holed, mask=mask)
+    assert np.isnan(embedding.latents[~used]).all()
+    assert np.isnan(embedding.angle_std[~used]).all()
+    assert np.isfinite(embedding.latents[used]).all()
     assert (np.isnan(one.misfit(clean).residual) == gap).all()
     nothing = one.embed(measurements, mask=np.zeros(SCAN, bool))
     assert np.isnan(nothing.latents).all()
@@ -236,14 +236,14 @@ def test_a_turned_pattern_takes_two_components_for_each_order_and_one_template()
     mean = still.mean((0, 1))
     same = (still - mean) / truth.content[0][..., None, None]
     patterns = (mean + same - same.mean((0, 1))).astype(np.float32)
-    found = measure(replace(dataset, data=dataset.data * 0 + patterns), config=MeasureConfig(n_pixels=N))
-    shares = [explained(found, fitted(found, "pca", n, holdout=0.0).reconstruct(found)) for n in (1, 2, 3, 4)]
+    measured = measure(replace(dataset, data=dataset.data * 0 + patterns), config=MeasureConfig(n_pixels=N))
+    shares = [explained(measured, fitted(measured, "pca", n, holdout=0.0).reconstruct(measured)) for n in (1, 2, 3, 4)]
     assert shares[0] < 0.55
     assert shares[2] < 0.98
     assert shares[3] > 0.995
-    assert explained(found, fitted(found, "alignment", 0, holdout=0.0).reconstruct(found)) > 0.97
-    parts = fitted(found, "nmf", 2, holdout=0.0)
-    assert explained(found, parts.reconstruct(found)) < shares[1]
+    assert explained(measured, fitted(measured, "alignment", 0, holdout=0.0).reconstruct(measured)) > 0.97
+    parts = fitted(measured, "nmf", 2, holdout=0.0)
+    assert explained(measured, parts.reconstruct(measured)) < shares[1]
 
 
 def test_parts_are_not_negative_and_ordered(noiseless):
@@ -268,13 +268,13 @@ def test_plain_autoencoder_learns():
     amounts = 0.5 - 0.5 * np.cos(np.random.default_rng(0).uniform(0, np.pi, (*SCAN, 2)))
     patterns = np.tensordot(amounts, spots, axes=1).astype(np.float32)
     calibration = Calibration(optical_axis=(15.5, 15.5), disc_radius=10.0)
-    found = measure(Dataset4D.from_array(patterns, calibration=calibration), config=MeasureConfig(n_pixels=32))
-    model = fitted(found, "vae", n_epochs=100, learning_rate=3e-3, batch_size=32)
+    measured = measure(Dataset4D.from_array(patterns, calibration=calibration), config=MeasureConfig(n_pixels=32))
+    model = fitted(measured, "vae", n_epochs=100, learning_rate=3e-3, batch_size=32)
     # noise of variance 1 beside a variance of 12 along each spot
-    assert explained(found, model.reconstruct(found)) > 0.8
+    assert explained(measured, model.reconstruct(measured)) > 0.8
     assert model.history.epochs[-1].kl_latent > 1
     assert model.history.epochs[-1].kl_angle == 0
-    latents = model.embed(found).latents.reshape(-1, 2)
+    latents = model.embed(measured).latents.reshape(-1, 2)
     design = np.column_stack([latents, latents**2, latents.prod(1), np.ones(len(latents))])
     for k in range(2):
         amount = amounts[..., k].ravel()
@@ -288,12 +288,12 @@ def test_alignment_is_that_of_align_rotation(models, measurements):
     assert model.history.epochs == []
     basis = model.basis
     features = model._fitted.reader.features(measurements, model.training_mask, measurements.recorded)
-    found = align_rotation(features, basis, n_components=2)
+    alignment = align_rotation(features, basis, n_components=2)
     embedding = model.embed(measurements)
     # the latents move the content a little, and the angle with it
-    turns = embedding.angle[model.training_mask] - found.angle
+    turns = embedding.angle[model.training_mask] - alignment.angle
     assert np.quantile(np.abs(np.angle(np.exp(1j * turns))), 0.9) < np.radians(2)
-    scores = found.scores / found.scores.std(0)
+    scores = alignment.scores / alignment.scores.std(0)
     for k in range(2):
         r = np.corrcoef(embedding.latents[model.training_mask][:, k], scores[:, k])[0, 1]
         assert r > 0.99
@@ -305,21 +305,21 @@ def test_alignment_is_that_of_align_rotation(models, measurements):
 @pytest.mark.parametrize("name", ["harmonic", "alignment"])
 def test_harmonic_models_predict_pixels(noiseless, name):
     model = fitted(noiseless, name, n_epochs=0, holdout=0.0)
-    seen = model.reconstruct(noiseless)
-    assert seen.shape == (*SCAN, N, N)
-    assert seen.dtype == np.float32
+    prediction = model.reconstruct(noiseless)
+    assert prediction.shape == (*SCAN, N, N)
+    assert prediction.dtype == np.float32
     residual, total = model.misfit(noiseless)
     # what the polar patterns lose on their way to pixels is little beside what the model leaves
-    assert explained(noiseless, seen) > 1 - residual.sum() / total.sum() - 0.03
-    assert explained(noiseless, seen) > 0.9
+    assert explained(noiseless, prediction) > 1 - residual.sum() / total.sum() - 0.03
+    assert explained(noiseless, prediction) > 0.9
     # a model that has seen no pixels takes its background from the polar mean, blurred at the disc's edge
     bare = replace(noiseless, pixels=None, pixel_grid=None)
     blind = fitted(bare, name, n_epochs=0, holdout=0.0)
     other = blind.reconstruct(noiseless)
-    shift = (other - seen).reshape(-1, N, N)
-    np.testing.assert_allclose(shift, shift[:1].repeat(len(shift), 0), atol=1e-6 * seen.max())
+    shift = (other - prediction).reshape(-1, N, N)
+    np.testing.assert_allclose(shift, shift[:1].repeat(len(shift), 0), atol=1e-6 * prediction.max())
     middle = slice(5, 11)
-    assert np.abs(shift[0, middle, middle]).max() < 0.02 * seen.max()
+    assert np.abs(shift[0, middle, middle]).max() < 0.02 * prediction.max()
     with pytest.raises(DataError, match="n_pixels"):
         model.reconstruct(bare)
 
@@ -422,9 +422,9 @@ def test_the_picture_of_the_motive_shows_what_is_found():
     drawn = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(drawn)
     drawn.SCAN = (8, 8)
-    found = drawn.measured()
-    ours = drawn.explained(found, drawn.fit_model(found, "alignment", 0))
+    measured = drawn.measured()
+    ours = drawn.explained(measured, drawn.fit_model(measured, "alignment", 0))
     assert ours > 0.999
-    assert drawn.explained(found, drawn.fit_model(found, "pca", 16)) < ours
-    assert drawn.explained(found, drawn.fit_model(found, "pca", 1)) == pytest.approx(0.354, abs=0.002)
+    assert drawn.explained(measured, drawn.fit_model(measured, "pca", 16)) < ours
+    assert drawn.explained(measured, drawn.fit_model(measured, "pca", 1)) == pytest.approx(0.354, abs=0.002)
     assert drawn.PICTURE.exists()

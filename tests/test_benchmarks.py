@@ -70,25 +70,25 @@ def rng():
 def test_angles_that_differ_by_a_symmetry_agree(tools, rng, symmetry, sign):
     known = rng.uniform(0, 2 * np.pi, 500)
     jumps = rng.integers(0, symmetry, 500) * 2 * np.pi / symmetry
-    found = tools.scores.angle_error(sign * known + 0.3 / symmetry + jumps, known, symmetry=symmetry)
-    assert found.sign == sign
-    assert found.median_deg == pytest.approx(0, abs=1e-6)
-    assert found.offset_deg == pytest.approx(np.degrees(0.3 / symmetry), abs=1e-6)
+    error = tools.scores.angle_error(sign * known + 0.3 / symmetry + jumps, known, symmetry=symmetry)
+    assert error.sign == sign
+    assert error.median_deg == pytest.approx(0, abs=1e-6)
+    assert error.offset_deg == pytest.approx(np.degrees(0.3 / symmetry), abs=1e-6)
 
 
 def test_angle_error_is_that_of_a_gaussian(tools, rng):
     known = rng.uniform(0, 2 * np.pi, 20_000)
     deviation = np.radians(5.0)
-    found = tools.scores.angle_error(known + rng.normal(0, deviation, known.shape), known)
-    assert found.median_deg == pytest.approx(5 * tools.bounds.MEDIAN_OF_DEVIATION, rel=0.02)
-    assert found.mean_deg == pytest.approx(5 * np.sqrt(2 / np.pi), rel=0.02)
+    error = tools.scores.angle_error(known + rng.normal(0, deviation, known.shape), known)
+    assert error.median_deg == pytest.approx(5 * tools.bounds.MEDIAN_OF_DEVIATION, rel=0.02)
+    assert error.mean_deg == pytest.approx(5 * np.sqrt(2 / np.pi), rel=0.02)
 
 
 def test_no_knowledge_is_a_quarter_of_the_period(tools, rng):
     known, angle = rng.uniform(0, 2 * np.pi, (2, 50_000))
     for symmetry in (1, 2, 3):
-        found = tools.scores.angle_error(angle, known, symmetry=symmetry)
-        assert found.median_deg == pytest.approx(90 / symmetry, rel=0.03)
+        error = tools.scores.angle_error(angle, known, symmetry=symmetry)
+        assert error.median_deg == pytest.approx(90 / symmetry, rel=0.03)
 
 
 def test_angle_error_without_an_angle(tools):
@@ -98,9 +98,9 @@ def test_angle_error_without_an_angle(tools):
 def test_only_the_chosen_positions_count_in_the_median(tools):
     known, angle = np.zeros(10), np.where(np.arange(10) < 3, 1.0, 0.0)
     weight = np.where(np.arange(10) < 3, 0.0, 1.0)
-    found = tools.scores.angle_error(angle, known, weight=weight, use=np.arange(10) < 3)
-    assert found.median_deg == pytest.approx(np.degrees(1.0))
-    assert found.mean_deg == 0
+    error = tools.scores.angle_error(angle, known, weight=weight, use=np.arange(10) < 3)
+    assert error.median_deg == pytest.approx(np.degrees(1.0))
+    assert error.mean_deg == 0
 
 
 def test_poisson_excess_is_the_expected_loss_of_likelihood(tools, rng):
@@ -116,8 +116,8 @@ def test_poisson_excess_is_the_expected_loss_of_likelihood(tools, rng):
 def test_poisson_excess_of_impossible_predictions_is_finite(tools):
     lam = np.array([[0.0, 2.0]])
     floor = tools.scores.POSITIVE_FLOOR
-    found = tools.scores.poisson_excess(lam, np.array([[-1.0, 0.0]]))
-    assert found == pytest.approx([floor + 2 * np.log(2 / floor) - 2 + floor])
+    excess = tools.scores.poisson_excess(lam, np.array([[-1.0, 0.0]]))
+    assert excess == pytest.approx([floor + 2 * np.log(2 / floor) - 2 + floor])
 
 
 def test_correlations_of_a_constant_latent(tools, rng):
@@ -151,8 +151,8 @@ def test_fisher_information_of_a_gaussian_spot(tools):
     slopes = np.stack([spot * x / width**2, spot * y / width**2]).reshape(2, -1)
     information = tools.bounds.fisher(spot.ravel(), slopes)
     np.testing.assert_allclose(information, n / width**2 * np.eye(2), rtol=1e-3, atol=1e-6 * n)
-    found = tools.bounds.propagated(information, np.array([3.0, 4.0]))
-    assert found == pytest.approx(5 * width / np.sqrt(n), rel=1e-3)
+    deviation = tools.bounds.propagated(information, np.array([3.0, 4.0]))
+    assert deviation == pytest.approx(5 * width / np.sqrt(n), rel=1e-3)
 
 
 def test_unknown_amplitudes_cannot_sharpen_the_angle(tools):
@@ -205,8 +205,8 @@ def test_a_site_that_a_method_lacks_is_never_found(tools, lattice):
     places = tools.defect_scores.Places.of(positions[here], np.ones(99, bool), truth)
     scores = np.where(np.isin(np.arange(99), places.changed), 5.0, 0.0)
     for level in (tools.defect_scores.site_level, tools.defect_scores.defect_level):
-        found = level(scores, places)
-        shares = tools.defect_scores.auc(found["scores"], found["pristine"], found["weights"])
+        result = level(scores, places)
+        shares = tools.defect_scores.auc(result["scores"], result["pristine"], result["weights"])
         assert shares[0] == 0
         np.testing.assert_array_equal(shares[1:], 1)
 
@@ -227,32 +227,32 @@ def test_scores_of_detection_are_those_of_scikit_learn(tools, rng):
 
 def test_condensed_pristine_scores_give_the_same_auc(tools, rng):
     positive, negative = rng.normal(1.0, 1, 40), rng.normal(0, 1, 300)
-    kept = tools.defect_scores.condensed(negative)
-    assert sum(kept["weights"]) == 300
+    condensed = tools.defect_scores.condensed(negative)
+    assert sum(condensed["weights"]) == 300
     exact = tools.defect_scores.auc(positive, negative, np.ones(300)).mean()
-    found = tools.defect_scores.auc(positive, kept["pristine"], kept["weights"]).mean()
-    assert found == pytest.approx(exact, abs=0.003)
+    approximate = tools.defect_scores.auc(positive, condensed["pristine"], condensed["weights"]).mean()
+    assert approximate == pytest.approx(exact, abs=0.003)
 
 
 def test_mahalanobis_distance_does_not_follow_outliers(tools, rng):
     values = rng.normal(size=(400, 3)) @ np.diag([1.0, 5.0, 0.1])
     values[:4] += 30 * np.array([1.0, 5.0, 0.1])
-    found = tools.defect_scores.mahalanobis(values, np.repeat([0, 1], 200))
-    assert found[:4].min() > 4 * found[4:].max()
+    distances = tools.defect_scores.mahalanobis(values, np.repeat([0, 1], 200))
+    assert distances[:4].min() > 4 * distances[4:].max()
 
 
 def test_defects_found_named_doubled_and_false(tools, lattice):
     _, truth = lattice
     positions = np.array([[4.1, 4.0], [14.0, 13.5], [14.0, 15.0], [9.0, 1.0]])
     kinds = SimpleNamespace(kind=np.array([0, 1, 2, 1]))
-    found = SimpleNamespace(positions=positions, kinds=kinds, naming=None)
-    row = tools.defect_scores.compare_defects(found, truth)
+    defects = SimpleNamespace(positions=positions, kinds=kinds, naming=None)
+    row = tools.defect_scores.compare_defects(defects, truth)
     assert row["errors"] == pytest.approx([0.1, 0.5])
     assert (row["n_found"], row["n_false"], row["n_double"]) == (4, 1, 1)
     assert row["named"] == [None, None]
     assert row["pairs"] == [{"kinds": ["N", "divacancy"], "turn": 60, "mirrored": False, "together": False}]
-    found.naming = SimpleNamespace(names=("N", "vacancy", "N", "B"))
-    assert tools.defect_scores.compare_defects(found, truth)["named"] == [True, False]
+    defects.naming = SimpleNamespace(names=("N", "vacancy", "N", "B"))
+    assert tools.defect_scores.compare_defects(defects, truth)["named"] == [True, False]
     nothing = SimpleNamespace(positions=np.zeros((0, 2)), kinds=SimpleNamespace(kind=np.zeros(0, int)), naming=None)
     assert tools.defect_scores.compare_defects(nothing, truth)["errors"] == [None, None]
 
@@ -262,7 +262,7 @@ def made_up_cell(tools, lattice, rng, scene, dose, method, strength):
     places = tools.defect_scores.Places.of(positions, np.ones(100, bool), truth)
     scores = rng.normal(size=100)
     scores[places.changed] += strength
-    found = SimpleNamespace(positions=truth.positions, kinds=SimpleNamespace(kind=np.array([0, 1])), naming=None)
+    defects = SimpleNamespace(positions=truth.positions, kinds=SimpleNamespace(kind=np.array([0, 1])), naming=None)
     return {
         "cell": {"scene": {"name": scene, "seed": 0, "defects": {}}, "step": 0.16, "dose": dose, "n_epochs": None}
         | {"method": method},
@@ -272,7 +272,7 @@ def made_up_cell(tools, lattice, rng, scene, dose, method, strength):
                 "defect": tools.defect_scores.defect_level(scores, places),
             }
         },
-        "found": tools.defect_scores.compare_defects(found, truth) if method == "ours" else None,
+        "found": tools.defect_scores.compare_defects(defects, truth) if method == "ours" else None,
         "failed": None,
         "seconds": 1.0,
         "shared_seconds": 1.0,
@@ -368,8 +368,8 @@ def test_the_filter_in_rings_removes_noise_and_keeps_a_lattice(tools, rng):
     n, step = 48, 0.2
     y, x = np.indices((n, n)) / n
     lattice = np.stack([np.sin(2 * np.pi * 4 * y), np.cos(2 * np.pi * (3 * x - 3 * y))], axis=-1)
-    kept = tools.by_hand.filter_in_rings(lattice, step, band_limit=1.2)
-    np.testing.assert_allclose(kept, lattice, atol=1e-6)
+    unchanged = tools.by_hand.filter_in_rings(lattice, step, band_limit=1.2)
+    np.testing.assert_allclose(unchanged, lattice, atol=1e-6)
     noisy = lattice + rng.normal(0, 1.0, lattice.shape)
     filtered = tools.by_hand.filter_in_rings(noisy, step, band_limit=1.2)
     # the noise that stays is that of the rings which hold the lattice, some 50 of 2304 frequencies, and of chance
@@ -497,8 +497,8 @@ def test_rivals_filter_a_gradient(tools, rng):
     noisy = truth + (rng.normal(size=(n, n)) + 1j * rng.normal(size=(n, n))) * 0.7
     noise = float((np.abs(noisy - truth) ** 2).mean())
 
-    def error(found):
-        return float((np.abs(found - truth) ** 2).mean())
+    def error(estimate):
+        return float((np.abs(estimate - truth) ** 2).mean())
 
     errors = {name: error(rival(noisy, (step, step), cutoff, noise)) for name, rival in tools.rivals.RIVALS.items()}
     assert errors["COM"] == pytest.approx(noise)
@@ -527,8 +527,8 @@ def test_rivals_filter_patterns(tools):
     patterns = tools.pattern_rivals.Patterns(np.asarray(dataset.data), angles, calibration.scan_step)
     probe = tools.pattern_rivals.Probe(calibration.convergence_semiangle, calibration.wavelength)
 
-    def angle(found):
-        return tools.denoise_scores.score(found, truth).angle
+    def angle(estimate):
+        return tools.denoise_scores.score(estimate, truth).angle
 
     unfiltered = angle(com)
     assert angle(tools.pattern_rivals.principal_components(patterns, truth)) < unfiltered
@@ -543,7 +543,7 @@ def test_the_bound_is_of_the_specimen_that_is_simulated(tools):
     name = "defocus 60 Å, astigmatism 20 Å, 20,000"
     scan = tools.scans.SCANS[name]
     bounds = tools.bound.bounds_of(scan)
-    found = bounds["patterns"]
+    bound_of_patterns = bounds["patterns"]
     n_y, n_x = tools.bound._GRID
     cell = {"scan_shape": (n_y, n_x), "scan_extent": (2.46 * np.sqrt(3), 2.46)}
     with tools.scans._applied(scan):
@@ -551,14 +551,14 @@ def test_the_bound_is_of_the_specimen_that_is_simulated(tools):
     truth = (simulated.deflection[..., 1] - 1j * simulated.deflection[..., 0]).ravel()
     truth -= truth.mean()
     # the cell of the bound is half as large, so that its angles are sampled half as finely
-    assert np.abs(found.truth - truth).std() < 0.05 * np.abs(truth).std()
+    assert np.abs(bound_of_patterns.truth - truth).std() < 0.05 * np.abs(truth).std()
 
     def size(bound):
         return float(np.linalg.norm(bound.responses @ bound.root))
 
     fewer = replace(scan, settings=scan.settings | {"dose": scan.settings["dose"] / 4})
-    assert size(tools.bound.bounds_of(fewer)["patterns"]) == pytest.approx(2 * size(found), rel=0.01)
-    assert size(found) < size(bounds["disc"]) < size(bounds["com"])
+    assert size(tools.bound.bounds_of(fewer)["patterns"]) == pytest.approx(2 * size(bound_of_patterns), rel=0.01)
+    assert size(bound_of_patterns) < size(bounds["disc"]) < size(bounds["com"])
 
 
 def test_the_slopes_of_the_bound_are_those_of_the_intensity(tools, rng):
@@ -571,9 +571,9 @@ def test_the_slopes_of_the_bound_are_those_of_the_intensity(tools, rng):
         return np.fft.fft2(probe * np.exp(1j * (phase + change * ripple)))
 
     expected = (np.abs(wave(small)) ** 2 - np.abs(wave(-small)) ** 2) / (2 * small)
-    kept = [np.arange(n), np.arange(n)]
+    frequencies = [np.arange(n), np.arange(n)]
     # a cosine is half of a coefficient and half of its opposite
-    slope = tools.bound._slope(wave(0), row, column, kept).real
+    slope = tools.bound._slope(wave(0), row, column, frequencies).real
     np.testing.assert_allclose(slope, expected, atol=1e-6 * np.abs(expected).max())
 
 
@@ -587,10 +587,10 @@ def test_a_quarter_of_a_cell_makes_a_scan(tools):
 def test_coverage_counts_coordinates(tools, rng):
     truth = rng.normal(size=(200, 200)) + 1j * rng.normal(size=(200, 200))
     std = rng.uniform(0.1, 1, truth.shape)
-    found = truth + std * (rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape))
+    estimate = truth + std * (rng.normal(size=truth.shape) + 1j * rng.normal(size=truth.shape))
     scores = tools.denoise_scores
     # five standard errors of a share of 80,000 coordinates
-    assert scores.with_coverage(scores.score(found, truth), found, std, truth).coverage == pytest.approx(
+    assert scores.with_coverage(scores.score(estimate, truth), estimate, std, truth).coverage == pytest.approx(
         (0.68, 0.95), abs=0.0085
     )
 

@@ -42,8 +42,8 @@ def numbers(dtype, shape=(5, 7, 9, 11)):
     return np.random.default_rng(0).poisson(3.0, shape).astype(dtype)
 
 
-def written(file, array, options, own=(2, 3, 9, 11)):
-    return file.create_dataset("a", data=array, chunks=own, **options)
+def written(file, array, options, chunks=(2, 3, 9, 11)):
+    return file.create_dataset("a", data=array, chunks=chunks, **options)
 
 
 @pytest.mark.parametrize("name", [*COMPRESSIONS, *UNKNOWN])
@@ -55,9 +55,9 @@ def test_equals_the_library(tmp_path, name, dtype):
         written(file, array, options)
     with h5py.File(tmp_path / "a.h5") as file:
         for part in PARTS:
-            found = read_hdf5(file["a"], part)
-            np.testing.assert_array_equal(found, array[part])
-            assert found.dtype == array.dtype
+            values = read_hdf5(file["a"], part)
+            np.testing.assert_array_equal(values, array[part])
+            assert values.dtype == array.dtype
 
 
 @pytest.mark.parametrize("name", COMPRESSIONS)
@@ -76,9 +76,9 @@ def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         data = file.create_dataset("a", (4, 4, 8, 8), "u2", chunks=(2, 2, 8, 8), compression="gzip", fillvalue=7)
         data[:2, :2] = 1
-        found = read_hdf5(data, (slice(None), slice(None)))
-    assert (found[:2, :2] == 1).all()
-    assert (found[2:] == 7).all()
+        values = read_hdf5(data, (slice(None), slice(None)))
+    assert (values[:2, :2] == 1).all()
+    assert (values[2:] == 7).all()
 
 
 @pytest.mark.parametrize("name", ["lz4", "bitshuffle and lz4"])
@@ -91,8 +91,8 @@ def test_long_repetitions_and_noise(tmp_path, name, pattern):
         "periodic": np.tile(np.arange(7), 2 * 2 * 64 * 64)[: 2 * 2 * 64 * 64].reshape(2, 2, 64, 64),
     }[pattern].astype("uint16")
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        found = read_hdf5(written(file, array, COMPRESSIONS[name], (2, 2, 64, 64)), (slice(None),))
-    np.testing.assert_array_equal(found, array)
+        values = read_hdf5(written(file, array, COMPRESSIONS[name], (2, 2, 64, 64)), (slice(None),))
+    np.testing.assert_array_equal(values, array)
 
 
 @pytest.mark.parametrize("left", [10, 16, 0.5, 0.99])

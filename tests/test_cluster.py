@@ -68,9 +68,9 @@ def test_a_lost_worker_does_not_change_the_result(client):
             lost.append(next(iter(workers.values())))
             os.kill(lost[0], signal.SIGKILL)
 
-    found = measure(dataset, config=PIXELS, client=client, progress=lose_one)
+    measured = measure(dataset, config=PIXELS, client=client, progress=lose_one)
     assert lost
-    assert_same_bits(found, measure(dataset, config=PIXELS))
+    assert_same_bits(measured, measure(dataset, config=PIXELS))
     client.wait_for_workers(2, timeout=30)
     assert lost[0] not in client.run(os.getpid).values()
 
@@ -78,18 +78,18 @@ def test_a_lost_worker_does_not_change_the_result(client):
 def test_patterns_with_nan_are_missing_from_a_cluster(client):
     array = patterns("float32")
     array[7, 5, 3, 3] = np.nan
-    found = measure(Dataset4D.from_array(array, calibration=KNOWN), client=client)
-    assert np.argwhere(~found.recorded).tolist() == [[7, 5]]
-    assert "(7, 5)" in found.findings[0].message
+    measured = measure(Dataset4D.from_array(array, calibration=KNOWN), client=client)
+    assert np.argwhere(~measured.recorded).tolist() == [[7, 5]]
+    assert "(7, 5)" in measured.findings[0].message
 
 
 def test_settings_choose_the_cluster(client):
     with connect(MeasureConfig()) as nothing:
         assert nothing is None
-    with connect(MeasureConfig(cluster=client.scheduler.address)) as there:
-        assert len(there.scheduler_info()["workers"]) == 2
-    with connect(MeasureConfig(n_workers=1)) as here:
-        assert sum(here.nthreads().values()) == 1
+    with connect(MeasureConfig(cluster=client.scheduler.address)) as remote:
+        assert len(remote.scheduler_info()["workers"]) == 2
+    with connect(MeasureConfig(n_workers=1)) as local:
+        assert sum(local.nthreads().values()) == 1
 
 
 def test_settings_that_lead_nowhere(monkeypatch):

@@ -149,10 +149,10 @@ def numbers():
 
 
 def test_there_are_settings_that_take_floats():
-    found = {(section, name): form for section, name, form in numbers()}
-    assert found["source", "optical_axis"] == "[1.0, {}]"
-    assert found["simulation", "cs"] == found["model", "beta"] == "{}"
-    assert found["simulation", "concentrations"] == "{{N = {}}}"
+    forms = {(section, name): form for section, name, form in numbers()}
+    assert forms["source", "optical_axis"] == "[1.0, {}]"
+    assert forms["simulation", "cs"] == forms["model", "beta"] == "{}"
+    assert forms["simulation", "concentrations"] == "{{N = {}}}"
 
 
 @pytest.mark.parametrize("bad", ["inf", "-inf", "nan"])

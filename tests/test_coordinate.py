@@ -49,8 +49,8 @@ def trained(measurements, n_latent=1, **options):
     return CoordinateVAE(n_latent, model=model, training=training).fit(measurements)
 
 
-def errors_deg(found, angle):
-    turns = found - angle
+def errors_deg(estimate, angle):
+    turns = estimate - angle
     offset = np.angle(np.exp(1j * turns).mean())
     return np.degrees(np.abs(np.angle(np.exp(1j * (turns - offset)))))
 
@@ -72,11 +72,11 @@ def untrained(n_latent=2, translation=0.0):
 
 def test_it_learns_angles_on_part_of_the_circle_in_our_sense(model, small):
     measurements, angle = small
-    found = model.embed(measurements)
-    errors = errors_deg(found.angle, angle)
+    embedding = model.embed(measurements)
+    errors = errors_deg(embedding.angle, angle)
     assert np.median(errors) < 5
     assert errors.max() < 30
-    assert np.median(errors_deg(-found.angle, angle)) > 30
+    assert np.median(errors_deg(-embedding.angle, angle)) > 30
     residual, total = model.misfit(measurements)
     assert 1 - residual.sum() / total.sum() > 0.7
     assert model.history.epochs[-1].total < 0.05 * model.history.epochs[0].total
@@ -91,8 +91,8 @@ def test_it_cannot_go_round_the_circle():
     loop = scan_of(np.linspace(0, 2 * np.pi, 1440, endpoint=False).reshape(36, 40), np.full((36, 40), 0.6))
     turns = []
     for one in (model, ours):
-        found = one.embed(loop).angle.ravel()
-        steps = np.angle(np.exp(1j * np.diff(found, append=found[0])))
+        estimate = one.embed(loop).angle.ravel()
+        steps = np.angle(np.exp(1j * np.diff(estimate, append=estimate[0])))
         assert np.abs(steps).max() < 2
         turns.append(steps.sum() / (2 * np.pi))
     np.testing.assert_allclose(turns, [0, 1], atol=1e-3)
@@ -121,11 +121,11 @@ def test_loss_is_that_of_the_publication():
         hidden = network.hidden(x)
         mean, log_std = network.mean(hidden), network.log_std(hidden)
         z = mean + torch.randn(mean.shape, generator=torch.Generator().manual_seed(2)) * log_std.exp()
-        seen = network.decode(z[:, 1:], z[:, 0], torch.zeros(5, 2))
+        decoded = network.decode(z[:, 1:], z[:, 0], torch.zeros(5, 2))
         variance = (2 * log_std).exp()
         kl_angle = -log_std[:, 0] + math.log(0.1) + variance[:, 0] / (2 * 0.1**2) - 0.5
         kl_latent = (0.5 * (variance[:, 1:] + mean[:, 1:] ** 2 - 1) - log_std[:, 1:]).sum(1)
-    assert float(parts.reconstruction) == pytest.approx(float(0.5 * ((seen - x) ** 2).sum(1).mean()), rel=1e-5)
+    assert float(parts.reconstruction) == pytest.approx(float(0.5 * ((decoded - x) ** 2).sum(1).mean()), rel=1e-5)
     assert float(parts.kl_angle) == pytest.approx(float(kl_angle.mean()), rel=1e-5)
     assert float(parts.kl_latent) == pytest.approx(float(kl_latent.mean()), rel=1e-5, abs=1e-7)
     total = parts.reconstruction + parts.kl_angle + parts.kl_latent
@@ -137,12 +137,12 @@ def test_an_angle_turns_the_pattern_counter_clockwise(quarters):
     network = untrained()
     latents = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        still, turned = (
+        still, rotated = (
             network.decode(latents, torch.full((3,), angle), torch.zeros(3, 2)).reshape(3, N, N).numpy()
             for angle in (0.0, quarters * math.pi / 2)
         )
     assert np.ptp(still) > 1e-3
-    np.testing.assert_allclose(turned, np.rot90(still, quarters, axes=(1, 2)), atol=1e-6)
+    np.testing.assert_allclose(rotated, np.rot90(still, quarters, axes=(1, 2)), atol=1e-6)
 
 
 def test_a_shift_moves_the_pattern_by_whole_pixels():
@@ -164,34 +164,34 @@ def test_a_shift_moves_the_pattern_by_whole_pixels():
 @pytest.mark.parametrize("std", [0.002, 0.1, 0.6, 2.0, 20.0])
 def test_posterior_is_the_gaussian_wrapped_around_the_circle(std):
     mean, n = torch.tensor([0.3, -3.1, 7.0]), 72
-    found = wrapped_normal(mean, torch.full((3,), std), n).numpy()
+    posterior = wrapped_normal(mean, torch.full((3,), std), n).numpy()
     grid = 2 * np.pi * np.arange(n) / n
     distance = grid - mean.numpy()[:, None]
     if std < 0.05:
         nearest = np.abs(np.angle(np.exp(1j * distance))).argmin(1)
-        np.testing.assert_array_equal(found.argmax(1), nearest)
+        np.testing.assert_array_equal(posterior.argmax(1), nearest)
         expected = np.eye(n)[nearest]
     else:
         order = np.arange(1, 200)[:, None, None]
         expected = 1 + 2 * (np.exp(-((order * std) ** 2) / 2) * np.cos(order * distance)).sum(0)
         expected /= expected.sum(1, keepdims=True)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(posterior, expected, atol=1e-5)
+    np.testing.assert_allclose(posterior.sum(1), 1, rtol=1e-5)
 
 
 def test_embedding_keeps_its_promises(model, small):
-    found = model.embed(small[0])
-    assert found.angle.shape == SCAN
-    assert np.abs(found.angle).max() <= math.pi
-    np.testing.assert_allclose(found.latents.mean((0, 1)), 0, atol=1e-3)
-    np.testing.assert_allclose(found.latents.std((0, 1)), 1, atol=1e-3)
-    assert found.angle_posterior.shape == (*SCAN, 72)
-    np.testing.assert_allclose(found.angle_posterior.sum(-1), 1, rtol=1e-5)
-    peak = 2 * np.pi / 72 * found.angle_posterior.argmax(-1)
-    assert np.abs(np.angle(np.exp(1j * (peak - found.angle)))).max() <= np.pi / 72 * 1.01
+    embedding = model.embed(small[0])
+    assert embedding.angle.shape == SCAN
+    assert np.abs(embedding.angle).max() <= math.pi
+    np.testing.assert_allclose(embedding.latents.mean((0, 1)), 0, atol=1e-3)
+    np.testing.assert_allclose(embedding.latents.std((0, 1)), 1, atol=1e-3)
+    assert embedding.angle_posterior.shape == (*SCAN, 72)
+    np.testing.assert_allclose(embedding.angle_posterior.sum(-1), 1, rtol=1e-5)
+    peak = 2 * np.pi / 72 * embedding.angle_posterior.argmax(-1)
+    assert np.abs(np.angle(np.exp(1j * (peak - embedding.angle)))).max() <= np.pi / 72 * 1.01
     # the published prior, 0.1 rad, is all that bounds it where the patterns say little
-    assert 0.05 < np.median(found.angle_std) < 0.11
-    assert np.isnan(found.log_evidence).all()
+    assert 0.05 < np.median(embedding.angle_std) < 0.11
+    assert np.isnan(embedding.log_evidence).all()
     assert model.evidence(small[0]) is None
     assert model.noise_level is None
 
@@ -200,11 +200,11 @@ def test_patterns_as_it_sees_them(model, small):
     measurements = small[0]
     mask = np.zeros(SCAN, bool)
     mask[2:5] = True
-    seen = model.reconstruct(measurements, mask=mask)
-    assert seen.shape == (*SCAN, N, N)
-    assert np.isnan(seen[~mask]).all()
+    prediction = model.reconstruct(measurements, mask=mask)
+    assert prediction.shape == (*SCAN, N, N)
+    assert np.isnan(prediction[~mask]).all()
     truth = measurements.pixels[:][mask]
-    left = ((seen[mask] - truth) ** 2).sum() / ((truth - measurements.pixels[:].mean((0, 1))) ** 2).sum()
+    left = ((prediction[mask] - truth) ** 2).sum() / ((truth - measurements.pixels[:].mean((0, 1))) ** 2).sum()
     assert left < 0.3
     # three times the electrons: the same latents, three times the pattern
     brighter = scan_of(small[1], np.random.default_rng(0).uniform(0.2, 1, SCAN))
@@ -250,9 +250,9 @@ def test_the_same_seed_gives_the_same(small):
 
 def test_no_latent_is_a_template_that_turns(small):
     model = trained(small[0], 0, n_epochs=2)
-    found = model.embed(small[0])
-    assert found.latents.shape == (*SCAN, 0)
-    assert np.isfinite(found.angle).all()
+    embedding = model.embed(small[0])
+    assert embedding.latents.shape == (*SCAN, 0)
+    assert np.isfinite(embedding.angle).all()
     assert model.decode(np.zeros((2, 0))).shape == (2, SIDE, SIDE)
 
 

@@ -97,8 +97,8 @@ def test_recalibrated_changes_the_calibration_only(patterns):
 
 def steps(scan=("nm", "nm"), detector=("mrad", "mrad"), scales=(0.02, 0.03, 1.0, 1.5), **beam):
     axes = [{"units": u, "scale": s} for u, s in zip((*scan, *detector), scales, strict=True)]
-    found = calibration_from_axes(axes, beam)
-    return found.scan_step, found.pixel_size
+    calibration = calibration_from_axes(axes, beam)
+    return calibration.scan_step, calibration.pixel_size
 
 
 LENGTHS = {
@@ -126,9 +126,9 @@ RECIPROCAL = {
 def test_every_spelling_of_lengths_and_angles(table, place):
     for factor, spellings in table.items():
         for units in spellings.split():
-            found = steps(scan=(units, units), detector=(units, units), scales=(0.02, 0.03, 0.02, 0.03))
-            assert found[place] == pytest.approx((0.02 * factor, 0.03 * factor)), units
-            assert found[1 - place] is None, units
+            result = steps(scan=(units, units), detector=(units, units), scales=(0.02, 0.03, 0.02, 0.03))
+            assert result[place] == pytest.approx((0.02 * factor, 0.03 * factor)), units
+            assert result[1 - place] is None, units
 
 
 def test_the_band_limit_is_known_where_beam_and_scan_step_are():
@@ -142,8 +142,8 @@ def test_reciprocal_lengths_become_angles_through_the_wavelength():
     for factor, spellings in RECIPROCAL.items():
         for units in [*spellings.split(), *(word.replace("1/", "1 / ") for word in spellings.split())]:
             expected = 1e3 * wavelength(60e3) * factor
-            found = steps(detector=(units, units), beam_energy=60)[1]
-            assert found == pytest.approx((expected, 1.5 * expected)), units
+            result = steps(detector=(units, units), beam_energy=60)[1]
+            assert result == pytest.approx((expected, 1.5 * expected)), units
             assert steps(detector=(units, units))[1] is None
     bytes_too = steps(scan=(b"nm", np.bytes_("nm")))
     assert bytes_too[0] == pytest.approx((0.2, 0.3))

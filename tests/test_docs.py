@@ -48,15 +48,15 @@ def section(name, title, rank=2):
 
 def rows(table):
     """Cells of every row of every table in a text, without the headings."""
-    found = []
+    contents = []
     for line in table.splitlines():
         if line.startswith("|"):
             cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
             if set(cells[0]) <= {"-"} and cells[0]:
-                found.pop()
+                contents.pop()
             else:
-                found.append(cells)
-    return found
+                contents.append(cells)
+    return contents
 
 
 def script(name):
@@ -124,22 +124,22 @@ def test_every_setting_is_on_its_page():
 
 
 def test_settings_of_the_model_and_their_defaults():
-    found = {row[0].strip("`"): row[1] for row in rows(section("model.md", "Settings"))}
+    documented = {row[0].strip("`"): row[1] for row in rows(section("model.md", "Settings"))}
     config = Config()
     expected = {}
     for name in ("basis", "align", "model", "training"):
         for key, value in getattr(config, name):
             expected[f"{name}.{key}"] = str(list(value) if isinstance(value, tuple) else value)
-    assert found == expected
+    assert documented == expected
 
 
 def documented_metrics():
-    found = []
+    names = []
     for key, *others in rows(section("run_folder.md", "metrics.json")):
         suffixes = re.findall(r"`(_\w+)`", others[0])
-        found += [name + suffix for name in re.findall(r"`(\w+)`", key) for suffix in ("", *suffixes)]
-    assert len(found) == len(set(found))
-    return set(found)
+        names += [name + suffix for name in re.findall(r"`(\w+)`", key) for suffix in ("", *suffixes)]
+    assert len(names) == len(set(names))
+    return set(names)
 
 
 def test_every_metric_is_documented(run):
@@ -278,17 +278,17 @@ def test_the_tutorial_names_every_defect(capsys, kept_library, monkeypatch):
 
 def test_the_picture_shows_what_is_measured():
     drawn = script("draw_conventions")
-    patterns, found = drawn.measured()
+    patterns, measured = drawn.measured()
     y, x = drawn.SPOT[0] - drawn.AXIS[0], drawn.SPOT[1] - drawn.AXIS[1]
     np.testing.assert_allclose(patterns[1], np.rot90(patterns[0]))
-    assert found.com_angle[0, 0] == pytest.approx(np.arctan2(-y, x), abs=np.radians(1))
-    np.testing.assert_allclose(np.degrees(found.com_angle[0, 1] - found.com_angle[0, 0]), 90, atol=1e-6)
+    assert measured.com_angle[0, 0] == pytest.approx(np.arctan2(-y, x), abs=np.radians(1))
+    np.testing.assert_allclose(np.degrees(measured.com_angle[0, 1] - measured.com_angle[0, 0]), 90, atol=1e-6)
     assert drawn.PICTURE.exists()
 
 
 def test_the_picture_of_the_rotation_shows_what_is_found():
     drawn = script("draw_conventions")
-    _, _, (turned, flipped) = drawn.deflections()
-    assert (turned.flipped, flipped.flipped) == (False, True)
-    np.testing.assert_allclose([turned.angle, flipped.angle], drawn.SCAN_ROTATION, atol=1e-3)
+    _, _, (rotated, flipped) = drawn.deflections()
+    assert (rotated.flipped, flipped.flipped) == (False, True)
+    np.testing.assert_allclose([rotated.angle, flipped.angle], drawn.SCAN_ROTATION, atol=1e-3)
     assert drawn.ROTATION_PICTURE.exists()

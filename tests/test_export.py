@@ -123,12 +123,12 @@ def test_the_comparison_would_notice(run, tmp_path):
 def test_rosettasciio_reads_it_back(run, tmp_path):
     from rsciio.hspy import file_reader
 
-    found = {s["metadata"]["General"]["title"]: s for s in file_reader(export_run(run, "hspy", tmp_path / "a.hspy"))}
-    assert set(found) == {signal.name for signal in [*maps_of(run), *patterns_of(run)]}
-    origin = found["angle"]["original_metadata"]["stemvane"]
+    signals = {s["metadata"]["General"]["title"]: s for s in file_reader(export_run(run, "hspy", tmp_path / "a.hspy"))}
+    assert set(signals) == {signal.name for signal in [*maps_of(run), *patterns_of(run)]}
+    origin = signals["angle"]["original_metadata"]["stemvane"]
     assert origin["metrics"]["pearson_r"] == pytest.approx(run.metrics["pearson_r"])
     assert origin["run"] == str(run.path)
-    manifold = found["manifold"]["axes"]
+    manifold = signals["manifold"]["axes"]
     assert [axis["navigate"] for axis in manifold] == [True, True, False, False]
     assert [axis["name"] for axis in manifold] == ["manifold_latent_2", "manifold_latent_1", "k_y", "k_x"]
 
@@ -230,10 +230,10 @@ def test_metrics_that_are_missing_or_words(tmp_path):
     run.write_metrics({"a": None, "b": [0.5, None], "c": [], "d": ["x", "y"], "e": True, "f": "word", "g": 3})
     run.finish()
     export_run(run, "emd")
-    found = hs.load(str(export_run(run, "hspy")))[0].original_metadata.stemvane.metrics.as_dictionary()
-    np.testing.assert_array_equal(found.pop("b"), [0.5, np.nan])
-    assert [str(word, "utf-8") if isinstance(word, bytes) else word for word in found.pop("d")] == ["x", "y"]
-    assert found == {"a": None, "c": [], "e": True, "f": "word", "g": 3}
+    metrics = hs.load(str(export_run(run, "hspy")))[0].original_metadata.stemvane.metrics.as_dictionary()
+    np.testing.assert_array_equal(metrics.pop("b"), [0.5, np.nan])
+    assert [str(word, "utf-8") if isinstance(word, bytes) else word for word in metrics.pop("d")] == ["x", "y"]
+    assert metrics == {"a": None, "c": [], "e": True, "f": "word", "g": 3}
 
 
 @pytest.mark.parametrize("to", FORMATS)

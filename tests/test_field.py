@@ -26,17 +26,17 @@ def test_gradient_and_periodic_integral_are_inverses(smooth):
 def test_gradient_has_units_and_points_uphill():
     y, x = np.indices((32, 40))
     image = np.sin(2 * np.pi * x / 40) + 2 * np.cos(2 * np.pi * y / 32)
-    found = gradient(image, (0.5, 0.25))
-    np.testing.assert_allclose(found[..., 1], np.cos(2 * np.pi * x / 40) * 2 * np.pi / 10, atol=1e-12)
-    np.testing.assert_allclose(found[..., 0], -2 * np.sin(2 * np.pi * y / 32) * 2 * np.pi / 16, atol=1e-12)
+    slope = gradient(image, (0.5, 0.25))
+    np.testing.assert_allclose(slope[..., 1], np.cos(2 * np.pi * x / 40) * 2 * np.pi / 10, atol=1e-12)
+    np.testing.assert_allclose(slope[..., 0], -2 * np.sin(2 * np.pi * y / 32) * 2 * np.pi / 16, atol=1e-12)
 
 
 def test_a_gradient_has_no_curl_and_a_vortex_has(smooth):
     assert np.abs(curl(gradient(smooth))).max() < 1e-12 * np.abs(smooth).max()
     grad = gradient(smooth)
-    turned = np.stack([-grad[..., 1], grad[..., 0]], axis=-1)  # +90 degrees on the screen
-    np.testing.assert_allclose(divergence(turned), 0, atol=1e-12)
-    np.testing.assert_allclose(curl(turned), divergence(grad), atol=1e-12)
+    rotated = np.stack([-grad[..., 1], grad[..., 0]], axis=-1)  # +90 degrees on the screen
+    np.testing.assert_allclose(divergence(rotated), 0, atol=1e-12)
+    np.testing.assert_allclose(curl(rotated), divergence(grad), atol=1e-12)
 
 
 def test_divergence_is_negative_where_vectors_point_inwards():
@@ -77,9 +77,9 @@ def bounded(step, shape=(40, 51)):
 def test_derivatives_do_not_wrap_round_where_the_scan_is_not_periodic():
     step = (0.3, 0.2)
     image, field = bounded(step)
-    found = gradient(image, step, periodic=False)
-    np.testing.assert_allclose(found[2:-2, 2:-2], field[2:-2, 2:-2], atol=2e-5)
-    np.testing.assert_allclose(found, field, atol=5e-3)
+    result = gradient(image, step, periodic=False)
+    np.testing.assert_allclose(result[2:-2, 2:-2], field[2:-2, 2:-2], atol=2e-5)
+    np.testing.assert_allclose(result, field, atol=5e-3)
     assert np.abs(curl(field, step, periodic=False)).max() < 5e-3
     assert np.abs(gradient(image, step) - field).max() > 1
 

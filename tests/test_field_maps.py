@@ -50,8 +50,8 @@ def test_momentum_times_velocity(energy):
 
 
 def test_the_field_points_away_from_where_electrons_are_drawn_to():
-    found = projected_field(np.array([0.0, 0.5]), 60e3)
-    np.testing.assert_allclose(found, [0, -0.5e-3 * 113695.26], rtol=1e-6)
+    field = projected_field(np.array([0.0, 0.5]), 60e3)
+    np.testing.assert_allclose(field, [0, -0.5e-3 * 113695.26], rtol=1e-6)
     assert projected_potential(np.array(2.0), 60e3) == pytest.approx(2e-3 * 113695.26)
     with pytest.raises(CalibrationError, match="positive"):
         projected_field(np.zeros(2), -1)
@@ -59,24 +59,24 @@ def test_the_field_points_away_from_where_electrons_are_drawn_to():
 
 def test_a_given_rotation_is_used(blobs):
     potential, field = blobs
-    seen = rotate_vectors(field, np.radians(-30))
+    detected = rotate_vectors(field, np.radians(-30))
     known = {"scan_rotation": np.radians(30), "scan_step": (0.2, 0.2), "energy": 60e3}
-    found = field_maps(measured(seen, potential, **known))
+    fields = field_maps(measured(detected, potential, **known))
     level = field - field.mean(axis=(0, 1))
     volts = projected_field(level, 60e3)
-    np.testing.assert_allclose(found.maps["field_y"], volts[..., 0], atol=1e-9)
-    np.testing.assert_allclose(found.maps["field_x"], volts[..., 1], atol=1e-9)
-    assert np.corrcoef(found.maps["divergence"].ravel(), potential.ravel())[0, 1] < -0.5
-    assert np.abs(found.maps["curl"]).std() < 0.05 * found.maps["divergence"].std()
-    assert np.corrcoef(found.maps["integrated_com"].ravel(), potential.ravel())[0, 1] > 0.95
-    assert found.units == {
+    np.testing.assert_allclose(fields.maps["field_y"], volts[..., 0], atol=1e-9)
+    np.testing.assert_allclose(fields.maps["field_x"], volts[..., 1], atol=1e-9)
+    assert np.corrcoef(fields.maps["divergence"].ravel(), potential.ravel())[0, 1] < -0.5
+    assert np.abs(fields.maps["curl"]).std() < 0.05 * fields.maps["divergence"].std()
+    assert np.corrcoef(fields.maps["integrated_com"].ravel(), potential.ravel())[0, 1] > 0.95
+    assert fields.units == {
         "field_y": "V",
         "field_x": "V",
         "divergence": "mrad/Å",
         "curl": "mrad/Å",
         "integrated_com": "mrad·Å",
     }
-    assert found.metrics == {
+    assert fields.metrics == {
         "scan_rotation_deg": pytest.approx(30),
         "scan_rotation_uncertainty_deg": None,
         "scan_rotation_source": "given",
@@ -88,16 +88,16 @@ def test_a_given_rotation_is_used(blobs):
 @pytest.mark.parametrize("flipped", [False, True])
 def test_an_unknown_rotation_is_found(blobs, flipped):
     potential, field = blobs
-    seen = rotate_vectors(rotate_vectors(field, np.radians(-140)), 0, flipped=flipped)
-    found = field_maps(measured(seen, potential, scan_step=(0.2, 0.2)))
-    np.testing.assert_allclose(found.maps["field_x"], (field - field.mean(axis=(0, 1)))[..., 1], atol=0.05)
-    metrics = found.metrics
+    detected = rotate_vectors(rotate_vectors(field, np.radians(-140)), 0, flipped=flipped)
+    fields = field_maps(measured(detected, potential, scan_step=(0.2, 0.2)))
+    np.testing.assert_allclose(fields.maps["field_x"], (field - field.mean(axis=(0, 1)))[..., 1], atol=0.05)
+    metrics = fields.metrics
     assert metrics["scan_rotation_deg"] == pytest.approx(140, abs=1)
     assert 0 < metrics["scan_rotation_uncertainty_deg"] < 2
     assert metrics["scan_rotation_source"] == "found"
     assert metrics["scan_rotation_ambiguous"] is False
     assert metrics["scan_flipped"] is flipped
-    assert found.units["field_y"] == "mrad"  # the energy is not known
+    assert fields.units["field_y"] == "mrad"  # the energy is not known
 
 
 def test_the_bright_field_stands_in_for_a_dark_field_that_does_not_tell(blobs):
@@ -111,18 +111,18 @@ def test_the_bright_field_stands_in_for_a_dark_field_that_does_not_tell(blobs):
 
 def test_pixels_and_steps_stand_in_for_unknown_units(blobs):
     potential, field = blobs
-    found = field_maps(measured(field, potential, unit="px", scan_rotation=0.0, energy=60e3))
-    assert found.units["field_x"] == "px"
-    assert found.units["curl"] == "px/step"
-    assert found.units["integrated_com"] == "px·step"
+    fields = field_maps(measured(field, potential, unit="px", scan_rotation=0.0, energy=60e3))
+    assert fields.units["field_x"] == "px"
+    assert fields.units["curl"] == "px/step"
+    assert fields.units["integrated_com"] == "px·step"
 
 
 def test_noise_gets_no_rotation_and_no_maps():
     rng = np.random.default_rng(0)
-    found = field_maps(measured(rng.normal(size=(*SHAPE, 2)), rng.normal(size=SHAPE)))
-    assert found.maps == {}
-    assert set(found.metrics.values()) == {None}
-    assert found.rotation is not None
+    fields = field_maps(measured(rng.normal(size=(*SHAPE, 2)), rng.normal(size=SHAPE)))
+    assert fields.maps == {}
+    assert set(fields.metrics.values()) == {None}
+    assert fields.rotation is not None
 
 
 def test_a_scan_that_is_too_small_is_no_reason_to_stop(blobs):
@@ -177,18 +177,18 @@ def potential_under_probe(dataset, positions_y, positions_x):
 
 def test_integrated_com_of_graphene_is_its_potential_under_the_probe():
     dataset = simulate(scan_shape=(32, 32), scan_extent=(5.6, 5.6))
-    found = measure(dataset)
+    measurements = measure(dataset)
     step = dataset.calibration.scan_step
     truth = potential_under_probe(dataset, *(np.arange(32) * step[0], np.arange(32) * step[1]))
-    potential = projected_potential(integrate(found.com, step, periodic=False), 60e3)
+    potential = projected_potential(integrate(measurements.com, step, periodic=False), 60e3)
     level = truth - truth.mean()
     assert np.corrcoef(potential.ravel(), level.ravel())[0, 1] > 0.999
     assert np.sum(potential * level) / np.sum(level**2) == pytest.approx(1, abs=0.02)
-    volts, expected = projected_field(found.com, 60e3), -gradient(truth, step, periodic=False)
+    volts, expected = projected_field(measurements.com, 60e3), -gradient(truth, step, periodic=False)
     assert np.corrcoef(volts.ravel(), expected.ravel())[0, 1] > 0.99
     assert np.sum(volts * expected) / np.sum(expected**2) == pytest.approx(1, abs=0.03)
     assert dataset.calibration.scan_rotation == 0
-    rotation = find_rotation(found.deflection, step, found.maps["annular_dark_field"])
+    rotation = find_rotation(measurements.deflection, step, measurements.maps["annular_dark_field"])
     assert abs(rotation.angle) < np.radians(0.2)
     assert not rotation.flipped
     assert not rotation.ambiguous

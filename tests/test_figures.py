@@ -91,9 +91,9 @@ def test_panels_do_not_overlap(page: Figure) -> None:
 def test_words_of_every_page_can_be_read(tmp_path: Path, n_latent: int, shape: tuple[int, int]) -> None:
     known = {**FIELD, "scan_rotation": -1.03}
     made = make_run(tmp_path / "run", n_latent=n_latent, shape=shape, atoms=shape[0] == 24, field=True, known=known)
-    found = {"scan_rotation_uncertainty_deg": 10.4, "scan_rotation_source": "found", "scan_rotation_ambiguous": True}
+    rotation = {"scan_rotation_uncertainty_deg": 10.4, "scan_rotation_source": "found", "scan_rotation_ambiguous": True}
     errors = {"angle_error_median_deg_truth": 121.6, "com_angle_error_median_deg_truth": 104.2, "angle_sign": -1}
-    metrics = {**made.metrics, **found, **errors, "pearson_r": [-0.99987] * n_latent, "scan_flipped": True}
+    metrics = {**made.metrics, **rotation, **errors, "pearson_r": [-0.99987] * n_latent, "scan_flipped": True}
     manifold = Manifold(made.manifold, made.manifold_latents)
     assert_readable(overview_page(made.measurements, made.embedding, manifold, metrics))
     assert_readable(agreement_page(made.measurements, made.embedding, metrics))
@@ -139,8 +139,8 @@ def test_a_drawn_wheel_has_ninety_degrees_at_its_top(page: Figure) -> None:
     axes = named(page, "colour wheel")[0]
     for x, y in ((0.8, 0), (0, 0.8), (-0.8, 0), (0, -0.8)):
         across, up = axes.transData.transform((x, y))
-        seen = drawn[drawn.shape[0] - 1 - int(up), int(across), :3] / 255
-        np.testing.assert_allclose(seen, angle_colors(np.arctan2(y, x))[:3], atol=0.05)
+        color = drawn[drawn.shape[0] - 1 - int(up), int(across), :3] / 255
+        np.testing.assert_allclose(color, angle_colors(np.arctan2(y, x))[:3], atol=0.05)
 
 
 def test_angles_wrap_and_masked_ones_are_grey() -> None:
@@ -339,9 +339,9 @@ def test_arrows_point_where_the_maps_say(field_run: Run) -> None:
 
 def test_field_colours_are_black_without_a_field_and_full_at_the_rim() -> None:
     angle = np.array([0.3, 0.3, 0.3])
-    found = angle_colors(angle, np.array([0.0, 1.0, 2.0]))
-    np.testing.assert_allclose(found[0], [0, 0, 0, 1])
-    np.testing.assert_allclose(found[1:], angle_colors(angle[1:]))
+    colors = angle_colors(angle, np.array([0.0, 1.0, 2.0]))
+    np.testing.assert_allclose(colors[0], [0, 0, 0, 1])
+    np.testing.assert_allclose(colors[1:], angle_colors(angle[1:]))
     np.testing.assert_allclose(angle_colors(np.array([np.nan]), np.array([np.nan]))[0, :3], 0.87)
 
 
@@ -354,8 +354,8 @@ def test_without_energy_and_step_the_deflection_is_drawn(tmp_path: Path) -> None
 
 def test_a_found_rotation_says_how_certain_it_is(tmp_path: Path) -> None:
     made = make_run(tmp_path / "run", field=True, known=FIELD, finish=False)
-    found = {"scan_rotation_deg": -59.21, "scan_rotation_uncertainty_deg": 1.04, "scan_rotation_source": "found"}
-    made.write_metrics({**made.metrics, **found, "scan_rotation_ambiguous": True, "scan_flipped": True})
+    rotation = {"scan_rotation_deg": -59.21, "scan_rotation_uncertainty_deg": 1.04, "scan_rotation_source": "found"}
+    made.write_metrics({**made.metrics, **rotation, "scan_rotation_ambiguous": True, "scan_flipped": True})
     assert "scan rotation −59.2° ± 1.0°, found, or ± 180°, flipped" in words(
         field_page(made.measurements, made.metrics)
     )

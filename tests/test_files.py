@@ -284,9 +284,9 @@ def test_hspy(tmp_path, patterns):
 
 
 def test_hspy_axes_are_turned(tmp_path, patterns):
-    turned = np.ascontiguousarray(patterns.transpose(2, 0, 3, 1))
+    reordered = np.ascontiguousarray(patterns.transpose(2, 0, 3, 1))
     order = axes(("k_y", "scan_y", "k_x", "scan_x"), (8, 5, 10, 7), (False, True, False, True))
-    dataset = open_dataset(write_hspy(tmp_path / "a.hspy", turned, order))
+    dataset = open_dataset(write_hspy(tmp_path / "a.hspy", reordered, order))
     np.testing.assert_array_equal(dataset.data.compute(), patterns)
     assert dataset.data.chunksize[2:] == (8, 10)
     assert dataset.calibration.pixel_size == (1.0, 1.5)

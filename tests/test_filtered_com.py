@@ -73,15 +73,15 @@ def test_a_mirrored_scan_is_filtered_alike(graphene, filtered):
 def test_a_coarse_scan_is_no_worse_than_the_com():
     measured = sv.measure(simulated(scan_shape=(12, 12), scan_extent=(7.2, 7.2), dose=20_000.0))
     truth = measured.expectation.deflection
-    found = sv.filter_com(measured)
-    assert relative_error(found.deflection, truth) <= relative_error(measured.deflection, truth)
+    result = sv.filter_com(measured)
+    assert relative_error(result.deflection, truth) <= relative_error(measured.deflection, truth)
 
 
 def test_without_noise_the_com_stays_as_it_is():
     measured = sv.measure(simulated(dose=None, scan_shape=(16, 16), scan_extent=(2.6, 2.6)))
-    found = sv.filter_com(measured)
-    assert not found.is_filtered
-    np.testing.assert_array_equal(found.deflection, measured.deflection)
+    result = sv.filter_com(measured)
+    assert not result.is_filtered
+    np.testing.assert_array_equal(result.deflection, measured.deflection)
     assert add_filtered_com(measured) is measured
 
 
@@ -109,8 +109,8 @@ def test_nothing_but_noise_is_next_to_nothing():
     disc = np.where(np.hypot(y, x) < 9, 20.0, 0.02)
     dataset = sv.Dataset4D.from_array(rng.poisson(disc, (32, 32, 32, 32)).astype(np.float32))
     measured = sv.measure(dataset)
-    found = sv.filter_com(measured)
-    assert np.std(found.deflection) < 0.2 * np.std(measured.deflection)
+    result = sv.filter_com(measured)
+    assert np.std(result.deflection) < 0.2 * np.std(measured.deflection)
 
 
 def test_wrong_arguments_get_one_line(graphene):
@@ -170,8 +170,8 @@ def test_power_is_found_where_it_is_and_nowhere_else():
     power = np.zeros(2000)
     power[:20] = 100
     squares = (power + 1) * rng.exponential(size=2000)
-    found = estimate_power(squares, np.zeros(2000, int), 1.0, 1.0)
-    gain = found / (found + 1)
+    estimate = estimate_power(squares, np.zeros(2000, int), 1.0, 1.0)
+    gain = estimate / (estimate + 1)
     assert gain[20:].mean() < 0.1
     assert np.median(gain[:20]) > 0.95
     assert (estimate_power(squares, np.full(2000, -1), 1.0, 1.0) == 0).all()

@@ -12,7 +12,7 @@ N_VARIANTS = 50
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of memory and forks are those of POSIX systems")
 @pytest.mark.parametrize("write", made.WRITERS, ids=lambda write: write.__name__)
 def test_damaged_variants(tmp_path, write):
-    found, ends = fuzzing.faults(tmp_path / "fuzz", write.__name__, N_VARIANTS)
-    assert found == []
+    messages, ends = fuzzing.faults(tmp_path / "fuzz", write.__name__, N_VARIANTS)
+    assert messages == []
     assert sum(ends.values()) == N_VARIANTS
     assert ends["refused"] > 0

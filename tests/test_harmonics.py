@@ -17,7 +17,7 @@ def changed(dataset, change):
     return Dataset4D.from_array(np.ascontiguousarray(change(patterns)), calibration=dataset.calibration, name="changed")
 
 
-def quarter_turned(dataset, n):
+def quarter_rotated(dataset, n):
     return changed(dataset, lambda patterns: np.rot90(patterns, n, axes=(2, 3)))
 
 
@@ -50,8 +50,8 @@ def test_a_turned_pattern_has_features_times_a_phase(dataset, measurements, n):
     basis = HarmonicBasis.fit(every)
     features = basis.features(measurements)
     expected = features * np.exp(-1j * basis.orders * n * np.pi / 2)
-    found = basis.features(measure(quarter_turned(dataset, n)))
-    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(features).max())
+    result = basis.features(measure(quarter_rotated(dataset, n)))
+    np.testing.assert_allclose(result, expected, atol=1e-5 * np.abs(features).max())
     np.testing.assert_allclose(
         rotate_features(features, basis.orders, np.full(len(features), n * np.pi / 2)),
         expected,
@@ -91,10 +91,10 @@ def test_discarded_is_the_variance_that_is_missing(counted):
     few, all_of_them = (HarmonicBasis.fit(measurements, BasisConfig(n_features=n)) for n in (20, 10_000))
     assert few.n_features == 20
     assert all_of_them.discarded == 0.0
-    kept, whole = (
+    retained, whole = (
         np.sum(np.abs(b.features(measurements) / b.scale) ** 2) / measurements.n_patterns for b in (few, all_of_them)
     )
-    assert few.discarded == pytest.approx(1 - kept / whole, abs=1e-4)
+    assert few.discarded == pytest.approx(1 - retained / whole, abs=1e-4)
     assert 0.1 < few.discarded < 0.9
 
 

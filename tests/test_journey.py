@@ -30,10 +30,10 @@ def recorded(known):
     return array
 
 
-def assert_equal(found, expected):
+def assert_equal(actual, expected):
     for name, values in expected.maps.items():
-        np.testing.assert_array_equal(found.maps[name], values, err_msg=name)
-    np.testing.assert_array_equal(found.polar[:], expected.polar[:])
+        np.testing.assert_array_equal(actual.maps[name], values, err_msg=name)
+    np.testing.assert_array_equal(actual.polar[:], expected.polar[:])
 
 
 def test_arrays_signals_and_data_sets_are_measured_alike(recorded):

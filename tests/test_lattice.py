@@ -17,9 +17,9 @@ GRAPHENE = (2.46, 2.46, 120)
 CELLS = {"hexagonal": GRAPHENE, "square": (2.9, 2.9, 90), "rectangular": (2.2, 3.4, 90), "oblique": (2.5, 3.1, 103)}
 
 
-def cell(first, second, between, turned=0.0):
+def cell(first, second, between, rotation=0.0):
     """Lattice vectors ``(y, x)`` in rows, the second counter-clockwise from the first on the screen."""
-    at = np.deg2rad([turned, turned + between])
+    at = np.deg2rad([rotation, rotation + between])
     return np.array([[first], [second]]) * np.stack([-np.sin(at), np.cos(at)], axis=-1)
 
 
@@ -43,24 +43,24 @@ def recorded_maps(series, shape, step, noise=1.0, seed=1):
     return clean + noise * np.random.default_rng(seed).normal(size=clean.shape)
 
 
-def off_by(found, wanted):
+def off_by(actual, expected):
     """Largest relative error of vectors that must be whole combinations, with determinant ±1, of the wanted ones."""
-    whole = np.round(found @ np.linalg.inv(wanted))
+    whole = np.round(actual @ np.linalg.inv(expected))
     assert abs(round(np.linalg.det(whole))) == 1
-    return (np.linalg.norm(found - whole @ wanted, axis=1) / np.linalg.norm(found, axis=1)).max()
+    return (np.linalg.norm(actual - whole @ expected, axis=1) / np.linalg.norm(actual, axis=1)).max()
 
 
-@pytest.mark.parametrize("turned", [0.0, 13.0, 77.0, 201.0])
+@pytest.mark.parametrize("rotation", [0.0, 13.0, 77.0, 201.0])
 @pytest.mark.parametrize("name", CELLS)
-def test_a_lattice_at_any_orientation_is_found_in_noise(name, turned):
-    vectors = cell(*CELLS[name], turned)
+def test_a_lattice_at_any_orientation_is_found_in_noise(name, rotation):
+    vectors = cell(*CELLS[name], rotation)
     shape, step = (60, 60), (0.25, 0.25)
     maps = recorded_maps(made_up(undistorted(vectors)), shape, step)
-    found = find_lattice(maps, Sampling(np.ones(shape, bool), step, HIGHEST))
-    assert off_by(found.vectors, vectors) < 0.005
-    assert found.stands_out > 10
-    assert found.distortion.degree == 1
-    np.testing.assert_allclose(found.distortion.centre, (7.375, 7.375))
+    lattice = find_lattice(maps, Sampling(np.ones(shape, bool), step, HIGHEST))
+    assert off_by(lattice.vectors, vectors) < 0.005
+    assert lattice.stands_out > 10
+    assert lattice.distortion.degree == 1
+    np.testing.assert_allclose(lattice.distortion.centre, (7.375, 7.375))
 
 
 @pytest.mark.parametrize(("shape", "step"), [((48, 90), (0.35, 0.2)), ((110, 40), (0.15, 0.4))])
@@ -93,13 +93,13 @@ def other_lattice(maps, step):
     return find_other_lattice(find_lattice(maps, sampling), maps, sampling)
 
 
-@pytest.mark.parametrize("turned", [3.0, 17.0])
+@pytest.mark.parametrize("rotation", [3.0, 17.0])
 @pytest.mark.parametrize("angle", [0.0, 10.0, 20.0, 30.0])
 @pytest.mark.parametrize("is_grain", [(slice(None), slice(40)), (slice(45), slice(45))], ids=["half", "quarter"])
-def test_grains_have_other_lattices(turned, angle, is_grain):
+def test_grains_have_other_lattices(rotation, angle, is_grain):
     shape, step = (80, 80), (0.25, 0.25)
     maps, grain = (
-        recorded_maps(made_up(undistorted(cell(*GRAPHENE, turned + more), shape, step)), shape, step)
+        recorded_maps(made_up(undistorted(cell(*GRAPHENE, rotation + more), shape, step)), shape, step)
         for more in (0.0, angle)
     )
     maps[is_grain] = grain[is_grain]
@@ -110,8 +110,8 @@ def test_grains_have_other_lattices(turned, angle, is_grain):
 @pytest.mark.parametrize(("shape", "step"), [((60, 60), (0.25, 0.25)), ((110, 40), (0.15, 0.4))])
 @pytest.mark.parametrize("name", CELLS)
 def test_parts_of_one_lattice_have_no_other(name, shape, step, seed):
-    for turned in (0.0, 13.0, 77.0):
-        series = made_up(undistorted(cell(*CELLS[name], turned), shape, step), seed=seed)
+    for rotation in (0.0, 13.0, 77.0):
+        series = made_up(undistorted(cell(*CELLS[name], rotation), shape, step), seed=seed)
         assert other_lattice(recorded_maps(series, shape, step, noise=2.0), step) is None
 
 
@@ -152,9 +152,11 @@ def test_plane_waves_along_one_direction_are_no_lattice():
 
 def test_a_scan_of_two_cells_is_too_small_and_one_of_five_is_not():
     series, step = made_up(undistorted(cell(*GRAPHENE, 21))), (0.2, 0.2)
-    for n, seen in ((24, False), (34, False), (62, True)):
-        found = find_lattice(recorded_maps(series, (n, 80), step, 0.1), Sampling(np.ones((n, 80), bool), step, HIGHEST))
-        assert (found is not None) == seen
+    for n, is_enough in ((24, False), (34, False), (62, True)):
+        lattice = find_lattice(
+            recorded_maps(series, (n, 80), step, 0.1), Sampling(np.ones((n, 80), bool), step, HIGHEST)
+        )
+        assert (lattice is not None) == is_enough
 
 
 def lengths_by_trial(vectors):
@@ -168,12 +170,12 @@ def lengths_by_trial(vectors):
 
 def reduced_in_time(vectors):
     """What `reduce_vectors` returns, or a failure where it does not end."""
-    found = []
-    worker = threading.Thread(target=lambda: found.append(reduce_vectors(vectors)), daemon=True)
+    results = []
+    worker = threading.Thread(target=lambda: results.append(reduce_vectors(vectors)), daemon=True)
     worker.start()
     worker.join(5)
-    assert found, f"no end for {vectors!r}"
-    return found[0]
+    assert results, f"no end for {vectors!r}"
+    return results[0]
 
 
 def test_rounding_does_not_keep_the_reduction_from_ending():
@@ -183,10 +185,10 @@ def test_rounding_does_not_keep_the_reduction_from_ending():
 
 
 @pytest.mark.parametrize("name", CELLS)
-def testreduce_vectors_vectors_are_the_shortest_and_turn_counter_clockwise(name):
+def test_reduced_vectors_are_the_shortest_and_turn_counter_clockwise(name):
     rng = np.random.default_rng(4)
-    for turned in rng.uniform(0, 360, 12):
-        vectors = cell(*CELLS[name], turned)
+    for rotation in rng.uniform(0, 360, 12):
+        vectors = cell(*CELLS[name], rotation)
         n, m = rng.integers(-3, 4, 2)
         mixed = np.array([[1, 0], [n, 1]]) @ np.array([[1, m], [0, 1]]) @ vectors * [[1], [rng.choice([-1, 1])]]
         a, b = reduced_in_time(mixed)
@@ -242,14 +244,14 @@ def test_a_distortion_has_no_constant_and_no_linear_part(curved):
 
 def same_points_within(lattice, shift, low, high):
     """`points_within` against a search of a larger area."""
-    found = lattice.points_within(low, high, shift)
+    points = lattice.points_within(low, high, shift)
     i, j = np.meshgrid(np.arange(-60, 61), np.arange(-60, 61))
     wide = np.stack([i.ravel(), j.ravel()], axis=-1) @ lattice.vectors + lattice.origin + shift
     wide = lattice.distort(wide[np.all((wide > low - 4) & (wide < high + 4), axis=1)])
-    wanted = wide[np.all((wide >= low) & (wide <= high), axis=1)]
-    assert len(wanted) > 55
-    assert len(found) == len(wanted)
-    assert cKDTree(wanted).query(found)[0].max() < 1e-6
+    expected = wide[np.all((wide >= low) & (wide <= high), axis=1)]
+    assert len(expected) > 55
+    assert len(points) == len(expected)
+    assert cKDTree(expected).query(points)[0].max() < 1e-6
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.9, -1.6), (5.1, -7.3)])
@@ -351,9 +353,9 @@ def test_a_scan_of_few_cells_has_no_distortion():
 def test_slopes_are_derivatives():
     series = made_up(undistorted(cell(*GRAPHENE, 21)), 2)
     at, d = np.random.default_rng(0).uniform(0, 15, (20, 2)), 1e-5
-    found = series.slopes(at)
+    slopes = series.slopes(at)
     for axis, by in enumerate(d * np.eye(2)):
-        np.testing.assert_allclose(found[axis], (series.at(at + by) - series.at(at - by)) / (2 * d), atol=1e-6)
+        np.testing.assert_allclose(slopes[axis], (series.at(at + by) - series.at(at - by)) / (2 * d), atol=1e-6)
 
 
 def brightness(lattice, orders, atoms, weights):
@@ -393,14 +395,14 @@ def test_graphene_has_two_atoms_and_one_hollow_in_a_cell(weights):
         ("hollow", 2),
     ]
     assert len(sites) == len(sites.positions) == len(sites.sublattices)
-    for wanted, own, near in ((ATOMS, sites.is_atom, 0.02), (HOLLOW[None], ~sites.is_atom, 0.04)):
-        found = sites.positions[own]
+    for expected, is_kind, near in ((ATOMS, sites.is_atom, 0.02), (HOLLOW[None], ~sites.is_atom, 0.04)):
+        positions = sites.positions[is_kind]
         true, surely, at_most = (
-            np.concatenate([everywhere(lattice, f, edge) for f in wanted]) for edge in (0.5, 1 + near, 1 - near)
+            np.concatenate([everywhere(lattice, f, edge) for f in expected]) for edge in (0.5, 1 + near, 1 - near)
         )
-        assert cKDTree(true).query(found)[0].max() < near
-        assert cKDTree(found).query(surely)[0].max() < near
-        assert len(surely) <= len(found) <= len(at_most)
+        assert cKDTree(true).query(positions)[0].max() < near
+        assert cKDTree(positions).query(surely)[0].max() < near
+        assert len(surely) <= len(positions) <= len(at_most)
     # the origin is a hollow
     apart = np.linalg.norm(everywhere(lattice, HOLLOW, -5) - lattice.origin, axis=1)
     assert apart.min() < 0.04

@@ -30,19 +30,24 @@ def some_patterns(shape=(3, 4, 16, 18), seed=0):
     return np.random.default_rng(seed).poisson(3.0, shape).astype(np.uint16)
 
 
-def reference(array, calibration, found):
+def reference(array, calibration, measurements):
     """Maps and polar patterns in plain NumPy."""
     data = np.asarray(array, np.float64)
     total = data.sum((2, 3))
     y, x = np.indices(data.shape[2:], dtype=float)
     com_y = (data * (y - calibration.optical_axis[0])).sum((2, 3)) / total * calibration.pixel_size[0]
     com_x = (data * (x - calibration.optical_axis[1])).sum((2, 3)) / total * calibration.pixel_size[1]
-    weights = found.grid.weights(data.shape[2:])
+    weights = measurements.grid.weights(data.shape[2:])
     pixel = np.repeat(np.arange(y.size), np.diff(weights.indptr))
-    dense = np.zeros((y.size, found.grid.n_radial * found.grid.n_azimuthal))
+    dense = np.zeros((y.size, measurements.grid.n_radial * measurements.grid.n_azimuthal))
     dense[pixel, weights.sample] += weights.weight
     polar = data.reshape(*data.shape[:2], -1) @ dense
-    return total, com_y, com_x, polar.reshape(*data.shape[:2], found.grid.n_radial, found.grid.n_azimuthal)
+    return (
+        total,
+        com_y,
+        com_x,
+        polar.reshape(*data.shape[:2], measurements.grid.n_radial, measurements.grid.n_azimuthal),
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -72,19 +77,19 @@ def test_equals_plain_numpy(dtype, scan, detector, block, lazy, order, brightest
         VirtualDetector.from_mask("nothing", np.zeros(detector)),
     ]
     chunks = tuple(np.minimum((*block, detector[1]), array.shape))
-    found = measure(wrap(da.from_array(array, chunks=chunks) if lazy else array, known), images)
-    total, com_y, com_x, polar = reference(array, known, found)
-    np.testing.assert_allclose(found.maps["total"], total, rtol=1e-12)
-    np.testing.assert_allclose(found.maps["com_y"], com_y, atol=1e-10)
-    np.testing.assert_allclose(found.maps["com_x"], com_x, atol=1e-10)
+    measured = measure(wrap(da.from_array(array, chunks=chunks) if lazy else array, known), images)
+    total, com_y, com_x, polar = reference(array, known, measured)
+    np.testing.assert_allclose(measured.maps["total"], total, rtol=1e-12)
+    np.testing.assert_allclose(measured.maps["com_y"], com_y, atol=1e-10)
+    np.testing.assert_allclose(measured.maps["com_x"], com_x, atol=1e-10)
     np.testing.assert_allclose(
-        found.polar_patterns().reshape(polar.shape), polar, rtol=1e-5, atol=1e-6 * max(1, brightest)
+        measured.polar_patterns().reshape(polar.shape), polar, rtol=1e-5, atol=1e-6 * max(1, brightest)
     )
     for image in images:
         signal = (array.astype(float) * image.weights).sum((2, 3)) / total
-        np.testing.assert_allclose(found.maps[image.name], signal, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(found.mean_pattern, array.astype(float).mean((0, 1)), rtol=1e-12)
-    assert found.units["com_y"] == "mrad"
+        np.testing.assert_allclose(measured.maps[image.name], signal, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(measured.mean_pattern, array.astype(float).mean((0, 1)), rtol=1e-12)
+    assert measured.units["com_y"] == "mrad"
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "float32", "float64"])
@@ -100,10 +105,10 @@ def test_a_pattern_is_measured_alike_whatever_lies_beside_it(dtype):
 
 def test_sums_of_the_brightest_counts_do_not_overflow():
     array = np.full((1, 9, 300, 300), 65535, np.uint16)
-    found = measure(wrap(array, Calibration(optical_axis=(149.5, 149.5), disc_radius=60.0)), polar=False)
-    np.testing.assert_array_equal(found.maps["total"], 65535 * 300 * 300)
-    np.testing.assert_allclose(found.com, 0, atol=1e-9)
-    np.testing.assert_array_equal(found.mean_pattern, 65535)
+    measured = measure(wrap(array, Calibration(optical_axis=(149.5, 149.5), disc_radius=60.0)), polar=False)
+    np.testing.assert_array_equal(measured.maps["total"], 65535 * 300 * 300)
+    np.testing.assert_allclose(measured.com, 0, atol=1e-9)
+    np.testing.assert_array_equal(measured.mean_pattern, 65535)
 
 
 def test_one_thread_and_several_give_the_same_bits():
@@ -120,9 +125,9 @@ def test_one_thread_and_several_give_the_same_bits():
 
 def test_what_is_not_wanted_is_left_out(tmp_path):
     store = zarr.open_group(tmp_path / "m.zarr", mode="w")
-    found = measure(wrap(some_patterns()), polar=False, mean_pattern=False, store=store)
-    found.write(store)
-    for one in (found, Measurements.read(store)):
+    measured = measure(wrap(some_patterns()), polar=False, mean_pattern=False, store=store)
+    measured.write(store)
+    for one in (measured, Measurements.read(store)):
         assert np.isnan(one.mean_pattern).all()
         assert one.mean_pattern.shape == (16, 18)
         with pytest.raises(DataError, match="polar=True"):
@@ -152,10 +157,10 @@ def test_blocks_that_fail_stop_the_pass():
 def test_com_of_a_shifted_disc_is_the_shift(shift):
     axis = (31.2, 30.7)
     disc = VirtualDetector.disc("disc", (64, 64), (axis[0] + shift[0], axis[1] + shift[1]), 15.0).weights
-    found = measure(wrap(disc[None, None], Calibration(optical_axis=axis, disc_radius=15.0)))
+    measured = measure(wrap(disc[None, None], Calibration(optical_axis=axis, disc_radius=15.0)))
     # pixels cut by the edge count at their centres
-    np.testing.assert_allclose(found.com[0, 0], shift, atol=1e-3)
-    assert found.com_unit == "px"
+    np.testing.assert_allclose(measured.com[0, 0], shift, atol=1e-3)
+    assert measured.com_unit == "px"
 
 
 def test_com_angles_are_counter_clockwise_on_the_screen():
@@ -164,21 +169,21 @@ def test_com_angles_are_counter_clockwise_on_the_screen():
     bright[0, 1, :4] += 5  # top
     bright[0, 2, :, :4] += 5  # left
     bright[0, 3, 12:] += 5  # bottom
-    found = measure(wrap(bright, Calibration(optical_axis=(7.5, 7.5), disc_radius=4.0)))
-    np.testing.assert_allclose(np.cos(np.deg2rad([0, 90, 180, 270]) - found.com_angle[0]), 1)
+    measured = measure(wrap(bright, Calibration(optical_axis=(7.5, 7.5), disc_radius=4.0)))
+    np.testing.assert_allclose(np.cos(np.deg2rad([0, 90, 180, 270]) - measured.com_angle[0]), 1)
 
 
 def test_turned_patterns_turn_com_and_polar_patterns():
     pattern = np.random.default_rng(0).random((20, 20))
     scan = np.stack([np.rot90(pattern, n) for n in range(4)])[None]
-    found = measure(wrap(scan, Calibration(optical_axis=(9.5, 9.5), disc_radius=6.0)))
+    measured = measure(wrap(scan, Calibration(optical_axis=(9.5, 9.5), disc_radius=6.0)))
     # the four directions of one vector have mean 0, so the deflection is the COM itself
-    np.testing.assert_allclose(found.deflection, found.com, atol=1e-12)
-    steps = np.diff(found.com_angle[0])
+    np.testing.assert_allclose(measured.deflection, measured.com, atol=1e-12)
+    steps = np.diff(measured.com_angle[0])
     np.testing.assert_allclose(np.exp(1j * steps), 1j, atol=1e-9)
-    np.testing.assert_allclose(found.com_magnitude, found.com_magnitude[0, 0])
-    polar = found.polar_patterns()
-    quarter = found.grid.n_azimuthal // 4
+    np.testing.assert_allclose(measured.com_magnitude, measured.com_magnitude[0, 0])
+    polar = measured.polar_patterns()
+    quarter = measured.grid.n_azimuthal // 4
     for n in range(4):
         np.testing.assert_allclose(polar[n], np.roll(polar[0], n * quarter, axis=-1), rtol=2e-5)
     expected = rotate(harmonics_of(polar[:1]), np.arange(4) * np.pi / 2)
@@ -191,9 +196,9 @@ def test_virtual_images_are_fractions_of_the_total():
     data = np.stack([disc, 3 * disc / disc.sum() + ring / ring.sum()])[None]
     # between the radii lies more than a pixel's diagonal on either side, so that no pixel is shared
     dataset = wrap(data, Calibration(optical_axis=(15.5, 15.5), disc_radius=7.5))
-    found = measure(dataset, config=MeasureConfig(adf_inner=1.0))
-    np.testing.assert_allclose(found.maps["bright_field"], [[1.0, 0.75]], rtol=1e-5)
-    np.testing.assert_allclose(found.maps["annular_dark_field"], [[0.0, 0.25]], atol=1e-5)
+    measured = measure(dataset, config=MeasureConfig(adf_inner=1.0))
+    np.testing.assert_allclose(measured.maps["bright_field"], [[1.0, 0.75]], rtol=1e-5)
+    np.testing.assert_allclose(measured.maps["annular_dark_field"], [[0.0, 0.25]], atol=1e-5)
     mask = np.zeros((32, 32))
     mask[:, 16:] = 1
     halves = measure(dataset, [VirtualDetector.from_mask("right", mask)])
@@ -227,9 +232,9 @@ def test_streaming_equals_memory(tmp_path):
 
 def test_expectation_is_measured_too():
     array = some_patterns()
-    found = measure(wrap(array, expectation=np.full(array.shape, 3.0)))
-    np.testing.assert_allclose(found.expectation.maps["total"], 3.0 * 16 * 18)
-    assert found.expectation.expectation is None
+    measured = measure(wrap(array, expectation=np.full(array.shape, 3.0)))
+    np.testing.assert_allclose(measured.expectation.maps["total"], 3.0 * 16 * 18)
+    assert measured.expectation.expectation is None
 
 
 def one_line(error, dataset, *args, **more):
@@ -245,14 +250,14 @@ def test_a_pattern_with_a_bad_value_is_missing_and_said_to_be(value, pixel):
     array = some_patterns((5, 7, 16, 18)).astype(float)
     whole = measure(wrap(array))
     array[3, 4][pixel] = value
-    found = measure(wrap(da.from_array(array, chunks=(2, 3, 16, 18)), name="scan 7"))
+    measured = measure(wrap(da.from_array(array, chunks=(2, 3, 16, 18)), name="scan 7"))
     lost = np.zeros((5, 7), bool)
     lost[3, 4] = True
-    np.testing.assert_array_equal(found.recorded, ~lost)
+    np.testing.assert_array_equal(measured.recorded, ~lost)
     for name, values in whole.maps.items():
-        np.testing.assert_array_equal(found.maps[name][~lost], values[~lost])
-    assert not np.asarray(found.polar)[3, 4].any()
-    (finding,) = found.findings
+        np.testing.assert_array_equal(measured.maps[name][~lost], values[~lost])
+    assert not np.asarray(measured.polar)[3, 4].any()
+    (finding,) = measured.findings
     assert finding.id == "missing_patterns"
     assert "1 of 35" in finding.message
     assert "(3, 4)" in finding.message
@@ -260,17 +265,17 @@ def test_a_pattern_with_a_bad_value_is_missing_and_said_to_be(value, pixel):
 
 def test_negative_values_are_measured_as_they_are():
     array = some_patterns((2, 3, 16, 18)).astype(float) - 1.0
-    found = measure(wrap(array))
-    np.testing.assert_allclose(found.maps["total"], array.sum(axis=(2, 3)), rtol=1e-12)
-    assert not found.findings
+    measured = measure(wrap(array))
+    np.testing.assert_allclose(measured.maps["total"], array.sum(axis=(2, 3)), rtol=1e-12)
+    assert not measured.findings
 
 
 def test_empty_patterns_are_missing_at_any_number():
     array = some_patterns((5, 7, 16, 18))
     array[2, 6] = array[2, 1] = 0
-    found = measure(wrap(array))
-    assert np.argwhere(~found.recorded).tolist() == [[2, 1], [2, 6]]
-    assert "2 of 35" in found.findings[0].message
+    measured = measure(wrap(array))
+    assert np.argwhere(~measured.recorded).tolist() == [[2, 1], [2, 6]]
+    assert "2 of 35" in measured.findings[0].message
     array[1:] = 0
     assert measure(wrap(array)).findings[0].severity == "warning"
 

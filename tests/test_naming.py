@@ -39,21 +39,23 @@ def library(scene, kept_library):
 def named(scene, library, config=None):
     """Name found within 0.5 Å of every true defect, by its true name."""
     measurements, embedding = scene
-    found = find_defects(measurements, embedding, config, library=library).defects
+    defects = find_defects(measurements, embedding, config, library=library).defects
     truth = measurements.atoms.defects
-    nearest = np.linalg.norm(found.positions[:, None] - truth.positions, axis=-1)
+    nearest = np.linalg.norm(defects.positions[:, None] - truth.positions, axis=-1)
     assert nearest.min(axis=0).max() < 0.5
-    return {kind: found.naming.names[nearest[:, i].argmin()] for i, kind in enumerate(truth.kinds)}, found
+    return {kind: defects.naming.names[nearest[:, i].argmin()] for i, kind in enumerate(truth.kinds)}, defects
 
 
 @pytest.fixture(scope="module")
-def found_by_all(scene, library):
+def named_by_all(scene, library):
     return named(scene, library)
 
 
 def without(library, *names):
-    kept = [i for i, name in enumerate(library.names) if name not in names]
-    return replace(library, names=tuple(library.names[i] for i in kept), scans=tuple(library.scans[i] for i in kept))
+    remaining = [i for i, name in enumerate(library.names) if name not in names]
+    return replace(
+        library, names=tuple(library.names[i] for i in remaining), scans=tuple(library.scans[i] for i in remaining)
+    )
 
 
 def test_each_scan_of_a_library_holds_its_own_defect(library):
@@ -64,24 +66,24 @@ def test_each_scan_of_a_library_holds_its_own_defect(library):
     assert library.pristine.atoms.defects is None or not library.pristine.atoms.defects.kinds
 
 
-def test_a_defect_gets_its_name(found_by_all):
-    names, found = found_by_all
+def test_a_defect_gets_its_name(named_by_all):
+    names, defects = named_by_all
     assert names == {"N": "N", "vacancy": "vacancy"}
-    assert sorted(found.naming.kind_names) == ["N", "vacancy"]
-    assert found.naming.unexplained[found.naming.names.index("vacancy")] < 0.1
+    assert sorted(defects.naming.kind_names) == ["N", "vacancy"]
+    assert defects.naming.unexplained[defects.naming.names.index("vacancy")] < 0.1
 
 
 def test_what_the_library_lacks_stays_without_a_name(scene, library):
-    names, found = named(scene, without(library, "vacancy", "divacancy"))
+    names, defects = named(scene, without(library, "vacancy", "divacancy"))
     assert names == {"N": "N", "vacancy": UNKNOWN}
-    assert UNKNOWN in found.naming.kind_names
+    assert UNKNOWN in defects.naming.kind_names
 
 
 @pytest.mark.parametrize(("kind", "dose"), [("N", 3e4), ("vacancy", 3e3)])
 def test_a_name_stands_at_low_dose(library, kind, dose):
-    found = find_defects(*learned(dose=dose, defects={kind: 2}, placement_seed=1), library=library).defects
-    assert found.naming.names == (kind,) * 2
-    assert found.naming.kind_names == (kind,)
+    defects = find_defects(*learned(dose=dose, defects={kind: 2}, placement_seed=1), library=library).defects
+    assert defects.naming.names == (kind,) * 2
+    assert defects.naming.kind_names == (kind,)
 
 
 def test_what_is_weak_and_lacks_its_kind_has_no_name(scene, library):
@@ -91,18 +93,18 @@ def test_what_is_weak_and_lacks_its_kind_has_no_name(scene, library):
 
 def test_a_pair_is_named_where_both_its_atoms_are_found(library):
     measurements, embedding = learned(defects={"N-N-para": 1}, placement_seed=2)
-    found = find_defects(measurements, embedding, library=library).defects
+    defects = find_defects(measurements, embedding, library=library).defects
     atoms = measurements.atoms.defects.sites
-    assert np.linalg.norm(found.positions[:, None] - atoms, axis=-1).min(axis=0).max() < 0.2
-    assert found.naming.names == ("N-N-para",) * 2
+    assert np.linalg.norm(defects.positions[:, None] - atoms, axis=-1).min(axis=0).max() < 0.2
+    assert defects.naming.names == ("N-N-para",) * 2
 
 
-def test_naming_changes_nothing_else(scene, found_by_all):
+def test_naming_changes_nothing_else(scene, named_by_all):
     plain = find_defects(*scene)
-    _, found = found_by_all
+    _, defects = named_by_all
     assert plain.defects.naming is None
-    np.testing.assert_array_equal(plain.defects.positions, found.positions)
-    np.testing.assert_array_equal(plain.defects.kinds.kind, found.kinds.kind)
+    np.testing.assert_array_equal(plain.defects.positions, defects.positions)
+    np.testing.assert_array_equal(plain.defects.kinds.kind, defects.kinds.kind)
 
 
 def test_another_lattice_is_refused(scene, library):

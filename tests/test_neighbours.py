@@ -38,7 +38,7 @@ def test_weights_are_those_of_a_gaussian_process(rng):
     recorded = np.ones((7, 6), bool)
     recorded[2, 3] = False
     spectrum = np.array([[9.0, 4.0, 1.0, 0.2, 0.0, 0.0]])
-    found = ScanFilter(spectrum, 0.5, np.array([0.7]), np.array([0.7]), (1.0, 1.0), 6)
+    scan_filter = ScanFilter(spectrum, 0.5, np.array([0.7]), np.array([0.7]), (1.0, 1.0), 6)
     features = (rng.normal(size=(7, 6, 1)) + 1j * rng.normal(size=(7, 6, 1))).astype(np.complex64)
     n = 256
     fine = np.fft.fftfreq(n)
@@ -49,15 +49,15 @@ def test_weights_are_those_of_a_gaussian_process(rng):
     lag = at[:, None] - at
     matrix = covariance[lag[..., 0], lag[..., 1]]
     expected = matrix @ np.linalg.solve(matrix + 0.7 * np.eye(len(at)), features[recorded][:, 0])
-    np.testing.assert_allclose(with_filter(found, features, recorded)[:, 0], expected, atol=2e-3)
+    np.testing.assert_allclose(with_filter(scan_filter, features, recorded)[:, 0], expected, atol=2e-3)
 
 
 def test_error_is_close_to_that_of_a_filter_that_knows_the_band(rng):
     field = smooth_field(rng, (64, 64), 3)
     noise = np.array([0.1, 1.0, 10.0])
     features, recorded = noisy(rng, field, noise), np.ones((64, 64), bool)
-    found = ScanFilter.fit(features, recorded, noise, None, 6)
-    estimate = with_filter(found, features, recorded).reshape(field.shape)
+    scan_filter = ScanFilter.fit(features, recorded, noise, None, 6)
+    estimate = with_filter(scan_filter, features, recorded).reshape(field.shape)
     inside = (slice(8, -8), slice(8, -8))
     error = (np.abs(estimate - field)[inside] ** 2).mean(axis=(0, 1))
     share = np.pi * 0.12**2
@@ -70,9 +70,9 @@ def test_error_is_close_to_that_of_a_filter_that_knows_the_band(rng):
 def test_noise_that_is_left_is_as_predicted(rng):
     noise = np.array([0.5, 5.0])
     field, recorded = smooth_field(rng, (40, 40)), np.ones((40, 40), bool)
-    found = ScanFilter.fit(noisy(rng, field, noise), recorded, noise, None, 5)
-    windows = found.windows(recorded)
-    draws = [with_filter(found, noisy(rng, 0 * field, noise), recorded) for _ in range(60)]
+    scan_filter = ScanFilter.fit(noisy(rng, field, noise), recorded, noise, None, 5)
+    windows = scan_filter.windows(recorded)
+    draws = [with_filter(scan_filter, noisy(rng, 0 * field, noise), recorded) for _ in range(60)]
     variance = (np.abs(draws) ** 2).mean(axis=0).reshape(40, 40, 2)
     predicted = noise * windows.gain()[windows.kind]
     corner, middle = (0, 0), (20, 20)
@@ -84,8 +84,8 @@ def test_noise_that_is_left_is_as_predicted(rng):
 def test_nothing_but_noise_is_shrunk_to_next_to_nothing(rng):
     noise, recorded = np.array([2.0, 2.0]), np.ones((64, 64), bool)
     features = noisy(rng, np.zeros((64, 64, 2)), noise)
-    found = ScanFilter.fit(features, recorded, noise, None, 4)
-    assert (np.abs(with_filter(found, features, recorded)) ** 2).mean() < 0.02 * 2.0
+    scan_filter = ScanFilter.fit(features, recorded, noise, None, 4)
+    assert (np.abs(with_filter(scan_filter, features, recorded)) ** 2).mean() < 0.02 * 2.0
 
 
 def test_positions_that_were_not_recorded_count_nowhere(rng):
@@ -103,17 +103,17 @@ def test_rows_that_come_one_after_the_other_give_the_same(rng, rows):
     recorded = np.ones(SCAN, bool)
     recorded[5, :], recorded[11, 3:9], recorded[-2:] = False, False, False
     features = noisy(rng, smooth_field(rng, SCAN), 0.3)
-    found = ScanFilter.fit(features, recorded, np.full(2, 0.3), None, 4)
-    windows = found.windows(recorded)
+    scan_filter = ScanFilter.fit(features, recorded, np.full(2, 0.3), None, 4)
+    windows = scan_filter.windows(recorded)
     parts = [features[top : top + rows][recorded[top : top + rows]] for top in range(0, SCAN[0], rows)]
-    pieces = [part for part, _ in found.blocks([part for part in parts if len(part)], recorded, windows)]
-    np.testing.assert_array_equal(np.concatenate(pieces), with_filter(found, features, recorded))
+    pieces = [part for part, _ in scan_filter.blocks([part for part in parts if len(part)], recorded, windows)]
+    np.testing.assert_array_equal(np.concatenate(pieces), with_filter(scan_filter, features, recorded))
 
 
 def test_steps_that_differ_are_counted_in_length(rng):
     """A scan of twice as many rows, half as far apart, reaches twice as many rows."""
-    found = ScanFilter(np.array([[5.0, 1.0, 0.1, 0.0]]), 0.5, np.array([1.0]), np.array([1.0]), (0.5, 1.0), 6)
-    weights = found.windows(np.ones((13, 13), bool)).weights[..., 0]
+    scan_filter = ScanFilter(np.array([[5.0, 1.0, 0.1, 0.0]]), 0.5, np.array([1.0]), np.array([1.0]), (0.5, 1.0), 6)
+    weights = scan_filter.windows(np.ones((13, 13), bool)).weights[..., 0]
     middle = max(weights, key=np.count_nonzero)
     np.testing.assert_allclose(middle, middle[::-1, ::-1], atol=1e-6)
     assert middle[8, 6] > middle[6, 8]
@@ -125,8 +125,8 @@ def test_a_vortex_keeps_its_winding(rng):
     noise = np.array([0.15])
     features = noisy(rng, vortex, noise)
     recorded = np.ones(vortex.shape[:2], bool)
-    found = ScanFilter.fit(features, recorded, noise, None, 5)
-    angle = np.angle(with_filter(found, features, recorded).reshape(31, 31))
+    scan_filter = ScanFilter.fit(features, recorded, noise, None, 5)
+    angle = np.angle(with_filter(scan_filter, features, recorded).reshape(31, 31))
     loop = [(15 + j, 15 + i) for j, i in [(-3, k) for k in range(-3, 3)] + [(k, 3) for k in range(-3, 3)]]
     loop += [(30 - j, 30 - i) for j, i in loop]
     turns = np.angle(np.exp(1j * np.diff([angle[p] for p in [*loop, loop[0]]]))).sum() / (2 * np.pi)
@@ -200,12 +200,12 @@ def test_noise_that_chose_the_features_is_not_that_of_other_counts():
     measurements = measure(dataset)
     everywhere = np.ones((24, 24), bool)
     reader = FeatureReader.fit(measurements, BasisConfig(), used=everywhere, allowed=everywhere)
-    noiseless, found = reader.basis.features(measurements.expectation), []
+    noiseless, variances = reader.basis.features(measurements.expectation), []
     for seed in range(1, 6):
         counts = np.random.default_rng(seed).poisson(dataset.expectation.compute()).astype(np.float32)
         again = measure(type(dataset).from_array(counts, calibration=dataset.calibration))
-        found.append((np.abs(reader.basis.features(again) - noiseless) ** 2).mean(axis=0))
-    ratio = np.mean(found, axis=0) / reader.scan_filter.fresh_noise
+        variances.append((np.abs(reader.basis.features(again) - noiseless) ** 2).mean(axis=0))
+    ratio = np.mean(variances, axis=0) / reader.scan_filter.fresh_noise
     assert abs(ratio.mean() - 1) < 0.02
     assert (ratio[:8] > 0.93).all()
     assert (reader.scan_filter.fresh_noise < 0.95 * reader.scan_filter.noise).any()

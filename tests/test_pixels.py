@@ -122,16 +122,16 @@ def test_samples_on_bad_pixels_alone_are_means_of_their_neighbours():
     valid[:, 18] = False
     valid[20, 3] = False
     grid = PixelGrid((11.5, 11.5), 15.0, 30)
-    found = sampled(grid, np.where(valid, pattern, 1e6), valid)
+    samples = sampled(grid, np.where(valid, pattern, 1e6), valid)
     area = grid.weights((24, 24), valid).area
     assert (area == 0).sum() == 30**2 - 24**2 + 25 + 24 + 1
     on_detector = np.zeros((30, 30), bool)
     on_detector[3:27, 3:27] = True
-    assert (found[~on_detector] == 0).all()
+    assert (samples[~on_detector] == 0).all()
     known = area > 0
-    np.testing.assert_allclose(found[known], pattern[known[3:27, 3:27]], rtol=1e-6)
+    np.testing.assert_allclose(samples[known], pattern[known[3:27, 3:27]], rtol=1e-6)
     # a plane goes on across a line of dead pixels and, by symmetry, into the middle of a square hole
-    inner = found[3:27, 3:27]
+    inner = samples[3:27, 3:27]
     np.testing.assert_allclose(inner[1:-1, 18], pattern[1:-1, 18], rtol=1e-6)
     np.testing.assert_allclose([inner[10, 11], inner[20, 3]], [pattern[10, 11], pattern[20, 3]], rtol=1e-6)
     hole = inner[8:13, 9:14]
@@ -149,22 +149,22 @@ def test_cartesian_patterns_from_polar_ones(ellipse):
     matrix = grid.from_polar(polar)
     assert matrix.shape == (24 * 24, polar.n_radial * polar.n_azimuthal)
     np.testing.assert_allclose(matrix.sum(axis=1), 1.0)
-    found = (matrix @ samples).reshape(24, 24)
+    result = (matrix @ samples).reshape(24, 24)
     # rings and sectors blur by their own width, beside that of the pixels
-    assert np.abs(found - sampled(grid, pattern)).max() < 0.02 * np.ptp(pattern)
+    assert np.abs(result - sampled(grid, pattern)).max() < 0.02 * np.ptp(pattern)
 
 
 def test_samples_beyond_the_outermost_ring_are_zero():
     polar = PolarGrid((15.5, 15.5), 10.0, 10, 32)
     grid = PixelGrid((15.5, 15.5), 12.0, 12)
     matrix = grid.from_polar(polar)
-    found = (matrix @ np.ones(320)).reshape(12, 12)
+    samples = (matrix @ np.ones(320)).reshape(12, 12)
     place = (np.arange(12) - 5.5) * 2
     nearest, farthest = (np.hypot(np.abs(place)[:, None] + edge, np.abs(place) + edge) for edge in (-0.75, 0.75))
-    np.testing.assert_allclose(found[farthest < 10], 1.0)
-    assert (found[nearest > 10] == 0).all()
-    assert ((found == 0) | (np.abs(found - 1) < 1e-12)).all()
-    assert 0 < (found == 0).sum() < 144
+    np.testing.assert_allclose(samples[farthest < 10], 1.0)
+    assert (samples[nearest > 10] == 0).all()
+    assert ((samples == 0) | (np.abs(samples - 1) < 1e-12)).all()
+    assert 0 < (samples == 0).sum() < 144
 
 
 @pytest.mark.parametrize(("aspect", "ellipse"), [(1.0, None), (1.2, (1.1, 2.0))])
@@ -192,16 +192,16 @@ def scan(shape=(3, 5, 16, 18), seed=0):
 def test_the_pass_measures_them_beside_the_polar_patterns(dtype, polar):
     array = scan().astype(dtype)
     dataset = Dataset4D.from_array(da.from_array(array, chunks=(2, 3, 16, 9)), calibration=KNOWN)
-    found = measure(dataset, config=MeasureConfig(n_pixels=7, pixels_outer=1.5), polar=polar)
-    assert found.pixel_grid == PixelGrid(KNOWN.optical_axis, 6.0, 7, aspect=1.2 / 1.5)
-    np.testing.assert_allclose(found.pixels, sampled(found.pixel_grid, array), rtol=2e-6)
+    measured = measure(dataset, config=MeasureConfig(n_pixels=7, pixels_outer=1.5), polar=polar)
+    assert measured.pixel_grid == PixelGrid(KNOWN.optical_axis, 6.0, 7, aspect=1.2 / 1.5)
+    np.testing.assert_allclose(measured.pixels, sampled(measured.pixel_grid, array), rtol=2e-6)
     without = measure(dataset)
     for name in without.maps:
-        np.testing.assert_array_equal(found.maps[name], without.maps[name])
+        np.testing.assert_array_equal(measured.maps[name], without.maps[name])
     if polar:
-        np.testing.assert_allclose(found.polar_patterns(), without.polar_patterns(), rtol=1e-6)
+        np.testing.assert_allclose(measured.polar_patterns(), without.polar_patterns(), rtol=1e-6)
     else:
-        assert found.polar is None
+        assert measured.polar is None
     assert without.pixels is without.pixel_grid is None
     with pytest.raises(DataError, match=r"measure\.n_pixels"):
         next(without.pixel_blocks())
@@ -216,15 +216,15 @@ def test_bad_pixels_and_missing_positions():
     array[missing] = 0
     dataset = Dataset4D.from_array(np.where(bad, 60000, array).astype(np.uint16), calibration=KNOWN)
     dataset = Dataset4D(dataset.data, calibration=KNOWN, missing=missing, bad_pixels=bad)
-    found = measure(dataset, config=MeasureConfig(n_pixels=12))
+    measured = measure(dataset, config=MeasureConfig(n_pixels=12))
     # what a bad pixel holds counts nowhere: it is filled from the good ones around it, to a whole count
     filled = np.rint(fill_pattern(array, bad))
-    expected = sampled(found.pixel_grid, filled, np.ones_like(bad))
-    np.testing.assert_allclose(found.pixels[~missing], expected[~missing], rtol=2e-6)
-    assert found.pixels.max() < 20
-    blocks = list(found.pixel_blocks(found.recorded, n=5))
+    expected = sampled(measured.pixel_grid, filled, np.ones_like(bad))
+    np.testing.assert_allclose(measured.pixels[~missing], expected[~missing], rtol=2e-6)
+    assert measured.pixels.max() < 20
+    blocks = list(measured.pixel_blocks(measured.recorded, n=5))
     assert [len(block) for block in blocks] == [5, 5, 3]
-    np.testing.assert_array_equal(np.concatenate(blocks), found.pixels[found.recorded])
+    np.testing.assert_array_equal(np.concatenate(blocks), measured.pixels[measured.recorded])
 
 
 def test_they_follow_the_beams_shift():
@@ -236,12 +236,12 @@ def test_they_follow_the_beams_shift():
     known = Calibration(optical_axis=axis, disc_radius=10.0)
     dataset = replace(Dataset4D.from_array(patterns, calibration=known), beam_shift=(along_y, along_x))
     # the square reaches over the detector's edge, which moves in and out with the beam
-    found = measure(dataset, config=MeasureConfig(n_pixels=22, pixels_outer=2.2))
-    still = sampled(found.pixel_grid, blobs(shape, axis))
+    measured = measure(dataset, config=MeasureConfig(n_pixels=22, pixels_outer=2.2))
+    still = sampled(measured.pixel_grid, blobs(shape, axis))
     where = np.zeros((22, 22), bool)
     where[3:-3, 3:-3] = True
     steepest = np.abs(np.gradient(blobs(shape, axis))).max()
-    assert np.abs(found.pixels - still)[..., where].max() < 2 * steepest / 16
+    assert np.abs(measured.pixels - still)[..., where].max() < 2 * steepest / 16
     flat = replace(dataset, data=da.ones_like(dataset.data))
     level = measure(flat, config=MeasureConfig(n_pixels=22, pixels_outer=1.9)).pixels
     np.testing.assert_allclose(level, 1.0, rtol=1e-5)
@@ -253,9 +253,9 @@ def test_turned_patterns_are_turned_and_ellipses_undone(ellipse):
     axis, shape = (31.5, 31.5), (64, 64)
     known = Calibration(optical_axis=axis, disc_radius=14.0, ellipse=ellipse)
     drawn = [blobs(shape, axis, plane=np.array([[0, 1], [-1, 0]]) @ plane), blobs(shape, axis, plane=plane)]
-    found = measure(Dataset4D.from_array(np.array([drawn]), calibration=known), config=MeasureConfig(n_pixels=28))
+    measured = measure(Dataset4D.from_array(np.array([drawn]), calibration=known), config=MeasureConfig(n_pixels=28))
     # turned pixels lie as they did; of those of an ellipse the square samples take other shares
-    difference = np.rot90(found.pixels[0, 1]) - found.pixels[0, 0]
+    difference = np.rot90(measured.pixels[0, 1]) - measured.pixels[0, 0]
     assert np.abs(difference).max() < (1e-5 if ellipse is None else 0.015) * np.ptp(drawn[1])
 
 

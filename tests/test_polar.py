@@ -135,10 +135,10 @@ def test_a_turn_by_any_angle_follows_the_pixels():
     axis, angle = np.array([31.5, 31.5]), 0.6
     y, x = np.indices((64, 64), dtype=float)
 
-    def drawn(turned):
+    def drawn(rotation):
         pattern = np.zeros((64, 64))
         for radius, azimuth, height in ((9.0, 0.3, 1.0), (12.0, 2.0, 2.0), (6.0, 4.4, 0.7)):
-            cy, cx = axis[0] - radius * np.sin(azimuth + turned), axis[1] + radius * np.cos(azimuth + turned)
+            cy, cx = axis[0] - radius * np.sin(azimuth + rotation), axis[1] + radius * np.cos(azimuth + rotation)
             pattern += height * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * 3.0**2))
         return pattern
 
@@ -173,10 +173,10 @@ def test_noise_covariance_is_that_of_white_noise(aspect):
     expected = grid.noise_covariance(weights, np.full(8, 1.5**2))
     assert expected.shape == (16, 8, 8)
     for order in range(6):
-        found = (harmonics[:, order].T @ harmonics[:, order].conj()).real / len(noise)
-        scale = np.sqrt(np.outer(np.diag(found), np.diag(found)))
-        assert np.abs(found - expected[order]).max() < 0.08 * scale.max()
-        np.testing.assert_allclose(np.diag(found), np.diag(expected[order]), rtol=0.1)
+        covariance = (harmonics[:, order].T @ harmonics[:, order].conj()).real / len(noise)
+        scale = np.sqrt(np.outer(np.diag(covariance), np.diag(covariance)))
+        assert np.abs(covariance - expected[order]).max() < 0.08 * scale.max()
+        np.testing.assert_allclose(np.diag(covariance), np.diag(expected[order]), rtol=0.1)
         assert np.linalg.eigvalsh(expected[order]).min() > 0
 
 
@@ -189,8 +189,8 @@ def test_noise_covariance_follows_the_rings_variance():
     noise = np.random.default_rng(1).normal(0.0, 1.0, (6000, 32, 32)) * np.sqrt(variance[ring])
     harmonics = harmonics_of(sample(grid, noise, weights))
     for order in (0, 1, 2):
-        found = (np.abs(harmonics[:, order]) ** 2).mean(0)
-        np.testing.assert_allclose(found, np.diag(grid.noise_covariance(weights, variance)[order]), rtol=0.12)
+        power = (np.abs(harmonics[:, order]) ** 2).mean(0)
+        np.testing.assert_allclose(power, np.diag(grid.noise_covariance(weights, variance)[order]), rtol=0.12)
 
 
 def test_white_noise_of_order_zero_is_the_variance_over_the_ring():

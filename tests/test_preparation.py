@@ -50,56 +50,56 @@ def test_nothing_is_done_where_nothing_is_asked_for(dataset):
     ],
 )
 def test_flips_take_the_axis_along(dataset, switches, expected, axis):
-    turned, record = preprocess_patterns(dataset, config(**switches))
-    np.testing.assert_array_equal(turned.pattern(1, 2), dataset.pattern(1, 2)[expected])
-    np.testing.assert_array_equal(turned.expectation[1, 2], dataset.pattern(1, 2)[expected])
-    assert turned.calibration.optical_axis == axis
-    assert turned.pattern(1, 2)[tuple(map(int, axis))] >= 1000
+    flipped, record = preprocess_patterns(dataset, config(**switches))
+    np.testing.assert_array_equal(flipped.pattern(1, 2), dataset.pattern(1, 2)[expected])
+    np.testing.assert_array_equal(flipped.expectation[1, 2], dataset.pattern(1, 2)[expected])
+    assert flipped.calibration.optical_axis == axis
+    assert flipped.pattern(1, 2)[tuple(map(int, axis))] >= 1000
     assert record == switches
 
 
 def test_transposing_comes_before_flips_and_swaps_the_steps(dataset):
-    turned, _ = preprocess_patterns(dataset, config(transpose=True, flip_y=True))
-    np.testing.assert_array_equal(turned.pattern(0, 0), dataset.pattern(0, 0).T[::-1])
-    assert turned.calibration.optical_axis == (3.0, 3.0)
-    assert turned.calibration.pixel_size == (0.5, 1.0)
+    transposed, _ = preprocess_patterns(dataset, config(transpose=True, flip_y=True))
+    np.testing.assert_array_equal(transposed.pattern(0, 0), dataset.pattern(0, 0).T[::-1])
+    assert transposed.calibration.optical_axis == (3.0, 3.0)
+    assert transposed.calibration.pixel_size == (0.5, 1.0)
     # 4 pixels of 0.5 mrad along x are 2 of 1 mrad
-    assert turned.calibration.disc_radius == 2.0
+    assert transposed.calibration.disc_radius == 2.0
 
 
 def test_region_and_scan_binning(dataset):
-    found, record = preprocess_patterns(dataset, config(scan_region=[1, 5, 0, 5], scan_binning=2))
+    binned, record = preprocess_patterns(dataset, config(scan_region=[1, 5, 0, 5], scan_binning=2))
     raw = dataset.data.compute()[1:5, 0:4].astype(int)
-    np.testing.assert_array_equal(found.data.compute(), raw.reshape(2, 2, 2, 2, 10, 12).sum(axis=(1, 3)))
-    assert found.calibration.scan_step == (4.0, 6.0)
-    assert found.electrons_per_pattern == 400
-    np.testing.assert_array_equal(found.image, dataset.image[1:5, 0:4].reshape(2, 2, 2, 2).mean(axis=(1, 3)))
+    np.testing.assert_array_equal(binned.data.compute(), raw.reshape(2, 2, 2, 2, 10, 12).sum(axis=(1, 3)))
+    assert binned.calibration.scan_step == (4.0, 6.0)
+    assert binned.electrons_per_pattern == 400
+    np.testing.assert_array_equal(binned.image, dataset.image[1:5, 0:4].reshape(2, 2, 2, 2).mean(axis=(1, 3)))
     # the first position is now in the middle of rows 1 and 2, columns 0 and 1
-    np.testing.assert_allclose(found.atoms.positions, [[4.0 - 1.5 * 2.0, 9.0 - 0.5 * 3.0]])
-    np.testing.assert_allclose(found.atoms.defects.positions, found.atoms.positions)
-    np.testing.assert_allclose(found.atoms.defects.sites, found.atoms.positions)
+    np.testing.assert_allclose(binned.atoms.positions, [[4.0 - 1.5 * 2.0, 9.0 - 0.5 * 3.0]])
+    np.testing.assert_allclose(binned.atoms.defects.positions, binned.atoms.positions)
+    np.testing.assert_allclose(binned.atoms.defects.sites, binned.atoms.positions)
     assert record == {"scan_region": [1, 5, 0, 5], "scan_binning": 2}
 
 
 def test_detector_binning(dataset):
     bad = np.zeros((10, 12), bool)
     bad[5, 4] = True
-    found, record = preprocess_patterns(dataset, config(detector_binning=2), bad_pixels=bad)
+    binned, record = preprocess_patterns(dataset, config(detector_binning=2), bad_pixels=bad)
     raw = dataset.data.compute().astype(int)
-    np.testing.assert_array_equal(found.data.compute(), raw.reshape(5, 6, 5, 2, 6, 2).sum(axis=(3, 5)))
-    assert found.data.dtype == np.uint32
-    known = found.calibration
+    np.testing.assert_array_equal(binned.data.compute(), raw.reshape(5, 6, 5, 2, 6, 2).sum(axis=(3, 5)))
+    assert binned.data.dtype == np.uint32
+    known = binned.calibration
     assert known.pixel_size == (2.0, 1.0)
     assert known.optical_axis == (1.25, 3.75)
     assert known.disc_radius == 2.0
-    assert np.argwhere(found.bad_pixels).tolist() == [[2, 2]]
+    assert np.argwhere(binned.bad_pixels).tolist() == [[2, 2]]
     assert record == {"bad_pixels": 1, "detector_binning": 2}
 
 
 def test_dark_may_leave_negative_counts(dataset):
     dark = np.full((10, 12), 7)
-    found, record = preprocess_patterns(dataset, config(), dark=dark)
-    np.testing.assert_array_equal(found.data.compute(), dataset.data.compute().astype(float) - 7)
+    prepared, record = preprocess_patterns(dataset, config(), dark=dark)
+    np.testing.assert_array_equal(prepared.data.compute(), dataset.data.compute().astype(float) - 7)
     assert record == {"dark_counts": 840.0}
 
 
@@ -140,11 +140,11 @@ def disc(radius=10.0, centre=(31.0, 33.0), ratio=1.0, direction=0.0, shape=(64, 
 def test_the_ellipse_of_the_disc_is_found_and_undone(ratio, direction):
     pattern = disc(ratio=ratio, direction=direction)
     dataset = Dataset4D.from_array(np.broadcast_to(pattern, (2, 2, 64, 64)).copy())
-    found = survey(dataset)
-    assert found.disc_ellipse[0] == pytest.approx(ratio, abs=0.008)
-    assert found.disc_ellipse[1] == pytest.approx(direction, abs=0.1)
+    outcome = survey(dataset)
+    assert outcome.disc_ellipse[0] == pytest.approx(ratio, abs=0.008)
+    assert outcome.disc_ellipse[1] == pytest.approx(direction, abs=0.1)
     dataset = dataset.recalibrate(optical_axis=(31.0, 33.0), disc_radius=10.0)
-    round_one, record = correct_patterns(dataset, config(find_ellipse=True), found)
+    round_one, record = correct_patterns(dataset, config(find_ellipse=True), outcome)
     assert record["ellipse"]["ratio"] == pytest.approx(ratio, abs=0.008)
 
     def two_fold(data):
@@ -153,7 +153,7 @@ def test_the_ellipse_of_the_disc_is_found_and_undone(ratio, direction):
         return np.abs(np.fft.fft(polar, axis=-1)[:, 2]).sum() / polar.sum()
 
     assert two_fold(round_one) < 0.25 * two_fold(dataset)
-    given, _ = correct_patterns(dataset, config(ellipse=[ratio, math.degrees(direction)]), found)
+    given, _ = correct_patterns(dataset, config(ellipse=[ratio, math.degrees(direction)]), outcome)
     assert two_fold(given) < 0.15 * two_fold(dataset)
 
 
@@ -164,13 +164,13 @@ def test_hot_and_dead_pixels_are_left_out_unless_switched_off():
     counts[..., 20, 40] = 4000
     counts[..., 31, 30] = 0
     dataset = Dataset4D.from_array(counts)
-    found = survey(dataset)
-    masked, record = correct_patterns(dataset, config(), found)
+    outcome = survey(dataset)
+    masked, record = correct_patterns(dataset, config(), outcome)
     assert np.argwhere(masked.bad_pixels).tolist() == [[20, 40], [31, 30]]
     assert record.pop("counts_per_electron") == pytest.approx(1, abs=0.15)
     assert record.pop("readout_counts") == 0
     assert record == {"hot_pixels": [[20, 40]], "dead_pixels": [[31, 30]]}
-    as_recorded, record = correct_patterns(dataset, config(mask_hot_and_dead=False), found)
+    as_recorded, record = correct_patterns(dataset, config(mask_hot_and_dead=False), outcome)
     assert as_recorded.bad_pixels is None
     assert list(record) == ["counts_per_electron", "readout_counts"]
 
@@ -179,8 +179,8 @@ def test_normalised_patterns_sum_to_one_without_their_bad_pixels(dataset):
     bad = np.zeros((10, 12), bool)
     bad[3, 8] = True
     masked, _ = preprocess_patterns(dataset, config(), bad_pixels=bad)
-    found, record = correct_patterns(masked, config(normalise=True), survey(masked))
-    np.testing.assert_allclose((found.data.compute() * ~bad).sum(axis=(2, 3)), 1, rtol=1e-6)
+    prepared, record = correct_patterns(masked, config(normalise=True), survey(masked))
+    np.testing.assert_allclose((prepared.data.compute() * ~bad).sum(axis=(2, 3)), 1, rtol=1e-6)
     assert record["normalise"] is True
 
 
@@ -197,8 +197,8 @@ def scan_of_discs(shift_y=(0.0, 0.0), shift_x=(0.0, 0.0), shape=(7, 9), **option
 @pytest.mark.parametrize(("along_y", "along_x"), [((0.6, -0.4), (0.2, 0.5)), ((3.2, 0.0), (-1.0, 2.4))])
 def test_the_beams_shift_is_found_and_removed(along_y, along_x):
     dataset = scan_of_discs(along_y, along_x)
-    found = survey(dataset)
-    steady, record = correct_patterns(dataset, config(descan=True), found)
+    outcome = survey(dataset)
+    steady, record = correct_patterns(dataset, config(descan=True), outcome)
     np.testing.assert_allclose(record["descan_px"]["along_y"], along_y, atol=0.02)
     np.testing.assert_allclose(record["descan_px"]["along_x"], along_x, atol=0.02)
     before, after, still = measure(dataset), measure(steady), measure(scan_of_discs())
@@ -206,9 +206,9 @@ def test_the_beams_shift_is_found_and_removed(along_y, along_x):
     # to a sixteenth of a pixel
     assert np.abs(after.com).max() < 0.15 * np.abs(before.com).max()
 
-    def lopsided(found):
+    def lopsided(measured):
         """First harmonic beside the zeroth: none for a disc on the axis."""
-        polar = np.asarray(found.polar)
+        polar = np.asarray(measured.polar)
         return np.abs(np.fft.fft(polar, axis=-1)[..., 1]).sum() / polar.sum()
 
     assert lopsided(after) < 0.2 * lopsided(before)
@@ -243,11 +243,11 @@ def test_missing_patterns_keep_their_place():
     missing[3, 2:] = True
     patterns[missing] = 0
     holed = Dataset4D(Dataset4D.from_array(patterns).data, calibration=dataset.calibration, missing=missing)
-    found, whole = measure(holed), measure(dataset)
+    incomplete, whole = measure(holed), measure(dataset)
     for name, values in whole.maps.items():
-        assert (np.isnan(found.maps[name]) == missing).all()
-        np.testing.assert_array_equal(found.maps[name][~missing], values[~missing])
-    np.testing.assert_allclose(found.mean_pattern, whole.mean_pattern, rtol=1e-12)
+        assert (np.isnan(incomplete.maps[name]) == missing).all()
+        np.testing.assert_array_equal(incomplete.maps[name][~missing], values[~missing])
+    np.testing.assert_allclose(incomplete.mean_pattern, whole.mean_pattern, rtol=1e-12)
     patterns[3, 4, 0, 0] = np.nan
     noticed = measure(Dataset4D.from_array(patterns, calibration=dataset.calibration))
     np.testing.assert_array_equal(noticed.recorded, ~missing)
@@ -261,8 +261,8 @@ def test_missing_patterns_keep_their_place():
 def test_negative_counts_after_a_dark_are_measured():
     dataset = scan_of_discs(shape=(2, 2))
     dark = np.full((64, 64), 1.0)
-    found = measure(preprocess_patterns(dataset, config(), dark=dark)[0])
-    np.testing.assert_allclose(found.maps["total"], dataset.data.compute().sum(axis=(2, 3)) - dark.sum(), rtol=1e-6)
+    measured = measure(preprocess_patterns(dataset, config(), dark=dark)[0])
+    np.testing.assert_allclose(measured.maps["total"], dataset.data.compute().sum(axis=(2, 3)) - dark.sum(), rtol=1e-6)
     with pytest.raises(DataError, match=r"dark image .* too bright"):
         measure(preprocess_patterns(dataset, config(), dark=100 * dark)[0])
 

@@ -39,8 +39,8 @@ def test_values_order_and_calibration(tmp_path, write):
     assert dataset.shape == written.patterns.shape
     np.testing.assert_array_equal(dataset.data.compute(), written.patterns)
     for name, value in written.known.items():
-        found = getattr(dataset.calibration, name)
-        assert found is None if value is None else found == pytest.approx(value, rel=2e-5), name
+        result = getattr(dataset.calibration, name)
+        assert result is None if value is None else result == pytest.approx(value, rel=2e-5), name
         assert dataset.origin(name) == ("unknown" if value is None else "file")
     assert dataset.missing is None
     assert dataset.data.chunksize[2:] == dataset.detector_shape

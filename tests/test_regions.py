@@ -56,47 +56,47 @@ def made():
 
 
 @pytest.fixture(scope="module")
-def found(made):
+def regions(made):
     return segment_scan(*made[1:])
 
 
-def test_known_regions_are_found(made, found):
+def test_known_regions_are_found(made, regions):
     truth = made[0]
-    assert found.n_groups == 4
-    assert adjusted_rand_score(truth.ravel(), found.label.ravel()) > 0.9
-    assert found.counts.sum() == truth.size
-    assert found.share.sum() == pytest.approx(1)
-    assert found.stability > 0.9
+    assert regions.n_groups == 4
+    assert adjusted_rand_score(truth.ravel(), regions.label.ravel()) > 0.9
+    assert regions.counts.sum() == truth.size
+    assert regions.share.sum() == pytest.approx(1)
+    assert regions.stability > 0.9
 
 
-def test_groups_are_numbered_by_what_they_scatter(made, found):
+def test_groups_are_numbered_by_what_they_scatter(made, regions):
     truth = made[0]
     # every group's most frequent region, from the least scattering one
-    assert [np.bincount(truth[found.label == i]).argmax() for i in range(4)] == [VACUUM, FILM, RIM, PARTICLE]
-    assert np.all(np.diff(found.values["dark_field"]) > 0)
-    assert found.values["deflection"].argmax() == 2
-    assert found.com_unit == "mrad"
+    assert [np.bincount(truth[regions.label == i]).argmax() for i in range(4)] == [VACUUM, FILM, RIM, PARTICLE]
+    assert np.all(np.diff(regions.values["dark_field"]) > 0)
+    assert regions.values["deflection"].argmax() == 2
+    assert regions.com_unit == "mrad"
 
 
-def test_patterns_are_turned_before_they_are_averaged(made, found):
+def test_patterns_are_turned_before_they_are_averaged(made, regions):
     """The rim's deflection goes round the particle: its plain mean is none, the turned one is whole."""
     measurements = made[1]
     grid = measurements.grid
-    polar = np.asarray(measurements.polar[:])[found.label == 2].mean(axis=0)
+    polar = np.asarray(measurements.polar[:])[regions.label == 2].mean(axis=0)
 
     def first_order(pattern):
         moment = grid.radii**2 @ pattern @ np.exp(-1j * grid.azimuths)
         return abs(moment) / (grid.radii @ pattern.sum(axis=1))
 
     assert first_order(polar) < 0.1
-    assert first_order(found.patterns[2]) > 0.4
-    assert first_order(found.patterns[0]) < 0.15
+    assert first_order(regions.patterns[2]) > 0.4
+    assert first_order(regions.patterns[0]) < 0.15
 
 
-def test_the_same_every_time(made, found):
+def test_the_same_every_time(made, regions):
     again = segment_scan(*made[1:])
-    np.testing.assert_array_equal(again.label, found.label)
-    np.testing.assert_array_equal(again.patterns, found.patterns)
+    np.testing.assert_array_equal(again.label, regions.label)
+    np.testing.assert_array_equal(again.patterns, regions.patterns)
 
 
 @pytest.mark.parametrize("seed", [2, 3])
@@ -115,8 +115,8 @@ def test_one_cloud_is_one_group_however_wide(widths):
 def test_two_clouds_are_two_groups():
     points = np.random.default_rng(0).normal(size=(2304, 2)) * 3
     points[:300, 0] += 25
-    found = _separate(points, 8, 0).argmax(axis=1)
-    assert adjusted_rand_score(np.arange(2304) < 300, found) > 0.99
+    labels = _separate(points, 8, 0).argmax(axis=1)
+    assert adjusted_rand_score(np.arange(2304) < 300, labels) > 0.99
 
 
 def test_positions_without_a_pattern_are_in_no_group(made):

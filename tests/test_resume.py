@@ -190,20 +190,20 @@ def forbidden(*_, **__):
 
 def finish(path, config, before, expected, reference, monkeypatch):
     """Start a killed run again; whatever it has done before is not done again, and the numbers are the same."""
-    told = []
+    calls = []
     with monkeypatch.context() as patch:
         if "measure" in expected:
             for name in ("simulate", "prepare_scan", "Measurements.write"):
                 patch.setattr(f"stemvane.workflow.stages.{name}", forbidden)
         if "learn" in expected:
             patch.setattr("stemvane.models.rotation_vae.RotationVAE.fit", forbidden)
-        run_pipeline(config, path, progress=lambda *call: told.append(call))
+        run_pipeline(config, path, progress=lambda *call: calls.append(call))
     run = Run.open(path)
     assert run.manifest["resumed"] == expected
     assert_same(run, reference)
     assert [entry.name for entry in path.parent.iterdir()] == ["run"]
     words = f"{', '.join(expected)} taken over from the run that was killed"
-    assert [call for call in told if call[0] == "resumed"] == ([("resumed", 1, 1, words)] if expected else [])
+    assert [call for call in calls if call[0] == "resumed"] == ([("resumed", 1, 1, words)] if expected else [])
     stages = run.manifest["stages"]
     assert list(stages) == ["source", "survey", "measure", "learn", "read", "figures"]
     for name in (["source", "survey"] if expected else []) + expected:
@@ -438,15 +438,15 @@ def test_nothing_else_of_a_killed_run_stays(place, recorded, tmp_path):
     (partial / "metrics.json").write_text("{")
     (partial / "embedding.zarr" / "angle").mkdir(exist_ok=True)
     (partial / "embedding.zarr" / "angle" / "zarr.json").write_text("{")
-    kept = tmp_path / "thesis"
-    kept.mkdir()
-    (kept / "thesis.tex").write_text("years of work")
-    (partial / "elsewhere").symlink_to(kept)
+    outside = tmp_path / "thesis"
+    outside.mkdir()
+    (outside / "thesis.tex").write_text("years of work")
+    (partial / "elsewhere").symlink_to(outside)
     run = run_pipeline(recorded, place)
     assert run.manifest["resumed"] == ["measure", "learn"]
     assert not (run.figures_path / "figure9.png").exists()
     assert not (run.path / "elsewhere").exists()
-    assert (kept / "thesis.tex").exists()
+    assert (outside / "thesis.tex").exists()
     assert np.isfinite(run.embedding.angle).all()
 
 

@@ -38,75 +38,75 @@ def difference(angle, other, period=2 * np.pi):
 @pytest.mark.parametrize("flipped", [False, True])
 def test_rotation_and_handedness_are_found(degrees, flipped):
     potential, field, step = atoms_in_view()
-    seen = detected(field, np.radians(degrees), flipped)
-    np.testing.assert_allclose(rotate_vectors(seen, np.radians(degrees), flipped=flipped), field, atol=1e-12)
-    found = find_rotation(seen, step, potential)
-    assert difference(found.angle, np.radians(degrees)) < np.radians(0.2)
-    assert found.is_significant
-    assert found.flipped is flipped
-    assert not found.ambiguous
-    assert not found.flip_ambiguous
-    assert found.notes == ()
-    assert found.curl_ratio[int(flipped)] < 0.05 < 0.5 < found.curl_ratio[int(not flipped)]
+    deflection = detected(field, np.radians(degrees), flipped)
+    np.testing.assert_allclose(rotate_vectors(deflection, np.radians(degrees), flipped=flipped), field, atol=1e-12)
+    rotation = find_rotation(deflection, step, potential)
+    assert difference(rotation.angle, np.radians(degrees)) < np.radians(0.2)
+    assert rotation.is_significant
+    assert rotation.flipped is flipped
+    assert not rotation.ambiguous
+    assert not rotation.flip_ambiguous
+    assert rotation.notes == ()
+    assert rotation.curl_ratio[int(flipped)] < 0.05 < 0.5 < rotation.curl_ratio[int(not flipped)]
 
 
 def test_without_scatterers_half_a_turn_is_open():
     _, field, step = atoms_in_view()
-    found = find_rotation(detected(field, np.radians(150)), step)
-    assert found.ambiguous
-    assert "no map of scatterers" in found.notes[0]
-    assert -np.pi / 2 < found.angle <= np.pi / 2
-    assert difference(found.angle, np.radians(150), period=np.pi) < np.radians(0.2)
+    rotation = find_rotation(detected(field, np.radians(150)), step)
+    assert rotation.ambiguous
+    assert "no map of scatterers" in rotation.notes[0]
+    assert -np.pi / 2 < rotation.angle <= np.pi / 2
+    assert difference(rotation.angle, np.radians(150), period=np.pi) < np.radians(0.2)
 
 
 def test_a_map_that_has_nothing_to_do_with_the_field_does_not_settle_half_a_turn():
     _, field, step = atoms_in_view()
-    found = find_rotation(field, step, np.random.default_rng(1).normal(size=field.shape[:2]))
-    assert found.ambiguous
-    assert "does not follow" in found.notes[0]
+    rotation = find_rotation(field, step, np.random.default_rng(1).normal(size=field.shape[:2]))
+    assert rotation.ambiguous
+    assert "does not follow" in rotation.notes[0]
 
 
 def test_offset_descan_and_noise_do_not_move_the_angle():
     potential, field, step = atoms_in_view()
     rows, columns = np.indices(field.shape[:2])
     descan = np.stack([3 + 0.08 * rows - 0.03 * columns, -5 + 0.05 * columns], axis=-1)
-    turn, pulls = np.radians(40), []
+    angle, pulls = np.radians(40), []
     for seed in range(20):
         noise = np.random.default_rng(seed).normal(size=field.shape) * field.std()
-        found = find_rotation(detected(field, turn) + descan + noise, step, potential)
-        assert found.is_significant
-        assert not found.ambiguous
-        pulls.append((found.angle - turn) / found.uncertainty)
+        rotation = find_rotation(detected(field, angle) + descan + noise, step, potential)
+        assert rotation.is_significant
+        assert not rotation.ambiguous
+        pulls.append((rotation.angle - angle) / rotation.uncertainty)
     assert np.sqrt(np.mean(np.square(pulls))) < 1.5
     assert abs(np.mean(pulls)) < 0.7
 
 
 def test_noise_has_no_rotation():
     rng = np.random.default_rng(5)
-    found = [find_rotation(rng.normal(size=(48, 48, 2)), (1, 1), rng.normal(size=(48, 48))) for _ in range(20)]
-    assert not any(one.is_significant for one in found)
-    assert all(one.ambiguous for one in found)
+    rotations = [find_rotation(rng.normal(size=(48, 48, 2)), (1, 1), rng.normal(size=(48, 48))) for _ in range(20)]
+    assert not any(one.is_significant for one in rotations)
+    assert all(one.ambiguous for one in rotations)
 
 
 @pytest.mark.parametrize("deflection", [np.zeros((16, 16, 2)), np.full((16, 16, 2), 0.3), np.full((9, 9, 2), np.nan)])
 def test_what_is_the_same_everywhere_has_no_rotation(deflection):
-    found = find_rotation(deflection)
-    assert np.isnan(found.angle)
-    assert found.uncertainty == np.inf
-    assert not found.is_significant
-    assert "no direction" in found.notes[0]
-    assert "unknown" in repr(found)
-    assert "no direction" in found.plot().texts[0].get_text()
+    rotation = find_rotation(deflection)
+    assert np.isnan(rotation.angle)
+    assert rotation.uncertainty == np.inf
+    assert not rotation.is_significant
+    assert "no direction" in rotation.notes[0]
+    assert "unknown" in repr(rotation)
+    assert "no direction" in rotation.plot().texts[0].get_text()
 
 
 def test_a_square_lattice_needs_the_scatterers_for_its_handedness():
     y, x = np.indices((48, 48)) * 2 * np.pi / 9.7
     potential = np.cos(y) + np.cos(x)
-    seen = detected(-np.stack([np.sin(y), np.sin(x)], axis=-1), np.radians(20), flipped=True)
-    found = find_rotation(seen, scatterers=potential)
-    assert (found.flipped, found.flip_ambiguous, found.ambiguous) == (True, False, False)
-    assert difference(found.angle, np.radians(20)) < np.radians(0.5)
-    blind = find_rotation(seen)
+    deflection = detected(-np.stack([np.sin(y), np.sin(x)], axis=-1), np.radians(20), flipped=True)
+    rotation = find_rotation(deflection, scatterers=potential)
+    assert (rotation.flipped, rotation.flip_ambiguous, rotation.ambiguous) == (True, False, False)
+    assert difference(rotation.angle, np.radians(20)) < np.radians(0.5)
+    blind = find_rotation(deflection)
     assert blind.flip_ambiguous
     assert "flipped" in blind.notes[1]
     assert not blind.is_significant
@@ -116,9 +116,9 @@ def test_positions_without_a_value_are_left_out():
     potential, field, step = atoms_in_view()
     field[10:15, 20:23] = np.nan
     potential[30, 30] = np.nan
-    found = find_rotation(detected(field, np.radians(70)), step, potential)
-    assert difference(found.angle, np.radians(70)) < np.radians(0.3)
-    assert not found.ambiguous
+    rotation = find_rotation(detected(field, np.radians(70)), step, potential)
+    assert difference(rotation.angle, np.radians(70)) < np.radians(0.3)
+    assert not rotation.ambiguous
 
 
 def test_the_same_field_gives_the_same_numbers():
@@ -155,10 +155,10 @@ def test_convention_of_libertem(degrees, flip_y):
     angle = np.radians(degrees)
     correction = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     correction = correction @ np.diag([-1.0 if flip_y else 1.0, 1.0])
-    seen = field @ np.linalg.inv(correction).T
-    found = find_rotation(seen, step, potential)
-    assert difference(found.angle, -angle) < np.radians(0.2)
-    assert found.flipped is flip_y
+    deflection = field @ np.linalg.inv(correction).T
+    rotation = find_rotation(deflection, step, potential)
+    assert difference(rotation.angle, -angle) < np.radians(0.2)
+    assert rotation.flipped is flip_y
 
 
 @pytest.mark.parametrize("degrees", [30, -30, 80])
@@ -174,10 +174,10 @@ def test_convention_of_py4dstem(degrees, transpose):
     correction = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if transpose:
         correction = correction @ np.array([[0.0, 1.0], [1.0, 0.0]])
-    seen = field @ np.linalg.inv(correction).T
-    found = find_rotation(seen, step, potential)
-    assert difference(found.angle, angle - np.pi / 2 * transpose) < np.radians(0.2)
-    assert found.flipped is transpose
+    deflection = field @ np.linalg.inv(correction).T
+    rotation = find_rotation(deflection, step, potential)
+    assert difference(rotation.angle, angle - np.pi / 2 * transpose) < np.radians(0.2)
+    assert rotation.flipped is transpose
 
 
 @pytest.mark.parametrize("degrees", [30, -110])
@@ -189,9 +189,9 @@ def test_convention_of_pyxem(degrees):
     potential, field, step = atoms_in_view()
     angle = np.radians(degrees)
     shifts = -field[..., ::-1] @ np.linalg.inv([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).T
-    found = find_rotation(-shifts[..., ::-1], step, potential)
-    assert difference(found.angle, -angle) < np.radians(0.2)
-    assert not found.flipped
+    rotation = find_rotation(-shifts[..., ::-1], step, potential)
+    assert difference(rotation.angle, -angle) < np.radians(0.2)
+    assert not rotation.flipped
 
 
 @pytest.mark.parametrize(("quarters", "flipped"), [(0, False), (1, False), (2, False), (3, True)])
@@ -201,12 +201,14 @@ def test_patterns_that_were_turned(quarters, flipped):
     k_y, k_x = np.indices((17, 17)) - 8.0
     shifts = field[..., None, None]
     patterns = np.exp(-((k_y - shifts[:, :, 0]) ** 2 + (k_x - shifts[:, :, 1]) ** 2) / 8)
-    seen = np.rot90(patterns, quarters, axes=(2, 3))
-    seen = seen[:, :, ::-1] if flipped else seen
+    recorded = np.rot90(patterns, quarters, axes=(2, 3))
+    recorded = recorded[:, :, ::-1] if flipped else recorded
     calibration = Calibration(scan_step=step, optical_axis=(8, 8), disc_radius=6)
-    found = find_rotation(measure(Dataset4D.from_array(seen, calibration=calibration)).deflection, step, potential)
-    assert difference(found.angle, -quarters * np.pi / 2) < np.radians(1)
-    assert found.flipped is flipped
+    rotation = find_rotation(
+        measure(Dataset4D.from_array(recorded, calibration=calibration)).deflection, step, potential
+    )
+    assert difference(rotation.angle, -quarters * np.pi / 2) < np.radians(1)
+    assert rotation.flipped is flipped
 
 
 @pytest.fixture(scope="module")
@@ -223,11 +225,11 @@ def test_rotavirus(rotavirus, name):
     The field then points from the ice, the brighter in the dark field, so the half turn is to be added.
     """
     scatterers = rotavirus.maps[name] * (-1 if name == "bright_field" else 1)
-    found = find_rotation(rotavirus.deflection, rotavirus.calibration.scan_step, scatterers)
-    assert difference(found.angle, np.radians(-59), period=np.pi) < np.radians(3)
-    assert np.radians(0.3) < found.uncertainty < np.radians(3)
-    assert difference(found.angle, np.radians(121)) < np.radians(3)
-    assert found.is_significant
-    assert not found.flipped
-    assert not found.ambiguous
-    assert not found.flip_ambiguous
+    rotation = find_rotation(rotavirus.deflection, rotavirus.calibration.scan_step, scatterers)
+    assert difference(rotation.angle, np.radians(-59), period=np.pi) < np.radians(3)
+    assert np.radians(0.3) < rotation.uncertainty < np.radians(3)
+    assert difference(rotation.angle, np.radians(121)) < np.radians(3)
+    assert rotation.is_significant
+    assert not rotation.flipped
+    assert not rotation.ambiguous
+    assert not rotation.flip_ambiguous

@@ -86,10 +86,10 @@ def test_potential_is_abtems_where_atoms_lie_on_its_grid():
     projected = potential.build(lazy=False).array.sum(axis=0).T.astype(np.float64)
     expected = fft.fft2(np.exp(1j * energy2sigma(60e3) * projected), norm="forward")[:9, :9]
     optics = Optics.of(SimulationConfig())
-    found = fft.fft2(_transmission(sheet, (180, 180), (80, 80), optics), norm="forward")[:9, :9]
+    result = fft.fft2(_transmission(sheet, (180, 180), (80, 80), optics), norm="forward")[:9, :9]
     bright = np.abs(expected) > 1e-3
     assert bright.sum() >= 3
-    np.testing.assert_allclose(found[bright], expected[bright], rtol=5e-4)
+    np.testing.assert_allclose(result[bright], expected[bright], rtol=5e-4)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (33, 33), (31, 40), (40, 24)])
@@ -162,10 +162,10 @@ def test_thermal_motion_changes_the_com_reproducibly(plain):
 
 
 def test_progress_counts_every_pattern():
-    seen = []
-    simulate(**CELL, scan_shape=(3, 4), phonon_sigma=0.05, n_phonons=2, progress=lambda *at: seen.append(at))
-    assert seen[-1] == (24, 24)
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    calls = []
+    simulate(**CELL, scan_shape=(3, 4), phonon_sigma=0.05, n_phonons=2, progress=lambda *at: calls.append(at))
+    assert calls[-1] == (24, 24)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
 
 
 def test_atoms_fill_the_scan_and_its_margin(plain):
@@ -191,19 +191,19 @@ def test_bad_settings_are_named(changes, word):
 def test_synthetic_turns_counter_clockwise_on_the_screen():
     shape = (3, 4)
     angle = np.linspace(0, 5, 12).reshape(shape)
-    (plain, truth), (turned, turned_truth) = (synthetic(shape, (24, 24), angle=a) for a in (angle, angle + np.pi / 2))
-    np.testing.assert_allclose(turned.data, np.rot90(plain.data.compute(), axes=(2, 3)), atol=1e-9)
+    (plain, truth), (rotated, rotated_truth) = (synthetic(shape, (24, 24), angle=a) for a in (angle, angle + np.pi / 2))
+    np.testing.assert_allclose(rotated.data, np.rot90(plain.data.compute(), axes=(2, 3)), atol=1e-9)
     # +90°: what points right, points up; (y, x) → (−x, y)
-    np.testing.assert_allclose(turned_truth.com, truth.com[..., ::-1] * [-1, 1], atol=1e-9)
-    assert np.abs(np.asarray(plain.data) - np.asarray(turned.data)).max() > 0.05 * plain.data.max().compute()
+    np.testing.assert_allclose(rotated_truth.com, truth.com[..., ::-1] * [-1, 1], atol=1e-9)
+    assert np.abs(np.asarray(plain.data) - np.asarray(rotated.data)).max() > 0.05 * plain.data.max().compute()
 
 
 @pytest.mark.parametrize("symmetry", [1, 2, 4])
 def test_synthetic_symmetry(symmetry):
     base, truth = synthetic((2, 3), (24, 24), symmetry=symmetry, n_content=3, angle=0.3)
-    turned, _ = synthetic((2, 3), (24, 24), symmetry=symmetry, n_content=3, angle=0.3 + 2 * np.pi / symmetry)
+    rotated, _ = synthetic((2, 3), (24, 24), symmetry=symmetry, n_content=3, angle=0.3 + 2 * np.pi / symmetry)
     half, _ = synthetic((2, 3), (24, 24), symmetry=symmetry, n_content=3, angle=0.3 + np.pi / symmetry)
-    np.testing.assert_allclose(base.data, turned.data, atol=1e-9)
+    np.testing.assert_allclose(base.data, rotated.data, atol=1e-9)
     assert np.abs((base.data - half.data).compute()).max() > 0.05 * base.data.max().compute()
     assert truth.content.shape == (3, 2, 3)
     assert np.all((truth.angle >= 0) & (truth.angle < 2 * np.pi / symmetry))
@@ -228,10 +228,10 @@ def test_synthetic_structures_that_do_not_turn():
     shape, detector = (3, 4), (24, 24)
     angle = np.linspace(0, 5, 12).reshape(shape)
     plain, _ = synthetic(shape, detector, angle=angle)
-    here, truth = synthetic(shape, detector, angle=angle, n_fixed=2)
-    there, other = synthetic(shape, detector, angle=angle + 1, n_fixed=2)
-    still = (here.data - plain.data).compute()
-    moved = (there.data - synthetic(shape, detector, angle=angle + 1)[0].data).compute()
+    first, truth = synthetic(shape, detector, angle=angle, n_fixed=2)
+    second, other = synthetic(shape, detector, angle=angle + 1, n_fixed=2)
+    still = (first.data - plain.data).compute()
+    moved = (second.data - synthetic(shape, detector, angle=angle + 1)[0].data).compute()
     assert np.ptp(still) > 0.05 * plain.data.max().compute()
     np.testing.assert_allclose(still, moved, atol=1e-9)
     np.testing.assert_array_equal(truth.fixed, other.fixed)

@@ -20,11 +20,11 @@ ORDERS = np.array([0, 1])
 
 def patterns(atoms, points):
     """One feature of order 0 and one of order 1 at every point, shape ``(n_points, 2)``."""
-    found = np.zeros((len(points), 2), complex)
+    features = np.zeros((len(points), 2), complex)
     for atom in atoms:
         for column, order in enumerate(ORDERS):
-            found[:, column] += gauss_laguerre(points - atom, WIDTH, 0, -order)
-    return found
+            features[:, column] += gauss_laguerre(points - atom, WIDTH, 0, -order)
+    return features
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,8 @@ def test_strain_is_that_of_the_sublattice(sheet):
     shared = strain.of_sublattices(around, window)
     assert len(shared) == 2
     at = middle_of(sites, points)
-    own = strain.directions(around.at(sites.positions[[at]]), window)[0]
-    np.testing.assert_allclose(shared[sites.sublattices[at]], own, atol=0.02 * np.abs(own).max())
+    single = strain.directions(around.at(sites.positions[[at]]), window)[0]
+    np.testing.assert_allclose(shared[sites.sublattices[at]], single, atol=0.02 * np.abs(single).max())
 
 
 def test_nothing_to_strain_is_left_alone():

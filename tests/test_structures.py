@@ -56,11 +56,11 @@ def test_the_settings_take_their_choices_from_the_table():
 
 @pytest.mark.parametrize("entry", SPECIMENS, ids=lambda entry: entry.name)
 def test_bonds_are_the_published_ones_or_known_not_to_be(entry):
-    found, expected = bond_length(entry), MISSED.get(entry.name)
+    length, expected = bond_length(entry), MISSED.get(entry.name)
     if expected is None:
-        assert bond_agrees(entry), f"{entry.name}: {entry.bond} is {found:.3f} Å, published {entry.published}"
+        assert bond_agrees(entry), f"{entry.name}: {entry.bond} is {length:.3f} Å, published {entry.published}"
     else:
-        assert found == pytest.approx(expected, abs=0.002)
+        assert length == pytest.approx(expected, abs=0.002)
         assert not bond_agrees(entry)
 
 
@@ -146,8 +146,8 @@ def test_every_placement_is_the_same_defect_turned(kind):
 
 def test_angles_are_counter_clockwise_on_the_screen():
     kind, size = "vacancy", graphene(EXTENT).cell.lengths()[:2]
-    upright, turned = (next(p for p in placements(kind, size) if p.n_sixths == n) for n in (0, 1))
-    right = [p.map(np.array([[1.0, 0.0]]))[0] - p.centre for p in (upright, turned)]
+    upright, rotated = (next(p for p in placements(kind, size) if p.n_sixths == n) for n in (0, 1))
+    right = [p.map(np.array([[1.0, 0.0]]))[0] - p.centre for p in (upright, rotated)]
     np.testing.assert_allclose(right[0], [1, 0], atol=1e-12)
     # y grows downwards, so up is −y
     np.testing.assert_allclose(right[1], [np.cos(np.pi / 3), -np.sin(np.pi / 3)], atol=1e-12)
@@ -222,9 +222,9 @@ def test_the_truth_is_kept_on_disk_and_moved_with_the_scan(tmp_path):
     assert again.labels == atoms.labels
     assert again.defects.kinds == atoms.defects.kinds == ("Si-C4", "N")
     for name in ("positions", "angles", "mirrored", "sites", "owners"):
-        kept, expected = getattr(again.defects, name), getattr(atoms.defects, name)
-        np.testing.assert_array_equal(kept, expected)
-        assert kept.dtype == expected.dtype
+        stored, expected = getattr(again.defects, name), getattr(atoms.defects, name)
+        np.testing.assert_array_equal(stored, expected)
+        assert stored.dtype == expected.dtype
     moved = atoms.move(np.array([1.0, -2.0]))
     np.testing.assert_allclose(moved.defects.sites - atoms.defects.sites, [[1, -2]] * 3)
     np.testing.assert_allclose(moved.defects.positions - atoms.defects.positions, [[1, -2]] * 2)

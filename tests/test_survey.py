@@ -38,41 +38,41 @@ def counted(pattern, dose, scan=(8, 8), seed=0):
 def test_disc_to_a_tenth_of_a_pixel(n, radius, dose, aspect):
     axis = (0.5 * n - 0.5 + 0.37, 0.5 * n - 0.5 - 0.21)
     data = counted(disc_pattern(n, axis, radius, aspect), dose, scan=(16, 16))
-    found = survey(Dataset4D.from_array(data, calibration=Calibration(pixel_size=(aspect, 1.0))))
-    assert found.has_disc
-    assert found.disc_centre == pytest.approx(axis, abs=0.1)
-    assert found.disc_radius == pytest.approx(radius, abs=0.1)
-    assert found.counts_mean == pytest.approx(dose, rel=0.01)
-    assert len(found.hot_pixels) == len(found.dead_pixels) == 0
-    assert not found.notes
+    outcome = survey(Dataset4D.from_array(data, calibration=Calibration(pixel_size=(aspect, 1.0))))
+    assert outcome.has_disc
+    assert outcome.disc_centre == pytest.approx(axis, abs=0.1)
+    assert outcome.disc_radius == pytest.approx(radius, abs=0.1)
+    assert outcome.counts_mean == pytest.approx(dose, rel=0.01)
+    assert len(outcome.hot_pixels) == len(outcome.dead_pixels) == 0
+    assert not outcome.notes
 
 
 def test_disc_cut_by_the_edge_of_the_detector():
-    found = find_disc(disc_pattern(64, (14.2, 31.4), 20.0))
-    assert found.centre == pytest.approx((14.2, 31.4), abs=0.1)
-    assert found.radius == pytest.approx(20.0, abs=0.1)
+    circle = find_disc(disc_pattern(64, (14.2, 31.4), 20.0))
+    assert circle.centre == pytest.approx((14.2, 31.4), abs=0.1)
+    assert circle.radius == pytest.approx(20.0, abs=0.1)
 
 
 def test_disc_with_uneven_levels_and_side_discs():
     _, x = np.indices((96, 96))
     pattern = disc_pattern(96, (47.3, 48.1), 14.0) * (1 + 0.01 * (x - 48)) + 0.05 * disc_pattern(96, (47.3, 83.0), 14.0)
-    found = find_disc(pattern)
-    assert found.centre == pytest.approx((47.3, 48.1), abs=0.1)
-    assert found.radius == pytest.approx(14.0, abs=0.1)
+    circle = find_disc(pattern)
+    assert circle.centre == pytest.approx((47.3, 48.1), abs=0.1)
+    assert circle.radius == pytest.approx(14.0, abs=0.1)
 
 
 @pytest.mark.parametrize("level", [0.0, 0.1, 10.0, 1000.0])
 def test_no_disc_in_flat_patterns(level):
-    found = survey(Dataset4D.from_array(counted(np.full((64, 64), 1.0), level)))
-    assert not found.has_disc
-    assert any("no bright-field disc" in note for note in found.notes)
+    outcome = survey(Dataset4D.from_array(counted(np.full((64, 64), 1.0), level)))
+    assert not outcome.has_disc
+    assert any("no bright-field disc" in note for note in outcome.notes)
     with pytest.raises(CalibrationError, match=r"optical_axis is unknown; give source\.optical_axis in pixels") as info:
-        found.complete(Calibration())
+        outcome.complete(Calibration())
     assert "\n" not in str(info.value)
     with pytest.raises(CalibrationError, match=r"give source\.disc_radius in pixels"):
-        found.complete(Calibration(optical_axis=(31.5, 31.5)))
+        outcome.complete(Calibration(optical_axis=(31.5, 31.5)))
     known = Calibration(optical_axis=(31.5, 31.5), disc_radius=10)
-    assert found.complete(known) == known
+    assert outcome.complete(known) == known
 
 
 def test_no_disc_in_a_slope():
@@ -83,19 +83,19 @@ def test_no_disc_in_a_slope():
 
 def test_completed_fills_only_what_is_missing():
     data = counted(disc_pattern(64, (31.2, 30.6), 15.0), 20_000)
-    found = survey(Dataset4D.from_array(data))
-    assert found.complete(Calibration()).disc_radius == found.disc_radius
-    assert found.complete(Calibration()).pixel_size is None
-    full = found.complete(Calibration(convergence_semiangle=30.0, energy=60e3))
+    outcome = survey(Dataset4D.from_array(data))
+    assert outcome.complete(Calibration()).disc_radius == outcome.disc_radius
+    assert outcome.complete(Calibration()).pixel_size is None
+    full = outcome.complete(Calibration(convergence_semiangle=30.0, energy=60e3))
     assert full.pixel_size == pytest.approx((2.0, 2.0), rel=0.01)
-    assert full.optical_axis == found.disc_centre
+    assert full.optical_axis == outcome.disc_centre
     assert full.energy == 60e3
-    angles = found.complete(Calibration(convergence_semiangle=30.0, pixel_size=(2.5, 3.0), optical_axis=(31.0, 31.0)))
+    angles = outcome.complete(Calibration(convergence_semiangle=30.0, pixel_size=(2.5, 3.0), optical_axis=(31.0, 31.0)))
     assert angles.disc_radius == 10.0
     assert angles.optical_axis == (31.0, 31.0)
     known = Calibration(disc_radius=14.0, convergence_semiangle=28.0)
-    assert found.complete(known).disc_radius == 14.0
-    assert found.complete(known).pixel_size == (2.0, 2.0)
+    assert outcome.complete(known).disc_radius == 14.0
+    assert outcome.complete(known).pixel_size == (2.0, 2.0)
 
 
 def test_contradictions_are_noted():
@@ -113,12 +113,12 @@ def test_hot_and_dead_pixels():
         data[:, :, y, x] += 200
     for y, x in dead:
         data[:, :, y, x] = 0
-    found = survey(Dataset4D.from_array(data))
-    assert sorted(map(tuple, found.hot_pixels.tolist())) == sorted(hot)
-    assert sorted(map(tuple, found.dead_pixels.tolist())) == sorted(dead)
-    assert found.disc_centre == pytest.approx((31.2, 30.6), abs=0.1)
-    assert found.disc_radius == pytest.approx(15.0, abs=0.1)
-    assert found.pixel_max >= 200
+    outcome = survey(Dataset4D.from_array(data))
+    assert sorted(map(tuple, outcome.hot_pixels.tolist())) == sorted(hot)
+    assert sorted(map(tuple, outcome.dead_pixels.tolist())) == sorted(dead)
+    assert outcome.disc_centre == pytest.approx((31.2, 30.6), abs=0.1)
+    assert outcome.disc_radius == pytest.approx(15.0, abs=0.1)
+    assert outcome.pixel_max >= 200
 
 
 @pytest.mark.parametrize("radius", [2.0, 3.0, 4.5, 8.3])
@@ -138,9 +138,9 @@ def test_beam_shift():
         axis = (23.5 + 0.8 * down - 0.3 * across, 23.2 + 0.5 * down + 1.2 * across)
         data[y, x] = rng.poisson(20_000 * disc_pattern(48, axis, 12.0))
     data[3, 4] = rng.poisson(20_000 * disc_pattern(48, (28.0, 28.0), 12.0))
-    found = survey(Dataset4D.from_array(data))
-    assert found.beam_shift_along_y == pytest.approx((0.8, 0.5), abs=0.05)
-    assert found.beam_shift_along_x == pytest.approx((-0.3, 1.2), abs=0.05)
+    outcome = survey(Dataset4D.from_array(data))
+    assert outcome.beam_shift_along_y == pytest.approx((0.8, 0.5), abs=0.05)
+    assert outcome.beam_shift_along_x == pytest.approx((-0.3, 1.2), abs=0.05)
 
 
 def test_damaged_patterns_are_noted_and_do_not_stop_it():
@@ -148,12 +148,12 @@ def test_damaged_patterns_are_noted_and_do_not_stop_it():
     data[1, 1, 5, 5] = np.nan
     data[2, 2] = 0
     data[3, 3, 0, 0] = -1
-    found = survey(Dataset4D.from_array(data))
-    assert found.disc_centre == pytest.approx((31.2, 30.6), abs=0.1)
-    assert found.counts_min == 0
-    assert [finding.id for finding in found.findings] == ["empty_patterns"]
-    assert "2 of 64 patterns are empty or hold NaN" in found.notes[0]
-    assert found.n_empty == 2
+    outcome = survey(Dataset4D.from_array(data))
+    assert outcome.disc_centre == pytest.approx((31.2, 30.6), abs=0.1)
+    assert outcome.counts_min == 0
+    assert [finding.id for finding in outcome.findings] == ["empty_patterns"]
+    assert "2 of 64 patterns are empty or hold NaN" in outcome.notes[0]
+    assert outcome.n_empty == 2
     nothing = survey(Dataset4D.from_array(np.full((4, 4, 16, 16), np.nan)))
     assert not nothing.has_disc
     assert np.isnan(nothing.counts_mean)
@@ -161,37 +161,37 @@ def test_damaged_patterns_are_noted_and_do_not_stop_it():
 
 @pytest.mark.parametrize("scan", [(1, 1), (1, 900), (64, 64), (127, 127), (300, 4)])
 def test_looks_at_regular_strides(scan):
-    seen = []
+    blocks = []
 
     def make(block_info=None):
-        seen.append(1)
+        blocks.append(1)
         return np.broadcast_to(disc_pattern(16, (7.5, 7.5), 4.0), block_info[None]["chunk-shape"])
 
     chunks = tuple((1,) * n for n in scan)
     data = da.map_blocks(make, chunks=(*chunks, (16,), (16,)), dtype=float, meta=np.empty((0, 0, 0, 0)))
-    found = survey(Dataset4D.from_array(data), SurveyConfig(n_frames=64))
-    assert min(scan[0] * scan[1], 40) <= found.n_frames <= 110
-    assert len(seen) == found.n_frames
+    outcome = survey(Dataset4D.from_array(data), SurveyConfig(n_frames=64))
+    assert min(scan[0] * scan[1], 40) <= outcome.n_frames <= 110
+    assert len(blocks) == outcome.n_frames
 
 
 @pytest.mark.skipif(not ROTAVIRUS.exists(), reason="the recorded rotavirus scan is not beside the repository")
 def test_rotavirus():
     dataset = open_dataset(ROTAVIRUS)
-    found = survey(dataset)
-    assert found.disc_centre == pytest.approx((31.1, 31.6), abs=0.3)
-    assert found.disc_radius == pytest.approx(15.1, abs=0.3)
-    assert found.counts_mean == pytest.approx(91_000, rel=0.02)
-    assert found.complete(dataset.calibration).disc_radius == pytest.approx(15.125, abs=0.01)
+    outcome = survey(dataset)
+    assert outcome.disc_centre == pytest.approx((31.1, 31.6), abs=0.3)
+    assert outcome.disc_radius == pytest.approx(15.1, abs=0.3)
+    assert outcome.counts_mean == pytest.approx(91_000, rel=0.02)
+    assert outcome.complete(dataset.calibration).disc_radius == pytest.approx(15.125, abs=0.01)
 
 
 @pytest.mark.parametrize("dose", [None, 2e4])
 def test_the_disc_of_graphene_is_found_to_a_tenth_of_a_pixel(dose):
     known = simulate(scan_shape=(12, 12), scan_extent=(4.3, 4.9), dose=dose)
-    found = survey(known)
-    np.testing.assert_allclose(found.disc_centre, known.calibration.optical_axis, atol=0.1)
-    assert found.disc_radius == pytest.approx(known.calibration.disc_radius, abs=0.1)
+    outcome = survey(known)
+    np.testing.assert_allclose(outcome.disc_centre, known.calibration.optical_axis, atol=0.1)
+    assert outcome.disc_radius == pytest.approx(known.calibration.disc_radius, abs=0.1)
     # nothing in a clean simulation is a bad pixel
-    assert len(found.hot_pixels) == len(found.dead_pixels) == 0
+    assert len(outcome.hot_pixels) == len(outcome.dead_pixels) == 0
 
 
 def test_saturated_and_missing_patterns_are_noted():
@@ -204,9 +204,9 @@ def test_saturated_and_missing_patterns_are_noted():
     assert any("largest uint8" in note for note in survey(Dataset4D.from_array(full)).notes)
     counts[2:] = 0
     missing = np.arange(16).reshape(4, 4) >= 8
-    found = survey(replace(Dataset4D.from_array(counts), missing=missing))
-    assert found.n_frames == 8
-    assert not any("empty" in note for note in found.notes)
+    outcome = survey(replace(Dataset4D.from_array(counts), missing=missing))
+    assert outcome.n_frames == 8
+    assert not any("empty" in note for note in outcome.notes)
 
 
 def test_a_disc_that_touches_the_border_has_no_bad_pixels():

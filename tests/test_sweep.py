@@ -240,10 +240,10 @@ run_sweep(Config.from_toml(sys.argv[1]), sys.argv[2], n_latent=(0, 1), n_seeds=2
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert result.returncode == -signal.SIGKILL, result.stderr
-    told = []
-    sweep = swept(recorded, tmp_path / "sweep", progress=lambda *call: told.append(call))
+    calls = []
+    sweep = swept(recorded, tmp_path / "sweep", progress=lambda *call: calls.append(call))
     assert trainings == [(1, 1)]
-    assert ("resumed", 1, 1, "measure and 3 of 4 trainings taken over from the sweep that was killed") in told
+    assert ("resumed", 1, 1, "measure and 3 of 4 trainings taken over from the sweep that was killed") in calls
     assert sorted(part.name for part in tmp_path.iterdir()) == ["settings.toml", "sweep"]
     assert_same(sweep, swept(recorded, tmp_path / "afresh"))
 

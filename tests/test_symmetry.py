@@ -51,27 +51,27 @@ def test_the_lattice_is_that_of_graphene(broken):
 
 
 def test_atoms_are_where_they_are(pristine):
-    measurements, _, found = pristine
-    atoms = found.sites.positions[found.sites.is_atom]
+    measurements, _, analysis = pristine
+    atoms = analysis.sites.positions[analysis.sites.is_atom]
     apart = np.linalg.norm(atoms[:, None] - measurements.atoms.positions, axis=-1).min(axis=1)
     assert apart.max() < 0.1
 
 
 def test_every_defect_is_found_and_nothing_else(broken):
-    measurements, _, found = broken
+    measurements, _, analysis = broken
     truth = measurements.atoms.defects
-    apart = np.linalg.norm(found.defects.positions[:, None] - truth.positions, axis=-1)
-    assert len(found.defects.p) == 2
+    apart = np.linalg.norm(analysis.defects.positions[:, None] - truth.positions, axis=-1)
+    assert len(analysis.defects.p) == 2
     assert apart.min(axis=0).max() < 0.3
-    assert found.defects.kinds.n_kinds == 2
+    assert analysis.defects.kinds.n_kinds == 2
 
 
 def test_what_is_missing_is_an_atom(broken):
-    measurements, _, found = broken
+    measurements, _, analysis = broken
     truth = measurements.atoms.defects
-    atoms = found.sites.positions[found.sites.is_atom]
+    atoms = analysis.sites.positions[analysis.sites.is_atom]
     for kind, position in zip(truth.kinds, truth.positions, strict=True):
-        scattering, deflection = found.content.excess[np.linalg.norm(atoms - position, axis=1).argmin(), :2]
+        scattering, deflection = analysis.content.excess[np.linalg.norm(atoms - position, axis=1).argmin(), :2]
         if kind == "vacancy":
             assert scattering == pytest.approx(-1, abs=0.35)
             assert deflection == pytest.approx(-1, abs=0.35)
@@ -81,10 +81,10 @@ def test_what_is_missing_is_an_atom(broken):
 
 
 def test_nothing_is_found_in_a_pristine_sheet(pristine):
-    found = pristine[2]
-    assert len(found.defects.p) == 0
-    assert found.defects.kinds.n_kinds == 0
-    assert (found.p < 0.05).mean() < 0.2
+    analysis = pristine[2]
+    assert len(analysis.defects.p) == 0
+    assert analysis.defects.kinds.n_kinds == 0
+    assert (analysis.p < 0.05).mean() < 0.2
 
 
 @pytest.fixture(scope="module")
@@ -98,32 +98,32 @@ def test_a_model_of_two_latents_finds_nothing_either(sheet, seed):
     counts = poisson_counts(sheet.expectation.compute(), seed)
     measurements = measure(Dataset4D.from_array(counts, calibration=sheet.calibration))
     embedding = RotationVAE(n_latent=2, training=TrainingConfig(n_epochs=12)).fit(measurements).embed(measurements)
-    found = find_defects(measurements, embedding)
-    assert len(found.defects.p) == 0
-    for name, p in found.channels.items():
+    analysis = find_defects(measurements, embedding)
+    assert len(analysis.defects.p) == 0
+    for name, p in analysis.channels.items():
         assert np.nanmin(p) > 1e-4, name
-    assert (found.p < 0.05).mean() < 0.1
+    assert (analysis.p < 0.05).mean() < 0.1
 
 
 def test_rotations_wind_round_atoms_and_hollows(pristine):
-    found = pristine[2]
-    assert np.nanmean(found.winding) > 0.95
-    assert found.bond_winding < -0.95
+    analysis = pristine[2]
+    assert np.nanmean(analysis.winding) > 0.95
+    assert analysis.bond_winding < -0.95
 
 
 def test_atoms_have_three_fold_and_hollows_six_fold_surroundings(pristine):
-    found = pristine[2]
-    atom = found.sites.is_atom
-    assert np.median(found.fold_symmetry[3][atom]) > 0.85
-    assert np.median(found.fold_symmetry[6][atom]) < 0.6
-    assert np.median(found.fold_symmetry[6][~atom]) > 0.8
+    analysis = pristine[2]
+    atom = analysis.sites.is_atom
+    assert np.median(analysis.fold_symmetry[3][atom]) > 0.85
+    assert np.median(analysis.fold_symmetry[6][atom]) < 0.6
+    assert np.median(analysis.fold_symmetry[6][~atom]) > 0.8
 
 
 def test_a_stricter_rate_finds_no_more(broken):
-    measurements, embedding, found = broken
+    measurements, embedding, analysis = broken
     strict = find_defects(measurements, embedding, SymmetryConfig(false_discovery_rate=1e-6))
-    assert len(strict.defects.p) <= len(found.defects.p)
-    np.testing.assert_array_equal(strict.p, found.p)
+    assert len(strict.defects.p) <= len(analysis.defects.p)
+    np.testing.assert_array_equal(strict.p, analysis.p)
 
 
 @pytest.mark.parametrize(("old", "new"), [("analyse_symmetry", "find_defects"), ("SymmetryAnalysis", "DefectAnalysis")])
@@ -159,12 +159,12 @@ def test_without_a_lattice_there_is_the_anomaly_alone():
     measurements = measure(dataset)
     embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=2)).fit(measurements).embed(measurements)
     steps: list[tuple[int, int]] = []
-    found = find_defects(measurements, embedding, progress=lambda *step: steps.append(step))
+    analysis = find_defects(measurements, embedding, progress=lambda *step: steps.append(step))
     assert steps == sorted(steps)
     assert steps[-1] == (6, 6)
-    assert found.lattice is None
-    assert found.defects is None
-    assert np.isfinite(found.anomaly).all()
+    assert analysis.lattice is None
+    assert analysis.defects is None
+    assert np.isfinite(analysis.anomaly).all()
 
 
 def test_the_scan_step_must_be_known(pristine):

@@ -35,15 +35,15 @@ def test_coefficients_scatter_as_much_as_what_they_are_summed_over():
     np.testing.assert_allclose(around.spread(variance, window)[..., 0], scatter, rtol=0.12)
 
 
-@pytest.mark.parametrize("turned", [0.3, -2.0])
-def test_a_turn_is_a_phase_of_the_coefficients(turned):
+@pytest.mark.parametrize("rotation", [0.3, -2.0])
+def test_a_turn_is_a_phase_of_the_coefficients(rotation):
     window, rng = Window(0.8, 5), np.random.default_rng(0)
     points, values = rng.normal(size=(50, 2)), rng.normal(size=50)
     up, right = -points[:, 0], points[:, 1]
-    c, s = np.cos(turned), np.sin(turned)
+    c, s = np.cos(rotation), np.sin(rotation)
     moved = np.stack([-(s * right + c * up), c * right - s * up], axis=-1)
     before, after = (window.values(at).conj() @ values for at in (points, moved))
-    np.testing.assert_allclose(after, before * np.exp(-1j * window.angular_orders * turned), atol=1e-10)
+    np.testing.assert_allclose(after, before * np.exp(-1j * window.angular_orders * rotation), atol=1e-10)
 
 
 def test_a_function_of_order_1_is_real_to_the_right_and_imaginary_above():
@@ -74,12 +74,12 @@ def noise():
 
 def test_white_noise_stays_white_in_the_windows(noise):
     around, values = noise
-    found = around.expand(values.astype(complex), Window(0.6, 3))
+    expansion = around.expand(values.astype(complex), Window(0.6, 3))
     # a real number in a complex function has its deviation 1 from both parts; 360 coefficients know it to 5 %
-    deviation = np.sqrt((np.abs(found) ** 2).mean(axis=(0, 2)))
+    deviation = np.sqrt((np.abs(expansion) ** 2).mean(axis=(0, 2)))
     np.testing.assert_allclose(deviation, 1, atol=0.12)
-    assert np.sqrt((np.abs(found) ** 2).mean()) == pytest.approx(1, abs=0.03)
-    apart = found[:, 0].ravel() @ found[:, 3].ravel().conj() / 360
+    assert np.sqrt((np.abs(expansion) ** 2).mean()) == pytest.approx(1, abs=0.03)
+    apart = expansion[:, 0].ravel() @ expansion[:, 3].ravel().conj() / 360
     assert abs(apart) < 0.2
 
 
@@ -89,16 +89,16 @@ def test_a_window_finds_what_has_its_own_form(noise):
     mode = window.modes.index((0, 2))
     site = around.sites.positions[4]
     form = gauss_laguerre(around.points - site, 0.6, 0, 2)[:, None]
-    found = around.expand(form, window)[4, :, 0] * np.sqrt(around.area)
-    np.testing.assert_allclose(found, np.eye(len(window.modes))[mode], atol=0.01)
+    expansion = around.expand(form, window)[4, :, 0] * np.sqrt(around.area)
+    np.testing.assert_allclose(expansion, np.eye(len(window.modes))[mode], atol=0.01)
 
 
 def test_pooled_noise_has_deviation_1_and_a_constant_adds_up(noise):
     around, values = noise
     assert around.pool(values).std() == pytest.approx(1, abs=0.1)
     # Σ w / √Σ w² of a Gaussian over a plane: 2 √π · width / √area
-    found = around.pool(np.ones((len(values), 1)))
-    np.testing.assert_allclose(found, 2 * np.sqrt(np.pi) * 0.6 / np.sqrt(0.05), rtol=0.01)
+    result = around.pool(np.ones((len(values), 1)))
+    np.testing.assert_allclose(result, 2 * np.sqrt(np.pi) * 0.6 / np.sqrt(0.05), rtol=0.01)
 
 
 def test_a_bright_site_is_unlikely_and_a_dark_one_too_unless_one_side_counts(noise):
@@ -128,8 +128,8 @@ def test_p_of_a_weighted_sum_of_squares_agrees_with_drawn_ones(weights):
     drawn = np.random.default_rng(0).normal(size=(300_000, len(weights))) ** 2 @ weights
     for share, tolerance in ((0.5, 0.04), (0.05, 0.05), (0.001, 0.2)):
         # a thousandth of 300 000 is known to 6 %; the rest is the approximation
-        found = quadratic_p(np.quantile(drawn, [1 - share]), weights)[0]
-        assert found == pytest.approx(share, rel=tolerance)
+        p = quadratic_p(np.quantile(drawn, [1 - share]), weights)[0]
+        assert p == pytest.approx(share, rel=tolerance)
 
 
 def test_p_of_equal_weights_is_that_of_chi_squared():
@@ -141,10 +141,10 @@ def test_p_of_equal_weights_is_that_of_chi_squared():
 
 
 def test_extreme_sums_and_no_weights_have_a_p():
-    found = quadratic_p(np.array([0.0, 1e5, 1e300]), np.array([1.0, 0.5]))
-    assert found[0] == pytest.approx(1, abs=0.01)
-    assert np.all((found > 0) & (found <= 1))
-    assert found[1] <= 1e-300
+    p = quadratic_p(np.array([0.0, 1e5, 1e300]), np.array([1.0, 0.5]))
+    assert p[0] == pytest.approx(1, abs=0.01)
+    assert np.all((p > 0) & (p <= 1))
+    assert p[1] <= 1e-300
     np.testing.assert_array_equal(quadratic_p(np.array([3.0, 4.0]), np.zeros(2)), [1, 1])
 
 
@@ -229,8 +229,8 @@ def test_a_channel_without_any_change_does_not_hide_another():
 
 def test_false_discovery_rate_of_an_example():
     # p · n / rank of 0.005, 0.01, 0.03, 0.04, 0.5, and from the right the smallest so far
-    found = false_discovery_rate(np.array([0.03, np.nan, 0.005, 0.5, 0.01, 0.04]))
-    np.testing.assert_allclose(found, [0.05, np.nan, 0.025, 0.5, 0.025, 0.05])
+    rates = false_discovery_rate(np.array([0.03, np.nan, 0.005, 0.5, 0.01, 0.04]))
+    np.testing.assert_allclose(rates, [0.05, np.nan, 0.025, 0.5, 0.025, 0.05])
     assert np.isnan(false_discovery_rate(np.full(2, np.nan))).all()
     assert false_discovery_rate(np.zeros(0)).shape == (0,)
 
@@ -258,8 +258,8 @@ def test_winding_number_of_a_made_up_field(turns):
 def test_winding_number_is_unknown_at_the_rim_and_at_gaps():
     angle = np.zeros((40, 40))
     angle[30, 30] = np.nan
-    found = winding_number(angle, np.array([[2.0, 2.0], [0.3, 2.0], [3.0, 2.6], [2.0, 7.6]]), (0.1, 0.1), 0.4)
-    np.testing.assert_array_equal(found, [0, np.nan, np.nan, np.nan])
+    winding = winding_number(angle, np.array([[2.0, 2.0], [0.3, 2.0], [3.0, 2.6], [2.0, 7.6]]), (0.1, 0.1), 0.4)
+    np.testing.assert_array_equal(winding, [0, np.nan, np.nan, np.nan])
 
 
 def coefficients(window, points, area, values):
@@ -276,15 +276,15 @@ def test_a_map_of_some_symmetry_keeps_it_and_no_other(fold):
     # a direction that turns with the specimen
     direction = fall * r ** (fold - 1) * np.exp(1j * azimuth) * (1 + np.cos(fold * (azimuth + 0.4)))
     described = coefficients(window, points, step**2, np.stack([scalar, direction], axis=-1))
-    found = {
+    by_fold = {
         s: fold_symmetry(described[None, :, :1], described[None, :, 1], window.angular_orders, s)[0]
         for s in (2, 3, 4, 6)
     }
-    for s, kept in found.items():
+    for s, share in by_fold.items():
         if fold % s == 0:
-            assert kept == pytest.approx(1, abs=1e-3)
+            assert share == pytest.approx(1, abs=1e-3)
         else:
-            assert kept < 0.9
+            assert share < 0.9
 
 
 def test_nothing_at_all_has_no_symmetry():
@@ -318,7 +318,7 @@ def kinds_of_defects(seed=0):
     return 3 * forms
 
 
-def turned_by(form, angle):
+def rotated_by(form, angle):
     return form * np.exp(-1j * (ANGULAR[:, None] + CIRCULAR) * angle)
 
 
@@ -350,27 +350,27 @@ def test_defects_are_sorted_into_kinds_with_their_turns(seed):
     kinds = kinds_of_defects(seed)
     kind = rng.permutation([0] * 9 + [1] * 5)
     turns = rng.integers(0, 6, 14)
-    described = np.stack([turned_by(kinds[k], t * SIXTH) for k, t in zip(kind, turns, strict=True)])
+    described = np.stack([rotated_by(kinds[k], t * SIXTH) for k, t in zip(kind, turns, strict=True)])
     described += noise_like(14, seed + 10)
     groups = classify_defects(as_described(described, noise_like(200, seed + 20)), SIXTH * np.arange(6))
     assert groups.n_kinds == 2
     # the more frequent kind is number 0
     np.testing.assert_array_equal(groups.kind, kind)
     for k, period in ((0, 6), (1, 2)):
-        own = np.flatnonzero(kind == k)
-        apart = (turns[own] - turns[own[0]]) - groups.rotation[own] / SIXTH
+        members = np.flatnonzero(kind == k)
+        apart = (turns[members] - turns[members[0]]) - groups.rotation[members] / SIXTH
         np.testing.assert_allclose((apart + period / 2) % period, period / 2, atol=1e-6)
-        assert groups.rotation[own[0]] == 0
+        assert groups.rotation[members[0]] == 0
     # 2 of noise in each difference over the mean square of 18 or, of a third of the numbers, 6
     assert np.all(groups.spread < 0.5)
 
 
 def test_one_kind_is_not_split_and_an_odd_one_stands_alone():
     kinds = kinds_of_defects(5)
-    described = np.stack([turned_by(kinds[0], t * SIXTH) for t in (0, 1, 1, 3, 4, 5)]) + noise_like(6, 1)
+    described = np.stack([rotated_by(kinds[0], t * SIXTH) for t in (0, 1, 1, 3, 4, 5)]) + noise_like(6, 1)
     pristine, turns = noise_like(100, 2), SIXTH * np.arange(6)
     assert classify_defects(as_described(described, pristine), turns).n_kinds == 1
-    described[3] = turned_by(kinds[1], SIXTH) + noise_like(1, 3)[0]
+    described[3] = rotated_by(kinds[1], SIXTH) + noise_like(1, 3)[0]
     groups = classify_defects(as_described(described, pristine), turns)
     np.testing.assert_array_equal(groups.kind, [0, 0, 0, 1, 0, 0])
     assert np.isnan(groups.spread[1])
@@ -405,7 +405,7 @@ def test_kinds_that_noise_would_mix_are_less_certain():
 def test_weak_defects_of_one_kind_are_not_split_by_their_noise(size):
     form = size * kinds_of_defects(3)[0]
     for seed in range(10):
-        values = np.stack([turned_by(form, t * SIXTH) for t in range(6)]) + noise_like(6, seed)
+        values = np.stack([rotated_by(form, t * SIXTH) for t in range(6)]) + noise_like(6, seed)
         assert classify_defects(as_described(values, noise_like(150, 50 + seed)), SIXTH * np.arange(6)).n_kinds == 1
 
 
@@ -441,7 +441,7 @@ def test_features_in_which_the_lattice_is_even_do_not_hide_a_difference():
 
 def test_turns_that_the_lattice_does_not_have_are_not_tried():
     kinds = kinds_of_defects(5)
-    described = np.stack([turned_by(kinds[0], t) for t in (0, SIXTH, 0, SIXTH)]) + noise_like(4, 1)
+    described = np.stack([rotated_by(kinds[0], t) for t in (0, SIXTH, 0, SIXTH)]) + noise_like(4, 1)
     groups = classify_defects(as_described(described, noise_like(100, 2)), np.array([0, np.pi]))
     np.testing.assert_array_equal(groups.kind, [0, 1, 0, 1])
 
@@ -481,18 +481,18 @@ def nearest(sites, at, n=1):
     return np.argsort(away)[:n]
 
 
-def found_at(sites, strengths):
-    found, strength = np.zeros(len(sites), bool), np.full(len(sites), 0.1)
+def centres_of_sites(sites, strengths):
+    chosen, strength = np.zeros(len(sites), bool), np.full(len(sites), 0.1)
     for i, value in strengths.items():
-        found[i], strength[i] = True, value
-    return defect_centres(sites, found, strength, 2.2)
+        chosen[i], strength[i] = True, value
+    return defect_centres(sites, chosen, strength, 2.2)
 
 
 def test_neighbours_are_joined_to_the_strongest(honeycomb):
     middle = nearest(honeycomb, [0.0, 0.0])[0]
     around = nearest(honeycomb, honeycomb.positions[middle], 4)[1:]
     far = nearest(honeycomb, [7.0, 7.0])[0]
-    owner, centres = found_at(honeycomb, {middle: 50.0, **dict.fromkeys(around, 9.0), far: 80.0})
+    owner, centres = centres_of_sites(honeycomb, {middle: 50.0, **dict.fromkeys(around, 9.0), far: 80.0})
     np.testing.assert_array_equal(owner[[far, middle, *around]], [0, 1, 1, 1, 1])
     assert (owner >= 0).sum() == 5
     np.testing.assert_allclose(centres, honeycomb.positions[[far, middle]], atol=1e-12)
@@ -501,11 +501,11 @@ def test_neighbours_are_joined_to_the_strongest(honeycomb):
 def test_a_centre_between_two_atoms_is_the_middle_of_their_bond(honeycomb):
     middle = nearest(honeycomb, [0.0, 0.0])[0]
     other = nearest(honeycomb, honeycomb.positions[middle], 2)[1]
-    _, centres = found_at(honeycomb, {middle: 50.0, other: 42.0})
+    _, centres = centres_of_sites(honeycomb, {middle: 50.0, other: 42.0})
     np.testing.assert_allclose(centres, honeycomb.positions[[middle, other]].mean(axis=0)[None], atol=1e-12)
 
 
 def test_nothing_found_has_no_centres(honeycomb):
-    owner, centres = found_at(honeycomb, {})
+    owner, centres = centres_of_sites(honeycomb, {})
     assert centres.shape == (0, 2)
     assert np.all(owner == -1)

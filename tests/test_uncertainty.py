@@ -13,11 +13,11 @@ NOISE = 0.25
 @pytest.fixture(scope="module")
 def network():
     """Content of order 1 whose strength is ``1 + z / 2``, and a second latent in order 3."""
-    found = HarmonicNetwork(torch.tensor([1, 3]), 2, 8, 72)
+    result = HarmonicNetwork(torch.tensor([1, 3]), 2, 8, 72)
     components = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]])
-    found.start_from(torch.tensor([1.0, 0, 0, 0]), components, torch.tensor([0.5, 0.2]))
-    found.noise_variance.fill_(NOISE**2)
-    return found
+    result.start_from(torch.tensor([1.0, 0, 0, 0]), components, torch.tensor([0.5, 0.2]))
+    result.noise_variance.fill_(NOISE**2)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,13 @@ def learned(network, patterns):
     return network, clean, x, noise
 
 
-def seen(network, x, noise):
-    turn = network.angles(x)
-    straight = network.rotate(x, -turn)
+def estimate(network, x, noise):
+    angle = network.angles(x)
+    straight = network.rotate(x, -angle)
     mean, _ = network.encode_aligned(straight)
     content = network.decode(mean)
     posterior, on_grid = noisy_angle(network, x, straight, mean, content, noise)
-    return mean, posterior, on_grid, noisy_latents(network, x, turn, straight, mean, noise)
+    return mean, posterior, on_grid, noisy_latents(network, x, angle, straight, mean, noise)
 
 
 def test_first_latent_has_the_distribution_of_noiseless_patterns(learned):
@@ -63,14 +63,14 @@ def test_first_latent_has_the_distribution_of_noiseless_patterns(learned):
 def test_angle_of_weak_content_is_as_uncertain_as_it_errs(learned):
     network, clean, x, noise = learned
     with torch.no_grad():
-        _, found, _, _ = seen(network, x, noise)
-        _, wanted, _, _ = seen(network, clean, noise)
-    error = torch.remainder(found.peak - wanted.peak + math.pi, 2 * math.pi) - math.pi
+        _, posterior, _, _ = estimate(network, x, noise)
+        _, wanted, _, _ = estimate(network, clean, noise)
+    error = torch.remainder(posterior.peak - wanted.peak + math.pi, 2 * math.pi) - math.pi
     cell = 2 * math.pi / 72
     away = cell * torch.arange(72)
     away = torch.minimum(away, 2 * math.pi - away)
-    held = (found.probability * ((error.abs()[:, None] - away) / cell + 0.5).clamp(0, 1)).sum(-1)
-    for tenth in found.circular_std().argsort().chunk(10)[-3:]:
+    held = (posterior.probability * ((error.abs()[:, None] - away) / cell + 0.5).clamp(0, 1)).sum(-1)
+    for tenth in posterior.circular_std().argsort().chunk(10)[-3:]:
         assert abs((held[tenth] < 0.68).float().mean() - 0.68) < 0.05
 
 
@@ -84,8 +84,8 @@ def test_slopes_are_learned_by_strength(learned):
 def test_second_latent_errs_as_it_says_where_the_angle_is_not_known(learned):
     network, clean, x, noise = learned
     with torch.no_grad():
-        mean, _, _, std = seen(network, x, noise)
-        wanted, *_ = seen(network, clean, noise)
+        mean, _, _, std = estimate(network, x, noise)
+        wanted, *_ = estimate(network, clean, noise)
     error = ((mean - wanted) * network.components.norm(dim=-1))[:, 1]
     for tenth in std[:, 1].argsort().chunk(10):
         assert 0.85 < float((error / std[:, 1])[tenth].square().mean().sqrt()) < 1.15
@@ -95,7 +95,7 @@ def test_posteriors_stay_the_same_when_patterns_are_turned(learned):
     network, _, x, noise = learned
     step = 2 * math.pi / 72 * 5
     with torch.no_grad():
-        first = seen(network, x[:50], noise[:50])
-        turned = seen(network, network.rotate(x[:50], torch.full((50,), step)), noise[:50])
-    torch.testing.assert_close(first[2].roll(5, -1), turned[2], atol=1e-4, rtol=1e-2)
-    torch.testing.assert_close(first[3], turned[3], atol=1e-4, rtol=1e-3)
+        first = estimate(network, x[:50], noise[:50])
+        rotated = estimate(network, network.rotate(x[:50], torch.full((50,), step)), noise[:50])
+    torch.testing.assert_close(first[2].roll(5, -1), rotated[2], atol=1e-4, rtol=1e-2)
+    torch.testing.assert_close(first[3], rotated[3], atol=1e-4, rtol=1e-3)

@@ -123,9 +123,9 @@ def test_latents_are_distances_between_patterns_along_the_components(vae):
 def test_a_turned_pattern_is_drawn_as_the_drawing_turned(vae, n):
     latents = np.random.default_rng(0).normal(size=(3, 2))
     straight = vae.decode(latents, background=False)
-    turned = vae.decode(latents, n * np.pi / 2, background=False)
+    rotated = vae.decode(latents, n * np.pi / 2, background=False)
     assert np.isnan(straight[:, 0, 0]).all()
-    np.testing.assert_allclose(turned, np.rot90(straight, n, axes=(1, 2)), atol=1e-5 * np.nanmax(np.abs(straight)))
+    np.testing.assert_allclose(rotated, np.rot90(straight, n, axes=(1, 2)), atol=1e-5 * np.nanmax(np.abs(straight)))
     background = vae.decode(latents) - straight
     np.testing.assert_allclose(background, background[:1].repeat(3, 0), atol=1e-3)
 
@@ -150,13 +150,15 @@ def test_turned_data_keep_their_latents_and_turn_their_angle():
     )
     straight = vae.embed(measure(dataset))
     for n in (1, 2, 3):
-        turned = vae.embed(measure(as_dataset(np.rot90(patterns, n, axes=(2, 3)), dataset)))
-        wrong = np.abs(np.angle(np.exp(1j * (turned.angle - straight.angle - n * np.pi / 2))))
+        rotated = vae.embed(measure(as_dataset(np.rot90(patterns, n, axes=(2, 3)), dataset)))
+        wrong = np.abs(np.angle(np.exp(1j * (rotated.angle - straight.angle - n * np.pi / 2))))
         assert wrong.max() < 1e-3
-        np.testing.assert_allclose(turned.latents, straight.latents, atol=2e-3)
-        np.testing.assert_allclose(turned.latent_std, straight.latent_std, rtol=2e-3)
+        np.testing.assert_allclose(rotated.latents, straight.latents, atol=2e-3)
+        np.testing.assert_allclose(rotated.latent_std, straight.latent_std, rtol=2e-3)
         shift = n * vae.model_config.n_angles // 4
-        np.testing.assert_allclose(turned.angle_posterior, np.roll(straight.angle_posterior, shift, axis=-1), atol=5e-3)
+        np.testing.assert_allclose(
+            rotated.angle_posterior, np.roll(straight.angle_posterior, shift, axis=-1), atol=5e-3
+        )
 
 
 def test_angle_posterior_is_a_distribution_with_one_peak(embedding):
@@ -178,11 +180,11 @@ def test_angle_errors_are_as_large_as_said(embedding, source):
 def test_threefold_content_has_three_peaks(dose):
     dataset, _ = synthetic(SCAN, DETECTOR, dose=dose, seed=1, symmetry=3)
     measurements = measure(dataset)
-    found = fitted(measurements, 1, n_epochs=4).embed(measurements)
-    assert np.mean(found.n_peaks == 3) > 0.95
-    third = np.roll(found.angle_posterior, 24, axis=-1)
-    assert np.median(np.abs(third - found.angle_posterior).sum(-1)) < 0.5
-    assert np.median(found.angle_std) > 1.0
+    embedding = fitted(measurements, 1, n_epochs=4).embed(measurements)
+    assert np.mean(embedding.n_peaks == 3) > 0.95
+    third = np.roll(embedding.angle_posterior, 24, axis=-1)
+    assert np.median(np.abs(third - embedding.angle_posterior).sum(-1)) < 0.5
+    assert np.median(embedding.angle_std) > 1.0
 
 
 def test_patterns_of_noise_alone_have_numbers_for_everything(source):
@@ -192,19 +194,19 @@ def test_patterns_of_noise_alone_have_numbers_for_everything(source):
     )
     vae = fitted(flat, n_epochs=2)
     assert (vae._fitted.network.components.norm(dim=1) == 0).any()
-    found = vae.embed(flat)
+    embedding = vae.embed(flat)
     for name in ("latents", "latent_std", "angle", "angle_posterior", "log_evidence"):
-        assert np.isfinite(getattr(found, name)).all(), name
+        assert np.isfinite(getattr(embedding, name)).all(), name
     assert np.isfinite(vae.decode(np.zeros(2))[16, 16])
 
 
 def test_a_pattern_without_content_has_no_direction(vae, measurements):
     mean = measurements.polar_patterns()[vae.training_mask.ravel()].mean(0, dtype=float)
     blank = replace(measurements, polar=np.broadcast_to(mean, measurements.polar.shape).astype(np.float32))
-    found = vae.embed(blank)
-    np.testing.assert_allclose(found.angle_posterior, 1 / 72, rtol=0.05)
-    assert (found.n_peaks == 0).all()
-    assert found.angle_std.min() > 2.0
+    embedding = vae.embed(blank)
+    np.testing.assert_allclose(embedding.angle_posterior, 1 / 72, rtol=0.05)
+    assert (embedding.n_peaks == 0).all()
+    assert embedding.angle_std.min() > 2.0
     network, x = inside(vae, blank)
     with torch.no_grad():
         assert network.loss(x, 1.0, torch.Generator().manual_seed(0)).kl_angle < 0.01
@@ -216,14 +218,14 @@ def test_a_pattern_without_content_has_no_direction(vae, measurements):
 @pytest.mark.parametrize("n_latent", [0, 1, 3])
 def test_any_number_of_latents(measurements, source, tmp_path, n_latent):
     vae = fitted(measurements, n_latent, n_epochs=3)
-    found = vae.embed(measurements)
-    assert found.latents.shape == found.latent_std.shape == (*SCAN, n_latent)
-    assert np.median(difference(found.angle, source[1].angle)[1]) < 4
+    embedding = vae.embed(measurements)
+    assert embedding.latents.shape == embedding.latent_std.shape == (*SCAN, n_latent)
+    assert np.median(difference(embedding.angle, source[1].angle)[1]) < 4
     assert vae.decode(np.zeros((2, 5, n_latent)), np.zeros(5)).shape == (2, 5, *DETECTOR)
     assert np.isfinite(vae.evidence(measurements, noise_level=vae.noise_level, n_samples=2)[0]).all()
     assert vae.reconstruct_features(measurements).shape == (256, 32)
     again = RotationVAE.load(vae.save(tmp_path / "model")).embed(measurements)
-    np.testing.assert_array_equal(again.angle, found.angle)
+    np.testing.assert_array_equal(again.angle, embedding.angle)
     one_line(vae.decode, np.zeros((2, n_latent + 1)))
 
 
@@ -249,9 +251,9 @@ def test_mask_limits_fit_and_embedding(source, measurements):
     garbage = measure(as_dataset(patterns, source[0]))
     clean, other = (fitted(m, n_epochs=3, mask=mask) for m in (measurements, garbage))
     assert not clean.training_mask[~mask].any()
-    found, again = clean.embed(measurements, mask=mask), other.embed(garbage, mask=mask)
+    embedding, again = clean.embed(measurements, mask=mask), other.embed(garbage, mask=mask)
     for name in ("latents", "latent_std", "angle", "angle_std", "angle_posterior", "log_evidence"):
-        values = getattr(found, name)
+        values = getattr(embedding, name)
         assert np.isnan(values[~mask]).all()
         assert not np.isnan(values[mask]).any()
         np.testing.assert_allclose(getattr(again, name), values, rtol=1e-4, atol=1e-4)
@@ -360,7 +362,7 @@ def test_evidence_of_aligned_pca_is_that_of_its_closed_form(untrained, measureme
     mask = np.zeros(SCAN, bool)
     mask[::3, ::3] = True
     level = 2 * untrained.noise_level
-    found, used = untrained.evidence(measurements, mask, noise_level=level, n_samples=64)
+    evidence, used = untrained.evidence(measurements, mask, noise_level=level, n_samples=64)
     assert used == pytest.approx(level)
     network, orders = untrained._fitted.network, untrained.basis.orders
     n = len(orders)
@@ -380,8 +382,8 @@ def test_evidence_of_aligned_pca_is_that_of_its_closed_form(untrained, measureme
         value[:] = -0.5 * np.einsum("ni,ij,nj->n", residual, inverse, residual)
     highest = values.max(0)
     expected = highest + np.log(np.exp(values - highest).mean(0)) - 0.5 * (log_det + real.sum() * math.log(2 * np.pi))
-    assert abs(np.mean(found - expected)) < 0.1
-    assert np.mean(np.abs(found - expected)) < 0.15
+    assert abs(np.mean(evidence - expected)) < 0.1
+    assert np.mean(np.abs(evidence - expected)) < 0.15
 
 
 def test_training_finds_content_that_bends(vae, source):
@@ -397,8 +399,8 @@ def test_training_finds_content_that_bends(vae, source):
     np.testing.assert_array_equal(held, ~before.training_mask)
     assert held.sum() == 26
     assert after.evidence(measurements, held)[0].mean() > before.evidence(measurements, held)[0].mean() + 2
-    seen = [explained_variance(*(part[held] for part in model.misfit(measurements))) for model in (before, after)]
-    assert seen[1] > seen[0] + 0.005
+    shares = [explained_variance(*(part[held] for part in model.misfit(measurements))) for model in (before, after)]
+    assert shares[1] > shares[0] + 0.005
 
 
 @pytest.mark.parametrize("dose", [None, DOSE])
@@ -409,10 +411,10 @@ def test_random_starts_end_with_the_same_maps(dose):
         model = fitted(measurements, start="random", seed=seed, n_epochs=24)
         assert [report.epoch for report in model.history.epochs] == list(range(1, 25))
         assert model.history.n_patterns == 24 * 192
-        found = model.embed(measurements)
+        embedding = model.embed(measurements)
         for k in range(2):
-            assert np.corrcoef(found.latents[..., k].ravel(), aligned.latents[..., k].ravel())[0, 1] > 0.999
-        offset, errors = difference(found.angle, aligned.angle)
+            assert np.corrcoef(embedding.latents[..., k].ravel(), aligned.latents[..., k].ravel())[0, 1] > 0.999
+        offset, errors = difference(embedding.angle, aligned.angle)
         assert abs(offset) < 0.1
         assert np.median(errors) < 0.2
 
@@ -423,14 +425,14 @@ def test_what_is_learned_from_is_the_gradient(vae, measurements):
     variance = network.noise_variance
     content = network.decode(0.7 * torch.ones(len(x), 2)).detach().requires_grad_(True)
     marginal, divergence = network.marginal(x, content)
-    (found,) = torch.autograd.grad(marginal.sum(), content)
+    (gradient,) = torch.autograd.grad(marginal.sum(), content)
     with torch.no_grad():
         angle, _ = network.peak(*network.cross(x, content))
     spectrum = torch.cat(network.cross(network.rotate(x, -angle), content), dim=-1)
     lengths = (x**2).sum(-1) + (content**2).sum(-1)
     direct = 0.5 * lengths / variance - (spectrum @ network.table / variance).logsumexp(-1)
     (expected,) = torch.autograd.grad(direct.sum(), content)
-    torch.testing.assert_close(found, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3)
+    torch.testing.assert_close(gradient, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3)
     assert not divergence.requires_grad
     assert (divergence > 0).all()
 
@@ -515,11 +517,11 @@ def test_training_keeps_template_and_components(vae, untrained):
 
 
 def test_progress_is_told_every_epoch(measurements):
-    told = []
-    vae = RotationVAE(1, basis=BASIS, training=training(n_epochs=2)).fit(measurements, progress=told.append)
-    assert [report.epoch for report in told] == [1, 2]
-    assert told == vae.history.epochs
-    assert told[-1].learning_rate < told[0].learning_rate
+    reports = []
+    vae = RotationVAE(1, basis=BASIS, training=training(n_epochs=2)).fit(measurements, progress=reports.append)
+    assert [report.epoch for report in reports] == [1, 2]
+    assert reports == vae.history.epochs
+    assert reports[-1].learning_rate < reports[0].learning_rate
 
 
 def test_an_unknown_device_is_refused(measurements):
@@ -554,7 +556,7 @@ def test_positions_without_a_pattern_are_left_out_and_stay_nan(measurements):
     holed = replace(measurements, maps={**measurements.maps, "total": total})
     vae = fitted(holed, 1, n_epochs=1)
     assert not vae.training_mask[gap].any()
-    found = vae.embed(holed)
-    assert np.isnan(found.angle[gap]).all()
-    assert np.isfinite(found.angle[~gap]).all()
+    embedding = vae.embed(holed)
+    assert np.isnan(embedding.angle[gap]).all()
+    assert np.isfinite(embedding.angle[~gap]).all()
     assert (np.isnan(vae.misfit(holed).residual) == gap).all()

@@ -81,8 +81,8 @@ def test_a_beam_shift_is_removed_or_told():
     moving = scan_of(discs(shift=(3.0, 2.0)))
     for switch, expected in (("auto", []), ("off", ["beam_shift", "beam_shift_left"])):
         measured = measure(prepare_scan(moving, descan=switch))
-        told = ids(judge(measured), "failure")
-        assert [name for name in told if name.startswith("beam_shift")] == expected
+        failures = ids(judge(measured), "failure")
+        assert [name for name in failures if name.startswith("beam_shift")] == expected
 
 
 def test_a_curved_shift_is_removed_as_a_surface():
@@ -142,9 +142,9 @@ def test_a_flyback_column(clean):
 def test_latents_that_follow_the_scan(clean):
     latents = np.random.default_rng(0).normal(size=(16, 16, 2))
     latents[..., 0] += 0.5 * np.arange(16)
-    told = [finding for finding in judge(clean, embedding_of(clean, latents=latents)) if "latent" in finding.id]
-    assert ids(told, "warning") == ["latent_follows_scan"]
-    assert "latent 1" in told[0].message
+    findings = [finding for finding in judge(clean, embedding_of(clean, latents=latents)) if "latent" in finding.id]
+    assert ids(findings, "warning") == ["latent_follows_scan"]
+    assert "latent 1" in findings[0].message
 
 
 def test_an_angle_at_odds_with_the_com(clean):
@@ -199,9 +199,9 @@ def test_blocks_lines_and_masks_of_bad_pixels():
     bad = np.zeros((48, 48), bool)
     bad[4:8, 36:40] = bad[20:22] = bad[28:31, 25:27] = True
     looked = survey(scan_of(patterns))
-    found = np.zeros_like(bad)
-    found[tuple(np.concatenate([looked.hot_pixels, looked.dead_pixels]).T)] = True
-    np.testing.assert_array_equal(found, bad)
+    marked = np.zeros_like(bad)
+    marked[tuple(np.concatenate([looked.hot_pixels, looked.dead_pixels]).T)] = True
+    np.testing.assert_array_equal(marked, bad)
     assert looked.disc_centre == pytest.approx((23.5, 23.5), abs=0.1)
     masked = survey(replace(scan_of(patterns), bad_pixels=bad))
     assert len(masked.hot_pixels) == len(masked.dead_pixels) == 0
@@ -377,8 +377,8 @@ def test_a_bin_that_lacks_a_pattern_is_missing():
     sparse = np.random.default_rng(0).binomial(sparse, 3 / 20_000)
     assert (sparse.sum(axis=(2, 3)) == 0).any()
     known = {"optical_axis": (23.5, 23.5), "disc_radius": 10.0}
-    kept = prepare_scan(scan_of(sparse, **known), scan_binning=2).data.sum().compute()
-    assert kept == sparse.sum()
+    total = prepare_scan(scan_of(sparse, **known), scan_binning=2).data.sum().compute()
+    assert total == sparse.sum()
 
 
 @pytest.mark.filterwarnings("error")
