@@ -26,7 +26,7 @@ def tools():
         from benchmarks.defects import comparison as defects
         from benchmarks.defects import scores as defect_scores
         from benchmarks.defects import tables as defect_tables
-        from benchmarks.denoise import bound, pattern_rivals, rivals, scans
+        from benchmarks.denoise import bound, knowledge, pattern_rivals, rivals, scans
         from benchmarks.denoise import comparison as denoise
         from benchmarks.denoise import scores as denoise_scores
         from benchmarks.harness import cells
@@ -42,6 +42,7 @@ def tools():
         denoise=denoise,
         denoise_scores=denoise_scores,
         bound=bound,
+        knowledge=knowledge,
         pattern_rivals=pattern_rivals,
         rivals=rivals,
         scans=scans,
@@ -575,6 +576,21 @@ def test_the_slopes_of_the_bound_are_those_of_the_intensity(tools, rng):
     # a cosine is half of a coefficient and half of its opposite
     slope = tools.bound._slope(wave(0), row, column, frequencies).real
     np.testing.assert_allclose(slope, expected, atol=1e-6 * np.abs(expected).max())
+
+
+def test_more_knowledge_leaves_less_error(tools):
+    n = 32
+    scan = tools.scans.Scan({"dose": 2e4, "scan_shape": (n, n), "scan_extent": (n * 0.164, n * 0.164)})
+    errors = list(tools.knowledge.expected_errors(scan).values())
+    assert errors == sorted(errors, reverse=True)
+    measured = measure(simulate(scan.config(), progress=False), polar=False)
+    truth, com = measured.expectation.deflection, measured.deflection
+    found = np.sqrt(((com - truth) ** 2).sum() / (truth**2).sum())
+    # five standard errors of the rms of so many coordinates
+    assert errors[0] == pytest.approx(found, rel=5 / np.sqrt(2 * 2 * n * n))
+    gain = tools.knowledge.information_gain(scan, np.array([0.47, 0.81]))
+    assert np.all(gain > 1)
+    assert np.all(tools.knowledge.information_gain(tools.scans.SCANS["defocus 60 Å, 20,000"], np.array([0.47])) > 100)
 
 
 def test_a_quarter_of_a_cell_makes_a_scan(tools):

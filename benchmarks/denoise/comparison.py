@@ -1,10 +1,10 @@
 """The deflection of noisy scans as filters find it, against the noiseless one.
 
-Run as ``python -m benchmarks.denoise``; writes ``benchmarks/results/denoise.json``, and puts the tables between the
-markers of ``benchmarks/README.md``. Every draw of a scan is a file under ``--work``, so that a run that was stopped
-goes on where it was. It stops by itself after ``--minutes``; ``--full`` lets it run until everything is done. Models
-are trained on the first draw of a scan only. Total variation is scikit-image's and parallax py4DSTEM's, which get
-environments of their own under ``--environments``; what cannot be installed is left out.
+Run as ``python -m benchmarks.denoise``; writes ``benchmarks/results/denoise.json`` and its figure, and puts the tables
+between the markers of ``benchmarks/README.md``. Every draw of a scan is a file under ``--work``, so that a run that was
+stopped goes on where it was. It stops by itself after ``--minutes``; ``--full`` lets it run until everything is done.
+Models are trained on the first draw of a scan only. Total variation is scikit-image's and parallax py4DSTEM's, which
+get environments of their own under ``--environments``; what cannot be installed is left out.
 
 ``--quick`` takes two scans without the models; its tables are printed and nothing is written. ``--only`` takes some
 scans, ``--seeds`` so many draws of each, ``--jobs`` draws side by side. ``--resume`` takes over the draws of a results
@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.denoise.figure import draw
 from benchmarks.denoise.methods import BOUNDS, Pythons, score_bounds, score_scan
 from benchmarks.denoise.scans import QUICK, SCANS
 from benchmarks.denoise.scores import Score
@@ -68,7 +69,7 @@ class Job:
 
 def main() -> None:
     warnings.filterwarnings("ignore")
-    comparison = Comparison("denoise", tables, cells_as_json)
+    comparison = Comparison("denoise", tables, cells_as_json, draw)
     parser = comparison.parser(__doc__)
     parser.add_argument("--only", help="semicolon-separated names of scans")
     parser.add_argument("--seeds", type=int, default=_SEEDS, help="draws of each scan")

@@ -21,7 +21,7 @@ from stemvane.config import Config
 from stemvane.data.dataset import Dataset4D
 from stemvane.evaluation.com_agreement import compare
 
-__all__ = ["BOUNDS", "Pythons", "as_complex", "score_bounds", "score_scan", "total_variation"]
+__all__ = ["BOUNDS", "Pythons", "as_complex", "patterns_of", "score_bounds", "score_scan", "total_variation"]
 
 _Map = NDArray[np.complexfloating[Any, Any]]
 
@@ -65,7 +65,7 @@ def score_scan(scan: Scan, seed: int, pythons: Pythons, *, with_models: bool = T
     step = calibration.scan_step
     cutoff = 2e-3 * calibration.convergence_semiangle / calibration.wavelength
     noise = float((np.abs(com - truth) ** 2).mean())
-    patterns = _patterns(dataset)
+    patterns = patterns_of(dataset)
     settings = scan.config()
     probe = Probe(calibration.convergence_semiangle, calibration.wavelength, settings.defocus, scan.astigmatism)
     found = {name: rival(com, step, cutoff, noise) for name, rival in RIVALS.items()}
@@ -134,7 +134,7 @@ def _elsewhere(module: str, python: str, **arrays: Any) -> NDArray[Any]:
         return np.asarray(np.load(path.with_suffix(".npy")))
 
 
-def _patterns(dataset: Dataset4D) -> Patterns:
+def patterns_of(dataset: Dataset4D) -> Patterns:
     """Counts with angles from the true axis, which is in the middle of a simulated detector."""
     assert dataset.calibration.pixel_size is not None
     assert dataset.calibration.scan_step is not None
