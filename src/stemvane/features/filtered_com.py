@@ -127,8 +127,9 @@ def filter_com(measurements: Measurements) -> FilteredCom:
     orders = np.append(basis.orders, 1)
     scan_filter = PotentialFilter.fit(read_all(middle), recorded[middle], orders, noise, step, band_limit)
     estimate, std = np.zeros(recorded.shape, complex), np.full(recorded.shape, np.nan)
-    for part in scan_filter.estimate(read_all, recorded, readout[None]):
-        estimate[part.rows], std[part.rows] = part.values[0], part.std[0]
+    for tile in scan_filter.filter(read_all, recorded, readout):
+        place = tile.rows, tile.columns
+        estimate[place], std[place] = tile.gradient + readout @ tile.mean, tile.gradient_std
     estimate -= estimate[recorded].mean()
     deflection = np.stack([estimate.imag, estimate.real], axis=-1)
     deflection[~recorded], std[~recorded] = np.nan, np.nan

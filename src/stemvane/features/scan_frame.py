@@ -124,9 +124,9 @@ def noise_frequencies(
     return beyond if np.count_nonzero(beyond) >= _FEWEST_BEYOND else None
 
 
-def scan_middle(n: int) -> slice:
+def scan_middle(n: int, most: int = _MOST_FIELD) -> slice:
     """Positions in the middle of an axis of `n`, where what holds all over a large scan is measured."""
-    return slice(max(0, (n - _MOST_FIELD) // 2), min(n, (n + _MOST_FIELD) // 2))
+    return slice(max(0, (n - most) // 2), min(n, (n + most) // 2))
 
 
 def taper(recorded: NDArray[np.bool_]) -> NDArray[np.floating[Any]]:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import fft, ndimage
 
-from stemvane.features.scan_frame import ScanFrame
+from stemvane.features.scan_frame import ScanFrame, count_workers, mirror, scan_middle
 
 __all__ = ["ScanTransfer"]
 
 # rings overlap: they are half as far apart as a scan resolves, and a Gaussian of this many of their distances wide
 _RING_WIDTH = 1.0
 _N_ROUNDS = 2
+# deviations of the eigenvalues of drawn noise by which one of the data must be larger
+_DEVIATIONS = 4.0
+# share of one potential's power that a window over the scan makes look like another's
+_WINDOW_TILT = 1e-3
+# a transfer changes over a part of the aperture, and a scan of hundreds of positions resolves more than that
+_MOST_RINGS = 48
+# directions show in as many positions along an axis; for the transfer along these, all are used
+_MOST_POSITIONS = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,12 +36,20 @@ class ScanTransfer:
     eigenvalue larger than it is and tilted the vector (Baik & Silverstein, J. Multivar. Anal. 97, 1382, 2006), which
     `share` takes back.
 
+    Most features have no share in the potential but for noise. What has is a few combinations of features for every
+    order, which are the same for all rings: the singular vectors of the rings' transfers that noise does not explain.
+    The transfer is found once more for these alone, with less tilt the fewer they are.
+
     Attributes
     ----------
+    directions : ndarray of complex64, shape (n_directions, n_features)
+        Combinations of features that respond to the potential, orthonormal, each of one order.
+    orders : ndarray of int, shape (n_directions,)
+        Circular order of each combination.
     radii : ndarray of float, shape (n_rings,)
         Middle of each ring in 1/Å.
     vectors : ndarray of float32, shape (n_rings, n_channels)
-        Transfer, of length 1.
+        Transfer to the channels of the combinations, of length 1.
     share : ndarray of float, shape (n_rings,)
         Share of the power along a vector beyond that of the noise that is signal; 0 where there may be nothing but
         noise.
@@ -45,6 +61,8 @@ class ScanTransfer:
         As of `ScanFrame`.
     """
 
+    directions: NDArray[np.complex64]
+    orders: NDArray[np.int64]
     radii: NDArray[np.float64]
     vectors: NDArray[np.float32]
     share: NDArray[np.float64]
@@ -81,21 +99,57 @@ class ScanTransfer:
         ScanTransfer
             Of that handedness which explains more.
         """
-        shape = (weights.shape[0], weights.shape[1])
-        frames = [ScanFrame(orders, shape, step, handedness) for handedness in (1, -1)]
-        # the handedness is in the channels, not in the spectrum
-        spectrum = frames[0].spectrum(features * weights.astype(np.float32)) / np.float32(np.sqrt(weights.size))
-        fits = [_fit_rings(frame, frame.channels(spectrum), cutoff) for frame in frames]
-        return max(fits, key=lambda fit: fit[0])[1]
+        middle = tuple(scan_middle(n, _MOST_POSITIONS) for n in weights.shape)
+        spectrum, shape = _tapered(features[:, *middle], weights[middle])
+        largest = _largest_of_noise(ScanFrame(orders, shape, step), weights[middle], cutoff)
+        candidates = [_fit_rings(ScanFrame(orders, shape, step, sign), spectrum, cutoff, largest) for sign in (1, -1)]
+        whole = max(candidates, key=lambda rings: rings.explained)
+        directions, of_directions = _responding(whole, orders)
+        rings = whole
+        if len(directions):
+            spectrum, shape = _tapered(np.tensordot(directions.conj(), features, axes=1), weights)
+            frame = ScanFrame(of_directions, shape, step, whole.handedness)
+            rings = _fit_rings(frame, spectrum, cutoff, _largest_of_noise(frame, weights, cutoff))
+        return cls(
+            directions, of_directions, rings.radii, rings.vectors, rings.share, rings.tilt, cutoff, whole.handedness
+        )
 
-    def responses(self, frame: ScanFrame) -> NDArray[np.complex64]:
-        """Response of every feature to the potential, shape ``(n_features, y, x)``."""
-        inside = (frame.frequency <= self.cutoff) & (frame.frequency > 0)
-        below, above, part = self._between(frame.frequency)
+    @property
+    def complex_vectors(self) -> NDArray[np.complex128]:
+        """Transfer to the combinations themselves, shape ``(n_rings, n_directions)``."""
+        n = len(self.orders)
+        vectors = self.vectors[:, :n].astype(np.complex128)
+        vectors[:, self.orders != 0] += 1j * self.vectors[:, n:]
+        return vectors
+
+    @property
+    def variance(self) -> NDArray[np.float64]:
+        """Variance of every number of the vectors, shape ``(n_rings,)``."""
+        return np.asarray(np.where(self.share > 0, self.tilt, 1.0) / max(self.vectors.shape[1], 1))
+
+    def with_vectors(self, vectors: NDArray[np.complex128]) -> ScanTransfer:
+        """The same transfer with other vectors, of the shape of `complex_vectors` and of any length."""
+        channels = np.concatenate([vectors.real, vectors.imag[:, self.orders != 0]], axis=1)
+        lengths = np.linalg.norm(channels, axis=1, keepdims=True)
+        return replace(self, vectors=(channels / np.maximum(lengths, 1e-9)).astype(np.float32))
+
+    def channels_at(self, frequency: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Response of every channel to the potential, of length 1, shape ``(n_channels, y, x)``."""
+        inside = (frequency <= self.cutoff) & (frequency > 0)
+        below, above, part = self._between(frequency)
         part = part[..., None]
         vector = np.moveaxis(self.vectors[below] * (1 - part) + self.vectors[above] * part, -1, 0)
-        vector = vector * (inside / np.maximum(np.linalg.norm(vector, axis=0), 1e-6))
-        return frame.responses(vector.astype(np.float32))
+        return np.asarray(vector * (inside / np.maximum(np.linalg.norm(vector, axis=0), 1e-6)), np.float32)
+
+    def hats(self, frequency: NDArray[np.float64]) -> NDArray[np.float32]:
+        """What each ring counts for between the rings, shape ``(n_rings, y, x)``."""
+        below, above, part = self._between(frequency)
+        hats = np.zeros((len(self.radii), frequency.size), np.float32)
+        place = np.arange(frequency.size)
+        inside = (frequency <= self.cutoff) & (frequency > 0)
+        np.add.at(hats, (below.ravel(), place), np.where(inside, 1 - part, 0).ravel())
+        np.add.at(hats, (above.ravel(), place), np.where(inside, part, 0).ravel())
+        return hats.reshape(len(self.radii), *frequency.shape)
 
     def at(self, by_ring: NDArray[np.float64], frequency: NDArray[np.float64]) -> NDArray[np.float64]:
         """`share` or `tilt` at any spatial frequency, shape as of the frequencies."""
@@ -110,30 +164,102 @@ class ScanTransfer:
         return below, np.minimum(below + 1, len(self.radii) - 1), place - below
 
 
-def _fit_rings(frame: ScanFrame, channels: NDArray[np.complex64], cutoff: float) -> tuple[float, ScanTransfer]:
-    """How much of the power is explained, and the transfer."""
-    distance = 0.5 / max(n * d for n, d in zip(frame.shape, frame.step, strict=True))
-    radii = np.arange(distance, min(cutoff, frame.frequency.max()) + 2 * distance, distance)
+def _tapered(
+    features: NDArray[np.complex64], weights: NDArray[np.floating[Any]]
+) -> tuple[NDArray[np.complex64], tuple[int, int]]:
+    """Spectra of a scan under a window, in which noise of variance 1 stays so, and their shape."""
+    rows, columns = weights.shape
+    window = (weights / np.sqrt((weights**2).mean())).astype(np.float32)
+    spectrum = fft.fft2(features * window, axes=(1, 2), norm="ortho", workers=count_workers())
+    return np.asarray(spectrum), (rows, columns)
+
+
+def _largest_of_noise(frame: ScanFrame, weights: NDArray[np.floating[Any]], cutoff: float) -> float:
+    """What the largest eigenvalues of drawn noise may be over the edge for infinitely many independent frequencies."""
+    rng = np.random.default_rng(0)
+    size = (len(frame.orders), *weights.shape)
+    drawn = rng.standard_normal(size, np.float32).astype(np.complex64)
+    drawn += 1j * ~frame.is_real[:, None, None] * rng.standard_normal(size, np.float32)
+    rings = _fit_rings(frame, _tapered(drawn, weights)[0], cutoff, n_rounds=1)
+    over = rings.values / (1 + np.sqrt(rings.ratio)) ** 2
+    return float(over.mean() + _DEVIATIONS * over.std())
+
+
+class _Rings(NamedTuple):
+    """Transfer by ring, how much of the power it explains, and what share of frequencies two rings have in common."""
+
+    radii: NDArray[np.float64]
+    vectors: NDArray[np.float32]
+    share: NDArray[np.float64]
+    tilt: NDArray[np.float64]
+    values: NDArray[np.float64]
+    ratio: NDArray[np.float64]
+    explained: float
+    overlap: NDArray[np.floating[Any]]
+    handedness: int
+
+
+def _fit_rings(
+    frame: ScanFrame, spectrum: NDArray[np.complex64], cutoff: float, largest: float = 1.0, n_rounds: int = _N_ROUNDS
+) -> _Rings:
+    """Find the transfer at every ring; `largest` is what noise makes of an eigenvalue over what it should."""
+    channels = frame.channels(spectrum)
+    # channels at opposite frequencies are each other's conjugates, so one of each two is taken
+    place = np.arange(frame.frequency.size).reshape(frame.shape)
+    half = place <= mirror(place)
+    farthest = min(cutoff, float(frame.frequency.max()))
+    distance = max(0.5 / max(n * d for n, d in zip(frame.shape, frame.step, strict=True)), farthest / _MOST_RINGS)
+    radii = np.arange(distance, farthest + 2 * distance, distance)
     importance = np.ones(frame.shape)
     vectors = np.zeros((len(radii), frame.n_channels), np.float32)
     values, ratio = np.zeros(len(radii)), np.ones(len(radii))
-    for last in range(_N_ROUNDS):
+    for last in range(n_rounds):
+        weights = np.empty((len(radii), frame.frequency.size), np.float32)
         for number, radius in enumerate(radii):
             weight = np.exp(-0.5 * ((frame.frequency - radius) / (_RING_WIDTH * distance)) ** 2) * importance
-            inside = weight > 0.01 * weight.max()
+            weights[number] = weight.ravel()
+            inside = (weight > 0.01 * weight.max()) & half
             part = weight[inside]
             x = channels[:, inside] * np.sqrt(part).astype(np.float32)
-            value, vector = np.linalg.eigh((x @ x.conj().T).real / part.sum())
+            x = np.concatenate([x.real, x.imag], axis=1)
+            value, vector = np.linalg.eigh(x @ x.T / part.sum())
             # of a vector only the sign is open, which follows the ring before
             follows = number == 0 or vector[:, -1] @ vectors[number - 1] >= 0
             vectors[number], values[number] = vector[:, -1] * (1 if follows else -1), value[-1]
-            # q and -q tell the same
-            ratio[number] = frame.n_channels / max(0.5 * part.sum() ** 2 / (part**2).sum(), 1e-9)
+            ratio[number] = frame.n_channels / max(part.sum() ** 2 / (part**2).sum(), 1e-9)
         if last == 0:
+            clear = values > largest * (1 + np.sqrt(ratio)) ** 2
             importance = _where_signal_is(frame, channels, radii, vectors)
     share, tilt = _signal_share(values, ratio)
+    share, tilt = np.where(clear, share, 0.0), np.where(clear, tilt, 0.0)
+    weights /= np.linalg.norm(weights, axis=1, keepdims=True)
     explained = float((share * (values - 1)).sum())
-    return explained, ScanTransfer(radii, vectors, share, tilt, cutoff, frame.handedness)
+    return _Rings(radii, vectors, share, tilt, values, ratio, explained, weights @ weights.T, frame.handedness)
+
+
+def _responding(rings: _Rings, orders: NDArray[np.int64]) -> tuple[NDArray[np.complex64], NDArray[np.int64]]:
+    """Combinations of features that noise in the transfer does not explain, and their orders."""
+    used = np.flatnonzero(rings.share)
+    directions, of_directions = [], []
+    if len(used):
+        n = len(orders)
+        transfer = rings.vectors[used, :n].astype(np.complex128)
+        transfer[:, orders != 0] += 1j * rings.vectors[used, n:]
+        # noise of variance 1 in every real coordinate
+        transfer /= np.sqrt(np.maximum(rings.tilt[used], _WINDOW_TILT) / rings.vectors.shape[1])[:, None]
+        overlap = rings.overlap[np.ix_(used, used)]
+        largest = np.linalg.eigvalsh(overlap)[-1]
+        for order in np.unique(orders):
+            chosen = np.flatnonzero(orders == order)
+            _, values, right = np.linalg.svd(transfer[:, chosen], full_matrices=False)
+            n_coordinates = 1 if order == 0 else 2
+            edge = np.sqrt(n_coordinates) * (np.sqrt(len(used)) + np.sqrt(len(chosen) * largest))
+            for row in right[values > edge]:
+                direction = np.zeros(n, np.complex64)
+                direction[chosen] = row
+                directions.append(direction)
+                of_directions.append(order)
+    return np.array(directions, np.complex64).reshape(-1, len(orders)), np.array(of_directions, np.int64)
 
 
 def _where_signal_is(

@@ -1,0 +1,143 @@
+"""The best linear estimate of features of which nothing is known but their noise."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from stemvane.features.scan_frame import count_workers, mirror, scan_frequencies, taper
+from stemvane.features.scan_problem import conjugate_gradients, symmetric, torus_shape
+from stemvane.features.scan_transfer import ScanTransfer
+from stemvane.features.shrinkage import estimate_power, ring_numbers
+
+__all__ = ["Remainder", "filter_channels"]
+
+# remaining power that changes no estimate by more than a hundredth of its noise
+_LEAST_REMAINDER = 0.02
+# a Hann window along both axes makes one of nine frequencies out of four
+_WINDOW_NOISE = 2.25
+
+Features = NDArray[np.complex64]
+
+
+class Remainder(NamedTuple):
+    """What a potential leaves unexplained.
+
+    Attributes
+    ----------
+    directions : ndarray of complex64, shape (n_directions, n_features)
+        Combinations of features that hold something, orthonormal, each of one order.
+    values : ndarray of complex64, shape (n_directions, scan_y, scan_x)
+        Estimate along them.
+    variance : ndarray of float, shape (n_directions,)
+        Variance of the error of a real coordinate.
+    """
+
+    directions: Features
+    values: Features
+    variance: NDArray[np.float64]
+
+
+def filter_channels(
+    y: Features,
+    recorded: NDArray[np.bool_],
+    orders: NDArray[np.int64],
+    step: tuple[float, float],
+    transfer: ScanTransfer,
+) -> Remainder | None:
+    """Estimate features one by one.
+
+    The power of a feature is taken as its mean over a ring of spatial frequencies times the share that each frequency
+    has of the ring's power, all features together: a crystal's peaks are at the same place in all.
+
+    Parameters
+    ----------
+    y : ndarray of complex64, shape (n_features, scan_y, scan_x)
+        Features less their mean and less what the potential explains, with noise of variance 1 in every real
+        coordinate.
+    recorded : ndarray of bool, shape (scan_y, scan_x)
+        True where there is a pattern.
+    orders : ndarray of int, shape (n_features,)
+        Circular order of each feature.
+    step : tuple of float
+        Scan step ``(y, x)`` in Å.
+    transfer : ScanTransfer
+        Its directions are estimated, too.
+
+    Returns
+    -------
+    Remainder or None
+        None where there is nothing but noise.
+    """
+    shape = (recorded.shape[0], recorded.shape[1])
+    weights = taper(recorded).astype(np.float32)
+    spectrum = fft.fft2(y * weights, axes=(1, 2), norm="ortho", workers=count_workers())
+    width = 1.5 / max(n * d for n, d in zip(shape, step, strict=True))
+    rings = ring_numbers(scan_frequencies(shape, step), width, transfer.cutoff)
+    n_channels = int(np.where(orders == 0, 1, 2).sum())
+    mean = symmetric((np.abs(spectrum) ** 2).sum(axis=0)) / n_channels
+    together = symmetric(estimate_power(mean, rings, 1, n_channels))
+    if not (together > _LEAST_REMAINDER).any():
+        return None
+    gain = together / (1 + together)
+    directions, of_directions = _directions(spectrum, orders, gain, transfer)
+    if not len(directions):
+        return None
+    n_coordinates = np.where(of_directions == 0, 1, 2)[:, None, None]
+    squares = np.abs(np.tensordot(directions.conj(), spectrum, axes=1)) ** 2 / n_coordinates
+    power = np.zeros(squares.shape, np.float32)
+    for ring in range(int(rings.max()) + 1):
+        inside = rings == ring
+        weight = gain[inside]
+        if weight.sum() < _LEAST_REMAINDER:
+            continue
+        excess = squares[:, inside] @ weight / weight.sum() - 1
+        # what a mean's own scatter explains of it is not signal
+        scatter = (weight**2).sum() / weight.sum() ** 2
+        excess = np.maximum(excess, 0) ** 3 / (excess**2 + scatter)
+        power[:, inside] = excess[:, None] * together[inside] / (together[inside] @ weight / weight.sum())
+    torus = torus_shape(shape)
+    places = [np.rint(np.arange(n) * m / n).astype(int) % m for n, m in zip(torus, shape, strict=True)]
+    power = power[:, places[0][:, None], places[1]] * (scan_frequencies(torus, step) <= transfer.cutoff)
+    root, present = np.sqrt((power + mirror(power)) / 2), recorded.astype(np.float32)
+
+    def forward(features: Features) -> Features:
+        padded = np.zeros((len(features), *torus), np.complex64)
+        padded[:, : shape[0], : shape[1]] = features * present
+        return np.asarray(root * fft.fft2(padded, axes=(1, 2), overwrite_x=True, workers=count_workers()))
+
+    def back(spectrum: Features) -> Features:
+        fields = fft.ifft2(root * spectrum, axes=(1, 2), overwrite_x=True, workers=count_workers())
+        return np.asarray(fields[:, : shape[0], : shape[1]])
+
+    solution = conjugate_gradients(
+        lambda u: u + forward(back(u)), forward(np.tensordot(directions.conj(), y, axes=1).astype(np.complex64))
+    )
+    return Remainder(directions, back(solution), (root**2 / (1 + root**2)).mean(axis=(1, 2)))
+
+
+def _directions(
+    spectrum: Features, orders: NDArray[np.int64], weights: NDArray[np.float64], transfer: ScanTransfer
+) -> tuple[Features, NDArray[np.int64]]:
+    """Directions of the transfer, and others with more power at the weighted frequencies than noise explains."""
+    inside = weights > 0.01 * weights.max()
+    part = weights[inside]
+    n_independent = part.sum() ** 2 / (part**2).sum() / _WINDOW_NOISE
+    directions, of_directions = list(transfer.directions), list(transfer.orders)
+    for order in np.unique(orders):
+        chosen = np.flatnonzero(orders == order)
+        x = spectrum[chosen][:, inside]
+        known = transfer.directions[transfer.orders == order][:, chosen]
+        x = x - known.T @ (known.conj() @ x)
+        values, vectors = np.linalg.eigh((x * part) @ x.conj().T / part.sum())
+        # largest eigenvalue of nothing but noise (Marchenko & Pastur, Math. USSR Sb. 1, 457, 1967)
+        edge = (1 if order == 0 else 2) * (1 + np.sqrt(len(chosen) / n_independent)) ** 2
+        for vector in vectors.T[values > edge]:
+            direction = np.zeros(len(orders), np.complex64)
+            direction[chosen] = vector
+            directions.append(direction)
+            of_directions.append(order)
+    return np.array(directions, np.complex64).reshape(-1, len(orders)), np.array(of_directions, np.int64)
