@@ -164,6 +164,17 @@ def test_sums_that_are_too_large_everywhere_are_scaled_down_but_not_up():
     assert (squares_p(0.5 * values, prior) < 0.05).mean() < 0.001
 
 
+@pytest.mark.parametrize(("n_terms", "freedom"), [(1, np.inf), (7, np.inf), (300, np.inf), (7, 9.0), (300, 2.0)])
+def test_the_bulk_of_the_sites_has_the_median_of_a_pristine_lattice(n_terms, freedom):
+    values = 3 * np.random.default_rng(6).normal(size=(2001, n_terms))
+    sums = (values**2).sum(axis=1)
+    law = stats.chi2(n_terms) if freedom == np.inf else stats.f(n_terms, freedom, scale=n_terms)
+    expected = law.sf(sums * law.median() / np.median(sums))
+    p = squares_p(values, np.full(n_terms, 1e9), freedom)
+    clear = (expected > 1e-3) & (expected < 0.999)
+    np.testing.assert_allclose(p[clear], expected[clear], rtol=0.15 if n_terms == 1 else 0.04)
+
+
 def test_a_change_that_was_expected_counts_and_another_does_not():
     values = np.random.default_rng(3).normal(size=(500, 4))
     values[0], values[1], values[2] = [9, 0, 0, 0], [0, 0, 0, 9], np.nan

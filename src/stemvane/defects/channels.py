@@ -91,8 +91,8 @@ def pool_p_values(
     for members in _by_sublattice(around.sites):
         z = values[members] - np.median(values[members])
         z = z / robust_scale(z[:, None])[0]
-        student = stats.t(_freedom(members, freedom))
-        result[members] = student.cdf(z) if low_only else 2 * student.sf(np.abs(z))
+        degrees = _freedom(members, freedom)
+        result[members] = stats.t.cdf(z, degrees) if low_only else 2 * stats.t.sf(np.abs(z), degrees)
     return np.asarray(np.clip(result, SMALLEST_P, 1.0))
 
 

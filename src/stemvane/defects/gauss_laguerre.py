@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,12 +37,7 @@ def gauss_laguerre(offsets: _Floats, width: float, n: int, order: int) -> NDArra
     ndarray of complex, shape (...)
         Values of the functions in 1/Å.
     """
-    rho2 = (offsets**2).sum(axis=-1) / width**2
-    azimuth = np.arctan2(-offsets[..., 0], offsets[..., 1])
-    m = abs(order)
-    norm = np.exp(0.5 * (special.gammaln(n + 1) - special.gammaln(n + m + 1))) / np.sqrt(np.pi) / width
-    radial = norm * rho2 ** (m / 2) * special.eval_genlaguerre(n, m, rho2) * np.exp(-rho2 / 2)
-    return np.asarray(radial * np.exp(1j * order * azimuth))
+    return np.asarray(_values(offsets, width, [(n, order)])[0])
 
 
 @dataclass(frozen=True)
@@ -80,4 +76,23 @@ class Window:
 
     def values(self, offsets: _Floats) -> NDArray[np.complex128]:
         """All functions at offsets ``(y, x)`` in Å, shape ``(n_modes, n_offsets)``."""
-        return np.stack([gauss_laguerre(offsets, self.width, n, order) for n, order in self.modes])
+        return _values(offsets, self.width, self.modes)
+
+
+def _values(offsets: _Floats, width: float, modes: Sequence[tuple[int, int]]) -> NDArray[np.complex128]:
+    """Values of several functions, shape ``(n_modes, ...)``, with what they share taken once."""
+    rho2 = (offsets**2).sum(axis=-1) / width**2
+    azimuth = np.arctan2(-offsets[..., 0], offsets[..., 1])
+    decay = np.exp(-rho2 / 2)
+    result = np.empty((len(modes), *rho2.shape), np.complex128)
+    radials: dict[tuple[int, int], NDArray[np.float64]] = {}
+    windings: dict[int, NDArray[np.complex128]] = {}
+    for place, (n, order) in enumerate(modes):
+        m = abs(order)
+        if (n, m) not in radials:
+            norm = np.exp(0.5 * (special.gammaln(n + 1) - special.gammaln(n + m + 1))) / np.sqrt(np.pi) / width
+            radials[n, m] = norm * rho2 ** (m / 2) * special.eval_genlaguerre(n, m, rho2) * decay
+        if order not in windings:
+            windings[order] = np.exp(1j * order * azimuth)
+        np.multiply(radials[n, m], windings[order], out=result[place])
+    return result

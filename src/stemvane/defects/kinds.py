@@ -211,7 +211,7 @@ class _Compared:
         weight = self.expected / (self.expected + noise / 2)
         mean, variance = ((weight**power * self.parts).sum(axis=(1, 2)) for power in (1, 2))
         # a sum of weighted squares is nearly a multiple of one of χ² with as much mean and variance
-        most = variance / mean * stats.chi2(mean**2 / variance).isf(_CHANCE / 2)
+        most = variance / mean * stats.chi2.isf(_CHANCE / 2, mean**2 / variance)
         scale = np.sqrt(weight / noise)[:, None]
         rotated = self.values[:, None] * self.phases
         off = _rows((self.values[i] - rotated) * scale)
@@ -221,7 +221,7 @@ class _Compared:
         common = (self.noise[:, None] * self.values[i] + self.noise[i] * rotated) / noise[:, None]
         spread = (_rows(common * scale * np.sqrt(weight)[:, None]) ** 2).sum(axis=-1)
         stronger = (off * _rows(common * scale)).sum(axis=-1) ** 2 / np.maximum(spread, 1e-12)
-        apart = np.maximum(squared / most[:, None], stronger / stats.chi2(1).isf(_CHANCE / 2))
+        apart = np.maximum(squared / most[:, None], stronger / stats.chi2.isf(_CHANCE / 2, 1))
         both = np.abs(self.values[i]) ** 2 + np.abs(self.values) ** 2
         strength = ((scale[:, 0] ** 2 * both).sum(axis=(1, 2)) - mean) / 2
         share = np.maximum((off**2).sum(axis=-1) - mean[:, None], 0.0) / np.maximum(strength, 1e-12)[:, None]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from stemvane.defects.numerics import bisect, without_directions
 
@@ -53,6 +53,22 @@ def quadratic_p(values: _Floats, weights: _Floats, freedom: float = np.inf) -> N
     weights = weights[weights > 0]
     if not len(weights):
         return np.ones(len(values))
+    terms, number = _joined(weights)
+    x = np.clip(np.asarray(values, np.float64), *_SUMS)
+    share = 1 / freedom
+    low = -number.sum() / (2 * x)
+    if share > 0:
+        low = np.maximum(low, -(1 - 1e-12) / (2 * x * share))
+    high = np.full(len(x), (1 - 1e-12) / (2 * terms.max()))
+
+    def above(at: _Floats) -> NDArray[np.bool_]:
+        return np.asarray(terms / (1 - 2 * at[:, None] * terms) @ number > x / (1 + 2 * at * x * share))
+
+    return _tail(bisect(above, low, high), x, terms, number, freedom)
+
+
+def _joined(weights: _Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights, those below a hundredth of the largest as one, and how many terms each stands for."""
     small = weights < 0.01 * weights.max()
     number = np.ones(int((~small).sum()) + bool(small.any()))
     terms = weights[~small]
@@ -60,23 +76,13 @@ def quadratic_p(values: _Floats, weights: _Floats, freedom: float = np.inf) -> N
         total, squares = float(weights[small].sum()), float((weights[small] ** 2).sum())
         terms = np.append(terms, squares / total)
         number[-1] = total**2 / squares
-    x = np.clip(np.asarray(values, np.float64), *_SUMS)
+    return terms, number
+
+
+def _tail(at: _Floats, x: _Floats, terms: _Floats, number: _Floats, freedom: float) -> NDArray[np.float64]:
+    """p-values of sums `x` whose saddlepoints are `at`."""
     share = 1 / freedom
-
-    def parts(at: _Floats) -> tuple[_Floats, _Floats]:
-        return terms / (1 - 2 * at[:, None] * terms), x / (1 + 2 * at * x * share)
-
-    low = -number.sum() / (2 * x)
-    if share > 0:
-        low = np.maximum(low, -(1 - 1e-12) / (2 * x * share))
-    high = np.full(len(x), (1 - 1e-12) / (2 * terms.max()))
-
-    def above(at: _Floats) -> NDArray[np.bool_]:
-        ours, other = parts(at)
-        return np.asarray(ours @ number > other)
-
-    at = bisect(above, low, high)
-    ours, other = parts(at)
+    ours, other = terms / (1 - 2 * at[:, None] * terms), x / (1 + 2 * at * x * share)
     level = -0.5 * np.log1p(-2 * at[:, None] * terms) @ number
     level -= freedom / 2 * np.log1p(2 * at * x * share) if share > 0 else at * x
     curvature = 2 * ours**2 @ number + 2 * other**2 * share
@@ -87,8 +93,33 @@ def quadratic_p(values: _Floats, weights: _Floats, freedom: float = np.inf) -> N
     skewness = (8 * terms**3 @ number - 8 * x**3 * share**2) / np.where(is_middle, curvature, 1.0) ** 1.5
     safe = np.where(is_middle, 1.0, root)
     ratio = np.maximum(scaled / safe, SMALLEST_P)
-    result = np.where(is_middle, 0.5 - skewness / (6 * np.sqrt(2 * np.pi)), stats.norm.sf(safe + np.log(ratio) / safe))
+    result = np.where(
+        is_middle, 0.5 - skewness / (6 * np.sqrt(2 * np.pi)), special.ndtr(-(safe + np.log(ratio) / safe))
+    )
     return np.asarray(np.clip(np.nan_to_num(result, nan=1.0), SMALLEST_P, 1.0))
+
+
+def _median(weights: _Floats, freedom: float) -> float:
+    """Sum whose `quadratic_p` is 1/2.
+
+    Which sum a saddlepoint belongs to is known in closed form, so that the saddlepoint is looked for and not the sum.
+    """
+    terms, number = _joined(weights[weights > 0])
+    share = 1 / freedom
+
+    def sums(at: _Floats) -> NDArray[np.float64]:
+        ours = terms / (1 - 2 * at[:, None] * terms) @ number
+        room = 1 - 2 * at * share * ours
+        return np.asarray(np.where(room > 0, ours / np.where(room > 0, room, 1), np.inf))
+
+    def above(at: _Floats) -> NDArray[np.bool_]:
+        x = sums(at)
+        # no sum has its saddlepoint beyond that of an infinite one
+        return np.asarray(~(x < _SUMS[1]) | (_tail(at, np.minimum(x, _SUMS[1]), terms, number, freedom) <= 0.5))
+
+    # a tenth of the largest term is less than the median of its square alone
+    low, high = np.array([-5 * number.sum() / terms.max()]), np.array([(1 - 1e-12) / (2 * terms.max())])
+    return float(sums(bisect(above, low, high))[0])
 
 
 def squares_p(
@@ -127,10 +158,7 @@ def squares_p(
     valid = np.isfinite(sums)
     if not valid.any():
         return np.full(len(values), np.nan)
-    # the median of the sum where all is pristine
-    low, high = np.zeros(1), np.array([4 * weights.sum() + 1])
-    median = bisect(lambda at: quadratic_p(at, weights, freedom) <= 0.5, low, high)[0]
-    excess = max(1.0, float(np.median(sums[valid])) / median)
+    excess = max(1.0, float(np.median(sums[valid])) / _median(weights, freedom))
     return np.where(valid, quadratic_p(np.where(valid, sums, 0.0) / excess, weights, freedom), np.nan)
 
 
