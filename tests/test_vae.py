@@ -11,6 +11,7 @@ from stemvane import Dataset4D, RotationVAE, measure, synthetic
 from stemvane.config import BasisConfig, HarmonicConfig, TrainingConfig
 from stemvane.errors import ConfigError, DataError, ModelError
 from stemvane.evaluation.com_agreement import explained_variance
+from stemvane.models.adam import Adam
 
 # forward-mode derivatives make torch import what it has deprecated itself
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
@@ -435,6 +436,36 @@ def test_what_is_learned_from_is_the_gradient(vae, measurements):
     torch.testing.assert_close(gradient, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3)
     assert not divergence.requires_grad
     assert (divergence > 0).all()
+
+
+def test_derivatives_of_the_content_are_those_of_automatic_differentiation(vae):
+    network = vae._fitted.network
+    latents = torch.tensor([[0.7, -0.4], [-1.2, 0.3], [0.0, 2.0]])
+    expected = torch.stack(
+        [torch.autograd.functional.jacobian(lambda z: network.decode(z[None])[0], z) for z in latents]
+    )
+    assert (expected[0] - expected[1]).abs().max() > 1e-3 * expected.abs().max()  # it bends
+    torch.testing.assert_close(network.jacobian(latents), expected, atol=1e-6 * float(expected.abs().max()), rtol=1e-5)
+
+
+def test_steps_are_those_of_pytorch_to_the_last_bit():
+    chance = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=chance) for shape in ((7, 33), (33,), (), (5,))]
+    ours, theirs = ([torch.nn.Parameter(value.clone()) for value in start] for _ in range(2))
+    adam, reference = Adam(ours, (0.9, 0.99)), torch.optim.Adam(theirs, lr=1.0, betas=(0.9, 0.99), fused=True)
+    for step in range(40):
+        rate = 1e-2 / (1 + step)
+        adam.zero_grad()
+        reference.zero_grad()
+        for mine, other in zip(ours[:-1], theirs[:-1], strict=True):  # the last is not trained
+            mine.grad = torch.randn(mine.shape, generator=chance)
+            other.grad = mine.grad.clone()
+        adam.step(rate)
+        reference.param_groups[0]["lr"] = rate
+        reference.step()
+    for mine, other, before in zip(ours, theirs, start, strict=True):
+        torch.testing.assert_close(mine, other, atol=0, rtol=0)
+        assert torch.equal(mine, before) == (mine is ours[-1])
 
 
 def test_training_does_not_spoil_what_alignment_has_found(vae, untrained, measurements):

@@ -14,12 +14,13 @@ import torch
 
 from stemvane import RotationVAE, measure
 from stemvane.config import TrainingConfig
+from stemvane.models.adam import Adam
 from stemvane.models.harmonic_network import HarmonicNetwork, LossParts
 from stemvane.models.training import ANNEALED, device_named, one_thread
 from stemvane.simulation.simulate import simulate
 from stemvane.workflow.pipeline import demo_config
 
-SIZE, N_ROUNDS = 460, 300
+SIZE, N_ROUNDS, RATE = 460, 300, 1e-4
 
 
 def milliseconds(call: Callable[[], object], device: torch.device) -> float:
@@ -39,22 +40,22 @@ def milliseconds(call: Callable[[], object], device: torch.device) -> float:
 def parts(network: HarmonicNetwork, x: torch.Tensor) -> dict[str, float]:
     """Milliseconds of a step and of its parts."""
     trained = [p for p in network.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(trained, lr=1e-4, betas=ANNEALED.betas, fused=True)
+    optimizer = Adam(trained, ANNEALED.betas)
     generator = torch.Generator(device=x.device).manual_seed(0)
     latents = network.encode_aligned(x)[0]
     content = network.decode(latents).detach().requires_grad_(True)
     still = content.detach()
 
     def step() -> LossParts:
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         loss = network.loss(x, 1.0, generator)
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(trained, ANNEALED.largest_gradient)
-        optimizer.step()
+        optimizer.step(RATE)
         return loss
 
     def decoder() -> None:
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         network.decode(latents).sum().backward()
 
     return {
@@ -65,7 +66,7 @@ def parts(network: HarmonicNetwork, x: torch.Tensor) -> dict[str, float]:
             lambda: torch.autograd.grad(network.marginal(x, content)[0].sum(), content), x.device
         ),
         "encoder": milliseconds(lambda: network.encode_aligned(x), x.device),
-        "Adam": milliseconds(optimizer.step, x.device),
+        "Adam": milliseconds(lambda: optimizer.step(RATE), x.device),
     }
 
 

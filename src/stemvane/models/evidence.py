@@ -132,10 +132,7 @@ def _mode(model: HarmonicNetwork, x: Tensor, variance: Tensor, n_steps: int = 6)
 
     residual, content, value = objective(latents)
     for step in range(n_steps + 1):
-        jacobian = torch.stack(
-            [torch.func.jvp(model.decode, (latents,), (direction.expand_as(latents),))[1] for direction in identity],
-            dim=-1,
-        )
+        jacobian = model.jacobian(latents)
         # a change of content that a rotation can undo says nothing about the latents
         tangent = torch.nn.functional.normalize(model.derivative(content), dim=-1)
         jacobian = jacobian - tangent[..., None] * (tangent[..., None, :] @ jacobian)

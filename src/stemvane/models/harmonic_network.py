@@ -281,6 +281,17 @@ class HarmonicNetwork(nn.Module):
         closed = nn.functional.normalize(torch.cat([self.derivative(self.template)[None], self.components]))
         return linear + curved - (curved @ closed.T) @ closed
 
+    def jacobian(self, latents: Tensor) -> Tensor:
+        """Derivative of the content with respect to the latents, shape ``(n, 2 n_features, n_latent)``."""
+        with torch.enable_grad():
+            leaves = latents.detach().requires_grad_()
+            content = self.decode(leaves)
+            # what is pulled back is linear in the gradient, with the transposed Jacobian for its derivative
+            gradient = torch.zeros_like(content, requires_grad=True)
+            pulled = torch.autograd.grad((content * gradient).sum(), leaves, create_graph=True)[0]
+            columns = [torch.autograd.grad(one.sum(), gradient, retain_graph=True)[0] for one in pulled.unbind(-1)]
+            return torch.stack(columns, dim=-1)
+
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and logarithm of the standard deviation of the latents' posterior, each ``(n, n_latent)``.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from stemvane.config import TrainingConfig
 from stemvane.errors import ModelError
+from stemvane.models.adam import Adam
 from stemvane.models.harmonic_network import LossParts
 
 __all__ = [
@@ -158,11 +159,10 @@ def train(
     size = min(batch_size, n, max(64, n // 8))
     n_batches = max(1, n // size)
     parameters = list(model.parameters())
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate, betas=recipe.betas, fused=True)
+    optimizer = Adam(parameters, recipe.betas)
     n_steps = max(1, config.n_epochs * n_batches)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _rate(step / n_steps) if recipe.annealed else 1.0
-    )
+    rates = [learning_rate * (_rate(step / n_steps) if recipe.annealed else 1.0) for step in range(n_steps + 1)]
+    step = 0
     model.train()
     start, n_before = time.perf_counter(), len(history.epochs)
     for epoch in range(n_before + 1, n_before + config.n_epochs + 1):
@@ -172,12 +172,12 @@ def train(
             parts = model.loss(patterns[order[batch * size : (batch + 1) * size]], beta, generator)
             # without latents there is nothing to train but the noise level, since the template is that of the alignment
             if parts.total.requires_grad:
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 parts.total.backward()
                 if math.isfinite(recipe.largest_gradient):
                     torch.nn.utils.clip_grad_norm_(parameters, recipe.largest_gradient)
-                optimizer.step()
-                schedule.step()
+                optimizer.step(rates[step])
+                step += 1
             with torch.no_grad():
                 model.follow_noise(parts.squared_error, noise_floor)
                 sums += torch.stack([parts.total, parts.reconstruction, parts.kl_latent, parts.kl_angle])
@@ -189,7 +189,7 @@ def train(
             kl_latent=kl_latent,
             kl_angle=kl_angle,
             noise_level=math.sqrt(model.noise_variance.item()),
-            learning_rate=float(schedule.get_last_lr()[0]),
+            learning_rate=rates[step],
         )
         history.epochs.append(report)
         history.n_patterns += n_batches * size
