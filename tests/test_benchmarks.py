@@ -619,6 +619,7 @@ def test_a_table_of_filters_has_means_over_draws_and_marks_the_best(tools):
         {
             "COM": row(angle, 0.5),
             "`filter_com`": row(2.0, r, coverage=[0.7, 0.9]),
+            "a rival": row(2.5, 0.1),
             "bound": row(0.1, 0.9, error=0.1),
         }
         for angle, r in ((1.0, 0.4), (2.0, 0.5), (6.0, 0.3))
@@ -631,3 +632,4 @@ def test_a_table_of_filters_has_means_over_draws_and_marks_the_best(tools):
     assert "| COM | 3.00 ± 2.65 | **0.5000** ± 0.0000 | **0.300** ± 0.000 |  |" in text
     assert "| `filter_com` | **2.00** ± 0.00 | 0.4000 ± 0.1000 | **0.300** ± 0.000 | 70, 90 |" in text
     assert "| bound | 0.10 | 0.9000 | 0.100 |  |" in text
+    assert f"| {name} | 3.00 | **2.00** | 2.50 | a rival | 0.10 |" in text

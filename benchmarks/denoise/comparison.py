@@ -45,6 +45,7 @@ _SEEDS = 3
 _SECONDS, _SECONDS_WITH_MODELS = 40.0, 90.0
 _REQUIREMENTS = {"variation": "scikit-image==0.26.0", "parallax": "py4DSTEM==0.14.18"}
 
+_OURS = "`filter_com`"
 _COLUMNS = {"angle": "angle (°)", "r": "r", "error": "rms error"}
 _DIGITS = {"angle": 2, "r": 4, "error": 3}
 
@@ -168,20 +169,44 @@ def joined(work: Path) -> dict[str, Any]:
 
 
 def tables(report: dict[str, Any]) -> str:
-    """Make a table for each scan: means and standard deviations over its draws, the best of each column in bold."""
-    lines = []
-    for name in dict.fromkeys(record["cell"]["scan"] for record in report["cells"]):
-        draws = [record["rows"] for record in report["cells"] if record["cell"]["scan"] == name]
-        lines += [f"**{name}** ({len(draws)} {'draws' if len(draws) > 1 else 'draw'})", ""]
-        lines += (_unseen_table(draws[0]) if name == TITLE else _table(draws)) + [""]
+    """Make a summary, and a table for each scan: means and standard deviations over its draws, the best in bold."""
+    draws: dict[str, list[dict[str, Any]]] = {}
+    for record in report["cells"]:
+        draws.setdefault(record["cell"]["scan"], []).append(record["rows"])
+    lines = [*_summary({name: each for name, each in draws.items() if name != TITLE}), ""]
+    for name, each in draws.items():
+        lines += [f"**{name}** ({len(each)} {'draws' if len(each) > 1 else 'draw'})", ""]
+        lines += (_unseen_table(each[0]) if name == TITLE else _table(each)) + [""]
     return "\n".join(lines)
 
 
+def _summary(draws: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Angle errors in a line for each scan; of the others the one that is best there."""
+    lines = [
+        "| angle error (°) | COM | `filter_com` | best of the others | | bound, disc alone |",
+        "|---|---|---|---|---|---|",
+    ]
+    for scan, each in draws.items():
+        parts = _methods(each)
+        means = {name: float(np.mean([part.angle for part in of_one])) for name, of_one in parts.items()}
+        others = [name for name in means if name not in (*BOUNDS, _OURS, "COM")]
+        best = min(others, key=lambda name: means[name])
+        written = {name: f"{means[name]:.2f}" for name in ("COM", _OURS, best) if name in means}
+        least = min(written.values(), key=float)
+        cells = [f"**{text}**" if text == least else text for text in written.values()]
+        bound = next((f"{means[name]:.2f}" for name in BOUNDS if name in means), "")
+        lines.append(f"| {scan} | {' | '.join(cells)} | {best} | {bound} |")
+    return lines
+
+
+def _methods(draws: Sequence[dict[str, Any]]) -> dict[str, list[Score]]:
+    """Scores of each method, bounds last."""
+    names = [name for name in draws[0] if name not in BOUNDS] + [name for name in BOUNDS if name in draws[0]]
+    return {name: [Score(**draw[name]) for draw in draws if name in draw] for name in names}
+
+
 def _table(draws: Sequence[dict[str, Any]]) -> list[str]:
-    methods = {name: [draw[name] for draw in draws if name in draw] for name in draws[0]}
-    # bounds last
-    names = [name for name in methods if name not in BOUNDS] + [name for name in BOUNDS if name in methods]
-    parts = {name: [Score(**part) for part in methods[name]] for name in names}
+    parts = _methods(draws)
     with_defects = any(part[0].kept is not None for part in parts.values())
     best = {}
     for key in _COLUMNS:
