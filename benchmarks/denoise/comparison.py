@@ -8,7 +8,8 @@ get environments of their own under ``--environments``; what cannot be installed
 
 ``--quick`` takes two scans without the models; its tables are printed and nothing is written. ``--only`` takes some
 scans, ``--seeds`` so many draws of each, ``--jobs`` draws side by side. ``--resume`` takes over the draws of a results
-file. ``--tables`` runs nothing and joins what is there.
+file. ``--renew`` scores `filter_com` again in the draws that are there, and leaves everything else as it was.
+``--tables`` runs nothing and joins what is there.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import numpy as np
 import torch
 
 from benchmarks.denoise.figure import draw
-from benchmarks.denoise.methods import BOUNDS, Pythons, score_bounds, score_scan
+from benchmarks.denoise.methods import BOUNDS, OURS, Pythons, score_bounds, score_ours, score_scan
 from benchmarks.denoise.scans import QUICK, SCANS
 from benchmarks.denoise.scores import Score
 from benchmarks.denoise.unseen import RECORDED, TITLE, score_unseen
@@ -45,7 +46,6 @@ _SEEDS = 3
 _SECONDS, _SECONDS_WITH_MODELS = 40.0, 90.0
 _REQUIREMENTS = {"variation": "scikit-image==0.26.0", "parallax": "py4DSTEM==0.14.18"}
 
-_OURS = "`filter_com`"
 _COLUMNS = {"angle": "angle (°)", "r": "r", "error": "rms error"}
 _DIGITS = {"angle": 2, "r": 4, "error": 3}
 
@@ -74,6 +74,7 @@ def main() -> None:
     parser = comparison.parser(__doc__)
     parser.add_argument("--only", help="semicolon-separated names of scans")
     parser.add_argument("--seeds", type=int, default=_SEEDS, help="draws of each scan")
+    parser.add_argument("--renew", action="store_true", help="score filter_com again in the draws that are there")
     parser.add_argument("--environments", type=Path, help="a folder in --work by default")
     chosen = parser.parse_args()
     work = comparison.work(chosen)
@@ -81,7 +82,7 @@ def main() -> None:
     comparison.require_page(chosen)
     if chosen.resume:
         restore(read_report(chosen.resume), work)
-    todo = [job for job in jobs if not job.path(work).exists()]
+    todo = [job for job in jobs if job.path(work).exists() == chosen.renew]
     progress = comparison.progress(chosen, len(todo))
     if todo and not chosen.tables:
         pythons = _install(chosen.environments or chosen.work / "environments", quick=chosen.quick)
@@ -92,7 +93,10 @@ def main() -> None:
                 if len(running) == chosen.jobs:
                     _collect(running, progress)
                 if progress.admits(job.seconds):
-                    running[pool.submit(run, job, job.path(work), pythons, quick=chosen.quick)] = job
+                    submitted = pool.submit(
+                        run, job, job.path(work), pythons, with_models=not chosen.quick, renew=chosen.renew
+                    )
+                    running[submitted] = job
             while running:
                 _collect(running, progress)
     comparison.finish(joined(work), chosen, progress)
@@ -136,20 +140,27 @@ def _collect(running: dict[Any, Job], progress: Any) -> None:
     progress.add(f"{job.scan}, draw {job.seed}", ended.result())
 
 
-def run(job: Job, path: Path, pythons: Pythons, *, quick: bool) -> str:
+def run(job: Job, path: Path, pythons: Pythons, *, with_models: bool, renew: bool) -> str:
     """Score one draw; returns what went wrong."""
-    with_models = not quick and job.seed == 0
+    rows: dict[str, Any] = {}
     try:
-        if job.scan == TITLE:
-            rows = score_unseen(pythons)
-        else:
-            scan = SCANS[job.scan]
-            rows = score_scan(scan, job.seed, pythons, with_models=with_models)
-            rows |= score_bounds(scan) if job.seed == 0 else {}
+        if renew:
+            rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        rows |= {name: vars(row) for name, row in _score(job, pythons, with_models, renew).items()}
     except Exception:
         return f"failed:\n{traceback.format_exc()[-2000:]}"
-    write_json({"cell": vars(job), "rows": {name: vars(row) for name, row in rows.items()}}, path)
+    write_json({"cell": vars(job), "rows": rows}, path)
     return ""
+
+
+def _score(job: Job, pythons: Pythons, with_models: bool, renew: bool) -> dict[str, Score]:
+    if job.scan == TITLE:
+        return score_unseen(pythons)
+    scan, is_first = SCANS[job.scan], job.seed == 0
+    if renew:
+        return score_ours(scan, job.seed)
+    rows = score_scan(scan, job.seed, pythons, with_models=with_models and is_first)
+    return rows | (score_bounds(scan) if is_first else {})
 
 
 def restore(report: dict[str, Any], work: Path) -> None:
@@ -189,9 +200,9 @@ def _summary(draws: dict[str, list[dict[str, Any]]]) -> list[str]:
     for scan, each in draws.items():
         parts = _methods(each)
         means = {name: float(np.mean([part.angle for part in of_one])) for name, of_one in parts.items()}
-        others = [name for name in means if name not in (*BOUNDS, _OURS, "COM")]
+        others = [name for name in means if name not in (*BOUNDS, OURS, "COM")]
         best = min(others, key=lambda name: means[name])
-        written = {name: f"{means[name]:.2f}" for name in ("COM", _OURS, best) if name in means}
+        written = {name: f"{means[name]:.2f}" for name in ("COM", OURS, best) if name in means}
         least = min(written.values(), key=float)
         cells = [f"**{text}**" if text == least else text for text in written.values()]
         bound = next((f"{means[name]:.2f}" for name in BOUNDS if name in means), "")

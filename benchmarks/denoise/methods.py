@@ -21,10 +21,22 @@ from stemvane.config import Config
 from stemvane.data.dataset import Dataset4D
 from stemvane.evaluation.com_agreement import compare
 
-__all__ = ["BOUNDS", "Pythons", "as_complex", "patterns_of", "score_bounds", "score_scan", "total_variation"]
+__all__ = [
+    "BOUNDS",
+    "OURS",
+    "Pythons",
+    "as_complex",
+    "patterns_of",
+    "score_bounds",
+    "score_ours",
+    "score_scan",
+    "total_variation",
+]
 
 _Map = NDArray[np.complexfloating[Any, Any]]
 
+OURS = "`filter_com`"
+"""Name in the tables."""
 BOUNDS: dict[str, Seen] = {"bound, disc alone": "disc", "bound": "patterns"}
 """Name in the tables, and what is seen."""
 _N_DRAWS = 50
@@ -79,12 +91,30 @@ def score_scan(scan: Scan, seed: int, pythons: Pythons, *, with_models: bool = T
     if pythons.parallax is not None and settings.defocus:
         phase = _parallax(patterns, settings.energy, pythons.parallax)
         found["parallax, best gain in rings"] = best_gradient(phase, truth, step, cutoff)
-    without_defects = as_complex(measure(pristine(scan), polar=False).deflection) if settings.defects else None
+    without_defects = _without_defects(scan)
     rows = {name: score(each, truth, without_defects) for name, each in found.items()}
+    rows[OURS] = _score_filtered(measured, truth, without_defects)
+    return rows | (_score_models(measured) if with_models else {})
+
+
+def score_ours(scan: Scan, seed: int) -> dict[str, Score]:
+    """Score `filter_com` alone."""
+    measured = measure(simulated(scan, seed))
+    truth = as_complex(measured.expectation.deflection)
+    return {OURS: _score_filtered(measured, truth, _without_defects(scan))}
+
+
+def _without_defects(scan: Scan) -> _Map | None:
+    """Noiseless deflection of the sheet without its defects, where it has some."""
+    if "defects" not in scan.settings:
+        return None
+    return as_complex(measure(pristine(scan), polar=False).deflection)
+
+
+def _score_filtered(measured: Measurements, truth: _Map, without_defects: _Map | None) -> Score:
     filtered = filter_com(measured)
     ours = as_complex(filtered.deflection)
-    rows["`filter_com`"] = with_coverage(score(ours, truth, without_defects), ours, filtered.std, truth)
-    return rows | (_score_models(measured) if with_models else {})
+    return with_coverage(score(ours, truth, without_defects), ours, filtered.std, truth)
 
 
 def _score_models(measured: Measurements) -> dict[str, Score]:

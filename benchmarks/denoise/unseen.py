@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.denoise.methods import Pythons, as_complex, total_variation
+from benchmarks.denoise.methods import OURS, Pythons, as_complex, total_variation
 from benchmarks.denoise.pattern_rivals import Patterns, principal_components, tensor_svd
 from benchmarks.denoise.rivals import RIVALS, best_gaussian
 from benchmarks.denoise.scores import Score, score
@@ -80,7 +80,7 @@ def score_unseen(pythons: Pythons) -> dict[str, Score]:
         found["total variation, best weight"] = total_variation(com, beside, pythons.variation)
     found["PCA of patterns, best rank"] = principal_components(patterns, beside)
     found["tensor SVD"] = tensor_svd(patterns)
-    found["`filter_com`"] = as_complex(filter_com(measured).deflection)
+    found[OURS] = as_complex(filter_com(measured).deflection)
     return {name: _score_prediction(each, unseen, noise) for name, each in found.items()}
 
 
