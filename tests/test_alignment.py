@@ -5,7 +5,8 @@ import pytest
 
 from stemvane import Dataset4D, align_rotation, measure, synthetic
 from stemvane.config import AlignConfig, BasisConfig
-from stemvane.features.alignment import best_angles, gauge_angle
+from stemvane.features.alignment import gauge_angle
+from stemvane.features.cross_correlation import best_angles
 from stemvane.features.harmonics import HarmonicBasis, rotate_features
 
 SHORT = AlignConfig(n_iterations=12, n_angles=72, max_order=4)

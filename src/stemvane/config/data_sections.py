@@ -230,16 +230,29 @@ class BasisConfig(Section):
     """How polar patterns become features, which are short vectors."""
 
     n_features: int = Field(96, ge=4, description="number of complex features per pattern, those with most variance")
-    order_scale: float = Field(
-        3.0, gt=0, description="the noise level of order m is taken as 1 + (m / order_scale)² times that of order 0"
-    )
-    variance_floor: float = Field(
-        1.0,
+    order_scale: float | None = Field(
+        None,
         gt=0,
-        description="smallest noise variance of a pixel, over the brightest ring's; at 1 all pixels count alike",
+        description="the noise level of order m is taken as 1 + (m / order_scale)² times that of order 0; if none, 3, "
+        "and no scale where patterns differ on dark rings",
+    )
+    variance_floor: float | None = Field(
+        None,
+        gt=0,
+        description="smallest noise variance of a pixel, over the brightest ring's; if none, 1, at which all pixels "
+        "count alike, and the noise of its own counts for every ring where patterns differ on dark rings",
+    )
+    background: Literal["auto", "mean", "rings"] = Field(
+        "auto",
+        description="what is the same in all patterns: their mean, or, beyond the direct beam, its means over rings; "
+        "auto tries both where patterns differ on dark rings",
     )
     drop_orders: tuple[int, ...] = Field((), description="circular orders withheld from alignment and model")
-    neighbours: bool = Field(True, description="estimate features of noisy patterns with their neighbours'")
+    neighbours: bool | None = Field(
+        None,
+        description="estimate features of noisy patterns with their neighbours'; if none, not where patterns differ on "
+        "dark rings, whose neighbours may be of another grain",
+    )
     reach: int = Field(6, ge=1, le=12, description="largest distance of a neighbour, probe positions")
 
 

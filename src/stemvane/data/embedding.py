@@ -36,7 +36,8 @@ class Embedding(Representable):
     angle : ndarray of float, shape (scan_y, scan_x)
         Most likely rotation in rad, counter-clockwise on the screen, in (-π, π].
     angle_std : ndarray of float, shape (scan_y, scan_x)
-        Circular standard deviation of the angle's posterior in rad; infinite where every direction is as likely.
+        Circular standard deviation of the angle's posterior in rad, modulo ``2 π / symmetry``; infinite where every
+        direction is as likely.
     angle_posterior : ndarray of float, shape (scan_y, scan_x, n_angles)
         Probability of each grid angle ``2 π j / n_angles``; sums to 1.
     log_evidence : ndarray of float, shape (scan_y, scan_x)
@@ -47,6 +48,8 @@ class Embedding(Representable):
         Unit of the latents, for the labels of figures; empty where it is unknown.
     uses_neighbours : bool
         Whether each position was estimated from the patterns of its neighbours, too.
+    symmetry : int
+        Rotational symmetry of the content: angles that differ by ``2 π / symmetry`` are the same.
     """
 
     latents: NDArray[np.floating[Any]]
@@ -58,6 +61,7 @@ class Embedding(Representable):
     scan_step: tuple[float, float] | None = field(default=None, kw_only=True)
     latent_unit: str = field(default="", kw_only=True)
     uses_neighbours: bool = field(default=False, kw_only=True)
+    symmetry: int = field(default=1, kw_only=True)
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -125,12 +129,13 @@ class Embedding(Representable):
         Returns
         -------
         ndarray of float, shape (scan_y, scan_x)
-            Half width in rad; NaN where a mask left a position out.
+            Half width in rad, of one of as many arcs as the symmetry has; NaN where a mask left a position out.
         """
         n_angles = self.angle_posterior.shape[-1]
         grid = 2 * np.pi * np.arange(n_angles) / n_angles
         p = self.angle_posterior.astype(float)
-        away = np.abs(np.angle(np.exp(1j * (grid - self.angle[..., None].astype(float)))))
+        away = np.abs(np.angle(np.exp(1j * self.symmetry * (grid - self.angle[..., None].astype(float)))))
+        away /= self.symmetry
         order = np.argsort(away, axis=-1)
         away, p = (np.take_along_axis(values, order, axis=-1) for values in (away, p))
         # half of a cell's probability lies within its centre
@@ -143,7 +148,8 @@ class Embedding(Representable):
         on_grid = start + share * (end - start)
         # an arc of hardly more than a cell shows better in the standard deviation
         narrow = self.angle_std * special.ndtri((1 + level) / 2)
-        return np.asarray(np.where(self.angle_std < 3 * np.pi / n_angles, narrow, np.minimum(on_grid, np.pi)))
+        wide = np.minimum(on_grid, np.pi / self.symmetry)
+        return np.asarray(np.where(self.angle_std < 3 * np.pi / n_angles, narrow, wide))
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
         ranges = [
@@ -153,11 +159,12 @@ class Embedding(Representable):
         valid = np.isfinite(self.angle)
         spread, evidence = np.degrees(self.angle_std[valid]), self.log_evidence[np.isfinite(self.log_evidence)]
         n_valid, n_all = int(valid.sum()), valid.size
+        fold = f", modulo {360 / self.symmetry:g} deg" if self.symmetry > 1 else ""
         rows = [
             ("scan", f"{format_shape(self.scan_shape)} positions"),
             ("embedded", f"{n_valid} of {n_all} positions" if n_valid < n_all else "all positions"),
             ("latents", f"{self.n_latent}" + (f": {'; '.join(ranges[:6])}" if ranges else "")),
-            ("angle", f"uncertain by {np.median(spread):.3g} deg (median)" if len(spread) else "unknown"),
+            ("angle", f"uncertain by {np.median(spread):.3g} deg (median){fold}" if len(spread) else "unknown"),
             ("angle grid", f"{self.angle_posterior.shape[-1]} angles"),
             ("log evidence", f"{evidence.mean():.4g} nat per pattern (mean)" if len(evidence) else "unknown"),
         ]
@@ -169,8 +176,10 @@ class Embedding(Representable):
         for name in _MAPS:
             array = group.create_array(name, data=np.asarray(getattr(self, name), np.float32), overwrite=True)
             array.attrs["unit"] = units.get(name, "")
+        group.attrs["symmetry"] = self.symmetry
 
     @classmethod
     def read(cls, group: zarr.Group) -> Embedding:
         """Read what `write` wrote."""
-        return cls(*(np.asarray(group[name][...]) for name in _MAPS))  # type: ignore[index]
+        maps = [np.asarray(group[name][...]) for name in _MAPS]  # type: ignore[index]
+        return cls(*maps, symmetry=int(group.attrs.get("symmetry", 1)))  # type: ignore[arg-type]

@@ -29,6 +29,20 @@ class Preparation(Representable):
     warnings: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def variation_reach(self) -> float | None:
+        """Radius in pixel widths out to which patterns differ by more than their counts' noise; None if unknown."""
+        return self._variation("reach")
+
+    @property
+    def variation_half(self) -> float | None:
+        """Radius in pixel widths within which half of that lies, in units of the noise; None where it is unknown."""
+        return self._variation("half")
+
+    def _variation(self, name: str) -> float | None:
+        radii = self.record.get("variation_px")
+        return None if radii is None else float(radii[name])
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return {"steps": list(self.steps), "warnings": list(self.warnings), "record": dict(self.record)}

@@ -60,6 +60,7 @@ def judge(measurements: Measurements, embedding: Embedding | None = None) -> tup
     findings = [
         *measurements.findings,
         *_size(measurements),
+        *_range(measurements),
         *_shift(measurements),
         *_columns(measurements),
         *_counting(measurements),
@@ -78,6 +79,20 @@ def _size(measurements: Measurements) -> Iterator[Finding]:
             "failure" if n < _TOO_FEW else "warning",
             f"{n} patterns are {'too ' if n < _TOO_FEW else ''}few to learn from: agreement of so few means little",
             "take a larger scan",
+        )
+
+
+def _range(measurements: Measurements) -> Iterator[Finding]:
+    """Patterns that differ where the polar patterns, which models learn from, do not reach."""
+    half = None if measurements.preparation is None else measurements.preparation.variation_half
+    outer = measurements.grid.outer
+    if measurements.polar is not None and half is not None and half > outer:
+        yield Finding(
+            "variation_outside",
+            "failure",
+            f"most of what patterns differ by, in units of their noise, lies beyond {outer:.3g} px, where the polar "
+            f"patterns end: half of it lies within {half:.3g} px",
+            "leave measure.outer out, or make it larger; it counts in radii of the disc",
         )
 
 

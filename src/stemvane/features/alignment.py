@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from stemvane.config import AlignConfig
 from stemvane.data.representation import Representable, Row
+from stemvane.features.cross_correlation import best_angles
 from stemvane.features.harmonics import HarmonicBasis, rotate_features
+from stemvane.features.template_symmetry import find_symmetry
 
-__all__ = ["Alignment", "align_rotation"]
+__all__ = ["Alignment", "align_rotation", "unexplained_power"]
 
 _N_COMPARED = 2048
-_N_SOFT_ROUNDS = 12
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,8 +79,8 @@ def align_rotation(
     nothing moves: the template is the mean of the rotated residuals, and every residual is rotated to where
     its circular cross-correlation with the template is largest. The start whose template is longest is kept, because
     for fixed noise the likelihood grows with the template's length. Where a template of s-fold symmetry is as likely
-    (see Notes), it takes its place. Last, the template is rotated so that its dipole (its strongest order, where it has
-    hardly any) points to the right: this fixes which angle is called 0.
+    (`find_symmetry`), it takes its place. Last, the template is rotated so that its dipole (its strongest order, where
+    it has hardly any) points to the right: this fixes which angle is called 0.
 
     Parameters
     ----------
@@ -105,11 +106,6 @@ def align_rotation(
     -----
     The amplitude of the template is positive in every pattern: a free sign would let a pattern be rotated by 180° with
     its sign flipped, a false optimum.
-
-    Content of s-fold symmetry fits equally well at s angles, of which noise picks one; the mean of patterns rotated by
-    their picks then holds the picked noise in orders that are no multiples of s. So templates with and without these
-    orders are compared by their likelihood with the angle integrated out, less half the logarithm of the number of
-    patterns for every real coordinate (the Bayesian information criterion; Schwarz, Ann. Statist. 6, 461, 1978).
     """
     config = config or AlignConfig()
     orders, best = basis.orders, 0
@@ -120,10 +116,42 @@ def align_rotation(
     template = rotate_features(features, orders, -angle).mean(axis=0, dtype=np.complex128)
     # a likelihood needs patterns whose noise is independent
     compared = features if as_recorded is None else as_recorded
-    symmetry, template = _symmetrise(compared[:: max(1, len(compared) // _N_COMPARED)], template, basis, config)
+    symmetry, template = find_symmetry(
+        compared[:: max(1, len(compared) // _N_COMPARED)],
+        template,
+        orders,
+        basis.counting,
+        n_angles=config.n_angles,
+        highest=config.max_order,
+    )
     if symmetry > 1:
         angle = best_angles(features, template, orders, config.n_angles)
     return _finish(features, basis, angle, best, symmetry, n_components)
+
+
+def unexplained_power(
+    features: NDArray[np.complexfloating[Any, Any]], orders: NDArray[np.int64], config: AlignConfig
+) -> float:
+    """Mean squared length of what is left of patterns when one template, rotated to each of them, is taken off.
+
+    Parameters
+    ----------
+    features : ndarray of complex, shape (n_patterns, n_features)
+        Features of the patterns.
+    orders : ndarray of int, shape (n_features,)
+        Circular order of each feature.
+    config : AlignConfig
+        Grid, rounds and starts.
+
+    Returns
+    -------
+    float
+    """
+    _, template = _likeliest_start(features, orders, config)
+    angle = _follow(features, orders, best_angles(features, template, orders, config.n_angles), config)
+    template = rotate_features(features, orders, -angle).mean(axis=0, dtype=np.complex128)
+    power = float((np.abs(features) ** 2).sum(axis=1, dtype=np.float64).mean())
+    return power - float(np.vdot(template, template).real)
 
 
 def _likeliest_start(
@@ -163,97 +191,9 @@ def _follow(
     return angle
 
 
-def _symmetrise(
-    features: NDArray[np.complexfloating[Any, Any]],
-    template: NDArray[np.complex128],
-    basis: HarmonicBasis,
-    config: AlignConfig,
-) -> tuple[int, NDArray[np.complex128]]:
-    """Symmetry of the likeliest template, and that template."""
-    orders = basis.orders
-    cross, phase = _cross_spectrum(features, template, orders), _phases(orders, config.n_angles)
-    fit = (cross.real @ phase.real - cross.imag @ phase.imag).max(axis=1)
-    misfit = (np.abs(features) ** 2).sum(axis=1).mean() + np.vdot(template, template).real - 2 * fit.mean()
-    # what the counting noise of each order leaves unexplained is shared by all
-    counting = basis.counting**2
-    level = np.sqrt(counting + max(misfit / 2 - counting.sum(), 1e-6 * misfit) / len(orders))
-    white, start = features / level.astype(np.float32), template / level
-    best, best_value, best_template = 1, -np.inf, start
-    for symmetry in range(1, config.max_order + 1):
-        allowed = orders % symmetry == 0
-        if symmetry > 1 and not (allowed & (orders > 0)).any():
-            continue
-        candidate, value = _soft_mean(white, np.where(allowed, start, 0), orders, config.n_angles)
-        value -= np.log(len(features)) * np.count_nonzero(allowed)
-        if value > best_value:
-            best, best_value, best_template = symmetry, value, candidate
-    return best, (template if best == 1 else best_template * level)
-
-
-def _soft_mean(
-    features: NDArray[np.complexfloating[Any, Any]],
-    template: NDArray[np.complex128],
-    orders: NDArray[np.int64],
-    n_angles: int,
-) -> tuple[NDArray[np.complex128], float]:
-    """Likeliest template with the angle integrated out, in the orders it starts with, and its log likelihood.
-
-    Noise has the standard deviation 1 on each real coordinate.
-    """
-    phase, allowed, value = _phases(orders, n_angles), template != 0, -np.inf
-    for _ in range(_N_SOFT_ROUNDS):
-        cross = _cross_spectrum(features, template, orders)
-        log = cross.real @ phase.real - cross.imag @ phase.imag
-        top = log.max(axis=1, keepdims=True)
-        weight = np.exp(log - top)
-        total = weight.sum(axis=1, keepdims=True)
-        value = float((np.log(total / n_angles) + top).sum() - len(features) * np.vdot(template, template).real / 2)
-        back = (weight / total) @ phase.T
-        template = np.where(allowed, (features * back[:, orders]).mean(axis=0, dtype=np.complex128), 0)
-    return template, value
-
-
-def _cross_spectrum(
-    features: NDArray[np.complexfloating[Any, Any]],
-    template: NDArray[np.complexfloating[Any, Any]],
-    orders: NDArray[np.int64],
-) -> NDArray[np.complex64]:
-    """Circular cross-spectrum of patterns and template by order, shape ``(n_patterns, n_orders)``."""
-    by_order = np.zeros((len(orders), int(orders.max()) + 1), np.float32)
-    by_order[np.arange(len(orders)), orders] = 1.0
-    cross: NDArray[np.complex64] = np.asarray((features * template.conj().astype(np.complex64)) @ by_order)
-    return cross
-
-
-def _phases(orders: NDArray[np.int64], n_angles: int) -> NDArray[np.complex64]:
-    """``exp(i m θ)`` for each order m and grid angle θ."""
-    grid = 2 * np.pi * np.arange(n_angles) / n_angles
-    phases: NDArray[np.complex64] = np.exp(1j * np.outer(np.arange(int(orders.max()) + 1), grid)).astype(np.complex64)
-    return phases
-
-
 def _real(features: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.float64]:
     """Real parts, then imaginary parts, along the last axis."""
     return np.concatenate([features.real, features.imag], axis=-1).astype(np.float64)
-
-
-def best_angles(
-    features: NDArray[np.complexfloating[Any, Any]],
-    template: NDArray[np.complexfloating[Any, Any]],
-    orders: NDArray[np.int64],
-    n_angles: int,
-) -> NDArray[np.float64]:
-    """Angles (rad) by which the template must be rotated to fit each pattern best, refined between grid points."""
-    cross, phase = _cross_spectrum(features, template, orders), _phases(orders, n_angles)
-    m = np.arange(len(phase))
-    best = np.argmax(cross.real @ phase.real - cross.imag @ phase.imag, axis=1)
-    angle = 2 * np.pi / n_angles * best
-    for _ in range(3):
-        term = cross * np.exp(1j * m * angle[:, None])
-        slope, bend = -(term.imag * m).sum(axis=1), -(term.real * m**2).sum(axis=1)
-        step = np.where(bend < 0, -slope / np.where(bend < 0, bend, -1.0), 0.0)
-        angle = angle + np.clip(step, -np.pi / n_angles, np.pi / n_angles)
-    return np.asarray(np.angle(np.exp(1j * angle)))
 
 
 def _finish(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stemvane.config import BasisConfig
 from stemvane.data.measurements import Measurements
+from stemvane.features.background import fit_basis
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.features.scan_filter import ScanFilter
 
@@ -70,7 +71,7 @@ class FeatureReader:
         DataError
             If fewer than two patterns remain, or all patterns are the same.
         """
-        basis = HarmonicBasis.fit(measurements, config, mask=used)
+        basis = fit_basis(measurements, config, mask=used)
         rows = _middle_rows(allowed)
         part = np.zeros_like(allowed)
         part[rows] = allowed[rows]
@@ -79,7 +80,9 @@ class FeatureReader:
         variance = basis.coordinates * basis.counting**2
         if variance.sum() < _WORTH_FILTERING * (np.abs(features[allowed[rows]]) ** 2).mean(axis=0).sum():
             return cls(basis, None, np.zeros(basis.n_features))
-        if not config.neighbours:
+        # a filter that is the same everywhere mixes the grains on either side of a border
+        neighbours = not basis.own_noise if config.neighbours is None else config.neighbours
+        if not neighbours:
             return cls(basis, None, basis.counting)
         step = measurements.calibration.scan_step
         # of all directions of an order, those were chosen in which the noise of these patterns happens to be largest

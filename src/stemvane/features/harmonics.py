@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,33 @@ from stemvane.geometry.polar import harmonics_of, polar_from
 
 __all__ = ["HarmonicBasis", "rotate_features"]
 
+# rings darker than this share of the brightest are dark; where they hold this share of what patterns differ by, in
+# units of counting noise, every ring has its own noise. Polycrystals in a nearly parallel beam have 0.95 to 1.0 there,
+# graphene in a convergent one 0.1 to 0.4 without noise, and none in counts; `pytest tests/test_grains.py -k share`
+_DARK, _MOST_ON_DARK = 0.25, 0.5
+# an order of a ring varies by more than its noise where it does so by this many standard errors
+_BEYOND_CHANCE = 5.0
+# noise level of order m over that of order 0 is 1 + (m / this)² where all pixels count alike
+_ORDER_SCALE = 3.0
+# step of the profile that the noise of pixels is read from, in pixels
+_PROFILE_STEP = 0.5
+# share of the brightest ring's noise below which there is rounding
+_LEAST_NOISE = 1e-5
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class HarmonicBasis(Representable):
     """Short complex vectors, the features, of the residual patterns.
 
     A pattern minus the background is expanded in circular harmonics. For each order the rings are combined so that
-    noise that is independent from pixel to pixel becomes white (every pixel's is taken as the brightest ring's, unless
-    ``variance_floor`` lets darker rings be quieter), the directions that hold most variance over the data set are kept,
-    and order m is divided by ``1 + (m / order_scale)²``. A pattern rotated by θ, counter-clockwise on the screen, has
-    its features multiplied by ``exp(-1j * orders * θ)``.
+    noise that is independent from pixel to pixel becomes white, the directions that hold most variance over the data
+    set are kept, and order m is divided by ``1 + (m / order_scale)²``. A pattern rotated by θ, counter-clockwise on the
+    screen, has its features multiplied by ``exp(-1j * orders * θ)``.
+
+    In a convergent beam, whose bright disc holds most of what patterns differ by, every pixel's noise is taken as the
+    brightest ring's, and high orders, which stay with the lattice, are weighed down. Where patterns differ on dark
+    rings, as those of grains in a nearly parallel beam do, every ring counts with the noise of its own counts, and all
+    orders alike: there the whole pattern rotates.
 
     Attributes
     ----------
@@ -40,7 +57,7 @@ class HarmonicBasis(Representable):
     synthesis : ndarray of complex, shape (n_features, n_radial)
         ``x_m(r) = Σ_k synthesis[k, r] feature_k`` over the features of order m.
     background : ndarray of complex, shape (n_orders, n_radial)
-        Harmonics of the fixed background, the mean pattern.
+        Harmonics of the fixed background: the mean pattern, or, beyond the direct beam, its means over the rings.
     counting : ndarray of float, shape (n_features,)
         Standard deviation of the counting noise of a real coordinate of each feature: that of the mean pattern's counts
         on the rings that it holds, and of the readout noise, times `noise`.
@@ -53,6 +70,8 @@ class HarmonicBasis(Representable):
         Share of the residuals' variance that the features leave out.
     mean_total : float
         Mean total intensity of the patterns that the basis was fitted to.
+    own_noise : bool
+        Whether every ring counts with the noise of its own counts, because patterns differ on dark rings.
     """
 
     orders: NDArray[np.int64]
@@ -65,6 +84,7 @@ class HarmonicBasis(Representable):
     noise: float
     discarded: float
     mean_total: float
+    own_noise: bool = False
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
         rows = [
@@ -73,6 +93,10 @@ class HarmonicBasis(Representable):
             ("rings, sectors", f"{self.analysis.shape[1]}, {self.n_azimuthal}"),
             ("discarded", f"{100 * self.discarded:.3g} % of the residuals' variance"),
             ("counting noise", f"{self.noise:.3g} times that of electrons that count for one"),
+            (
+                "weights",
+                "every ring by its own noise" if self.own_noise else "all pixels by the brightest ring's noise",
+            ),
         ]
         return "HarmonicBasis", rows
 
@@ -117,44 +141,63 @@ class HarmonicBasis(Representable):
         weights = grid.weights(measurements.detector_shape)
         # variance = readout² + gain · mean: readout noise counts as that many counts more on every pixel
         counting = grid.noise_covariance(weights, ring + measurements.readout_counts)
-        covariance = grid.noise_covariance(weights, np.maximum(ring, config.variance_floor * ring.max()))
         moments = np.zeros((grid.n_orders, grid.n_radial, grid.n_radial), np.complex128)
         for block in measurements.polar_blocks(mask):
             x = np.swapaxes(harmonics_of(block) - background, 0, 1)
             moments += np.swapaxes(x, 1, 2) @ x.conj()
         moments /= len(total)
+        spectrum = _Spectrum.of(moments, counting, grid.radii)
+        area = 2 * np.pi * grid.radii * grid.ring_width
+        share = spectrum.share_on_dark_rings(ring, ring * area * len(total), len(total))
+        own_noise = config.variance_floor is None and share > _MOST_ON_DARK
+        order_scale = config.order_scale or (np.inf if own_noise else _ORDER_SCALE)
+        if own_noise:
+            counts = _counts_by_radius(measurements, ring) + measurements.readout_counts
+            # fewer than one electron on a ring are no noise that a mean could tell
+            electron = spectrum.quiet_gain / np.interp(_radii(measurements), grid.radii, area)
+            least = np.maximum(electron, _LEAST_NOISE * counts.max())
+            counting = grid.noise_covariance(weights, counts)
+            covariance = grid.noise_covariance(weights, np.maximum(counts, least))
+        else:
+            covariance = grid.noise_covariance(weights, np.maximum(ring, (config.variance_floor or 1.0) * ring.max()))
+        if config.background == "rings":
+            # what stays is the same all around, so the rest of the mean rotates with the patterns
+            beyond = _beyond_direct_beam(measurements, ring)
+            rest = np.where(beyond, background[1:], 0)
+            kept = background[1:] - rest
+            moments[1:] += rest[:, :, None] * rest[:, None, :].conj()
+            background[1:] = kept
         directions = [
             direction
             for order in range(grid.n_orders)
             if order not in config.drop_orders
             for direction in _directions(covariance[order], moments[order], order, grid.radii)
         ]
-        directions.sort(key=lambda direction: -direction[0])
-        variance = np.array([direction[0] for direction in directions])
+        directions.sort(key=lambda direction: -direction.variance)
+        variance = np.array([direction.variance for direction in directions])
         # a millionth of every pixel: less than that is rounding
         if not (len(directions) and variance[0] > 1e-12 * total.mean()):
             raise DataError("all patterns are the same, so there is nothing to learn; check scan and detector")
+        gain = _noise_of_most(directions, counting) if own_noise else spectrum.gain
         chosen = directions[: config.n_features]
-        orders = np.array([direction[1] for direction in chosen])
-        scale = 1 / (1 + (orders / config.order_scale) ** 2)
-        # the highest orders hold noise and hardly any signal; there the variance shows what one electron counts for
-        quiet = slice(grid.n_orders * 3 // 4, None)
-        gain = np.trace(moments[quiet], axis1=1, axis2=2).real.sum() / np.trace(counting[quiet], axis1=1, axis2=2).sum()
-        # shared charge takes noise out of these orders, not out of the low ones, where all of an electron counts
+        orders = np.array([direction.order for direction in chosen])
+        scale = 1 / (1 + (orders / order_scale) ** 2)
+        # shared charge takes noise out of the highest orders, not out of the low ones, where all of an electron counts
         counting_gain = max(gain, measurements.counts_per_electron) if measurements.counts_per_electron > 1 else gain
-        analysis = np.array([direction[2] for direction in chosen], np.complex128) * scale[:, None]
+        analysis = np.array([direction.analysis for direction in chosen], np.complex128) * scale[:, None]
         variance_of_counts = np.einsum("ki,kij,kj->k", analysis, counting[orders], analysis.conj()).real
         return cls(
             orders=orders,
             scale=scale,
             analysis=analysis,
-            synthesis=np.array([direction[3] for direction in chosen], np.complex128) / scale[:, None],
+            synthesis=np.array([direction.synthesis for direction in chosen], np.complex128) / scale[:, None],
             background=background,
             counting=np.sqrt(counting_gain * variance_of_counts / np.where(orders == 0, 1, 2)),
             n_azimuthal=grid.n_azimuthal,
             noise=float(np.sqrt(gain)),
             discarded=float(variance[config.n_features :].sum() / variance.sum()),
             mean_total=float(total.mean()),
+            own_noise=bool(own_noise),
         )
 
     @property
@@ -238,12 +281,85 @@ def rotate_features(
     return result
 
 
+class _Direction(NamedTuple):
+    """Variance, order, analysis and synthesis vector of what may become a feature."""
+
+    variance: float
+    order: int
+    analysis: NDArray[np.complex128]
+    synthesis: NDArray[np.complex128]
+
+
+@dataclass(frozen=True, eq=False)
+class _Spectrum:
+    """Variance of patterns by circular order and ring, and that of electrons that count for one.
+
+    Attributes
+    ----------
+    variance, counting : ndarray of float, shape (n_orders, n_radial)
+    resolved : ndarray of bool, shape (n_orders, n_radial)
+        Whether the pixels of a ring resolve an order.
+    """
+
+    variance: NDArray[np.float64]
+    counting: NDArray[np.float64]
+    resolved: NDArray[np.bool_]
+
+    @classmethod
+    def of(
+        cls, moments: NDArray[np.complex128], counting: NDArray[np.float64], radii: NDArray[np.float64]
+    ) -> _Spectrum:
+        """Diagonals of both, shapes ``(n_orders, n_radial, n_radial)``."""
+        resolved = np.arange(len(moments))[:, None] <= _highest_order(radii)
+        variance, of_counts = (np.diagonal(part, axis1=1, axis2=2).real for part in (moments, counting))
+        return cls(variance, of_counts, resolved)
+
+    @property
+    def highest(self) -> slice:
+        """The highest quarter of the orders."""
+        return slice(len(self.variance) * 3 // 4, None)
+
+    @property
+    def gain(self) -> float:
+        """Counts that an electron leaves, from orders that hold noise and hardly any signal: the highest."""
+        return float(self.variance[self.highest].sum() / self.counting[self.highest].sum())
+
+    @property
+    def quiet_gain(self) -> float:
+        """The same from the quietest rings of these orders, because small discs reach up to the highest."""
+        return float(np.quantile(self._over_noise(self.highest), 0.25))
+
+    def _over_noise(self, orders: slice) -> NDArray[np.float64]:
+        """Variance over counting noise wherever there is noise."""
+        counting = self.counting[orders]
+        use = self.resolved[orders] & (counting > 0)
+        return np.asarray(self.variance[orders][use] / counting[use]) if use.any() else np.zeros(1)
+
+    def share_on_dark_rings(self, ring: NDArray[np.float64], electrons: NDArray[np.float64], n_patterns: int) -> float:
+        """Share of what patterns differ by around the circle, in units of noise, that dark rings hold; 0 if nothing.
+
+        `electrons` are those that all patterns together have on each ring; with their number the scatter of an order's
+        variance falls.
+        """
+        gain = float(np.median(self._over_noise(self.highest)))
+        use = self.resolved[1:] & (self.counting[1:] > 0)
+        beyond = np.where(use, self.variance[1:] / np.where(use, self.counting[1:], 1.0) - gain, 0.0)
+        by_chance = gain * np.sqrt(1 / n_patterns + 1 / np.maximum(electrons / max(gain, 1e-300), 1.0))
+        by_ring = np.where(beyond > _BEYOND_CHANCE * by_chance, beyond, 0.0).sum(axis=0)
+        whole = float(by_ring.sum())
+        return float(by_ring[ring < _DARK * ring.max()].sum()) / whole if whole > 0 else 0.0
+
+
+def _highest_order(radii: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Highest order that the pixels of a ring resolve: a ring of radius r pixels crosses 2 π r of them."""
+    return np.maximum(np.pi * radii, 1.0)
+
+
 def _directions(
     covariance: NDArray[np.float64], moment: NDArray[np.complex128], order: int, radii: NDArray[np.float64]
-) -> list[tuple[float, int, NDArray[np.complex128], NDArray[np.complex128]]]:
-    """Variance, order, analysis and synthesis vector of each direction of one order, noise white."""
-    # a ring of radius r pixels crosses 2 π r of them, which resolves orders up to π r
-    usable = np.flatnonzero(order <= np.maximum(np.pi * radii, 1.0))
+) -> list[_Direction]:
+    """Directions of one order in which noise is white."""
+    usable = np.flatnonzero(order <= _highest_order(radii))
     if len(usable) == 0:
         return []
     shared = covariance[np.ix_(usable, usable)]
@@ -259,9 +375,51 @@ def _directions(
     double = 1.0 if order == 0 else 2.0
     variances, axes = np.linalg.eigh(double * whiten @ moment @ whiten.T)
     return [
-        (float(v), order, np.sqrt(double) * (axis.conj() @ whiten), (colour @ axis) / np.sqrt(double))
+        _Direction(float(v), order, np.sqrt(double) * (axis.conj() @ whiten), (colour @ axis) / np.sqrt(double))
         for v, axis in zip(variances, axes.T, strict=True)
     ]
+
+
+def _radii(measurements: Measurements) -> NDArray[np.float64]:
+    """Distance of every pixel from the optical axis in pixel widths, shape ``(k_y, k_x)``."""
+    return np.asarray(np.hypot(*measurements.grid.places(measurements.detector_shape)))
+
+
+def _counts_by_radius(measurements: Measurements, ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean counts of a pixel by its distance from the axis alone, shape ``(k_y, k_x)``.
+
+    A ring may be wider than the edge of a disc, whose pixels differ by more than an order of magnitude.
+    """
+    radius, mean = _radii(measurements), np.asarray(measurements.mean_pattern, np.float64)
+    use = np.isfinite(mean)
+    if measurements.bad_pixels is not None:
+        use &= ~measurements.bad_pixels
+    if not use.any():
+        return np.interp(radius, measurements.grid.radii, ring)
+    radius = radius / _PROFILE_STEP
+    step = np.rint(radius).astype(int)
+    number = np.bincount(step[use], minlength=step.max() + 1)
+    profile = np.bincount(step[use], mean[use], len(number)) / np.maximum(number, 1)
+    known = np.flatnonzero(number)
+    return np.maximum(np.interp(radius, known, profile[known]), 0)
+
+
+def _beyond_direct_beam(measurements: Measurements, ring: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Rings on which the direct beam does not lie: what its pixels make of its edge stays where it is."""
+    grid, radius = measurements.grid, measurements.calibration.disc_radius
+    if radius is None:
+        return np.asarray(ring < _DARK * ring.max())
+    return np.asarray(grid.radii - grid.ring_width / 2 > radius + 1)
+
+
+def _noise_of_most(directions: Sequence[_Direction], counting: NDArray[np.float64]) -> float:
+    """Variance over counting noise of most directions of the upper half of the orders: few hold more than noise."""
+    ratios = [
+        d.variance / noise
+        for d in directions
+        if d.order > len(counting) // 2 and (noise := np.vdot(d.analysis, counting[d.order] @ d.analysis).real) > 0
+    ]
+    return float(np.median(ratios)) if ratios else 0.0
 
 
 def _recorded(measurements: Measurements, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:

@@ -90,6 +90,11 @@ class PatternModel(Representable, ABC):
         return self.settings.model.n_latent
 
     @property
+    def symmetry(self) -> int:
+        """Rotational symmetry of the content: angles that differ by ``2 π / symmetry`` are the same; 1 without one."""
+        return 1
+
+    @property
     @abstractmethod
     def is_fitted(self) -> bool:
         """Whether the model has been fitted or loaded."""
@@ -177,7 +182,9 @@ class PatternModel(Representable, ABC):
         maps = spread(self._embed(measurements, allowed, rescale), allowed)
         step, unit = measurements.calibration.scan_step, self.settings.model.latent_unit
         uses_neighbours = self._uses_neighbours(measurements)
-        embedding = Embedding(*maps, scan_step=step, latent_unit=unit, uses_neighbours=uses_neighbours)
+        embedding = Embedding(
+            *maps, scan_step=step, latent_unit=unit, uses_neighbours=uses_neighbours, symmetry=self.symmetry
+        )
         if measurements.is_scan or self._embedded_scan is None:
             radius = measurements.calibration.disc_radius
             intensity = "dose" if measurements.noiseless else measurements.units["total"]

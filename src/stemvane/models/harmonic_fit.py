@@ -25,7 +25,7 @@ _ARRAYS = ("orders", "scale", "analysis", "synthesis", "background", "counting")
 _COMPLEX = ("analysis", "synthesis", "background")
 _FILTER_ARRAYS = ("spectrum", "noise", "fresh_noise")
 _FILTER_NUMBERS = ("highest", "step", "reach")
-_NUMBERS = ("n_azimuthal", "noise", "discarded", "mean_total")
+_NUMBERS = ("n_azimuthal", "noise", "discarded", "mean_total", "own_noise")
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ class HarmonicFit:
             ).numpy()
             for name in _ARRAYS
         }
-        of_basis: dict[str, Any] = {name: numbers["basis"][name] for name in _NUMBERS}
+        of_basis: dict[str, Any] = {name: numbers["basis"][name] for name in _NUMBERS if name in numbers["basis"]}
         basis = HarmonicBasis(**arrays, **of_basis)
         network = make_network(torch.from_numpy(basis.orders))
         network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})

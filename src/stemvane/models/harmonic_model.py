@@ -86,6 +86,11 @@ class HarmonicModel(PatternModel):
         return self._need().basis
 
     @property
+    def symmetry(self) -> int:
+        """Rotational symmetry of the content: angles that differ by ``2 π / symmetry`` are the same."""
+        return self._need().network.symmetry
+
+    @property
     def mean_total(self) -> float:
         """Mean total intensity of the training patterns, to which others are scaled; ModelError before `fit`."""
         return self._need().basis.mean_total

@@ -67,15 +67,20 @@ class AnglePosterior:
     log_mean: Tensor
     curvature: Tensor
 
-    def circular_std(self) -> Tensor:
-        """Circular standard deviation in rad, shape ``(n,)``; that of the grid and, within its cell, of the peak."""
+    def circular_std(self, symmetry: int = 1) -> Tensor:
+        """Circular standard deviation in rad, shape ``(n,)``; that of the grid and, within its cell, of the peak.
+
+        Angles that differ by ``2 π / symmetry`` are taken as one.
+        """
         p = self.probability
-        grid = 2 * math.pi / p.shape[-1] * torch.arange(p.shape[-1], device=p.device)
-        resultant = torch.hypot(p @ grid.cos(), p @ grid.sin()).clamp(max=1.0)
-        spread = -2 * resultant.clamp(min=1e-30).log()
+        grid = 2 * math.pi * symmetry / p.shape[-1] * torch.arange(p.shape[-1], device=p.device)
+        # 1 less the squared resultant, from terms that vanish where the posterior is narrow: no digits are lost there
+        away, sine = p @ (1 - grid.cos()), p @ grid.sin()
+        lost = (2 * away - away**2 - sine**2).clamp(0.0, 1.0)
+        spread = -torch.log1p(-lost) / symmetry**2
         cell = (math.pi / p.shape[-1]) ** 2 / 3
         within = torch.minimum(1 / self.curvature.clamp(min=1e-12), torch.full_like(spread, cell))
-        return torch.where(resultant < 1e-6, torch.full_like(spread, math.inf), (spread + within).sqrt())
+        return torch.where(lost > 1 - 1e-12, torch.full_like(spread, math.inf), (spread + within).sqrt())
 
 
 class HarmonicNetwork(nn.Module):
@@ -127,6 +132,10 @@ class HarmonicNetwork(nn.Module):
         grid = 2 * math.pi * torch.arange(n_angles) / n_angles
         table = torch.outer(self.multiple, grid)
         self.register_buffer("table", torch.cat([table.cos(), -table.sin()]), persistent=False)
+        # with fewer than two points on the period of the highest order a peak may lie unseen between them
+        n_fine = n_angles * -(-2 * n_orders // n_angles)
+        fine = torch.outer(self.multiple, 2 * math.pi * torch.arange(n_fine) / n_fine)
+        self.register_buffer("search_table", torch.cat([fine.cos(), -fine.sin()]), persistent=False)
         self.register_buffer("noise_variance", torch.tensor(1.0))
         self.register_buffer("latent_mean", torch.zeros(n_latent))
         self.register_buffer("support", torch.ones(2 * n_features))
@@ -143,11 +152,19 @@ class HarmonicNetwork(nn.Module):
     by_order: Tensor
     multiple: Tensor
     table: Tensor
+    search_table: Tensor
     noise_variance: Tensor
     latent_mean: Tensor
     support: Tensor
     first_prior: Tensor
     slope_prior: Tensor
+
+    @property
+    def symmetry(self) -> int:
+        """Rotational symmetry of the template: angles that differ by ``2 π / symmetry`` are the same."""
+        real, imag = self.template.detach().chunk(2)
+        held = self.orders[(real != 0) | (imag != 0)].tolist()
+        return max(math.gcd(*held), 1)
 
     def start_from(self, template: Tensor, components: Tensor, deviation: Tensor, symmetry: int = 1) -> None:
         """Start as alignment + PCA, whose template and components stay fixed while the curved part is learned.
@@ -226,15 +243,16 @@ class HarmonicNetwork(nn.Module):
         """Angle in (-π, π] of the largest cross-correlation, between grid points, and the negative curvature there."""
         m = self.multiple
         with torch.no_grad():
-            best = (torch.cat([real, imag], dim=-1) @ self.table).argmax(dim=-1)
-            angle = 2 * math.pi / self.n_angles * best.to(real.dtype)
+            n = self.search_table.shape[1]
+            best = (torch.cat([real, imag], dim=-1) @ self.search_table).argmax(dim=-1)
+            angle = 2 * math.pi / n * best.to(real.dtype)
             for _ in range(3):
                 phase = angle[:, None] * m
                 cosine, sine = phase.cos(), phase.sin()
                 slope = -((real * sine + imag * cosine) @ m)
                 bend = (real * cosine - imag * sine) @ m**2
                 step = torch.where(bend > 0, slope / bend.clamp(min=1e-12), 0.0)
-                angle = angle + step.clamp(-math.pi / self.n_angles, math.pi / self.n_angles)
+                angle = angle + step.clamp(-math.pi / n, math.pi / n)
             angle = torch.atan2(angle.sin(), angle.cos())
             phase = angle[:, None] * m
             bend = (real * phase.cos() - imag * phase.sin()) @ m**2

@@ -216,6 +216,7 @@ class _Grids:
             n_radial=config.n_radial,
             n_azimuthal=config.n_azimuthal,
             margin=margin,
+            reach=None if dataset.preparation is None else dataset.preparation.variation_reach,
         )
         pixels = None
         if config.n_pixels:

@@ -132,6 +132,8 @@ def correct_patterns(dataset: Dataset4D, config: PreparationConfig, found: Surve
     if math.isfinite(found.noise.counts_per_electron):
         record["counts_per_electron"] = found.noise.counts_per_electron
         record["readout_counts"] = found.noise.readout**2 / found.noise.variance_per_count
+    if found.variation is not None:
+        record["variation_px"] = {"half": found.variation.half, "reach": found.variation.reach}
     places = np.concatenate([found.hot_pixels, found.dead_pixels])
     if config.mask_hot_and_dead and len(places):
         bad = np.zeros(dataset.detector_shape, bool) if dataset.bad_pixels is None else dataset.bad_pixels.copy()

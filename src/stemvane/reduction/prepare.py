@@ -107,6 +107,7 @@ def _steps(record: Mapping[str, Any]) -> Iterator[str]:
         "dark_level": lambda level: f"dark level of {level:.4g} counts subtracted",
         "counts_per_electron": lambda _: "",
         "readout_counts": lambda _: "",
+        "variation_px": lambda _: "",
         "transpose": lambda _: "rows and columns of the detector swapped",
         "flip_y": lambda _: "detector flipped along y",
         "flip_x": lambda _: "detector flipped along x",

@@ -32,6 +32,7 @@ from stemvane.reduction.survey_findings import (
     saturation_findings,
     shadow_findings,
 )
+from stemvane.reduction.variation import RadialVariation, radial_variation
 
 __all__ = ["Survey", "survey"]
 
@@ -85,6 +86,8 @@ class Survey(Representable):
         Plane through the positions of the disc.
     curved_shift : ShiftFit, optional
         Surface of second order through them.
+    variation : RadialVariation, optional
+        How far out patterns differ by more than the noise of their counts.
     findings : tuple of Finding
         What the user should know of.
     """
@@ -106,6 +109,7 @@ class Survey(Representable):
     disc_ellipse: tuple[float, float] | None = None
     shift: ShiftFit | None = None
     curved_shift: ShiftFit | None = None
+    variation: RadialVariation | None = None
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -140,6 +144,13 @@ class Survey(Representable):
             rows.append(("dark level", f"{self.noise.dark_level:.4g} counts, noise {self.noise.readout:.3g}"))
         if np.isfinite(self.noise.counts_per_electron):
             rows.append(("counts per electron", f"{self.noise.counts_per_electron:.3g}"))
+        if self.variation is not None:
+            rows.append(
+                (
+                    "patterns differ",
+                    f"out to {self.variation.reach:.3g} px, half of it within {self.variation.half:.3g} px",
+                )
+            )
         rows += [(finding.severity, str(finding)) for finding in self.findings]
         return f"Survey of {self.n_frames} patterns", rows
 
@@ -241,6 +252,10 @@ def survey(
         hot = hot_only
         bad[tuple(hot.T)] = True
         disc, shifts, typical = _follow_disc(frames, positions, bad, level, dataset, shift_region)
+    variation = None
+    if disc is not None:
+        moves = _moves(shifts, positions, dataset)
+        variation = radial_variation(frames, moves, bad, noise, disc, dataset.calibration.pixel_aspect)
     totals = _totals(raw, bad, level)
     survey_result = Survey(
         n_frames=len(raw),
@@ -260,6 +275,7 @@ def survey(
         disc_ellipse=None if disc is None else disc.ellipse,
         shift=shifts[0],
         curved_shift=shifts[1],
+        variation=variation,
     )
     findings = [
         *pattern_findings(len(raw), is_broken, frames, bad, level),
@@ -364,6 +380,17 @@ def _follow_disc(
     if disc is not None:
         typical = _with_profile(typical, frames, moves, bad, level, disc, aspect)
     return disc, fits, typical
+
+
+def _moves(
+    fits: tuple[ShiftFit | None, ShiftFit | None], positions: NDArray[np.int64], dataset: Dataset4D
+) -> NDArray[np.float64]:
+    """Shift of the beam in every frame in pixels, 0 where it does not matter."""
+    matter = [fit.coefficients for fit in reversed(fits) if fit is not None and fit.matters]
+    coefficients = dataset.beam_shift or (matter[0] if matter else None)
+    if coefficients is None:
+        return np.zeros((len(positions), 2))
+    return BeamShift(coefficients, dataset.scan_shape).at(*positions.T)
 
 
 def _with_profile(

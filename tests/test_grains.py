@@ -1,0 +1,143 @@
+"""Polycrystals in a nearly parallel beam: what differs lies on dark rings, and the whole pattern rotates."""
+
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stemvane import AlignedPCA, Dataset4D, measure, prepare_scan, simulate, synthetic
+from stemvane.config import BasisConfig, MeasureConfig
+from stemvane.evaluation.verdict import judge
+from stemvane.features.background import fit_basis
+from stemvane.features.harmonics import HarmonicBasis
+
+
+def from_benchmarks(name):
+    """A module of the benchmarks, which are not installed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1])
+        return import_module(f"benchmarks.{name}")
+
+
+Scene, make_scan = (getattr(from_benchmarks("grains.scenes"), name) for name in ("Scene", "make_scan"))
+angle_errors, harmonic_angle = (
+    getattr(from_benchmarks("grains.rival"), name) for name in ("angle_errors", "harmonic_angle")
+)
+SMALL = Scene(scan=16, size=64, n_grains=10)
+
+
+def measured(scene):
+    scan = make_scan(scene)
+    return scan, measure(scan.dataset, progress=False)
+
+
+@pytest.fixture(scope="module")
+def grains():
+    return measured(SMALL)
+
+
+@pytest.mark.parametrize("scene", [SMALL, replace(SMALL, dose=500.0), replace(SMALL, beam=5.0, lattice="square")])
+def test_share_on_dark_rings_lets_every_ring_have_its_own_noise(scene):
+    basis = HarmonicBasis.fit(measured(scene)[1])
+    assert basis.own_noise
+    assert (basis.scale == 1).all()
+    # the highest orders hold discs, too; most directions of them are noise all the same
+    assert basis.noise == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("dose", [None, 1e5, 2e3])
+def test_share_on_dark_rings_of_a_convergent_beam_leaves_all_pixels_alike(dose):
+    scans = [
+        synthetic((16, 16), (32, 32), dose=dose)[0],
+        simulate(scan_shape=(12, 12), scan_extent=(2.0, 2.0), detector_shape=(32, 32), dose=dose, progress=False),
+    ]
+    assert not any(HarmonicBasis.fit(measure(scan, progress=False)).own_noise for scan in scans)
+
+
+def test_weights_that_are_given_are_used(grains):
+    basis = HarmonicBasis.fit(grains[1], BasisConfig(variance_floor=1.0, order_scale=3.0))
+    assert not basis.own_noise
+    np.testing.assert_allclose(basis.scale, 1 / (1 + (basis.orders / 3) ** 2))
+
+
+def test_mean_of_a_few_grains_is_no_background(grains):
+    basis = fit_basis(grains[1])
+    far = grains[1].grid.radii > 2 * SMALL.beam
+    assert not basis.background[1:, far].any()
+    assert HarmonicBasis.fit(grains[1]).background[1:, far].any()
+    # what is not taken off as background is in the features
+    mean = basis.polar(basis.features(grains[1]).mean(axis=0, keepdims=True))[0]
+    recorded = grains[1].polar_patterns().mean(axis=0)
+    oriented = (recorded - recorded.mean(axis=1, keepdims=True))[far]
+    assert np.linalg.norm((mean - recorded)[far]) < 0.1 * np.linalg.norm(oriented)
+
+
+def test_crystal_that_all_patterns_have_below_them_is_a_background(grains):
+    scan = grains[0]
+    below = make_scan(replace(SMALL, n_grains=1, seed=5, tilt=0.0)).dataset.data.compute()
+    both = scan.dataset.data.compute().astype(np.uint32) + 2 * below
+    basis = fit_basis(measure(Dataset4D.from_array(both, calibration=scan.dataset.calibration), progress=False))
+    assert basis.own_noise
+    assert basis.background[1:, basis.background.shape[1] // 2 :].any()
+
+
+@pytest.mark.parametrize("lattice", ["hexagon", "square", "two-fold", "three-fold"])
+@pytest.mark.parametrize("tilt", [0.0, 0.2])
+def test_symmetry_of_mistilted_grains_is_found_and_angles_are_better_than_the_rivals(lattice, tilt):
+    scan, measurements = measured(replace(SMALL, lattice=lattice, tilt=tilt, n_grains=14))
+    model = AlignedPCA(n_latent=1).fit(measurements, progress=False)
+    assert model.symmetry == scan.symmetry
+    found = model.embed(measurements)
+    assert found.symmetry == scan.symmetry
+    assert np.isfinite(found.angle_std).all()
+    assert found.angle_interval(0.95).max() < np.pi / scan.symmetry
+    ours = np.abs(angle_errors(found.angle, scan.angle, scan.symmetry))
+    rival, order = harmonic_angle(scan, SMALL.beam + 1)
+    theirs = np.abs(angle_errors(rival, scan.angle, order))
+    assert np.median(ours) < np.median(theirs)
+
+
+def test_sectors_resolve_discs_as_small_as_the_beam():
+    scene = replace(SMALL, lattice="square")
+    scan = make_scan(scene)
+    errors = {}
+    for n in (32, None):
+        measurements = measure(scan.dataset, config=MeasureConfig(n_azimuthal=n), progress=False)
+        found = AlignedPCA(n_latent=1).fit(measurements, progress=False).embed(measurements)
+        errors[n] = np.median(np.abs(angle_errors(found.angle, scan.angle, 4)))
+    assert errors[None] < 0.3 * errors[32]
+
+
+def test_range_follows_the_patterns():
+    """Rings end where patterns do not differ any more, and not before."""
+    scan = make_scan(SMALL)
+    patterns = scan.dataset.data.compute()
+    wide = np.zeros((16, 16, 128, 128), patterns.dtype)
+    wide[:, :, 32:96, 32:96] = patterns
+    prepared = prepare_scan(Dataset4D.from_array(wide, calibration=scan.dataset.calibration))
+    grid = measure(prepared, progress=False).grid
+    assert grid.outer == pytest.approx(2.02 * scan.ring + SMALL.beam, abs=4)
+    assert prepared.preparation.variation_half < grid.outer
+    # with a disc that fills half the detector, all of it is kept
+    small = simulate(scan_shape=(12, 12), scan_extent=(2.0, 2.0), detector_shape=(32, 32), dose=2e4, progress=False)
+    assert measure(prepare_scan(small), progress=False).grid.outer == pytest.approx(16.0, abs=0.1)
+
+
+def test_range_that_misses_what_differs_is_a_failure(grains):
+    scan = prepare_scan(grains[0].dataset)
+    for outer, fails in ((3.0, True), (None, False), (14.0, False)):
+        found = judge(measure(scan, config=MeasureConfig(outer=outer), progress=False))
+        outside = [finding for finding in found if finding.id == "variation_outside"]
+        assert bool(outside) == fails, outer
+        assert all(finding.severity == "failure" and "measure.outer" in finding.cure for finding in outside)
+
+
+@pytest.mark.parametrize("dose", [None, 1e5, 2e3])
+def test_range_of_little_more_than_a_convergent_disc_is_none(dose):
+    scan = prepare_scan(
+        simulate(scan_shape=(16, 16), scan_extent=(2.6, 2.6), detector_shape=(32, 32), dose=dose, progress=False)
+    )
+    found = judge(measure(scan, config=MeasureConfig(outer=1.1), progress=False))
+    assert "variation_outside" not in [finding.id for finding in found]
