@@ -239,7 +239,7 @@ def test_info_and_run_take_the_same_calibration():
         options[name] = {o for p in command.params for o in p.opts}
     ours = {"--energy", "--semiangle", "--scan-step", "--pixel", "--axis", "--disc-radius", "--scan-rotation"}
     ours |= {"--scan", "--dataset", "--shape", "--dtype", "--image", "--vacuum"}
-    ours |= {"--skip-frames", "--ignore-extra", "--flyback"}
+    ours |= {"--skip-frames", "--ignore-extra", "--flyback", "--sensor", "--background"}
     assert options["run"] & options["info"] - {"file"} == ours
 
 

@@ -359,7 +359,7 @@ def test_empad_g2_words_before_calibration_are_refused(tmp_path, marker):
     (tmp_path / "a.raw").write_bytes((words + marker).astype("<u4").tobytes())
     offsets = "<grabber><avg_scan_even_offset>7756.4</avg_scan_even_offset></grabber>"
     (tmp_path / "a.xml").write_text(G2.format(offsets=offsets))
-    with pytest.raises(FileFormatError, match=r"before its calibration.*; convert it"):
+    with pytest.raises(FileFormatError, match=r"before its calibration; give source.sensor"):
         open_dataset(tmp_path / "a.xml")
 
 

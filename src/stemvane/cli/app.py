@@ -89,6 +89,10 @@ _Ignore = Annotated[bool, typer.Option("--ignore-extra", help="leave out the fra
 _Flyback = Annotated[
     int | None, typer.Option("--flyback", help="frames to leave out at the end of each scan line of a stack")
 ]
+_Sensor = Annotated[
+    Path | None, typer.Option(help="calibration of an EMPAD-G2's sensor, for frames before it: HDF5, or folder of .r32")
+]
+_Background = Annotated[Path | None, typer.Option(help="EMPAD-G2 frames without a beam, which go with --sensor")]
 _Strict = Annotated[bool, typer.Option("--strict", help="end with exit code 2 where a finding is a failure")]
 _Image = Annotated[Path | None, typer.Option(help="dark-field image of the scan's shape: .npy, .tif, .png, .dm3")]
 _Vacuum = Annotated[
@@ -226,6 +230,8 @@ def info(
     skip_frames: _Skip = None,
     ignore_extra: _Ignore = False,
     flyback: _Flyback = None,
+    sensor: _Sensor = None,
+    background: _Background = None,
     image: _Image = None,
     vacuum: _Vacuum = None,
     verify: _Verify = True,
@@ -235,7 +241,9 @@ def info(
     Numbers given as options take precedence over the file's.
     """
     source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
-    source |= reading_settings(file, scan, dataset, shape, dtype, skip_frames, ignore_extra, flyback, image, vacuum)
+    source |= reading_settings(
+        file, scan, dataset, shape, dtype, skip_frames, ignore_extra, flyback, sensor, background, image, vacuum
+    )
     console = Console()
     if _is_run_folder(file):
         if len(source) > 1:
@@ -277,6 +285,8 @@ def run(
     skip_frames: _Skip = None,
     ignore_extra: _Ignore = False,
     flyback: _Flyback = None,
+    sensor: _Sensor = None,
+    background: _Background = None,
     image: _Image = None,
     vacuum: _Vacuum = None,
     device: _Device = None,
@@ -290,7 +300,9 @@ def run(
     """Measure, align, learn, compare and draw: from a recorded or simulated scan to Figure 2 or 1."""
     config = with_settings(Config.from_toml(settings) if settings else Config(), set_)
     source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
-    source |= reading_settings(file, scan, dataset, shape, dtype, skip_frames, ignore_extra, flyback, image, vacuum)
+    source |= reading_settings(
+        file, scan, dataset, shape, dtype, skip_frames, ignore_extra, flyback, sensor, background, image, vacuum
+    )
     config = config.replace(source=source, measure=drop_missing({"n_workers": workers, "cluster": cluster}))
     inputs = [settings] if settings else []
     _run(with_choices(config, seed, n_latent, n_epochs, device), output, overwrite, inputs=inputs, strict=strict)

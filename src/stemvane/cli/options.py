@@ -37,6 +37,7 @@ __all__ = [
 FLAGS = {
     "overwrite=True": "--overwrite",
     "verify=False": "--no-verify",
+    "source.background": "--background",
     "source.convergence_semiangle": "--semiangle",
     "source.dataset": "--dataset",
     "source.disc_radius": "--disc-radius",
@@ -50,6 +51,7 @@ FLAGS = {
     "source.scan_rotation": "--scan-rotation",
     "source.scan_shape": "--scan",
     "source.scan_step": "--scan-step",
+    "source.sensor": "--sensor",
     "source.shape": "--shape",
     "source.skip_frames": "--skip-frames",
     "source.vacuum": "--vacuum",
@@ -201,6 +203,8 @@ def reading_settings(
     skip_frames: int | None,
     ignore_extra: bool,
     flyback: int | None,
+    sensor: Path | None,
+    background: Path | None,
     image: Path | None,
     vacuum: Path | None,
 ) -> dict[str, Any]:
@@ -214,6 +218,8 @@ def reading_settings(
         "skip_frames": skip_frames,
         "ignore_extra": ignore_extra or None,
         "flyback": flyback,
+        "sensor": None if sensor is None else str(sensor),
+        "background": None if background is None else str(background),
         "image": None if image is None else str(image),
         "vacuum": None if vacuum is None else str(vacuum),
     }

@@ -41,6 +41,8 @@ _ABOUT_THE_FILE = {
     "skip_frames",
     "ignore_extra",
     "flyback",
+    "sensor",
+    "background",
     "image",
     "vacuum",
 }
@@ -59,6 +61,10 @@ class SourceConfig(Section):
     skip_frames: int = Field(0, ge=0, description="frames at the beginning of a stack that are not part of the scan")
     ignore_extra: bool = Field(False, description="leave out the frames of a stack that come after the scan")
     flyback: int = Field(0, ge=0, description="frames to leave out at the end of each scan line of a stack")
+    sensor: FileName = Field(
+        "", description="file or folder of the calibration of an EMPAD-G2's sensor, for frames before their calibration"
+    )
+    background: FileName = Field("", description="file of EMPAD-G2 frames without a beam, which goes with sensor")
     image: FileName = Field("", description="file of a dark-field image with the scan's shape, recorded separately")
     vacuum: FileName = Field("", description="file of the probe in vacuum: its disc gives optical axis and disc radius")
     scan_step: tuple[float, float] | None = Field(None, description="scan step, Å (y, x); overrides the file")

@@ -45,6 +45,8 @@ def open_dataset(
     skip_frames: int = 0,
     ignore_extra: bool = False,
     flyback: int = 0,
+    sensor: str | os.PathLike[str] | None = None,
+    background: str | os.PathLike[str] | None = None,
     image: str | os.PathLike[str] | None = None,
     energy: float | None = None,
     convergence_semiangle: float | None = None,
@@ -78,6 +80,11 @@ def open_dataset(
     flyback : int
         Frames at the end of each scan line to leave out of a stack, recorded while the beam went back. They are not
         counted in `scan_shape`.
+    sensor : str or path, optional
+        Calibration of an EMPAD-G2's sensor, an HDF5 file or a folder of ``.r32`` files, for a ``.raw`` of what it
+        recorded before its calibration.
+    background : str or path, optional
+        A ``.raw`` of the same detector without a beam, for the same purpose.
     image : str or path, optional
         A separately recorded image of the scan's shape (.npy, TIFF, PNG, .dm3), for example of annular dark field.
     energy : float, optional
@@ -132,7 +139,18 @@ def open_dataset(
         "scan_rotation": scan_rotation,
     }
     source = Path(path)
-    request = Request(source, scan_shape, dataset, shape, dtype, skip_frames, ignore_extra, flyback)
+    request = Request(
+        source,
+        scan_shape,
+        dataset,
+        shape,
+        dtype,
+        skip_frames,
+        ignore_extra,
+        flyback,
+        None if sensor is None else os.fspath(sensor),
+        None if background is None else os.fspath(background),
+    )
     if min(skip_frames, flyback) < 0:
         raise DataError("source.skip_frames and source.flyback are numbers of frames; give 0 or more")
     with file_errors(source):
@@ -174,6 +192,8 @@ def open_source(config: SourceConfig) -> Dataset4D:
         skip_frames=config.skip_frames,
         ignore_extra=config.ignore_extra,
         flyback=config.flyback,
+        sensor=config.sensor or None,
+        background=config.background or None,
         image=config.image or None,
     )
     if config.vacuum:

@@ -38,6 +38,7 @@ __all__ = ["FORMATS", "Format", "look", "recognise"]
 
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _START = 4096
+_EMPAD_OPTIONS = frozenset({"scan_shape", "sensor", "background"})
 _ABTEM_NOTES = {"metadata0", "kwargs0", "ensemble_axes_metadata"}
 
 
@@ -54,7 +55,7 @@ class Format:
     open : callable
         The reader.
     options : frozenset of str
-        Which of ``scan_shape``, ``dataset``, ``shape`` and ``dtype`` it can use.
+        Which of ``scan_shape``, ``dataset``, ``shape``, ``dtype``, ``sensor`` and ``background`` it can use.
     """
 
     name: str
@@ -164,7 +165,7 @@ FORMATS = (
     Format("HDF5, NeXus", _is_hdf5, hdf5.open_plain_hdf5, frozenset({"scan_shape", "dataset"})),
     Format("Merlin .mib", _starts(b"MQ1,"), merlin.open_mib),
     Format("Merlin .hdr", _starts(b"HDR,"), merlin.open_hdr),
-    Format("EMPAD .xml", _is_empad, empad.open_empad),
+    Format("EMPAD .xml", _is_empad, empad.open_empad, _EMPAD_OPTIONS),
     Format("Gatan .dm3, .dm4", _is_dm, digital_micrograph.open_dm, frozenset({"scan_shape", "dataset"})),
     Format("NanoMegas .blo", _starts(b"IMGBLO"), rosetta.open_blockfile),
     Format("StreamPix .seq", _starts(streampix.SEQ_MARK), streampix.open_seq),
@@ -179,7 +180,12 @@ FORMATS = (
 RAW = Format(
     "raw binary", lambda head: not _is_folder(head), arrays.open_raw, frozenset({"scan_shape", "shape", "dtype"})
 )
-EMPAD_RAW = Format("EMPAD .raw", lambda head: empad.is_empad_raw(head.path, head.size), empad.open_empad_raw)
+EMPAD_RAW = Format(
+    "EMPAD .raw",
+    lambda head: empad.is_empad_raw(head.path, head.start, head.size),
+    empad.open_empad_raw,
+    _EMPAD_OPTIONS,
+)
 
 
 def look(path: Path) -> Head:
@@ -228,7 +234,7 @@ def recognise(head: Head, request: Request) -> Format:
         raise FileFormatError(f"{head.path}: not a format that stemvane knows; {READABLE}")
     if request.dataset is not None and _is_hdf5(head) and "dataset" not in matching.options:
         matching = next(kind for kind in FORMATS if kind.name == "HDF5, NeXus")
-    for option in ("dataset", "shape", "dtype"):
+    for option in ("dataset", "shape", "dtype", "sensor", "background"):
         if getattr(request, option) is not None and option not in matching.options:
             raise FileFormatError(f"{head.path}: is {matching.name}, which needs no source.{option}; leave it out")
     return matching

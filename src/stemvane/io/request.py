@@ -32,6 +32,10 @@ class Request:
         Whether frames after the scan are left out.
     flyback : int
         Frames at the end of each scan line that are left out, recorded while the beam went back.
+    sensor : str, optional
+        Calibration of the detector's sensor, for files of what it recorded before its calibration.
+    background : str, optional
+        Scan without a beam that goes with it.
     """
 
     path: Path
@@ -42,6 +46,8 @@ class Request:
     skip_frames: int = 0
     ignore_extra: bool = False
     flyback: int = 0
+    sensor: str | None = None
+    background: str | None = None
 
     def frame_settings(self) -> list[str]:
         """Names of the settings that leave out frames of a stack, of those that were given."""

@@ -16,9 +16,11 @@ from xml.etree import ElementTree
 import numpy as np
 
 from stemvane.data.dataset import Dataset4D
-from stemvane.errors import FileFormatError
+from stemvane.errors import DataError, FileFormatError
+from stemvane.io.on_disk import file_errors
+from stemvane.io.readers.empad_sensor import CountedFrames, mean_background, read_sensor
 from stemvane.io.request import Request
-from stemvane.io.stack import Part, RawFrames, fold
+from stemvane.io.stack import Frames, Part, RawFrames, fold
 
 __all__ = ["is_empad_raw", "is_empad_xml", "open_empad", "open_empad_raw"]
 
@@ -35,11 +37,15 @@ def is_empad_xml(path: Path, start: bytes) -> bool:
     return start.lstrip().startswith(b"<") and re.search(b"raw_?file", path.read_bytes()[:_LARGEST_XML]) is not None
 
 
-def is_empad_raw(path: Path, size: int) -> bool:
-    """Whether a file without a header is an EMPAD's: by its size, its name, or the notes beside it."""
+def is_empad_raw(path: Path, start: bytes, size: int) -> bool:
+    """Whether a file without a header is an EMPAD's: by its size, its name, its words, or the notes beside it."""
     if path.suffix.lower() != ".raw" or not size:
         return False
-    return size % _FIRST_STRIDE == 0 or _scan_in_name(path.name) is not None or _notes_beside(path) is not None
+    if size % _FIRST_STRIDE == 0 or _scan_in_name(path.name) is not None or _notes_beside(path) is not None:
+        return True
+    # bit 30 is set in every word of recorded EMPAD-G2 frames; zeros and numbers near to them, as any frame has, lack it
+    words = np.frombuffer(start[: len(start) // 4 * 4], "<u4")
+    return size % _FRAME_BYTES == 0 and bool(np.all(words & 1 << 30))
 
 
 def open_empad_raw(request: Request) -> Dataset4D:
@@ -48,9 +54,9 @@ def open_empad_raw(request: Request) -> Dataset4D:
     Raises
     ------
     FileFormatError
-        If it holds what only the detector's own calibration makes counts.
+        If it holds what only the sensor's calibration makes counts, and this is not given, or incomplete.
     DataError
-        If the shape of the scan is unknown or does not fit.
+        If the shape of the scan is unknown or does not fit, or a calibration is given for counts.
     """
     path = request.path
     described = _notes_beside(path)
@@ -65,9 +71,10 @@ def open_empad(request: Request) -> Dataset4D:
     Raises
     ------
     FileFormatError
-        If it names no file that is there, or that holds what only the detector's own calibration makes counts.
+        If it names no file that is there, or that holds what only the sensor's calibration makes counts, and this is
+        not given, or incomplete.
     DataError
-        If the shape of the scan is unknown or does not fit.
+        If the shape of the scan is unknown or does not fit, or a calibration is given for counts.
     """
     path = request.path
     root = ElementTree.parse(path).getroot()
@@ -85,9 +92,8 @@ def open_empad(request: Request) -> Dataset4D:
     dataset = _open(request, raw, notes, scan, is_second=is_second)
     axes = [*_scan_axes(notes, dataset.scan_shape if dataset.scan_shape == scan else None), *_detector_axes(notes)]
     volts = [_number(notes, f"iom_measurements.{key}") for key in _VOLTAGES]
-    return replace(dataset, path=path, name=path.stem, files=(path.absolute(), raw.absolute())).with_axes(
-        axes, {"beam_energy": 1e-3 * max(volts)}
-    )
+    files = (path.absolute(), *(dataset.files or (raw.absolute(),)))
+    return replace(dataset, path=path, name=path.stem, files=files).with_axes(axes, {"beam_energy": 1e-3 * max(volts)})
 
 
 _VOLTAGES = ("source.get_voltage", "high_voltage", "ColumnSourceHighVoltage")
@@ -96,16 +102,42 @@ _VOLTAGES = ("source.get_voltage", "high_voltage", "ColumnSourceHighVoltage")
 def _open(
     request: Request, raw: Path, notes: Mapping[str, str], scan: tuple[int, int] | None, *, is_second: bool
 ) -> Dataset4D:
+    numbers = _frames(raw, is_second=is_second, dtype="<f4")
+    frames: Frames = numbers
+    files: tuple[Path, ...] = ()
+    if is_second and _is_encoded(numbers, notes):
+        frames, files = _counted(raw, request)
+    elif request.sensor or request.background:
+        raise DataError(f"{raw}: holds counts already; leave out source.sensor and source.background")
+    data, missing = fold(frames, request, scan, path=raw, may_miss=True)
+    return Dataset4D(data=data, name=raw.stem, path=raw, missing=missing, files=files)
+
+
+def _frames(raw: Path, *, is_second: bool, dtype: str) -> RawFrames:
     stride = _FRAME_BYTES if is_second else _FIRST_STRIDE
     part = Part(str(raw.absolute()), 0, raw.stat().st_size // stride)
-    frames = RawFrames((part,), stride, _FRAME_BYTES, (_SIDE, _SIDE), np.dtype("<f4"))
-    if is_second and _is_encoded(frames, notes):
+    return RawFrames((part,), stride, _FRAME_BYTES, (_SIDE, _SIDE), np.dtype(dtype))
+
+
+def _counted(raw: Path, request: Request) -> tuple[CountedFrames, tuple[Path, ...]]:
+    """Frames of words as counts, and the files that they are made from."""
+    if not request.sensor or not request.background:
         raise FileFormatError(
-            f"{raw}: holds the words of an EMPAD-G2 before its calibration, which is each sensor's own; convert it "
-            "with the detector's program, or with the package empad2, and give what that writes"
+            f"{raw}: holds the words of an EMPAD-G2 before its calibration; give source.sensor, the calibration of the "
+            "sensor, and source.background, frames without a beam, or what the detector's program makes of the file"
         )
-    data, missing = fold(frames, request, scan, path=raw, may_miss=True)
-    return Dataset4D(data=data, name=raw.stem, path=raw, missing=missing)
+    background = Path(request.background)
+    with file_errors(background):
+        dark = _frames(background, is_second=True, dtype="<u4")
+    if background.stat().st_size % _FRAME_BYTES or (dark.n_frames and not _is_encoded(dark, {})):
+        raise FileFormatError(
+            f"{background}: holds no words of an EMPAD-G2 as {raw.name} does; give as source.background the .raw file "
+            "of frames without a beam, as it was recorded"
+        )
+    sensor = read_sensor(Path(request.sensor), (_SIDE, _SIDE))
+    words = _frames(raw, is_second=True, dtype="<u4")
+    counted = CountedFrames(words, sensor, mean_background(background, dark, sensor))
+    return counted, (raw.absolute(), *sensor.files, background.absolute())
 
 
 def _notes_beside(path: Path) -> Path | None:
@@ -216,6 +248,7 @@ def _is_encoded(frames: RawFrames, notes: Mapping[str, str]) -> bool:
 
     As numbers they are all above 2, where bit 30 is set, or all next to nothing, where it is not.
     """
+    frames = replace(frames, dtype=np.dtype("<f4"))
     places = {0, frames.n_frames // 2, frames.n_frames - 1} if frames.n_frames else set()
     values = [np.abs(frames.read(i, i + 1)) for i in places]
     if not values:
