@@ -14,6 +14,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stemvane.cli.file_options import (
+    ArrayOption,
+    BackgroundOption,
+    DtypeOption,
+    FlybackOption,
+    IgnoreOption,
+    ImageOption,
+    ScanOption,
+    SensorOption,
+    ShapeOption,
+    SkipOption,
+    VacuumOption,
+    reading_settings,
+)
 from stemvane.cli.findings_list import print_findings
 from stemvane.cli.options import (
     add_flags,
@@ -22,7 +36,6 @@ from stemvane.cli.options import (
     read_numbers,
     read_pair,
     read_range,
-    reading_settings,
     source_settings,
     with_choices,
     with_settings,
@@ -73,31 +86,7 @@ _Rotation = Annotated[
 ]
 _Workers = Annotated[int | None, typer.Option("--workers", help="processes to measure with; threads if left out")]
 _Cluster = Annotated[str | None, typer.Option(help="Dask scheduler to measure on, such as tcp://host:8786")]
-_Scan = Annotated[str | None, typer.Option(help="probe positions YxX, for a stack of frames that does not say it")]
-_Array = Annotated[
-    str | None,
-    typer.Option(
-        help="which array of a file that holds several: its path in HDF5, Zarr or .npz, its number or name in .dm4"
-    ),
-]
-_Shape = Annotated[str | None, typer.Option(help="shape of raw binary, the fastest axis last, such as 64x64x128x128")]
-_Dtype = Annotated[str | None, typer.Option(help="number type of raw binary, such as uint16 or '>u2'")]
-_Skip = Annotated[
-    int | None, typer.Option("--skip-frames", help="frames at the beginning of a stack that are not part of the scan")
-]
-_Ignore = Annotated[bool, typer.Option("--ignore-extra", help="leave out the frames of a stack after the scan")]
-_Flyback = Annotated[
-    int | None, typer.Option("--flyback", help="frames to leave out at the end of each scan line of a stack")
-]
-_Sensor = Annotated[
-    Path | None, typer.Option(help="calibration of an EMPAD-G2's sensor, for frames before it: HDF5, or folder of .r32")
-]
-_Background = Annotated[Path | None, typer.Option(help="EMPAD-G2 frames without a beam, which go with --sensor")]
 _Strict = Annotated[bool, typer.Option("--strict", help="end with exit code 2 where a finding is a failure")]
-_Image = Annotated[Path | None, typer.Option(help="dark-field image of the scan's shape: .npy, .tif, .png, .dm3")]
-_Vacuum = Annotated[
-    Path | None, typer.Option(help="file of the probe in vacuum: its disc gives optical axis and disc radius")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -223,17 +212,17 @@ def info(
     axis: _Axis = None,
     disc_radius: _Radius = None,
     scan_rotation: _Rotation = None,
-    scan: _Scan = None,
-    dataset: _Array = None,
-    shape: _Shape = None,
-    dtype: _Dtype = None,
-    skip_frames: _Skip = None,
-    ignore_extra: _Ignore = False,
-    flyback: _Flyback = None,
-    sensor: _Sensor = None,
-    background: _Background = None,
-    image: _Image = None,
-    vacuum: _Vacuum = None,
+    scan: ScanOption = None,
+    dataset: ArrayOption = None,
+    shape: ShapeOption = None,
+    dtype: DtypeOption = None,
+    skip_frames: SkipOption = None,
+    ignore_extra: IgnoreOption = False,
+    flyback: FlybackOption = None,
+    sensor: SensorOption = None,
+    background: BackgroundOption = None,
+    image: ImageOption = None,
+    vacuum: VacuumOption = None,
     verify: _Verify = True,
 ) -> None:
     """Print what a file says of itself, and what a look at some of its patterns finds; or sum up a run or a sweep.
@@ -278,17 +267,17 @@ def run(
     axis: _Axis = None,
     disc_radius: _Radius = None,
     scan_rotation: _Rotation = None,
-    scan: _Scan = None,
-    dataset: _Array = None,
-    shape: _Shape = None,
-    dtype: _Dtype = None,
-    skip_frames: _Skip = None,
-    ignore_extra: _Ignore = False,
-    flyback: _Flyback = None,
-    sensor: _Sensor = None,
-    background: _Background = None,
-    image: _Image = None,
-    vacuum: _Vacuum = None,
+    scan: ScanOption = None,
+    dataset: ArrayOption = None,
+    shape: ShapeOption = None,
+    dtype: DtypeOption = None,
+    skip_frames: SkipOption = None,
+    ignore_extra: IgnoreOption = False,
+    flyback: FlybackOption = None,
+    sensor: SensorOption = None,
+    background: BackgroundOption = None,
+    image: ImageOption = None,
+    vacuum: VacuumOption = None,
     device: _Device = None,
     workers: _Workers = None,
     cluster: _Cluster = None,

@@ -6,7 +6,6 @@ import math
 import re
 import tomllib
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -26,7 +25,6 @@ __all__ = [
     "read_range",
     "read_setting",
     "read_whole",
-    "reading_settings",
     "show_bytes",
     "show_number",
     "source_settings",
@@ -190,38 +188,6 @@ def source_settings(
         "optical_axis": None if axis is None else read_position(axis, "--axis"),
         "disc_radius": disc_radius,
         "scan_rotation": scan_rotation,
-    }
-    return drop_missing(choices)
-
-
-def reading_settings(
-    file: Path,
-    scan: str | None,
-    dataset: str | None,
-    shape: str | None,
-    dtype: str | None,
-    skip_frames: int | None,
-    ignore_extra: bool,
-    flyback: int | None,
-    sensor: Path | None,
-    background: Path | None,
-    image: Path | None,
-    vacuum: Path | None,
-) -> dict[str, Any]:
-    """How to read the file, as the section [source] takes it."""
-    choices = {
-        "path": str(file),
-        "scan_shape": None if scan is None else read_whole(scan, "--scan", (2,)),
-        "dataset": dataset,
-        "shape": None if shape is None else read_whole(shape, "--shape", (3, 4)),
-        "dtype": dtype,
-        "skip_frames": skip_frames,
-        "ignore_extra": ignore_extra or None,
-        "flyback": flyback,
-        "sensor": None if sensor is None else str(sensor),
-        "background": None if background is None else str(background),
-        "image": None if image is None else str(image),
-        "vacuum": None if vacuum is None else str(vacuum),
     }
     return drop_missing(choices)
 
