@@ -5,6 +5,7 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -33,12 +34,18 @@ SETTINGS = Config().replace(
 )
 COMMAND = ["run", "scan.zarr", "-o", "run", "--config", "settings.toml", "--scan-rotation", "10"]
 
-# forks a process for each command, so that what takes seconds to import is imported once
+# forks a process for each command, so that what takes seconds to import is imported once; pages are left empty, since
+# drawing them takes two thirds of so small a run, in which most kills would fall, and is the same after a kill
 FORKING = """
 import json, os, sys
-import matplotlib.figure, sklearn.metrics, torch._dynamo
+import sklearn.metrics, torch._dynamo
 import stemvane.workflow.pipeline
+from matplotlib.figure import Figure
 from stemvane.cli.app import main
+from stemvane.figures import saving
+
+for page in ("overview_page", "field_page", "agreement_page", "history_page"):
+    setattr(saving, page, lambda *_: Figure((1, 1)))
 
 for line in sys.stdin:
     folder, arguments = json.loads(line)
@@ -102,6 +109,10 @@ class Forker:
         self._process.stdin.write(json.dumps([str(folder), arguments]) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
+
+    def ends_within(self, seconds):
+        """Whether the command that was started last ends within a time, which is waited for."""
+        return bool(select.select([self._process.stdout], [], [], seconds)[0])
 
     def wait(self):
         return int(self._process.stdout.readline())
@@ -168,18 +179,20 @@ def kill_runs(folder, n, seed=0, dose=1e4):
         duration = time.perf_counter() - began
         expected = content(folder / "whole" / "run")
         for number in range(n):
-            seconds = duration * (number + rng.random()) / n
+            moment = (number + rng.random()) / n
             place = folder / f"killed-{number}"
             kind = (signal.SIGKILL, signal.SIGTERM)[number % 2]
             code = 0
-            while code == 0:  # where a run was quicker than the first one, it is killed earlier
+            while code == 0:
                 copy_scan(folder / "whole", place)
+                seconds, began = duration * moment, time.perf_counter()
                 child = forker.start(place)
-                time.sleep(seconds)
-                with suppress(ProcessLookupError):
-                    os.kill(child, kind)
+                if forker.ends_within(seconds):  # it was quicker than the one before
+                    duration, moment = time.perf_counter() - began, 0.95 * moment
+                else:
+                    with suppress(ProcessLookupError):
+                        os.kill(child, kind)
                 code, stage = forker.wait(), running_stage(place)
-                seconds *= 1 if code else 0.8
             forker.start(place)
             assert forker.wait() == 0, (place / "said.txt").read_text(encoding="utf-8")
             bits = content(place / "run")
