@@ -424,6 +424,9 @@ def export(
     typer.echo(write(Run.open(folder, verify=verify), to, output, overwrite))
 
 
+_PROGRAM: Any = typer.main.get_command(app)  # all commands with their options
+
+
 def main() -> None:
     """Entry point of the command; a `StemvaneError` becomes one line on stderr and exit code 1.
 
@@ -431,7 +434,7 @@ def main() -> None:
     """
     try:
         with stopping_signals():
-            app()
+            _PROGRAM()
     except MemoryError as error:
         reason = " ".join(str(error).split()) or "a smaller part of it may fit"
         message = f"error: not enough memory ({reason}); close other programs, or crop or bin the scan"
@@ -450,15 +453,13 @@ def main() -> None:
 
 def _available() -> set[str]:
     """Options of the command that is running."""
-    commands: Any = getattr(typer.main.get_command(app), "commands", {})
-    options = [] if _command() is None else commands[_command()].params
+    options = getattr(_PROGRAM.commands.get(_command()), "params", [])
     return {flag for option in options for flag in (*option.opts, *option.secondary_opts)}
 
 
 def _command() -> str | None:
     """Name of the command that is running."""
-    commands: Any = getattr(typer.main.get_command(app), "commands", {})
-    return next((word for word in sys.argv[1:] if word in commands), None)
+    return next((word for word in sys.argv[1:] if word in _PROGRAM.commands), None)
 
 
 def _is_run_folder(path: Path) -> bool:
