@@ -303,7 +303,7 @@ def test_rotated_patterns_are_measured_on_the_rings_of_a_scan_whose_beam_shifts(
         return SimpleNamespace(latents=np.zeros((1, 16, 1)), angle=np.zeros((1, 16)))
 
     patterns = dataset.data.compute().reshape(-1, 32, 32)
-    embedding = SimpleNamespace(latents=np.ones((4, 4, 1)))
+    embedding = SimpleNamespace(latents=np.ones((4, 4, 1)), symmetry=1)
     measure_invariance(SimpleNamespace(embed=embed), embedding, scan, patterns, MeasureConfig())
     for grid in grids:
         assert (grid.n_radial, grid.n_azimuthal) == (scan.grid.n_radial, scan.grid.n_azimuthal)

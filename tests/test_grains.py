@@ -9,6 +9,8 @@ import pytest
 
 from stemvane import AlignedPCA, Dataset4D, measure, prepare_scan, simulate, synthetic
 from stemvane.config import BasisConfig, MeasureConfig
+from stemvane.evaluation.com_agreement import compare
+from stemvane.evaluation.invariance import measure_invariance
 from stemvane.evaluation.verdict import judge
 from stemvane.features.background import fit_basis
 from stemvane.features.harmonics import HarmonicBasis
@@ -141,3 +143,27 @@ def test_range_of_little_more_than_a_convergent_disc_is_none(dose):
     )
     found = judge(measure(scan, config=MeasureConfig(outer=1.1), progress=False))
     assert "variation_outside" not in [finding.id for finding in found]
+
+
+@pytest.mark.parametrize("lattice", ["hexagon", "two-fold"])
+def test_electrons_that_count_for_one_are_told_from_discs_that_come_and_go(lattice):
+    record = prepare_scan(make_scan(replace(SMALL, lattice=lattice)).dataset).preparation.record
+    assert record["counts_per_electron"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_angles_of_grains_are_not_held_against_the_com(grains):
+    model = AlignedPCA(n_latent=1).fit(grains[1], progress=False)
+    embedding = model.embed(grains[1])
+    assert "angle_contradicts_com" not in [finding.id for finding in judge(grains[1], embedding)]
+    metrics = compare(embedding, grains[1])
+    assert metrics["angle_sign"] is None
+    assert np.isnan(metrics["angle_error_median_deg"])
+
+
+def test_rotated_patterns_of_grains_are_found_rotated(grains):
+    scan, measurements = grains
+    model = AlignedPCA(n_latent=1).fit(measurements, progress=False)
+    assert not model.has_oriented_background
+    patterns = scan.dataset.data.compute().reshape(-1, 64, 64)[::16]
+    result = measure_invariance(model, model.embed(measurements), measurements, patterns, MeasureConfig())
+    assert result["equivariance_error_deg"] < 0.3

@@ -120,11 +120,13 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
         references.append(("_truth", measurements.expectation.deflection, True))
     elif measurements.noiseless:
         references.append(("_truth", measurements.deflection, True))
+    # content that looks the same at several angles has no direction that a COM could have
+    angle = embedding.angle if embedding.symmetry == 1 else np.full(embedding.scan_shape, np.nan)
     result: dict[str, Any] = {}
     for suffix, field, noiseless in references:
         length = np.hypot(field[..., 0], field[..., 1])
         r = [_pearson(embedding.latents[..., k], length) for k in range(embedding.n_latent)]
-        angles = compare_angles(embedding.angle, field, noiseless=noiseless)
+        angles = compare_angles(angle, field, noiseless=noiseless)
         result |= {
             f"pearson_r{suffix}": r,
             f"pearson_r_first{suffix}": r[0] if r else None,

@@ -16,6 +16,7 @@ from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.geometry.polar import PolarGrid
 from stemvane.models.base import PatternModel
+from stemvane.models.harmonic_model import HarmonicModel
 from stemvane.reduction.measure import measure
 
 __all__ = ["invariance", "measure_invariance", "rotate_patterns"]
@@ -72,8 +73,28 @@ def measure_invariance(
 
     spread = np.nanstd(embedding.latents, axis=(0, 1))
     spread[spread == 0] = 1
-    change, error = invariance(encode, patterns.astype(np.float64), measurements, spread=spread)
+    background = measurements.mean_pattern
+    if isinstance(model, HarmonicModel) and not model.has_oriented_background:
+        background = _without_orientation(background, measurements)
+    change, error = invariance(
+        encode,
+        patterns.astype(np.float64),
+        measurements,
+        spread=spread,
+        background=background,
+        symmetry=embedding.symmetry,
+    )
     return {"invariance_error": change, "equivariance_error_deg": error}
+
+
+def _without_orientation(pattern: _Floats, measurements: Measurements) -> NDArray[np.float64]:
+    """A pattern whose pixels beyond the direct beam have the mean of all at their distance from the axis."""
+    shape = pattern.shape[0], pattern.shape[1]
+    radius = np.hypot(*measurements.grid.places(shape))
+    ring = np.rint(radius).astype(int)
+    mean = np.bincount(ring.ravel(), pattern.ravel()) / np.maximum(np.bincount(ring.ravel()), 1)
+    beyond = radius > (measurements.calibration.disc_radius or 0.0) + 1
+    return np.where(beyond, mean[ring], pattern)
 
 
 def rotate_patterns(patterns: _Floats, angles: _Floats, mean_pattern: _Floats, grid: PolarGrid) -> NDArray[np.float32]:
@@ -116,6 +137,8 @@ def invariance(
     *,
     spread: _Floats | float = 1.0,
     seed: int = 0,
+    background: _Floats | None = None,
+    symmetry: int = 1,
 ) -> tuple[float, float]:
     """Rotate patterns by random known angles before they are measured, and compare what the encoder returns.
 
@@ -127,11 +150,15 @@ def invariance(
     patterns : ndarray of float, shape (n, k_y, k_x)
         Patterns of the scan, prepared as for `measure_invariance`.
     measurements : Measurements
-        Measurements of the scan; its mean pattern is the background, which is not rotated.
+        Measurements of the scan.
     spread : ndarray of float, shape (n_latent,), or float
         Standard deviation of each latent over the data set.
     seed : int
         Seed of the random angles.
+    background : ndarray of float, shape (k_y, k_x), optional
+        What is not rotated; the mean pattern where it is left out.
+    symmetry : int
+        Rotational symmetry of the content: angles that differ by ``2 π / symmetry`` are the same.
 
     Returns
     -------
@@ -143,10 +170,11 @@ def invariance(
     angles = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(patterns))
     grid = measurements.grid
     # both sides go through the same splines, at angle 0 on one of them
-    still = rotate_patterns(patterns, np.zeros(len(patterns)), measurements.mean_pattern, grid)
-    moved = rotate_patterns(patterns, angles, measurements.mean_pattern, grid)
+    fixed = measurements.mean_pattern if background is None else background
+    still = rotate_patterns(patterns, np.zeros(len(patterns)), fixed, grid)
+    moved = rotate_patterns(patterns, angles, fixed, grid)
     latents, angle = encode(still)
     moved_latents, moved_angle = encode(moved)
-    error = np.abs(np.angle(np.exp(1j * (moved_angle - angle - angles))))
+    error = np.abs(np.angle(np.exp(1j * symmetry * (moved_angle - angle - angles)))) / symmetry
     change = float(np.sqrt(np.mean(((moved_latents - latents) / spread) ** 2))) if latents.shape[1] else float("nan")
     return change, float(np.degrees(np.median(error)))

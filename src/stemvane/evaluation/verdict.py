@@ -203,7 +203,8 @@ def _latents(embedding: Embedding, recorded: NDArray[np.bool_]) -> Iterator[Find
 
 def _angles(embedding: Embedding, measurements: Measurements) -> Iterator[Finding]:
     """The angle beside the COM, smoothed where it is noisy, and what their uncertainties make one expect."""
-    if not measurements.is_scan:
+    # content that looks the same at several angles has no direction that a COM could have
+    if not measurements.is_scan or embedding.symmetry > 1:
         return
     deflection = measurements.deflection
     around = neighbour_mean(deflection)

@@ -91,6 +91,11 @@ class HarmonicModel(PatternModel):
         return self._need().network.symmetry
 
     @property
+    def has_oriented_background(self) -> bool:
+        """Whether what the model takes to be the same in all patterns has an orientation beyond the direct beam."""
+        return bool(self._need().basis.background[1:, -1].any())
+
+    @property
     def mean_total(self) -> float:
         """Mean total intensity of the training patterns, to which others are scaled; ModelError before `fit`."""
         return self._need().basis.mean_total

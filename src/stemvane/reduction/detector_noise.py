@@ -20,6 +20,12 @@ _DARK_SHARE = 0.25
 _LEAST_QUIET = 0.5
 # pixels around one over which the charge of an electron is shared
 _SPREAD = 1
+# electrons count for one where the darkest pixels' variance is less than this over their mean: 0.99 to 1.00 with
+# counted electrons, 3.3 on the recorded scan
+_COUNTED = 1.2
+# two estimates of the counts per electron differ where one is less than this share of the other: 0.1 to 0.7 among
+# grains at 5,000 to 50,000 electrons; otherwise at least 0.9. `pytest tests/test_grains.py -k electron`
+_CLEARLY = 0.8
 _N_ROUNDS = 20
 # a dark level differs by less than this share over the darkest quarter, where noise cannot tell it from electrons
 _UNEVEN = 0.1
@@ -92,18 +98,35 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     per_pixel = float(np.median((variance[lit] - quiet) / (mean[lit] - level)))
     if not per_pixel > 0:
         return DetectorNoise(readout=math.sqrt(quiet))
-    image = np.zeros((len(noise), *bad.shape))
-    image[:, good] = noise
-    width = 2 * _SPREAD + 1
-    sums = ndimage.uniform_filter(image, (0, width, width), mode="constant") * width**2
-    shared = (image * sums).mean(axis=0)[good]
+    shared = _shared(noise, good)
     per_electron = float(np.median((shared[lit] - quiet) / (mean[lit] - level)))
     is_offset = abs(level) > 3 * math.sqrt(quiet / len(frames)) and quiet < _LEAST_QUIET * per_pixel * abs(level)
+    if not is_offset and mean[dark].sum() > 0:
+        # discs that come and go as a whole leave some of themselves in the noise of where they are bright; in the
+        # darkest pixels there is less of anything, and what scatters there tells whether electrons count for one
+        spread = values - mean
+        bounds = [
+            float(part[dark].sum() / mean[dark].sum()) for part in ((spread**2).mean(axis=0), _shared(spread, good))
+        ]
+        if bounds[0] < _COUNTED:
+            per_pixel, per_electron = (
+                bound if bound < _CLEARLY * estimate else estimate
+                for bound, estimate in zip(bounds, (per_pixel, per_electron), strict=True)
+            )
     if not is_offset:
         return DetectorNoise(0.0, 0.0, math.sqrt(quiet) if level <= 0 else 0.0, per_pixel, per_electron)
     levels = np.median(values[:, dark], axis=0)
     scatter = 1.4826 * float(np.median(np.abs(levels - level)))
     return DetectorNoise(level, scatter, math.sqrt(quiet), per_pixel, per_electron)
+
+
+def _shared(noise: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Mean product of every good pixel's noise with that of itself and the pixels around it."""
+    image = np.zeros((len(noise), *good.shape))
+    image[:, good] = noise
+    width = 2 * _SPREAD + 1
+    sums = ndimage.uniform_filter(image, (0, width, width), mode="constant") * width**2
+    return np.asarray((image * sums).mean(axis=0)[good])
 
 
 def _even_level(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNoise:

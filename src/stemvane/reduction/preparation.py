@@ -131,6 +131,7 @@ def correct_patterns(dataset: Dataset4D, config: PreparationConfig, found: Surve
         record["dark_level"] = level
     if math.isfinite(found.noise.counts_per_electron):
         record["counts_per_electron"] = found.noise.counts_per_electron
+    if math.isfinite(found.noise.variance_per_count):
         record["readout_counts"] = found.noise.readout**2 / found.noise.variance_per_count
     if found.variation is not None:
         record["variation_px"] = {"half": found.variation.half, "reach": found.variation.reach}
