@@ -13,6 +13,7 @@ from stemvane.field.integration import integrate
 from stemvane.field.maps import add_field, field_maps, rotation_metrics
 from stemvane.field.physical import momentum_velocity, projected_field, projected_potential
 from stemvane.field.scan_rotation import find_rotation
+from stemvane.simulation.scattering import projected_scattering_factor
 
 REST, PLANCK_TIMES_LIGHT = 510998.95, 12398.419843  # eV, eV Å
 SHAPE = (25, 28)
@@ -152,8 +153,6 @@ def potential_under_probe(dataset, positions_y, positions_x):
     Independent of the wave optics of `simulate`: scattering factors, and the autocorrelation of the aperture, which is
     the transform of the intensity of a probe in focus.
     """
-    from abtem.parametrizations import LobatoParametrization
-
     known = dataset.calibration
     cut = known.convergence_semiangle * 1e-3 / known.wavelength
     bond = 1.42
@@ -165,7 +164,7 @@ def potential_under_probe(dataset, positions_y, positions_x):
     square = orders[0] ** 2 + orders[1] ** 2
     ratio = np.clip(np.sqrt(square) / (2 * cut), 0, 1)
     overlap = 2 / np.pi * (np.arccos(ratio) - ratio * np.sqrt(1 - ratio**2))
-    factor = np.asarray(LobatoParametrization().projected_scattering_factor("C")(square)) * overlap / cell.prod()
+    factor = projected_scattering_factor("C", square) * overlap / cell.prod()
     potential = np.zeros((len(positions_y), len(positions_x)))
     for k_y, k_x, amplitude in zip(orders[0].ravel(), orders[1].ravel(), factor.ravel(), strict=True):
         if amplitude:

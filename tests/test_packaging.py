@@ -66,6 +66,12 @@ def test_the_wheel_from_it_is_complete(source_archive, tmp_path):
     modules = {f"stemvane/{path.relative_to(package).as_posix()}" for path in package.rglob("*.py")}
     geometries = {f"stemvane/simulation/geometries/{path.name}" for path in package.rglob("*.xyz")}
     assert geometries
-    assert {"stemvane/py.typed", "stemvane/__init__.pyi", "stemvane/demo.toml", *modules, *geometries} <= names
+    assert {
+        "stemvane/py.typed",
+        "stemvane/__init__.pyi",
+        "stemvane/demo.toml",
+        "stemvane/simulation/lobato.csv",
+    } <= names
+    assert {*modules, *geometries} <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
     assert "Description-Content-Type: text/markdown" in metadata

@@ -3,6 +3,7 @@ import pytest
 from scipy import fft, ndimage
 
 from stemvane.errors import ConfigError
+from stemvane.simulation.scattering import interaction_parameter, projected_scattering_factor
 from stemvane.simulation.simulate import simulate
 from stemvane.simulation.structures import graphene
 from stemvane.simulation.synthetic import synthetic
@@ -90,6 +91,18 @@ def test_potential_is_abtems_where_atoms_lie_on_its_grid():
     bright = np.abs(expected) > 1e-3
     assert bright.sum() >= 3
     np.testing.assert_allclose(result[bright], expected[bright], rtol=5e-4)
+
+
+def test_atoms_scatter_as_in_abtem():
+    from abtem.core.energy import energy2sigma
+    from abtem.parametrizations import LobatoParametrization
+
+    theirs, square = LobatoParametrization(), np.linspace(0, 40, 50)
+    for symbol in theirs.parameters:
+        expected = theirs.projected_scattering_factor(symbol)(square)
+        np.testing.assert_allclose(projected_scattering_factor(symbol, square), expected, rtol=1e-6)
+    for energy in (20e3, 60e3, 300e3):
+        assert interaction_parameter(energy) == pytest.approx(energy2sigma(energy), rel=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (33, 33), (31, 40), (40, 24)])

@@ -22,6 +22,7 @@ from stemvane.simulation.limits import require_possible
 from stemvane.simulation.optics import Optics, add_intensities, poisson_counts
 from stemvane.simulation.recording import Recording
 from stemvane.simulation.scan_distortions import GridAxis
+from stemvane.simulation.scattering import interaction_parameter, projected_scattering_factor
 from stemvane.simulation.scenes import build_structure
 from stemvane.simulation.structures import EXTRA, SIMULATING
 
@@ -46,7 +47,7 @@ def simulate(
 ) -> Dataset4D:
     """Simulate a 4D-STEM scan.
 
-    Potentials are those of independent atoms (Lobato and Van Dyck, Acta Cryst. A 70, 636 (2014), through abTEM):
+    Potentials are those of independent atoms (Lobato and Van Dyck, Acta Cryst. A 70, 636 (2014), as abTEM has them):
     the charge that moves into the bonds is left out. The method 'single-slice' lets the wave pass the projected
     potential at once, ψ = probe · exp(iσV), as is right for a sheet one atom thick; 'multislice' is abTEM's
     (Madsen and Susi, Open Research Europe 1, 24 (2021)), for thicker specimens and as the reference.
@@ -82,7 +83,7 @@ def simulate(
     CalibrationError
         If the energy, the semi-angle or the scan step cannot be meant.
     MissingPackageError
-        If abTEM or ASE are not installed.
+        If ASE is not installed, or abTEM for 'multislice'.
 
     Notes
     -----
@@ -286,10 +287,6 @@ def _transmission(
     The potential is summed atom by atom in Fourier space, exact at any position. (abTEM's own shares an atom between
     the four grid points about it, which on a grid of 0.13 Å moves the COM of graphene by 2 %.)
     """
-    with require_package(SIMULATING, EXTRA):
-        from abtem.core.energy import energy2sigma
-        from abtem.parametrizations import LobatoParametrization
-
     size = np.array([atoms.cell[1, 1], atoms.cell[0, 0]])
     # High frequencies of the potential come back to low ones in the exponential, so take that on a fine grid:
     # on 0.08 Å the COM of graphene is within 2e-4 mrad (of 0.5) of that on 0.02 Å.
@@ -298,11 +295,10 @@ def _transmission(
     potential = np.zeros((len(ky), len(kx)), np.complex128)
     for symbol in sorted(set(atoms.symbols)):
         y, x = atoms.positions[atoms.symbols == symbol, 1::-1].T
-        scattering: Any = LobatoParametrization().projected_scattering_factor(symbol)
-        factor = scattering(ky[:, None] ** 2 + kx**2)
+        factor = projected_scattering_factor(symbol, ky[:, None] ** 2 + kx**2)
         potential += factor * (np.exp(-2j * np.pi * np.outer(ky, y)) @ np.exp(-2j * np.pi * np.outer(x, kx)))
     projected = fft.irfft2(potential, fine, norm="forward", workers=-1) / size.prod()
-    spectrum = fft.fft2(np.exp(1j * energy2sigma(optics.energy) * projected), norm="forward", workers=-1)
+    spectrum = fft.fft2(np.exp(1j * interaction_parameter(optics.energy) * projected), norm="forward", workers=-1)
     low_orders = np.ix_(*(np.arange(-h, h + 1) for h in highest))
     low = np.zeros(shape, np.complex128)
     low[low_orders] = spectrum[low_orders]
@@ -346,8 +342,6 @@ def _scan_atoms(
 
 
 def _dataset(patterns: Floats, settings: SimulationConfig, optics: Optics, atoms: ScanAtoms) -> Dataset4D:
-    import abtem
-
     n_y, n_x = settings.detector_shape
     calibration = Calibration(
         scan_step=settings.scan_step,
@@ -362,7 +356,6 @@ def _dataset(patterns: Floats, settings: SimulationConfig, optics: Optics, atoms
         "simulated": True,
         "method": settings.method,
         "structure": settings.structure,
-        "abtem_version": abtem.__version__,
     }
     expectation = None
     data: NDArray[Any] = patterns
