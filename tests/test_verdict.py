@@ -11,6 +11,7 @@ from scipy import ndimage
 from stemvane import Calibration, Dataset4D, measure, open_dataset, prepare_scan, simulate, survey, synthetic
 from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
+from stemvane.errors import CalibrationError
 from stemvane.evaluation.verdict import judge
 from stemvane.reduction.virtual_detectors import VirtualDetector
 
@@ -276,6 +277,96 @@ def test_small_bragg_discs_are_no_hot_pixels():
     assert len(survey(scan_of(patterns)).hot_pixels) == 0
     patterns[..., 40, 8] = 5000
     assert survey(scan_of(patterns)).hot_pixels.tolist() == [[40, 8]]
+
+
+def bright(kind, size, centre):
+    """What a bright region adds, 1 where it is full."""
+    if kind == "round":
+        return VirtualDetector.disc("region", (48, 48), centre, size / 2).weights
+    y, x = np.indices((48, 48))
+    inside = (abs(y - centre[0]) < size / 2) & (abs(x - centre[1]) < size / 2)
+    return inside.astype(float)
+
+
+DISC_LEVEL = 20_000 / (np.pi * 100)
+
+
+@pytest.fixture(scope="module")
+def without_region():
+    patterns = discs((12, 12))
+    return patterns, measure(prepare_scan(scan_of(patterns)))
+
+
+# beside the disc a gap of one pixel is left
+@pytest.mark.parametrize("centre", [(23.5, 40.5), (7.5, 39.5)])
+@pytest.mark.parametrize("strength", [0.5, 2.0, 10.0])
+@pytest.mark.parametrize("size", [4, 8, 12])
+def test_a_bright_square_region_is_left_out(without_region, size, strength, centre):
+    patterns, alone = without_region
+    region = bright("square", size, centre)
+    added = np.random.default_rng(5).poisson(np.broadcast_to(strength * DISC_LEVEL * region, patterns.shape))
+    prepared = prepare_scan(scan_of(patterns + added))
+    np.testing.assert_array_equal(prepared.bad_pixels, region > 0)
+    assert prepared.calibration.optical_axis == pytest.approx((23.5, 23.5), abs=0.05)
+    assert prepared.calibration.disc_radius == pytest.approx(10.0, abs=0.1)
+    measured = measure(prepared)
+    # a large one that nearly touches the disc is filled with what the disc's edge has
+    off = np.abs(np.angle(np.exp(1j * (measured.com_angle - alone.com_angle))))
+    assert np.degrees(off.mean()) < (6 if size == 12 and centre[0] > 20 else 0.1)
+    assert ids(judge(measured), "warning", "failure") == (["bright_region"] if size == 12 else [])
+
+
+@pytest.mark.parametrize("strength", [0.5, 2.0, 10.0])
+@pytest.mark.parametrize("size", [4, 8, 12])
+def test_a_bright_round_region_is_said_where_it_matters(without_region, size, strength):
+    """It may be a disc of a crystal, so it is left in; at 10 times the disc's brightness it is taken for the disc."""
+    patterns, alone = without_region
+    region = strength * DISC_LEVEL * bright("round", size, (7.5, 39.5))
+    added = np.random.default_rng(5).poisson(np.broadcast_to(region, patterns.shape))
+    measured = measure(prepare_scan(scan_of(patterns + added)))
+    off = np.degrees(np.abs(np.angle(np.exp(1j * (measured.com_angle - alone.com_angle))))).mean()
+    share = added.sum() / (added.sum() + patterns.sum())
+    found = judge(measured)
+    if strength == 10 or share > 0.2:
+        assert "lone_region" in ids(found, "failure")
+    elif off > 2:
+        assert "lone_region" in ids(found, "warning", "failure")
+    else:
+        assert ids(found, "warning", "failure") == []
+
+
+def test_a_region_with_a_counterpart_is_a_disc_of_a_crystal():
+    both = sum(
+        share * discs((6, 6), radius=6.0, centre=(23.5, 23.5 + x), wave=0.0)
+        for share, x in ((1.0, 0), (0.6, 15), (0.25, -15))
+    )
+    assert "lone_region" not in ids(survey(scan_of(np.rint(both))).findings)
+    one = both - 0.25 * discs((6, 6), radius=6.0, centre=(23.5, 8.5), wave=0.0)
+    assert "lone_region" in ids(survey(scan_of(np.rint(one))).findings, "failure")
+    # with the axis given it cannot be the direct beam
+    given = survey(scan_of(np.rint(one), optical_axis=(23.5, 23.5))).findings
+    assert "lone_region" in ids(given, "warning")
+
+
+def test_a_region_that_hides_the_disc_is_refused_with_a_cure(without_region):
+    patterns, _ = without_region
+    touching = patterns + np.rint(2 * DISC_LEVEL * bright("square", 12, (23.5, 36.5)))
+    with pytest.raises(
+        CalibrationError, match=r"no bright-field disc .*give source\.optical_axis .*preparation\.bad_pixels"
+    ):
+        prepare_scan(scan_of(touching))
+    masked = replace(scan_of(touching), bad_pixels=bright("square", 12, (23.5, 36.5)) > 0)
+    assert prepare_scan(masked).calibration.optical_axis == pytest.approx((23.5, 23.5), abs=0.1)
+
+
+def test_the_lit_part_of_a_detector_is_no_defect():
+    """A frame of pixels that see nothing makes what is lit a rectangle."""
+    patterns = discs((6, 6)) + 150
+    patterns[..., :12, :] = patterns[..., 36:, :] = patterns[..., :, :10] = patterns[..., :, 38:] = 0
+    looked = survey(
+        scan_of(patterns),
+    )
+    assert len(looked.hot_pixels) == 0
 
 
 def test_a_removed_shift_that_may_be_a_field_is_a_failure():

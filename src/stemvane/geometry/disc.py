@@ -41,6 +41,12 @@ class Disc:
     ellipse: tuple[float, float] = (1.0, 0.0)
     n_similar: int = 0
 
+    def covers(self, shape: tuple[int, ...], aspect: float = 1.0, margin: float = 1.0) -> NDArray[np.bool_]:
+        """Pixels of a detector of shape ``(k_y, k_x)`` within the disc and a margin, in pixel widths."""
+        y, x = np.indices(shape)
+        distance = np.hypot((y - self.centre[0]) * aspect, x - self.centre[1])
+        return np.asarray(distance < self.radius + margin)
+
     def share_outside(self, shape: tuple[int, ...]) -> float:
         """Share of the disc's area beyond a detector of shape ``(k_y, k_x)``, square pixels."""
         side = np.linspace(-1, 1, 201)

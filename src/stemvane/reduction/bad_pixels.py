@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse, spatial
 
-__all__ = ["FillWeights", "bad_pixels", "fill_pattern"]
+__all__ = ["FillWeights", "bad_pixels", "bright_rectangles", "fill_pattern"]
 
 _Mask = NDArray[np.bool_]
 # a pixel is hot above twice and dead below half of what is around it: no edge of a disc does that to a pixel by itself
 _FACTOR = 2.0
-# the largest block and the widest line that are found; a larger defect is a region, to be given as a mask
+# the largest block and the widest line that are bad wherever they are; a larger defect is a region
 _MOST_BLOCK = 8
 _MOST_LINE = 4
 # a line is lit along as many pixels at least, and dark (or bright) along nearly all of these
@@ -113,19 +113,50 @@ def bad_pixels(
     known = np.zeros(mean.shape, bool) if known is None else known
     hot, dead = _constant(mean, error, known)
     # what was found is filled before the rest is judged, so that two defects side by side do not hide each other
-    for search in (_lines, _blocks, _singles):
+    for search in (_hot_blocks, _lines, _blocks, _singles):
         seen = known | hot | dead
         filled = fill_pattern(mean, seen)
-        around = np.ones((3, 3), bool)
-        around[1, 1] = False
-        # a pixel that never fired has no scatter of its own: its neighbours know how many counts to expect
-        noise = n_sigma * np.sqrt(
-            error**2 + ndimage.median_filter(error, footprint=around, mode="mirror") ** 2 + scatter**2
-        )
-        noise = np.maximum(noise, 1e-6 * np.abs(filled).max())
-        more_hot, more_dead = search(filled, noise)
+        more_hot, more_dead = search(filled, _noise(filled, error, scatter, n_sigma))
         hot, dead = hot | (more_hot & ~seen), dead | (more_dead & ~seen)
     return np.argwhere(hot), np.argwhere(dead)
+
+
+def bright_rectangles(
+    mean: NDArray[np.float64],
+    error: NDArray[np.float64],
+    *,
+    known: _Mask | None = None,
+    scatter: float = 0.0,
+    n_sigma: float = 6.0,
+) -> _Mask:
+    """Find rectangles too large for a block of hot pixels that are bright with an edge as sharp as a pixel.
+
+    Parameters
+    ----------
+    mean, error, known, scatter, n_sigma
+        As for `bad_pixels`.
+
+    Returns
+    -------
+    ndarray of bool, shape (k_y, k_x)
+        The lit part of a detector may be one, too.
+    """
+    known = np.zeros(mean.shape, bool) if known is None else known
+    filled = fill_pattern(mean, known)
+    hot, _ = _blocks(filled, _noise(filled, error, scatter, n_sigma), _MOST_BLOCK + 1, max(mean.shape))
+    return hot
+
+
+def _noise(
+    filled: NDArray[np.float64], error: NDArray[np.float64], scatter: float, n_sigma: float
+) -> NDArray[np.float64]:
+    """What two pixels may differ by."""
+    around = np.ones((3, 3), bool)
+    around[1, 1] = False
+    # a pixel that never fired has no scatter of its own: its neighbours know how many counts to expect
+    near = ndimage.median_filter(error, footprint=around, mode="mirror")
+    noise = n_sigma * np.sqrt(error**2 + near**2 + scatter**2)
+    return np.asarray(np.maximum(noise, 1e-6 * np.abs(filled).max()))
 
 
 def _constant(mean: NDArray[np.float64], error: NDArray[np.float64], known: _Mask) -> tuple[_Mask, _Mask]:
@@ -188,8 +219,16 @@ def _lines(mean: NDArray[np.float64], noise: NDArray[np.float64]) -> tuple[_Mask
     return hot.any(axis=0), dead.any(axis=0)
 
 
-def _blocks(mean: NDArray[np.float64], noise: NDArray[np.float64]) -> tuple[_Mask, _Mask]:
-    """Connected pixels that differ by a step from everything around them."""
+def _hot_blocks(mean: NDArray[np.float64], noise: NDArray[np.float64]) -> tuple[_Mask, _Mask]:
+    """Bright blocks alone: the gap between one and the disc would look like a dark line."""
+    hot, _ = _blocks(mean, noise)
+    return hot, np.zeros_like(hot)
+
+
+def _blocks(
+    mean: NDArray[np.float64], noise: NDArray[np.float64], smallest: int = 1, largest: int = _MOST_BLOCK
+) -> tuple[_Mask, _Mask]:
+    """Connected pixels that differ by a step from everything around them, the longer side within limits."""
     n_y, n_x = mean.shape
     index = np.arange(n_y * n_x).reshape(n_y, n_x)
     links = []
@@ -204,7 +243,7 @@ def _blocks(mean: NDArray[np.float64], noise: NDArray[np.float64]) -> tuple[_Mas
     hot, dead = np.zeros((2, *mean.shape), bool)
     for number, box in enumerate(ndimage.find_objects(label), start=1):
         height, width = (part.stop - part.start for part in box)
-        if max(height, width) > _MOST_BLOCK or height * width < 2:
+        if not smallest <= max(height, width) <= largest or height * width < 2:
             continue
         wide = tuple(slice(max(0, part.start - 2), part.stop + 2) for part in box)
         block = label[wide] == number
@@ -214,8 +253,10 @@ def _blocks(mean: NDArray[np.float64], noise: NDArray[np.float64]) -> tuple[_Mas
             continue
         inside, level = np.median(mean[wide][block]), np.median(mean[wide][far])
         limit = max(noise[wide][block].max(), 0.1 * abs(inside - level))
-        # the edge of a defect is as sharp as a pixel: what touches it is like what lies beyond, but for two corners
-        is_sharp = (np.abs(mean[wide][near] - level) > limit).sum() <= 2
+        # the edge of a defect is as sharp as a pixel: what touches it is like what lies beyond, but for two corners and
+        # for the slope of something else, which is as bright beyond
+        beyond = ndimage.maximum_filter(np.where(far, mean[wide], -np.inf), 3)
+        is_sharp = ((np.abs(mean[wide] - level) > limit) & (mean[wide] > beyond))[near].sum() <= 2
         is_even = np.abs(mean[wide][block] - inside).max() < abs(inside - level) / _FACTOR
         if not (is_sharp and is_even):
             continue

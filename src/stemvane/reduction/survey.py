@@ -19,15 +19,17 @@ from stemvane.data.representation import Representable, Row, format_position, fo
 from stemvane.data.typical_pattern import TypicalPattern
 from stemvane.errors import CalibrationError
 from stemvane.geometry.disc import Disc, find_disc
-from stemvane.reduction.bad_pixels import bad_pixels, fill_pattern
+from stemvane.reduction.bad_pixels import bad_pixels, bright_rectangles, fill_pattern
 from stemvane.reduction.detector_noise import DetectorNoise, detector_noise
 from stemvane.reduction.kernels.passes import BeamShift
 from stemvane.reduction.shift_fit import ShiftFit, disc_positions, fit_shift
 from stemvane.reduction.survey_findings import (
+    bright_region_findings,
     bright_spot_findings,
     calibration_findings,
     disc_findings,
     gain_findings,
+    lone_region_findings,
     pattern_findings,
     saturation_findings,
     shadow_findings,
@@ -190,7 +192,7 @@ class Survey(Representable):
         if value is None:
             raise CalibrationError(
                 f"no bright-field disc was found in the mean pattern, so {name} is unknown; "
-                f"give source.{name} in pixels"
+                f"give source.{name} in pixels, or a mask of what is no part of the pattern (preparation.bad_pixels)"
             )
         return value
 
@@ -231,8 +233,14 @@ def survey(
     recorded, error = _moments(frames)
     noise = detector_noise(frames, known)
     level = noise.dark_level
-    hot, dead = bad_pixels(recorded - level, error, known=known, scatter=noise.dark_scatter)
     is_nan = known & ~(np.zeros_like(known) if dataset.bad_pixels is None else dataset.bad_pixels)
+    region = bright_rectangles(recorded - level, error, known=known, scatter=noise.dark_scatter)
+    if region.any():
+        disc, _, _ = _follow_disc(frames, positions, known | region, level, dataset, shift_region)
+        # without a disc beside it, it is perhaps the lit part of the detector
+        region &= disc is not None
+        known = known | region
+    hot, dead = bad_pixels(recorded - level, error, known=known, scatter=noise.dark_scatter)
     bad = known.copy()
     bad[tuple(np.concatenate([hot, dead]).T)] = True
     disc, shifts, typical = _follow_disc(frames, positions, bad, level, dataset, shift_region)
@@ -266,7 +274,7 @@ def survey(
         counts_max=float(totals.max()),
         pixel_max=float(frames.max()) if frames.size else float("nan"),
         n_empty=int(is_broken.sum()),
-        hot_pixels=hot,
+        hot_pixels=np.concatenate([hot, np.argwhere(region)]),
         dead_pixels=np.concatenate([dead, np.argwhere(is_nan)]),
         noise=noise,
         has_disc=disc is not None,
@@ -283,6 +291,8 @@ def survey(
         *disc_findings(disc, typical.image),
         *shadow_findings(disc, recorded - level, error, bad, dataset.calibration.pixel_aspect),
         *bright_spot_findings(n_spared),
+        *bright_region_findings(region),
+        *lone_region_findings(disc, typical.image, dataset.calibration),
         *calibration_findings(disc, dataset.calibration),
         *gain_findings(typical.image, error, bad),
     ]

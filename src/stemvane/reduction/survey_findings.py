@@ -14,10 +14,12 @@ from stemvane.data.findings import Finding
 from stemvane.geometry.disc import Disc
 
 __all__ = [
+    "bright_region_findings",
     "bright_spot_findings",
     "calibration_findings",
     "disc_findings",
     "gain_findings",
+    "lone_region_findings",
     "pattern_findings",
     "saturation_findings",
     "shadow_findings",
@@ -37,6 +39,13 @@ _LEAST_PIXELS = 16
 # where half of the disc's pixels are saturated in most patterns, the COM keeps a third of its length and its directions
 # are 13 degrees off (`synthetic` patterns, clipped)
 _MOST_SATURATED = 0.5
+# a bright region that holds less than this share of the counts turns angles by less than 2 degrees; with the second one
+# it may be the disc itself. `pytest tests/test_verdict.py -k region`
+_LEAST_LONE = 0.05
+_MOST_LONE = 0.2
+# what lies across the axis is its counterpart from this share of its level, found within so many pixels
+_COUNTERPART = 0.25
+_ACROSS = 2
 # chips that are matched to less than this show in no map
 _GAIN_STEP = 0.05
 
@@ -108,7 +117,8 @@ def disc_findings(disc: Disc | None, pattern: NDArray[Any]) -> Iterator[Finding]
             "no_disc",
             "warning",
             "no bright-field disc was found",
-            "give source.optical_axis and source.disc_radius in pixels",
+            "give source.optical_axis and source.disc_radius in pixels, or a mask of what is no part of the pattern "
+            "(preparation.bad_pixels)",
         )
         return
     cut = disc.share_outside(pattern.shape)
@@ -171,6 +181,52 @@ def bright_spot_findings(n_pixels: int) -> Iterator[Finding]:
             f"{n_pixels} bright pixels are as large as the direct beam and may be Bragg discs; they are left in, and "
             "preparation.bad_pixels takes a mask if they are hot",
         )
+
+
+def bright_region_findings(region: NDArray[np.bool_]) -> Iterator[Finding]:
+    """A bright rectangle beside the disc, which no specimen makes."""
+    if region.any():
+        rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
+        yield Finding(
+            "bright_region",
+            "warning",
+            f"{int(region.sum())} pixels in rows {rows[0]} to {rows[-1]} and columns {columns[0]} to {columns[-1]} are "
+            "a rectangle that is bright with sharp edges: taken for a defect of the detector, and left out",
+            "see the mean pattern; if they are part of it, set preparation.mask_hot_and_dead to false",
+        )
+
+
+def lone_region_findings(
+    disc: Disc | None, pattern: NDArray[np.floating[Any]], calibration: Calibration
+) -> Iterator[Finding]:
+    """A bright region beside the disc without a counterpart across the axis: stray light, a defect, or the disc."""
+    if disc is None:
+        return
+    smooth = ndimage.gaussian_filter(pattern, 0.7, mode="nearest")
+    smooth = np.maximum(smooth - np.percentile(smooth, 5), 0.0)
+    beside = np.where(disc.covers(pattern.shape, calibration.pixel_aspect, 2 + 0.1 * disc.radius), 0.0, smooth)
+    if not beside.any():
+        return
+    regions, n = ndimage.label(beside > 0.5 * (beside**2).sum() / beside.sum())
+    sums = ndimage.sum_labels(beside, regions, np.arange(1, n + 1))
+    region = regions == 1 + int(np.argmax(sums))
+    share = float(sums.max() / smooth.sum())
+    if share < _LEAST_LONE:
+        return
+    # the strongest of the pixels nearby, since the axis is known to a part of a pixel and discs are distorted
+    nearby = ndimage.maximum_filter(beside, 2 * _ACROSS + 1)
+    across = np.rint(2 * np.array(disc.centre) - np.argwhere(region)).astype(int)
+    across = across[((across >= 0) & (across < pattern.shape)).all(axis=1)]
+    if nearby[tuple(across.T)].sum() > _COUNTERPART * sums.max():
+        return
+    y, x = ndimage.center_of_mass(np.where(region, beside, 0.0))
+    yield Finding(
+        "lone_region",
+        "failure" if share > _MOST_LONE and calibration.optical_axis is None else "warning",
+        f"a bright region about ({y:.0f}, {x:.0f}) px holds {100 * share:.0f} % of the counts and has no counterpart "
+        "across the axis, as discs of a crystal have: stray light, a defect of the detector, or the direct beam itself",
+        "give its pixels as a mask (preparation.bad_pixels), or source.optical_axis and source.disc_radius",
+    )
 
 
 def calibration_findings(disc: Disc | None, calibration: Calibration) -> Iterator[Finding]:
