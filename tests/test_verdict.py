@@ -192,6 +192,15 @@ def test_a_specimen_that_scatters_everywhere_is_no_dark_level():
     assert looked.noise.counts_per_electron == pytest.approx(1, abs=0.1)
 
 
+def test_a_hot_block_in_the_dark_tells_nothing_of_electrons():
+    patterns = discs((12, 12))
+    patterns[..., 4:8, 36:40] = 900
+    patterns[..., 40, 5] = 300
+    measured = measure(prepare_scan(scan_of(patterns)))
+    assert measured.preparation.record["counts_per_electron"] == pytest.approx(1, abs=0.1)
+    assert "not_poisson" not in ids(judge(measured))
+
+
 def test_blocks_lines_and_masks_of_bad_pixels():
     patterns = discs((8, 8), wave=0.2)
     patterns[..., 4:8, 36:40] = 900

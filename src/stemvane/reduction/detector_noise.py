@@ -26,6 +26,8 @@ _COUNTED = 1.2
 # two estimates of the counts per electron differ where one is less than this share of the other: 0.1 to 0.7 among
 # grains at 5,000 to 50,000 electrons; otherwise at least 0.9. `pytest tests/test_grains.py -k electron`
 _CLEARLY = 0.8
+# standard errors of counted electrons by which a pixel may be brighter than what surrounds it
+_HOT = 5.0
 _N_ROUNDS = 20
 # a dark level differs by less than this share over the darkest quarter, where noise cannot tell it from electrons
 _UNEVEN = 0.1
@@ -87,7 +89,7 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     if noise is None or not (noise**2).mean(axis=0).max() > 1e-9 * max(np.abs(mean).max(), 1e-300) ** 2:
         return _even_level(frames, bad)
     variance = (noise**2).mean(axis=0)
-    dark, _ = _darkest(mean, good)
+    dark, surroundings = _darkest(mean, good)
     level = float(np.median(np.median(values[:, dark], axis=0)))
     quiet = float(np.median(variance[dark]))
     bright = float(np.quantile(mean, 0.95))
@@ -101,12 +103,14 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     shared = _shared(noise, good)
     per_electron = float(np.median((shared[lit] - quiet) / (mean[lit] - level)))
     is_offset = abs(level) > 3 * math.sqrt(quiet / len(frames)) and quiet < _LEAST_QUIET * per_pixel * abs(level)
-    if not is_offset and mean[dark].sum() > 0:
+    # a hot pixel is bright without electrons, and one alone can outshine all others in the dark
+    even = dark & (mean <= surroundings + _HOT * np.sqrt((np.maximum(surroundings, 0) + 1 / len(frames)) / len(frames)))
+    if not is_offset and mean[even].sum() > 0:
         # discs that come and go as a whole leave some of themselves in the noise of where they are bright; in the
         # darkest pixels there is less of anything, and what scatters there tells whether electrons count for one
         spread = values - mean
         bounds = [
-            float(part[dark].sum() / mean[dark].sum()) for part in ((spread**2).mean(axis=0), _shared(spread, good))
+            float(part[even].sum() / mean[even].sum()) for part in ((spread**2).mean(axis=0), _shared(spread, good))
         ]
         if bounds[0] < _COUNTED:
             per_pixel, per_electron = (
