@@ -287,7 +287,7 @@ def test_alignment_is_that_of_align_rotation(models, measurements):
     assert isinstance(model, AlignedPCA)
     assert model.history.epochs == []
     basis = model.basis
-    features = model._fitted.reader.features(measurements, model.training_mask, measurements.recorded)
+    features, _ = model._fitted.reader.features(measurements, model.training_mask, measurements.recorded)
     alignment = align_rotation(features, basis, n_components=2)
     embedding = model.embed(measurements)
     # the latents move the content a little, and the angle with it

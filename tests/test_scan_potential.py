@@ -5,6 +5,7 @@ import pytest
 from scipy import ndimage
 
 from stemvane.features.channel_filter import filter_channels
+from stemvane.features.feature_noise import FeatureNoise
 from stemvane.features.potential_filter import PotentialFilter
 from stemvane.features.scan_frame import ScanFrame, scan_frequencies, taper
 from stemvane.features.scan_problem import ScanProblem
@@ -82,16 +83,10 @@ def test_the_estimate_is_close_and_its_error_is_what_it_says(thin):
     off = features_of(tile) - thin.clean
     inner = (slice(None), slice(8, -8), slice(8, -8))
     assert (np.abs(off[inner]) ** 2).sum() < 0.1 * (np.abs(thin.y - thin.clean)[inner] ** 2).sum()
-    n = len(tile.directions)
-    along = np.tensordot(tile.directions.conj(), off, axes=1)[inner].reshape(n, -1)
-    seen = np.cov(np.concatenate([along.real, along.imag]), bias=True)
-    strongest = np.argsort(-np.diag(tile.covariance))[:2]
-    np.testing.assert_allclose(np.diag(seen)[strongest], np.diag(tile.covariance)[strongest], rtol=0.6)
-    # errors of one potential go together, and the covariance says so
-    pair = np.flatnonzero(np.diag(tile.covariance) > 0.1 * tile.covariance.max())
-    expected, measured = tile.covariance[np.ix_(pair, pair)], seen[np.ix_(pair, pair)]
-    away = ~np.eye(len(pair), dtype=bool)
-    assert np.corrcoef(expected[away], measured[away])[0, 1] > 0.6
+    noise = FeatureNoise.along([tile.directions], [tile.covariance], tile.mean_std, np.ones(1))
+    squares = (np.abs(off[inner]) ** 2).mean(axis=(1, 2)) / 2
+    assert 0.6 < squares.sum() / (noise.std**2).sum() < 1.6
+    assert np.corrcoef(squares, noise.std**2)[0, 1] > 0.9
     # at the edge less is known
     assert tile.scale[0].mean() > 1.05 * tile.scale[20:28, 20:28].mean()
 

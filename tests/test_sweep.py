@@ -148,10 +148,11 @@ def test_the_table_has_a_row_for_each_training(finished):
         rows = list(csv.DictReader(file))
     assert [(row["n_latent"], row["seed"]) for row in rows] == [(str(n), str(s)) for n in range(4) for s in (0, 1)]
     for row in rows:
-        known = {f"pearson_r_{k}" for k in range(1, 4) if row[f"pearson_r_{k}"]}
-        assert known == {f"pearson_r_{k}" for k in range(1, int(row["n_latent"]) + 1)}
+        known = {k for k in range(1, 4) if row[f"pearson_r_{k}"]}
+        # a third latent of two structures may be 0 everywhere
+        assert set(range(1, min(int(row["n_latent"]), 2) + 1)) <= known <= set(range(1, int(row["n_latent"]) + 1))
         assert float(row["seconds"]) > float(row["train_seconds"]) > 0
-        others = [abs(float(row[f"pearson_r_{k}"])) for k in range(2, int(row["n_latent"]) + 1)]
+        others = [abs(float(row[f"pearson_r_{k}"])) for k in known - {1}]
         assert row["pearson_r_others_max"] == (str(max(others)) if others else "")
     summary = json.loads((sweep.path / "sweep.json").read_text())
     assert summary == sweep.summary

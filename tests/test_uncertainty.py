@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from stemvane.models.harmonic_network import HarmonicNetwork
+from stemvane.models.pattern_noise import PatternNoise
 from stemvane.models.uncertainty import learn_priors, noisy_angle, noisy_latents
 
 NOISE = 0.25
@@ -35,8 +36,8 @@ def patterns():
 @pytest.fixture(scope="module")
 def learned(network, patterns):
     clean, x = patterns
-    noise = torch.full((len(x), 2), NOISE)
-    learn_priors(network, x, noise[0])
+    noise = PatternNoise(NOISE * torch.eye(4), torch.ones(len(x)))
+    learn_priors(network, x, noise)
     return network, clean, x, noise
 
 
@@ -45,7 +46,7 @@ def estimate(network, x, noise):
     straight = network.rotate(x, -angle)
     mean, _ = network.encode_aligned(straight)
     content = network.decode(mean)
-    posterior, on_grid = noisy_angle(network, x, straight, mean, content, noise)
+    posterior, on_grid = noisy_angle(network, x, angle, straight, mean, content, noise)
     return mean, posterior, on_grid, noisy_latents(network, x, angle, straight, mean, noise)
 
 
@@ -95,7 +96,9 @@ def test_posteriors_stay_the_same_when_patterns_are_turned(learned):
     network, _, x, noise = learned
     step = 2 * math.pi / 72 * 5
     with torch.no_grad():
-        first = estimate(network, x[:50], noise[:50])
-        rotated = estimate(network, network.rotate(x[:50], torch.full((50,), step)), noise[:50])
+        first = estimate(network, x[:50], PatternNoise(noise.factor, noise.scale[:50]))
+        rotated = estimate(
+            network, network.rotate(x[:50], torch.full((50,), step)), PatternNoise(noise.factor, noise.scale[:50])
+        )
     torch.testing.assert_close(first[2].roll(5, -1), rotated[2], atol=1e-4, rtol=1e-2)
     torch.testing.assert_close(first[3], rotated[3], atol=1e-4, rtol=1e-3)

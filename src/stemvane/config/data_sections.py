@@ -256,10 +256,17 @@ class BasisConfig(Section):
     drop_orders: tuple[int, ...] = Field((), description="circular orders withheld from alignment and model")
     neighbours: bool | None = Field(
         None,
-        description="estimate features of noisy patterns with their neighbours'; if none, not where patterns differ on "
-        "dark rings, whose neighbours may be of another grain",
+        description="estimate features of noisy patterns with those of the whole scan; if none, not where patterns "
+        "differ on dark rings, whose neighbours may be of another grain",
     )
-    reach: int = Field(6, ge=1, le=12, description="largest distance of a neighbour, probe positions")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _forget_reach(cls, values: Any) -> Any:
+        """Leave out the setting of a filter that runs of earlier versions name."""
+        return (
+            {name: value for name, value in values.items() if name != "reach"} if isinstance(values, dict) else values
+        )
 
 
 class AlignConfig(Section):

@@ -176,10 +176,11 @@ class Embedding(Representable):
         for name in _MAPS:
             array = group.create_array(name, data=np.asarray(getattr(self, name), np.float32), overwrite=True)
             array.attrs["unit"] = units.get(name, "")
-        group.attrs["symmetry"] = self.symmetry
+        # not of the group, whose file is there before there is an embedding
+        group["angle"].attrs["symmetry"] = self.symmetry
 
     @classmethod
     def read(cls, group: zarr.Group) -> Embedding:
         """Read what `write` wrote."""
         maps = [np.asarray(group[name][...]) for name in _MAPS]  # type: ignore[index]
-        return cls(*maps, symmetry=int(group.attrs.get("symmetry", 1)))  # type: ignore[arg-type]
+        return cls(*maps, symmetry=int(group["angle"].attrs.get("symmetry", 1)))  # type: ignore[arg-type]

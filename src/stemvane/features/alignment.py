@@ -18,6 +18,8 @@ from stemvane.features.template_symmetry import find_symmetry
 __all__ = ["Alignment", "align_rotation", "unexplained_power"]
 
 _N_COMPARED = 2048
+# of the power of all features; less is rounding
+_LEAST_OCCUPIED = 1e-6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,14 +118,19 @@ def align_rotation(
     template = rotate_features(features, orders, -angle).mean(axis=0, dtype=np.complex128)
     # a likelihood needs patterns whose noise is independent
     compared = features if as_recorded is None else as_recorded
-    symmetry, template = find_symmetry(
-        compared[:: max(1, len(compared) // _N_COMPARED)],
-        template,
-        orders,
-        basis.counting,
-        n_angles=config.n_angles,
-        highest=config.max_order,
-    )
+    every = max(1, len(compared) // _N_COMPARED)
+    settings = {"n_angles": config.n_angles, "highest": config.max_order}
+    along = None if compared is features else _occupied(features[::every] / basis.counting, orders)
+    if along is None or not len(along):
+        symmetry, template = find_symmetry(features[::every], template, orders, basis.counting, **settings)
+    else:
+        # what a filter leaves nothing of is no parameter of a template
+        of_rows = np.array([orders[np.abs(row).argmax()] for row in along], np.int64)
+        single = (compared[::every] / basis.counting) @ along.conj().T
+        reduced = template / basis.counting @ along.conj().T
+        noise = np.ones(len(along))
+        symmetry, reduced = find_symmetry(single.astype(np.complex64), reduced, of_rows, noise, **settings)
+        template = reduced @ along * basis.counting
     if symmetry > 1:
         angle = best_angles(features, template, orders, config.n_angles)
     return _finish(features, basis, angle, best, symmetry, n_components)
@@ -189,6 +196,18 @@ def _follow(
         if np.quantile(change, 0.99) < 1e-4:
             break
     return angle
+
+
+def _occupied(features: NDArray[np.complexfloating[Any, Any]], orders: NDArray[np.int64]) -> NDArray[np.complex128]:
+    """Orthonormal directions that the features lie along, each of one order, shape ``(n_directions, n_features)``."""
+    least, rows = _LEAST_OCCUPIED * (np.abs(features) ** 2).mean(axis=0).sum(), []
+    for order in np.unique(orders):
+        at = np.flatnonzero(orders == order)
+        values, vectors = np.linalg.eigh(features[:, at].T @ features[:, at].conj() / len(features))
+        for vector in vectors.T[values > least]:
+            rows.append(np.zeros(len(orders), np.complex128))
+            rows[-1][at] = vector
+    return np.array(rows).reshape(-1, len(orders))
 
 
 def _real(features: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.float64]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from stemvane.features.scan_frame import count_workers, mirror, scan_frequencies, taper
-from stemvane.features.scan_problem import conjugate_gradients, symmetric, torus_shape
+from stemvane.features.scan_estimate import Remainder
+from stemvane.features.scan_frame import ScanFrame, count_workers, mirror, scan_frequencies, taper
+from stemvane.features.scan_problem import conjugate_gradients, error_map, symmetric, torus_shape
 from stemvane.features.scan_transfer import ScanTransfer
 from stemvane.features.shrinkage import estimate_power, ring_numbers
 
-__all__ = ["Remainder", "filter_channels"]
+__all__ = ["filter_channels"]
 
 # remaining power that changes no estimate by more than a hundredth of its noise
 _LEAST_REMAINDER = 0.02
@@ -23,24 +24,6 @@ _WINDOW_NOISE = 2.25
 Features = NDArray[np.complex64]
 
 
-class Remainder(NamedTuple):
-    """What a potential leaves unexplained.
-
-    Attributes
-    ----------
-    directions : ndarray of complex64, shape (n_directions, n_features)
-        Combinations of features that hold something, orthonormal, each of one order.
-    values : ndarray of complex64, shape (n_directions, scan_y, scan_x)
-        Estimate along them.
-    variance : ndarray of float, shape (n_directions,)
-        Variance of the error of a real coordinate.
-    """
-
-    directions: Features
-    values: Features
-    variance: NDArray[np.float64]
-
-
 def filter_channels(
     y: Features,
     recorded: NDArray[np.bool_],
@@ -48,10 +31,10 @@ def filter_channels(
     step: tuple[float, float],
     transfer: ScanTransfer,
 ) -> Remainder | None:
-    """Estimate features one by one.
+    """Estimate features channel by channel.
 
-    The power of a feature is taken as its mean over a ring of spatial frequencies times the share that each frequency
-    has of the ring's power, all features together: a crystal's peaks are at the same place in all.
+    The power of a channel of `ScanFrame` is taken as its mean over a ring of spatial frequencies times the share that
+    each frequency has of the ring's power, all features together: a crystal's peaks are at the same place in all.
 
     Parameters
     ----------
@@ -78,16 +61,16 @@ def filter_channels(
     width = 1.5 / max(n * d for n, d in zip(shape, step, strict=True))
     rings = ring_numbers(scan_frequencies(shape, step), width, transfer.cutoff)
     n_channels = int(np.where(orders == 0, 1, 2).sum())
-    mean = symmetric((np.abs(spectrum) ** 2).sum(axis=0)) / n_channels
-    together = symmetric(estimate_power(mean, rings, 1, n_channels))
+    squares = symmetric((np.abs(spectrum) ** 2).sum(axis=0))
+    together = symmetric(estimate_power(squares / n_channels, rings, 1, n_channels))
     if not (together > _LEAST_REMAINDER).any():
         return None
     gain = together / (1 + together)
     directions, of_directions = _directions(spectrum, orders, gain, transfer)
     if not len(directions):
         return None
-    n_coordinates = np.where(of_directions == 0, 1, 2)[:, None, None]
-    squares = np.abs(np.tensordot(directions.conj(), spectrum, axes=1)) ** 2 / n_coordinates
+    along = ScanFrame(of_directions, shape, step, transfer.handedness)
+    squares = np.abs(along.channels(np.tensordot(directions.conj(), spectrum, axes=1))) ** 2
     power = np.zeros(squares.shape, np.float32)
     for ring in range(int(rings.max()) + 1):
         inside = rings == ring
@@ -95,28 +78,44 @@ def filter_channels(
         if weight.sum() < _LEAST_REMAINDER:
             continue
         excess = squares[:, inside] @ weight / weight.sum() - 1
-        # what a mean's own scatter explains of it is not signal
-        scatter = (weight**2).sum() / weight.sum() ** 2
+        # q and -q are one number; what its own scatter explains of a mean is not signal
+        scatter = 2 * (weight**2).sum() / weight.sum() ** 2
         excess = np.maximum(excess, 0) ** 3 / (excess**2 + scatter)
         power[:, inside] = excess[:, None] * together[inside] / (together[inside] @ weight / weight.sum())
     torus = torus_shape(shape)
     places = [np.rint(np.arange(n) * m / n).astype(int) % m for n, m in zip(torus, shape, strict=True)]
-    power = power[:, places[0][:, None], places[1]] * (scan_frequencies(torus, step) <= transfer.cutoff)
+    frame = ScanFrame(of_directions, torus, step, transfer.handedness)
+    power = power[:, places[0][:, None], places[1]] * (frame.frequency <= transfer.cutoff)
     root, present = np.sqrt((power + mirror(power)) / 2), recorded.astype(np.float32)
 
-    def forward(features: Features) -> Features:
-        padded = np.zeros((len(features), *torus), np.complex64)
-        padded[:, : shape[0], : shape[1]] = features * present
-        return np.asarray(root * fft.fft2(padded, axes=(1, 2), overwrite_x=True, workers=count_workers()))
+    def colour(spectrum: Features) -> Features:
+        return frame.responses(root * frame.channels(spectrum))
 
     def back(spectrum: Features) -> Features:
-        fields = fft.ifft2(root * spectrum, axes=(1, 2), overwrite_x=True, workers=count_workers())
+        fields = fft.ifft2(spectrum, axes=(1, 2), workers=count_workers())
         return np.asarray(fields[:, : shape[0], : shape[1]])
 
+    data = np.tensordot(directions.conj(), y, axes=1) * present
     solution = conjugate_gradients(
-        lambda u: u + forward(back(u)), forward(np.tensordot(directions.conj(), y, axes=1).astype(np.complex64))
+        lambda u: u + colour(frame.spectrum(back(colour(u)) * present)), colour(frame.spectrum(data))
     )
-    return Remainder(directions, back(solution), (root**2 / (1 + root**2)).mean(axis=(1, 2)))
+    square, n = root**2, len(of_directions)
+
+    def per_coordinate(of_channels: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Mean over both channels of a direction, if there are two."""
+        mean = of_channels[:n].astype(np.float64)
+        mean[of_directions != 0] = (mean[of_directions != 0] + of_channels[n:]) / 2
+        return mean
+
+    energy = (np.abs(fft.ifft2(square / (1 + square), axes=(1, 2), workers=count_workers())) ** 2).sum(axis=0)
+    variance = per_coordinate((square / (1 + square)).mean(axis=(1, 2)))
+    everywhere = error_map(energy, recorded, lambda known: float((square / (1 + known * square)).mean()))
+    scale = everywhere / np.float32(max(float((square / (1 + square)).mean()), 1e-30))
+    values = back(colour(solution))
+    # where no potential shows, what is less than its own error may be chance
+    if not len(transfer.directions) and (np.abs(values) ** 2).sum(axis=0).mean() < 2 * variance.sum():
+        return None
+    return Remainder(directions, values, variance, scale)
 
 
 def _directions(

@@ -1,9 +1,11 @@
-"""From measurements to the features that models learn from, each pattern by itself or with its neighbours."""
+"""From measurements to the features that models learn from, each pattern by itself or with the whole scan."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,34 +13,48 @@ from numpy.typing import NDArray
 from stemvane.config import BasisConfig
 from stemvane.data.measurements import Measurements
 from stemvane.features.background import fit_basis
+from stemvane.features.feature_noise import FeatureNoise
 from stemvane.features.harmonics import HarmonicBasis
-from stemvane.features.scan_filter import ScanFilter
+from stemvane.features.potential_filter import FilteredTile, PotentialFilter
+from stemvane.features.scan_frame import content_limit, scan_middle
 
 __all__ = ["FeatureReader"]
 
 # share of the residuals' power that counting noise must have to be worth a filter
 _WORTH_FILTERING = 1e-3
-_MOST_POSITIONS = 65_536
+# along a shorter axis a scan does not tell a spectrum from a plane
+_FEWEST_POSITIONS = 8
+
+
+class _Filtered(NamedTuple):
+    """A scan as it was filtered last, for a model reads the same one many times over."""
+
+    measurements: weakref.ref[Measurements]
+    key: tuple[bytes, bool]
+    tiles: list[FilteredTile]
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureReader:
-    """A basis, and a filter over the scan where the patterns are noisy.
+    """A basis, and whether patterns are estimated from the whole scan where they are noisy.
+
+    Every scan is filtered as its own patterns demand, whatever its dose, its step, and the direction in which the
+    detector is rotated against it.
 
     Attributes
     ----------
     basis : HarmonicBasis
         Background and features.
-    scan_filter : ScanFilter or None
-        None where every pattern stands for itself.
-    noise : ndarray of float, shape (n_features,)
-        Standard deviation of the counting noise of a real coordinate of each feature in the patterns fitted to, far
-        from edges and gaps; 0 where the data have no noise to speak of.
+    is_noisy : bool
+        False where the patterns fitted to have no noise to speak of.
+    neighbours : bool
+        Whether noisy patterns are estimated from those of the whole scan.
     """
 
     basis: HarmonicBasis
-    scan_filter: ScanFilter | None
-    noise: NDArray[np.float64]
+    is_noisy: bool
+    neighbours: bool
+    _latest: list[_Filtered] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def fit(
@@ -72,31 +88,17 @@ class FeatureReader:
             If fewer than two patterns remain, or all patterns are the same.
         """
         basis = fit_basis(measurements, config, mask=used)
-        rows = _middle_rows(allowed)
-        part = np.zeros_like(allowed)
-        part[rows] = allowed[rows]
-        features = np.zeros((*allowed[rows].shape, basis.n_features), np.complex64)
-        features[allowed[rows]] = basis.features(measurements, part)
-        variance = basis.coordinates * basis.counting**2
-        if variance.sum() < _WORTH_FILTERING * (np.abs(features[allowed[rows]]) ** 2).mean(axis=0).sum():
-            return cls(basis, None, np.zeros(basis.n_features))
+        rows = _around(np.asarray(allowed.any(axis=1)))
+        power = (np.abs(_read(basis, measurements, allowed, rows)[allowed[rows]]) ** 2).mean(axis=0).sum()
+        is_noisy = bool((basis.coordinates * basis.counting**2).sum() >= _WORTH_FILTERING * power)
         # a filter that is the same everywhere mixes the grains on either side of a border
         neighbours = not basis.own_noise if config.neighbours is None else config.neighbours
-        if not neighbours:
-            return cls(basis, None, basis.counting)
-        step = measurements.calibration.scan_step
-        # of all directions of an order, those were chosen in which the noise of these patterns happens to be largest
-        chosen = (1 + np.sqrt(basis.analysis.shape[1] / np.count_nonzero(used))) ** 2
-        scan_filter = ScanFilter.fit(features, allowed[rows], variance, step, config.reach, chosen=chosen)
-        return cls.with_filter(basis, scan_filter)
+        return cls(basis, is_noisy, neighbours)
 
-    @classmethod
-    def with_filter(cls, basis: HarmonicBasis, scan_filter: ScanFilter) -> FeatureReader:
-        """Reader with a filter whose noise far from edges and gaps is worked out from its weights."""
-        reach = scan_filter.reach
-        windows = scan_filter.windows(np.ones((2 * reach + 1, 2 * reach + 1), bool))
-        gain = windows.gain()[windows.kind[reach, reach]]
-        return cls(basis, scan_filter, np.sqrt(gain * scan_filter.noise / basis.coordinates))
+    def uses_neighbours(self, measurements: Measurements) -> bool:
+        """Whether patterns of these measurements are estimated from those of the whole scan."""
+        is_known = self.is_noisy and self.neighbours and not measurements.noiseless
+        return is_known and measurements.is_scan and min(measurements.scan_shape) >= _FEWEST_POSITIONS
 
     def blocks(
         self,
@@ -105,8 +107,8 @@ class FeatureReader:
         *,
         neighbours: bool = True,
         rescale: bool = True,
-    ) -> Iterator[tuple[NDArray[np.complex64], NDArray[np.float32]]]:
-        """Features and their noise, some patterns at a time.
+    ) -> Iterator[tuple[NDArray[np.complex64], FeatureNoise]]:
+        """Features and their errors, some patterns at a time.
 
         Parameters
         ----------
@@ -122,39 +124,92 @@ class FeatureReader:
         Yields
         ------
         features : ndarray of complex64, shape (n, n_features)
-        noise : ndarray of float32, shape (n, n_features)
-            Standard deviation of the counting noise of a real coordinate in any counts; 0 where it is not known.
+        noise : FeatureNoise
+            Of these patterns; 0 where it is not known.
 
         Raises
         ------
         ModelError
             If the polar grid has another size.
         """
-        blocks = self.basis.feature_blocks(measurements, mask, rescale=rescale)
-        if self.scan_filter is None or not neighbours or not measurements.is_scan:
-            alone = (self.basis.counting if self.noise.any() else self.noise).astype(np.float32)
-            yield from ((block, np.broadcast_to(alone, block.shape)) for block in blocks)
+        if not (neighbours and mask.any() and self.uses_neighbours(measurements)):
+            factor = FeatureNoise.independent(self._counting(measurements, mask, rescale), 0).factor
+            for block in self.basis.feature_blocks(measurements, mask, rescale=rescale):
+                yield block, FeatureNoise(factor, np.ones(len(block), np.float32))
             return
-        windows = self.scan_filter.windows(mask, measurements.calibration.scan_step)
-        variance = self.scan_filter.fresh_noise / self.basis.coordinates
-        noise = np.sqrt(variance * windows.gain()).astype(np.float32)
-        yield from ((block, noise[kind]) for block, kind in self.scan_filter.blocks(blocks, mask, windows))
+        tiles = self._filtered(measurements, mask, rescale)
+        for start in sorted({tile.rows.start for tile in tiles}):
+            strip = [tile for tile in tiles if tile.rows.start == start]
+            part = mask[strip[0].rows]
+            features = np.empty((*part.shape, self.basis.n_features), np.complex64)
+            scale = np.empty(part.shape, np.float32)
+            for tile in strip:
+                features[:, tile.columns] = np.moveaxis(tile.features(), 0, -1)
+                scale[:, tile.columns] = tile.scale
+            if part.any():
+                directions, covariances = [tile.directions for tile in strip], [tile.covariance for tile in strip]
+                mean_std = np.sqrt(np.mean([tile.mean_std**2 for tile in strip], axis=0))
+                yield features[part], FeatureNoise.along(directions, covariances, mean_std, scale[part])
 
     def features(
         self, measurements: Measurements, positions: NDArray[np.bool_], mask: NDArray[np.bool_]
-    ) -> NDArray[np.complex64]:
+    ) -> tuple[NDArray[np.complex64], FeatureNoise]:
         """Features of the given positions in the mask, shape ``(n_patterns, n_features)``; errors as for `blocks`."""
-        chosen, n_done, parts = positions[mask], 0, []
-        for block, _ in self.blocks(measurements, mask):
-            parts.append(block[chosen[n_done : n_done + len(block)]])
+        chosen, n_done, parts, noise = positions[mask], 0, [], []
+        for block, of_block in self.blocks(measurements, mask):
+            here = chosen[n_done : n_done + len(block)]
+            parts.append(block[here])
+            noise.append(of_block.of(here))
             n_done += len(block)
-        return np.concatenate(parts)
+        return np.concatenate(parts), FeatureNoise.joined(noise)
+
+    def _counting(self, measurements: Measurements, mask: NDArray[np.bool_], rescale: bool) -> NDArray[np.floating]:
+        """Standard deviation of the counting noise of a coordinate of each feature; 0 where there is none."""
+        if not self.is_noisy or measurements.noiseless:
+            return np.zeros(self.basis.n_features)
+        # fewer counts that are scaled up have the more noise
+        factor = self.basis.intensity_factor(measurements, mask) if rescale else 1.0
+        return np.asarray(self.basis.counting * np.sqrt(max(factor, 0.0)))
+
+    def _filtered(self, measurements: Measurements, mask: NDArray[np.bool_], rescale: bool) -> list[FilteredTile]:
+        """All parts of the filtered scan."""
+        key = (mask.tobytes(), rescale)
+        for latest in self._latest:
+            if latest.measurements() is measurements and latest.key == key:
+                return latest.tiles
+
+        rows, columns = (_around(np.asarray(mask.any(axis=axis))) for axis in (1, 0))
+        in_middle = _read(self.basis, measurements, mask, rows, rescale=rescale)
+
+        def read(part: slice) -> NDArray[np.complex64]:
+            return in_middle if part == rows else _read(self.basis, measurements, mask, part, rescale=rescale)
+
+        features, middle = in_middle[:, columns], mask[rows, columns]
+        step, band_limit = measurements.calibration.scan_step, measurements.calibration.band_limit
+        noise = self._counting(measurements, mask, rescale)
+        limit = content_limit(features, middle, noise, step, band_limit)
+        scan_filter = PotentialFilter.fit(features, middle, self.basis.orders, noise, step, limit)
+        tiles = list(scan_filter.filter(read, mask))
+        self._latest[:] = [_Filtered(weakref.ref(measurements), key, tiles)]
+        return tiles
 
 
-def _middle_rows(allowed: NDArray[np.bool_]) -> slice:
-    """As many rows around the middle of the allowed positions as a look at the spectra needs."""
-    rows = np.flatnonzero(allowed.any(axis=1))
-    top, bottom = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-    n = max(2, _MOST_POSITIONS // allowed.shape[1])
-    middle = (top + bottom) // 2
-    return slice(max(top, middle - n // 2), min(bottom, middle + (n + 1) // 2))
+def _read(
+    basis: HarmonicBasis, measurements: Measurements, mask: NDArray[np.bool_], rows: slice, *, rescale: bool = True
+) -> NDArray[np.complex64]:
+    """Features of some rows of a scan, 0 where the mask is not, scaled as those of the whole mask."""
+    part = np.zeros_like(mask)
+    part[rows] = mask[rows]
+    features = np.zeros((*mask[rows].shape, basis.n_features), np.complex64)
+    if part.any():
+        factor = basis.intensity_factor(measurements, mask) if rescale else 1.0
+        features[mask[rows]] = np.concatenate(list(basis.feature_blocks(measurements, part, factor=factor)))
+    return features
+
+
+def _around(present: NDArray[np.bool_]) -> slice:
+    """The middle of the part of an axis that has positions."""
+    places = np.flatnonzero(present)
+    first, last = (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+    middle = scan_middle(last - first)
+    return slice(first + middle.start, first + middle.stop)

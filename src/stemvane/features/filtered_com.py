@@ -14,7 +14,7 @@ from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_shape
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.features.potential_filter import PotentialFilter
-from stemvane.features.scan_frame import noise_frequencies, scan_middle, taper
+from stemvane.features.scan_frame import content_limit, noise_frequencies, scan_middle, taper
 
 __all__ = ["FilteredCom", "add_filtered_com", "filter_com"]
 
@@ -109,7 +109,8 @@ def filter_com(measurements: Measurements) -> FilteredCom:
 
     middle = scan_middle(recorded.shape[0])
     in_middle = read(middle)
-    band_limit, step = measurements.calibration.band_limit, measurements.calibration.scan_step or (1.0, 1.0)
+    step = measurements.calibration.scan_step or (1.0, 1.0)
+    band_limit = content_limit(in_middle, recorded[middle], basis.counting, step, measurements.calibration.band_limit)
     known, readout, spread = _read_com(in_middle, com[middle], recorded[middle], basis, step, band_limit)
     noise = np.append(basis.counting, spread)
     variance = float(np.abs(readout) ** 2 @ noise**2)

@@ -236,12 +236,22 @@ class HarmonicBasis(Representable):
         """
         return np.concatenate(list(self.feature_blocks(measurements, mask)))
 
+    def intensity_factor(self, measurements: Measurements, mask: NDArray[np.bool_] | None = None) -> float:
+        """Factor that scales intensities to the mean total that the basis was fitted to."""
+        total = _totals(measurements, _recorded(measurements, mask))
+        return self.mean_total / float(total.mean()) if len(total) else 1.0
+
     def feature_blocks(
-        self, measurements: Measurements, mask: NDArray[np.bool_] | None = None, *, rescale: bool = True
+        self,
+        measurements: Measurements,
+        mask: NDArray[np.bool_] | None = None,
+        *,
+        rescale: bool = True,
+        factor: float | None = None,
     ) -> Iterator[NDArray[np.complex64]]:
         """Features some patterns at a time, for scans larger than memory; parameters and errors as for `features`.
 
-        Without `rescale` intensities stay as they were measured.
+        Without `rescale` intensities stay as they were measured. A `factor` is taken instead of `intensity_factor`.
         """
         grid = measurements.grid
         if (grid.n_orders, grid.n_radial) != self.background.shape or grid.n_azimuthal != self.n_azimuthal:
@@ -250,10 +260,10 @@ class HarmonicBasis(Representable):
                 f"{self.background.shape[1]} of {self.n_azimuthal}; measure with the same n_radial and n_azimuthal"
             )
         mask = _recorded(measurements, mask)
-        total = _totals(measurements, mask)
-        factor = self.mean_total / float(total.mean()) if rescale and len(total) else 1.0
+        if factor is None:
+            factor = self.intensity_factor(measurements, mask) if rescale else 1.0
         orders = [(order, np.flatnonzero(self.orders == order)) for order in np.unique(self.orders)]
-        if not len(total):
+        if mask is not None and not mask.any():
             yield np.empty((0, self.n_features), np.complex64)
         for block in measurements.polar_blocks(mask):
             x = harmonics_of(block) * factor - self.background

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from stemvane.features.channel_filter import filter_channels
+from stemvane.features.scan_estimate import Remainder, ScanEstimate, return_excess
 from stemvane.features.scan_frame import noise_frequencies, scan_middle, taper
 from stemvane.features.scan_problem import ScanProblem
 from stemvane.features.scan_transfer import ScanTransfer
@@ -43,6 +44,8 @@ class FilteredTile:
         Estimate along these.
     mean : ndarray of complex64, shape (n_features,)
         Features where there is nothing along any direction.
+    mean_std : ndarray of float, shape (n_features,)
+        Standard deviation of the error of a real coordinate of these.
     covariance : ndarray of float, shape (2 n_directions, 2 n_directions)
         Covariance of the error far from edges and gaps, of real parts and then of imaginary parts.
     scale : ndarray of float32, shape (n_rows, n_columns)
@@ -60,12 +63,17 @@ class FilteredTile:
     directions: Features
     values: Features
     mean: Features
+    mean_std: NDArray[np.float64]
     covariance: NDArray[np.float64]
     scale: NDArray[np.float32]
     potential: NDArray[np.float32]
     potential_std: NDArray[np.float32]
     gradient: Features
     gradient_std: NDArray[np.float32]
+
+    def features(self) -> Features:
+        """Estimate of all features, shape ``(n_features, n_rows, n_columns)``."""
+        return np.asarray(np.tensordot(self.directions.T, self.values, axes=1) + self.mean[:, None, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,49 +201,48 @@ class PotentialFilter:
         y, mean = _centred(features, recorded)
         y /= self.noise[:, None, None].astype(np.float32)
         combination = (combination * self.noise).astype(np.complex64)
-        transfer, shape = self.transfer, recorded.shape
-        directions = transfer.directions
-        values = np.zeros((len(directions), *shape), np.complex64)
-        covariance = np.zeros((2 * len(directions), 2 * len(directions)))
-        scale = np.ones(shape, np.float32)
-        potential, variance, of_gradient = (np.zeros(shape, np.float32) for _ in range(3))
-        gradient = np.zeros(shape, np.complex64)
+        transfer, shape = self.transfer, (recorded.shape[0], recorded.shape[1])
+        estimate = ScanEstimate(len(self.orders), shape)
+        potential, potential_variance = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        gradient, gradient_variance = np.zeros(shape, np.complex64), np.zeros(shape, np.float32)
         if transfer.share.any() and recorded.any():
-            problem = ScanProblem(transfer, self.step, np.tensordot(directions.conj(), y, axes=1), recorded)
+            along = np.tensordot(transfer.directions.conj(), y, axes=1)
+            problem = ScanProblem(transfer, self.step, along, recorded)
             solution = problem.solve()
             potential = problem.on_scan(solution.spectrum).astype(np.float32)
-            variance = problem.error_levels(solution, np.ones(problem.frame.shape))
-            scale = np.sqrt(variance / max(variance.min(), 1e-30)).astype(np.float32)
-            values = problem.expected(solution.spectrum)
+            potential_variance = problem.error_levels(solution, np.ones(problem.frame.shape))
+            gradient, gradient_variance = problem.gradient(solution, transfer.directions @ combination)
+            scale = potential_variance / np.float32(max(float(potential_variance.min()), 1e-30))
             covariance = problem.error_covariance(solution)
-            gradient, of_gradient = problem.gradient(solution, directions @ combination)
-            y = y - np.tensordot(directions.T, values, axes=1)
-        rest = filter_channels(y, recorded, self.orders, self.step, transfer)
-        if rest is not None:
-            # the transfer's directions come first in those of the remainder
-            n, n_all = len(directions), len(rest.directions)
-            widened = np.diag(np.tile(rest.variance, 2))
-            at = np.r_[0:n, n_all : n_all + n]
-            widened[np.ix_(at, at)] += covariance
-            covariance, directions = widened, rest.directions
-            along = directions @ combination
+            estimate.add(transfer.directions, problem.expected(solution.spectrum), covariance, scale)
+        for part in (self._channels, self._excess) if recorded.any() else ():
+            rest = part(y - estimate.features(), recorded, estimate)
+            if rest is None:
+                continue
+            estimate.add(rest.directions, rest.values, np.diag(np.tile(rest.variance, 2)), rest.scale)
+            along = rest.directions @ combination
             gradient = gradient + np.tensordot(along, rest.values, axes=1)
-            rest.values[:n] += values
-            values = rest.values
-            of_gradient = of_gradient + np.float32(np.abs(along) ** 2 @ rest.variance)
+            gradient_variance = gradient_variance + np.float32(np.abs(along) ** 2 @ rest.variance) * rest.scale
         return FilteredTile(
             rows,
             columns,
-            directions * self.noise.astype(np.float32),
-            values[:, *inner],
+            estimate.directions * self.noise.astype(np.float32),
+            estimate.values[:, *inner],
             mean,
-            covariance,
-            scale[inner],
+            np.asarray(self.noise / np.sqrt(max(int(np.count_nonzero(recorded)), 1))),
+            estimate.covariance,
+            estimate.scale()[inner],
             potential[inner],
-            np.sqrt(variance)[inner],
+            np.sqrt(potential_variance)[inner],
             gradient[inner],
-            np.sqrt(of_gradient)[inner],
+            np.sqrt(gradient_variance)[inner],
         )
+
+    def _channels(self, rest: Features, recorded: NDArray[np.bool_], estimate: ScanEstimate) -> Remainder | None:
+        return filter_channels(rest, recorded, self.orders, self.step, self.transfer)
+
+    def _excess(self, rest: Features, recorded: NDArray[np.bool_], estimate: ScanEstimate) -> Remainder | None:
+        return return_excess(rest, recorded, self.orders, estimate.error())
 
 
 def _centred(features: Features, recorded: NDArray[np.bool_]) -> tuple[Features, Features]:

@@ -10,12 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-__all__ = ["ScanFrame", "count_workers", "mirror", "noise_frequencies", "scan_frequencies", "scan_middle", "taper"]
+__all__ = [
+    "ScanFrame",
+    "content_limit",
+    "count_workers",
+    "mirror",
+    "noise_frequencies",
+    "scan_frequencies",
+    "scan_middle",
+    "taper",
+]
 
 # 256 positions along an axis tell the spectra of a scan
 _MOST_FIELD = 256
 # the noise is then known to 5 %
 _FEWEST_BEYOND = 400
+_FEWEST_COMPARED = 50
+# share of the content that drift and jitter of a scan may put beyond the band limit
+_MOST_BEYOND = 0.05
+# standard deviations of the noise, were it that of one feature
+_CLEARLY = 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +132,62 @@ def noise_frequencies(
     """
     if band_limit is None:
         return None
+    beyond = _beyond(shape, step, band_limit)
+    return beyond if np.count_nonzero(beyond) >= _FEWEST_BEYOND else None
+
+
+def _beyond(shape: tuple[int, ...], step: tuple[float, float], band_limit: float) -> NDArray[np.bool_]:
     # a Hann window lets nothing through beyond two bins
     margin = 2 / min(n * d for n, d in zip(shape, step, strict=True))
-    beyond = scan_frequencies(shape, step) > band_limit + margin
-    return beyond if np.count_nonzero(beyond) >= _FEWEST_BEYOND else None
+    return scan_frequencies(shape, step) > band_limit + margin
+
+
+def content_limit(
+    features: NDArray[np.complexfloating[Any, Any]],
+    recorded: NDArray[np.bool_],
+    noise: NDArray[np.floating[Any]],
+    step: tuple[float, float] | None,
+    band_limit: float | None,
+) -> float | None:
+    """The band limit, unless the data show content beyond it: then step, semi-angle or energy are not what is said.
+
+    Parameters
+    ----------
+    features : ndarray of complex, shape (scan_y, scan_x, n_features)
+        Any value where nothing was recorded.
+    recorded : ndarray of bool, shape (scan_y, scan_x)
+        True where there is a pattern.
+    noise : ndarray of float, shape (n_features,)
+        Standard deviation of the noise of each feature, by which they are weighed.
+    step : tuple of float, optional
+        Scan step ``(y, x)`` in Å.
+    band_limit : float, optional
+        Spatial frequency 2α/λ in 1/Å.
+
+    Returns
+    -------
+    float or None
+        None where nothing is known to be empty.
+    """
+    shape = recorded.shape
+    if step is None or band_limit is None:
+        return None
+    empty = _beyond(shape, step, band_limit)
+    if np.count_nonzero(empty) < _FEWEST_COMPARED:
+        return band_limit
+    centred = np.where(recorded[..., None], features - features[recorded].mean(axis=0), 0) / np.maximum(noise, 1e-30)
+    weights = taper(recorded)
+    power = np.zeros(shape)
+    for part in np.moveaxis(centred, -1, 0):
+        power += np.abs(fft.fft2(part * weights, norm="ortho")) ** 2
+    frequency = scan_frequencies(shape, step)
+    # white noise, however features share it, is the same at all of these; content is not
+    inner = empty & (frequency < np.median(frequency[empty]))
+    level = power[empty & ~inner].mean()
+    beyond = (power[inner] - level).sum()
+    within = (power[~empty] - level).sum()
+    is_clear = beyond > _CLEARLY * level * np.sqrt(np.count_nonzero(inner))
+    return None if is_clear and beyond > _MOST_BEYOND * max(within, 0.0) else band_limit
 
 
 def scan_middle(n: int, most: int = _MOST_FIELD) -> slice:

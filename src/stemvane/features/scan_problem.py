@@ -13,7 +13,7 @@ from stemvane.features.scan_frame import ScanFrame, count_workers, mirror
 from stemvane.features.scan_transfer import ScanTransfer
 from stemvane.features.shrinkage import estimate_power, ring_numbers
 
-__all__ = ["PotentialSolution", "ScanProblem", "conjugate_gradients", "symmetric", "torus_shape"]
+__all__ = ["PotentialSolution", "ScanProblem", "conjugate_gradients", "error_map", "symmetric", "torus_shape"]
 
 # content of positions further apart than this is not compared
 _FARTHEST = 96
@@ -144,9 +144,11 @@ class ScanProblem:
         ndarray of float32, shape (scan_y, scan_x)
             Larger towards an edge, where a position is seen by fewer patterns.
         """
-        levels = [(squares * solution.power / (1 + known * solution.power)).mean() for known in _INFORMATION]
-        information = self._information(solution)
-        return np.asarray(np.interp(information, _INFORMATION[::-1], levels[::-1]), np.float32)
+        kernels = fft.ifft2(self.responses * (solution.power > 0), axes=(1, 2), workers=count_workers())
+        energy = (np.abs(kernels) ** 2).sum(axis=0)
+        return error_map(
+            energy, self.recorded, lambda known: float((squares * solution.power / (1 + known * solution.power)).mean())
+        )
 
     def error_covariance(self, solution: PotentialSolution) -> NDArray[np.float64]:
         """Covariance of the features' errors far from all edges.
@@ -227,15 +229,30 @@ class ScanProblem:
             lambda u: u + root * self._project(self.expected(root * u)), root * self._data
         )
 
-    def _information(self, solution: PotentialSolution) -> Floats:
-        """Share of a position's response that lies within the scan."""
-        kernels = fft.ifft2(self.responses * (solution.power > 0), axes=(1, 2), workers=count_workers())
-        energy = (np.abs(kernels) ** 2).sum(axis=0)
-        inside = np.zeros(self.frame.shape)
-        rows, columns = self.recorded.shape
-        inside[:rows, :columns] = self._present
-        information = fft.ifft2(fft.fft2(inside) * np.conj(fft.fft2(energy))).real / max(energy.sum(), 1e-30)
-        return np.asarray(np.clip(information[:rows, :columns], _INFORMATION[-1], 1))
+
+def error_map(energy: Floats, recorded: NDArray[np.bool_], error: Callable[[float], float]) -> NDArray[np.float32]:
+    """Variance of an estimate at every position, larger towards edges, where a position is seen by fewer patterns.
+
+    Parameters
+    ----------
+    energy : ndarray of float, shape of the torus
+        Squared length of what a position shows at others, by their distance.
+    recorded : ndarray of bool, shape (scan_y, scan_x)
+        True where there is a pattern.
+    error : callable
+        Variance where this share of the energy lies within the scan.
+
+    Returns
+    -------
+    ndarray of float32, shape (scan_y, scan_x)
+    """
+    inside = np.zeros(energy.shape)
+    rows, columns = recorded.shape
+    inside[:rows, :columns] = recorded
+    information = fft.ifft2(fft.fft2(inside) * np.conj(fft.fft2(energy))).real / max(energy.sum(), 1e-30)
+    within = np.clip(information[:rows, :columns], _INFORMATION[-1], 1)
+    levels = [error(known) for known in _INFORMATION]
+    return np.asarray(np.interp(within, _INFORMATION[::-1], levels[::-1]), np.float32)
 
 
 def conjugate_gradients(

@@ -18,6 +18,8 @@ _RING_WIDTH = 1.0
 _N_ROUNDS = 2
 # deviations of the eigenvalues of drawn noise by which one of the data must be larger
 _DEVIATIONS = 4.0
+# exceeded by the singular values of noise in one of seven orders at most
+_SCATTER = 2.0
 # share of one potential's power that a window over the scan makes look like another's
 _WINDOW_TILT = 1e-3
 # a transfer changes over a part of the aperture, and a scan of hundreds of positions resolves more than that
@@ -253,7 +255,10 @@ def _responding(rings: _Rings, orders: NDArray[np.int64]) -> tuple[NDArray[np.co
             chosen = np.flatnonzero(orders == order)
             _, values, right = np.linalg.svd(transfer[:, chosen], full_matrices=False)
             n_coordinates = 1 if order == 0 else 2
-            edge = np.sqrt(n_coordinates) * (np.sqrt(len(used)) + np.sqrt(len(chosen) * largest))
+            # bound on the mean of the largest singular value of noise in rings that overlap (Gordon, Isr. J. Math. 50,
+            # 265, 1985), and what the value scatters by at most
+            mean = np.sqrt(n_coordinates) * (np.sqrt(len(used)) + np.sqrt(len(chosen) * largest))
+            edge = mean + _SCATTER * np.sqrt(largest)
             for row in right[values > edge]:
                 direction = np.zeros(n, np.complex64)
                 direction[chosen] = row

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stemvane.features.alignment import Alignment
+from stemvane.features.feature_noise import FeatureNoise
 from stemvane.features.feature_reader import FeatureReader
 from stemvane.features.harmonics import HarmonicBasis
-from stemvane.features.scan_filter import ScanFilter
 from stemvane.geometry.pixels import PixelGrid
 from stemvane.geometry.polar import PolarGrid
 from stemvane.models.harmonic_network import HarmonicNetwork
@@ -23,8 +23,6 @@ __all__ = ["HarmonicFit", "as_complex", "as_tensor", "smallest_noise_level", "st
 
 _ARRAYS = ("orders", "scale", "analysis", "synthesis", "background", "counting")
 _COMPLEX = ("analysis", "synthesis", "background")
-_FILTER_ARRAYS = ("spectrum", "noise", "fresh_noise")
-_FILTER_NUMBERS = ("highest", "step", "reach")
 _NUMBERS = ("n_azimuthal", "noise", "discarded", "mean_total", "own_noise")
 
 
@@ -104,17 +102,14 @@ class HarmonicFit:
             tensors[f"basis.{name}"] = torch.view_as_real(tensor) if name in _COMPLEX else tensor
         if self.pixels is not None:
             tensors["pixels"] = torch.from_numpy(self.pixels)
-        tensors["noise"] = torch.from_numpy(self.reader.noise)
-        scan_filter = self.reader.scan_filter
         numbers = {
             "length": self.length,
             "detector_shape": list(self.detector_shape),
+            "is_noisy": self.reader.is_noisy,
+            "neighbours": self.reader.neighbours,
             "basis": {name: getattr(self.basis, name) for name in _NUMBERS},
             "grid": self.grid.to_dict(),
         }
-        if scan_filter is not None:
-            tensors |= {f"filter.{name}": torch.from_numpy(getattr(scan_filter, name)) for name in _FILTER_ARRAYS}
-            numbers["filter"] = {name: getattr(scan_filter, name) for name in _FILTER_NUMBERS}
         return tensors, numbers
 
     @classmethod
@@ -133,14 +128,12 @@ class HarmonicFit:
         network = make_network(torch.from_numpy(basis.orders))
         network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})
         network.eval()
-        scan_filter = None
-        if "filter" in numbers:
-            of_filter: dict[str, Any] = {name: tensors[f"filter.{name}"].numpy() for name in _FILTER_ARRAYS}
-            of_filter |= {name: numbers["filter"][name] for name in _FILTER_NUMBERS}
-            scan_filter = ScanFilter(**of_filter | {"step": tuple(numbers["filter"]["step"])})
+        # models of earlier versions have the noise of their features instead
+        is_noisy = numbers.get("is_noisy", "noise" in tensors and bool(tensors["noise"].any()))
+        neighbours = numbers.get("neighbours", "filter" in numbers)
         rows, columns = numbers["detector_shape"]
         return cls(
-            reader=FeatureReader(basis, scan_filter, tensors["noise"].numpy()),
+            reader=FeatureReader(basis, bool(is_noisy), bool(neighbours)),
             length=float(numbers["length"]),
             network=network,
             grid=PolarGrid.from_dict(numbers["grid"]),
@@ -161,14 +154,16 @@ def as_complex(tensor: Tensor) -> NDArray[np.complex64]:
 
 
 def smallest_noise_level(
-    reader: FeatureReader, features: NDArray[np.complex64], length: float, noise_floor: float
+    noise: FeatureNoise, basis: HarmonicBasis, features: NDArray[np.complex64], length: float, noise_floor: float
 ) -> float:
     """Noise level below which training does not go, as a fraction of the rms length of a residual.
 
     Parameters
     ----------
-    reader : FeatureReader
-        Reader that the features come from.
+    noise : FeatureNoise
+        Errors of the features.
+    basis : HarmonicBasis
+        Basis that the features come from.
     features : ndarray of complex64, shape (n_patterns, n_features)
         Features of the training patterns.
     length : float
@@ -178,7 +173,7 @@ def smallest_noise_level(
     """
     # one level for all features, in units of order 0
     power = (np.abs(features) ** 2).mean(axis=0)
-    counting = np.sqrt(np.average((reader.noise / reader.basis.scale) ** 2, weights=power))
+    counting = np.sqrt(np.average((noise.std / basis.scale) ** 2, weights=power))
     return max(noise_floor, float(counting / length))
 
 

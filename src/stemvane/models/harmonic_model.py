@@ -17,6 +17,7 @@ from stemvane.config import AlignmentConfig, Config, HarmonicConfig
 from stemvane.data.measurements import Measurements
 from stemvane.errors import ModelError
 from stemvane.features.alignment import Alignment, align_rotation
+from stemvane.features.feature_noise import FeatureNoise
 from stemvane.features.feature_reader import FeatureReader
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.models.base import PatternModel
@@ -25,6 +26,7 @@ from stemvane.models.evidence import best_noise_variance, log_evidence
 from stemvane.models.harmonic_fit import HarmonicFit, as_complex, as_tensor, smallest_noise_level, start_aligned
 from stemvane.models.harmonic_network import HarmonicNetwork
 from stemvane.models.inference import embed_features, reconstruct_mean
+from stemvane.models.pattern_noise import PatternNoise
 from stemvane.models.pixel_model import mean_pixels, require_grid
 from stemvane.models.training import device_named, one_thread
 from stemvane.models.uncertainty import learn_priors
@@ -46,6 +48,8 @@ class TrainingFeatures:
         Features of every pattern by itself.
     length : float
         Root mean square length of the features.
+    noise : FeatureNoise
+        Errors of `features`.
     x : Tensor, shape (n_patterns, 2 n_features)
         Features over `length`, as networks take them, on the device of the training.
     """
@@ -54,6 +58,7 @@ class TrainingFeatures:
     features: NDArray[np.complex64]
     as_recorded: NDArray[np.complex64]
     length: float
+    noise: FeatureNoise
     x: Tensor
 
 
@@ -182,16 +187,18 @@ class HarmonicModel(PatternModel):
     ) -> TrainingFeatures:
         """Basis and scan filter of the training patterns, and their features."""
         reader = FeatureReader.fit(measurements, self.basis_config, used=used, allowed=allowed)
-        features = reader.features(measurements, used, allowed)
+        features, noise = reader.features(measurements, used, allowed)
         length = float(np.sqrt(np.mean(np.sum(np.abs(features) ** 2, axis=1))))
+        # a scan of nothing but noise is filtered to nothing but rounding
+        length = max(length, 1e-3 * float(np.sqrt((reader.basis.coordinates * reader.basis.counting**2).sum())))
         x = as_tensor(features / length).to(device_named(self.training_config.device))
-        as_recorded = features if reader.scan_filter is None else reader.basis.features(measurements, used)
-        return TrainingFeatures(reader, features, as_recorded, length, x)
+        as_recorded = reader.basis.features(measurements, used) if reader.uses_neighbours(measurements) else features
+        return TrainingFeatures(reader, features, as_recorded, length, noise, x)
 
     def _untrained(self, data: TrainingFeatures) -> HarmonicNetwork:
         """Network at its smallest noise level, before it knows anything of the patterns."""
         network = self._new_network(torch.from_numpy(data.reader.basis.orders))
-        level = smallest_noise_level(data.reader, data.features, data.length, self._noise_floor)
+        level = smallest_noise_level(data.noise, data.reader.basis, data.features, data.length, self._noise_floor)
         network.noise_variance.fill_(level**2)
         return network.to(data.x.device)
 
@@ -218,7 +225,7 @@ class HarmonicModel(PatternModel):
                 f"{self.n_latent} latents are more than the {n_available} components that the features have; give a "
                 "smaller model.n_latent"
             )
-        start_aligned(network, self.alignment, data.reader.noise, data.length)
+        start_aligned(network, self.alignment, data.noise.std, data.length)
         pixels = mean_pixels(measurements, used)
         self._fitted = HarmonicFit(
             data.reader, data.length, network, measurements.grid, measurements.detector_shape, pixels
@@ -230,9 +237,9 @@ class HarmonicModel(PatternModel):
         """Centre the latents, and learn how they are distributed where the patterns are noisy."""
         network.train(False)
         network.centre(data.x)
-        if self.n_latent and data.reader.noise.any():
+        if self.n_latent and data.noise.is_known:
             with one_thread():
-                learn_priors(network, data.x, torch.from_numpy(data.reader.noise / data.length).to(data.x))
+                learn_priors(network, data.x, PatternNoise.of(data.noise, data.length, data.x.device))
 
     def _embed(
         self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
@@ -244,7 +251,7 @@ class HarmonicModel(PatternModel):
         return parts
 
     def _uses_neighbours(self, measurements: Measurements) -> bool:
-        return self._need().reader.scan_filter is not None and measurements.is_scan
+        return self._need().reader.uses_neighbours(measurements)
 
     def _drawn(
         self, latents: NDArray[np.float32], angles: NDArray[np.float32], background: bool
@@ -298,9 +305,9 @@ class HarmonicModel(PatternModel):
         *,
         neighbours: bool = True,
         rescale: bool = True,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    ) -> Iterator[tuple[Tensor, PatternNoise]]:
         """Features of the patterns in the mask and their noise, some at a time, in units of their rms length."""
         fitted = self._need()
         device = fitted.network.template.device
         for features, noise in fitted.reader.blocks(measurements, mask, neighbours=neighbours, rescale=rescale):
-            yield as_tensor(features / fitted.length).to(device), torch.from_numpy(noise / fitted.length).to(device)
+            yield as_tensor(features / fitted.length).to(device), PatternNoise.of(noise, fitted.length, device)

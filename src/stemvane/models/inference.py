@@ -7,19 +7,19 @@ from torch import Tensor
 
 from stemvane.models.evidence import log_evidence
 from stemvane.models.harmonic_network import HarmonicNetwork
+from stemvane.models.pattern_noise import PatternNoise
 from stemvane.models.uncertainty import noisy_angle, noisy_latents, template_noise
 
 __all__ = ["embed_features", "reconstruct_mean"]
 
 
-def embed_features(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> list[Tensor]:
+def embed_features(network: HarmonicNetwork, x: Tensor, noise: PatternNoise) -> list[Tensor]:
     """Columns of an `Embedding` for features of shape ``(n, 2 n_features)``, in the order of its fields.
 
-    The angle is the likeliest for the latents' posterior means. `noise` of shape ``(n, n_features)`` is the standard
-    deviation of the counting noise of a real coordinate. Where it is known, the uncertainties are those that it causes;
-    where it is 0, they are those of the model's noise level.
+    The angle is the likeliest for the latents' posterior means. Where the noise is known, the uncertainties are those
+    that it causes; where it is 0, they are those of the model's noise level.
     """
-    counted = bool(noise.any())
+    counted = noise.is_known
     with torch.no_grad():
         template_angle = network.angles(x)
         aligned = network.rotate(x, -template_angle)
@@ -27,10 +27,10 @@ def embed_features(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> list[T
         content = network.decode(mean)
         latents, std = network.as_distances(mean, log_std)
         if counted and network.n_latent:
-            posterior, on_grid = noisy_angle(network, x, aligned, mean, content, noise)
+            posterior, on_grid = noisy_angle(network, x, template_angle, aligned, mean, content, noise)
             std = noisy_latents(network, x, template_angle, aligned, mean, noise)
         else:
-            variance = template_noise(network, noise) if counted else network.noise_variance
+            variance = template_noise(network, noise, template_angle) if counted else network.noise_variance
             posterior = network.angle_posterior(x, content, variance)
             spectrum = torch.cat(network.cross(x, content), -1)
             on_grid = (spectrum @ network.table / variance.reshape(-1, 1)).softmax(-1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stemvane.models.harmonic_network import AnglePosterior, HarmonicNetwork
+from stemvane.models.pattern_noise import PatternNoise
 
 __all__ = ["learn_priors", "noisy_angle", "noisy_latents", "template_noise"]
 
@@ -26,7 +27,7 @@ _REACH = 4.0
 _SMALLEST = -80.0
 
 
-def learn_priors(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> None:
+def learn_priors(network: HarmonicNetwork, x: Tensor, noise: PatternNoise) -> None:
     """Let a trained network know how first latent and slopes are distributed over its noisy training patterns.
 
     The first latent's density on `HarmonicNetwork.first_prior` is the one that makes the patterns likeliest, angle
@@ -40,18 +41,20 @@ def learn_priors(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> None:
         A network with at least one latent.
     x : Tensor, shape (n, 2 n_features)
         Training patterns.
-    noise : Tensor, shape (n_features,)
-        Standard deviation of the counting noise of a real coordinate.
+    noise : PatternNoise
+        Errors of the patterns.
     """
     with torch.no_grad():
-        x = x[:: max(1, len(x) // _MOST_PATTERNS)]
-        noise = noise.expand(len(x), -1)
+        step = max(1, len(x) // _MOST_PATTERNS)
+        x, noise = x[::step], noise.every(step)
         template_angle = network.angles(x)
         aligned = network.rotate(x, -template_angle)
         size = (network.components[0] ** 2).sum()
         if size > 0:
             reading = (aligned - network.template) @ network.components[0] / size
-            density = _Strength(network, x, network.template.expand_as(x), noise=template_noise(network, noise))
+            density = _Strength(
+                network, x, network.template.expand_as(x), noise=template_noise(network, noise, template_angle)
+            )
             low = max(float(density.low[0]), float(reading.min()) - 1, -_WIDEST_PRIOR)
             high = max(min(float(reading.max()) + 1, _WIDEST_PRIOR), low + 1)
             places = torch.linspace(low, high, network.first_prior.shape[1], device=x.device)
@@ -64,7 +67,7 @@ def learn_priors(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> None:
                 weight = weight / weight.sum()
             network.first_prior.copy_(torch.stack([places, weight.log()]))
         mean, _ = network.encode_aligned(aligned)
-        slope, of_noise = _slopes(network, aligned, noise)
+        slope, of_noise = _slopes(network, aligned, template_angle, noise)
         first, order = mean[:, 0].sort()
         excess = (slope**2 - of_noise)[order]
         n_bins = network.slope_prior.shape[1]
@@ -77,7 +80,13 @@ def learn_priors(network: HarmonicNetwork, x: Tensor, noise: Tensor) -> None:
 
 
 def noisy_angle(
-    network: HarmonicNetwork, x: Tensor, aligned: Tensor, mean: Tensor, content: Tensor, noise: Tensor
+    network: HarmonicNetwork,
+    x: Tensor,
+    template_angle: Tensor,
+    aligned: Tensor,
+    mean: Tensor,
+    content: Tensor,
+    noise: PatternNoise,
 ) -> tuple[AnglePosterior, Tensor]:
     """Angle's posterior about the peak for the content, and its probabilities on the fixed grid.
 
@@ -88,14 +97,18 @@ def noisy_angle(
     ----------
     network : HarmonicNetwork
         A network with at least one latent.
-    x, aligned : Tensor, shape (n, 2 n_features)
-        Patterns, and the same rotated back onto the template.
+    x : Tensor, shape (n, 2 n_features)
+        Patterns.
+    template_angle : Tensor, shape (n,)
+        Where the template fits each pattern.
+    aligned : Tensor, shape (n, 2 n_features)
+        The patterns rotated back by this.
     mean : Tensor, shape (n, n_latent)
         Posterior mean of the latents.
     content : Tensor, shape (n, 2 n_features)
         Decoded from `mean`.
-    noise : Tensor, shape (n, n_features)
-        Standard deviation of the counting noise of a real coordinate.
+    noise : PatternNoise
+        Errors of the patterns.
 
     Returns
     -------
@@ -103,7 +116,7 @@ def noisy_angle(
     on_grid : Tensor, shape (n, n_angles)
     """
     peak, _ = network.peak(*network.cross(x, content))
-    variance = _content_noise(network, network.rotate(x, -peak), aligned, mean, content, noise)
+    variance = _content_noise(network, x, peak, template_angle, aligned, mean, content, noise)
     base = content - torch.outer(mean[:, 0], network.components[0])
     strength = _Strength(network, x, base, variance)
     on_grid = strength.density(peak, torch.zeros_like(peak), network.table)
@@ -111,30 +124,31 @@ def noisy_angle(
 
 
 def noisy_latents(
-    network: HarmonicNetwork, x: Tensor, template_angle: Tensor, aligned: Tensor, mean: Tensor, noise: Tensor
+    network: HarmonicNetwork, x: Tensor, template_angle: Tensor, aligned: Tensor, mean: Tensor, noise: PatternNoise
 ) -> Tensor:
     """Standard deviation that counting noise gives to the latents' means, as distances.
 
-    Parameters are as of `noisy_angle`; `template_angle` of shape ``(n,)`` is where the template fits each pattern.
+    Parameters are as of `noisy_angle`.
 
     Through the pattern itself exactly, since the encoder is linear; through the angle at which it is rotated back by
     what the odd part of a latent changes by over the angle's posterior for the template. That part is shrunk as the
     noise in its slope demands.
     """
     template = network.template.expand_as(x)
-    about = _Strength(network, x, template, template_noise(network, noise)).posterior(template_angle)
+    about = _Strength(network, x, template, template_noise(network, noise, template_angle)).posterior(template_angle)
     std, probability = about.circular_std(), about.probability
     slopes, _ = network.readout()
-    slope, of_noise = _slopes(network, aligned, noise)
+    slope, of_noise = _slopes(network, aligned, template_angle, noise)
     signal = _signal_share(network, mean, of_noise)
-    direct = (noise**2).repeat(1, 2) @ (slopes**2).T
+    direct = torch.stack([noise.along(network, row, template_angle) for row in slopes], -1)
+    per_feature = noise.variance
     sines = -network.table[len(network.multiple) :]
     narrow = std < 2 * math.pi / network.n_angles
     through = []
     for k, direction in enumerate(slopes):
         real, imag = direction.chunk(2)
         odd = network.cross(aligned, direction.expand_as(aligned))[1] @ sines
-        noisy = (noise**2 * (real**2 + imag**2)) @ network.by_order @ sines**2
+        noisy = (per_feature * (real**2 + imag**2)) @ network.by_order @ sines**2
         share = signal[:, k]
         square = share**2 * slope[:, k] ** 2 + share * of_noise[:, k]
         spread = share**2 * (probability * odd**2).sum(-1) + share * (probability * noisy).sum(-1)
@@ -246,10 +260,13 @@ def _log_prior(network: HarmonicNetwork, latent: Tensor) -> Tensor:
     return torch.lerp(density[lower], density[lower + 1], at - lower)
 
 
-def _slopes(network: HarmonicNetwork, aligned: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def _slopes(
+    network: HarmonicNetwork, aligned: Tensor, template_angle: Tensor, noise: PatternNoise
+) -> tuple[Tensor, Tensor]:
     """Slope of every latent with the angle at which a pattern is rotated back, and variance of its noise."""
     derivative = network.derivative(network.readout()[0])
-    return aligned @ derivative.T, (noise**2).repeat(1, 2) @ (derivative**2).T
+    of_noise = [noise.along(network, row, template_angle) for row in derivative]
+    return aligned @ derivative.T, torch.stack(of_noise, -1)
 
 
 def _signal_share(network: HarmonicNetwork, mean: Tensor, of_noise: Tensor) -> Tensor:
@@ -264,15 +281,22 @@ def _signal_share(network: HarmonicNetwork, mean: Tensor, of_noise: Tensor) -> T
     return 1 / (1 + of_noise / between.nan_to_num(nan=math.inf).clamp(min=1e-30))
 
 
-def template_noise(network: HarmonicNetwork, noise: Tensor) -> Tensor:
+def template_noise(network: HarmonicNetwork, noise: PatternNoise, angle: Tensor) -> Tensor:
     """Variance, shape ``(n,)``, of noise alike in all coordinates that scatters the template's angle as the true."""
-    strength = network.derivative(network.template) ** 2
-    variance: Tensor = (noise**2).repeat(1, 2) @ strength / strength.sum().clamp(min=1e-30)
+    derivative = network.derivative(network.template)
+    variance = noise.along(network, derivative, angle) / (derivative**2).sum().clamp(min=1e-30)
     return variance.clamp(min=1e-30)
 
 
 def _content_noise(
-    network: HarmonicNetwork, at_peak: Tensor, aligned: Tensor, mean: Tensor, content: Tensor, noise: Tensor
+    network: HarmonicNetwork,
+    x: Tensor,
+    peak: Tensor,
+    template_angle: Tensor,
+    aligned: Tensor,
+    mean: Tensor,
+    content: Tensor,
+    noise: PatternNoise,
 ) -> Tensor:
     """Variance, shape ``(n,)``, of noise alike in all coordinates that scatters the content's angle as the true.
 
@@ -281,16 +305,16 @@ def _content_noise(
     """
     slopes, _ = network.readout()
     of_content, of_template = network.derivative(content), network.derivative(network.template)
-    variance = (noise**2).repeat(1, 2)
-    slope, of_noise = _slopes(network, aligned, noise)
+    slope, of_noise = _slopes(network, aligned, template_angle, noise)
     # noise keeps the template's peak from being flatter
-    bend = torch.hypot(of_content @ of_template, (variance @ network.derivative(of_template) ** 2).sqrt())
+    of_bend = noise.along(network, network.derivative(of_template), template_angle)
+    bend = torch.hypot(of_content @ of_template, of_bend.sqrt())
     share = _signal_share(network, mean, of_noise).sqrt()
     # of the correlation's slope with the latents, at the peak
-    pulled: Tensor = torch.func.vjp(network.decode, mean)[1](network.derivative(at_peak))[0]
+    pulled: Tensor = torch.func.vjp(network.decode, mean)[1](network.derivative(network.rotate(x, -peak)))[0]
     pull = -share * pulled
     by_angle = (pull * share * slope).sum(-1) / bend.clamp(min=1e-30)
     response = of_content + pull @ slopes + torch.outer(by_angle, of_template)
     strength = (of_content**2).sum(-1).clamp(min=1e-30)
-    isotropic: Tensor = (response**2 * variance).sum(-1) / strength
+    isotropic = noise.along(network, response, peak) / strength
     return isotropic.clamp(min=1e-30)

@@ -16,7 +16,8 @@ from stemvane.simulation.optics import poisson_counts
 __all__ = ["SyntheticTruth", "synthetic", "synthetic_patterns"]
 
 _PIXEL = 2.0
-_STEP = 0.2
+# so coarse that content may change from one position to the next: a finer scan would show none beyond 2α/λ
+_STEP = 0.6
 _DISC = 0.3125
 _EDGE = 0.03
 _CONTRAST = 0.25
@@ -81,7 +82,7 @@ def synthetic(
     Returns
     -------
     dataset : Dataset4D
-        Data set with the calibration 2 mrad per pixel and 0.2 Å per step; ``expectation`` where there is a dose.
+        Data set with the calibration 2 mrad per pixel and 0.6 Å per step; ``expectation`` where there is a dose.
     truth : SyntheticTruth
 
     Raises
