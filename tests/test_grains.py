@@ -6,14 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from readable import assert_readable
+from sklearn.metrics import adjusted_rand_score
 
 from stemvane import AlignedPCA, Dataset4D, measure, prepare_scan, simulate, synthetic
 from stemvane.config import BasisConfig, MeasureConfig
+from stemvane.data.embedding import Embedding
 from stemvane.evaluation.com_agreement import compare
 from stemvane.evaluation.invariance import measure_invariance
 from stemvane.evaluation.verdict import judge
 from stemvane.features.background import fit_basis
 from stemvane.features.harmonics import HarmonicBasis
+from stemvane.figures.grains_page import grains_page
+from stemvane.figures.manifold_panel import Manifold, crop
+from stemvane.models.manifold import latent_manifold
+from stemvane.segmentation import find_grains
 
 
 def from_benchmarks(name):
@@ -167,3 +176,63 @@ def test_rotated_patterns_of_grains_are_found_rotated(grains):
     patterns = scan.dataset.data.compute().reshape(-1, 64, 64)[::16]
     result = measure_invariance(model, model.embed(measurements), measurements, patterns, MeasureConfig())
     assert result["equivariance_error_deg"] < 0.3
+
+
+def embedding_of(angle, symmetry, std=0.01):
+    shape = angle.shape
+    maps = (np.zeros((*shape, 1)), np.ones((*shape, 1)), angle, np.full(shape, std), np.ones((*shape, 72)) / 72)
+    return Embedding(*maps, np.zeros(shape), symmetry=symmetry)
+
+
+def test_grains_are_found_modulo_the_symmetry():
+    angle = np.full((12, 16), 0.1)
+    angle[:, 8:] = 0.5
+    angle[:4, 8:] = 0.9
+    # the same crystal at another of its six angles, and a bent one
+    angle[::2] += np.pi / 3
+    angle[5:, 8:] += np.radians(0.5) * np.arange(7)[:, None]
+    angle[0, 0] = np.nan
+    grains = find_grains(embedding_of(angle, 6))
+    np.testing.assert_array_equal(grains.counts, [95, 64, 32])
+    np.testing.assert_allclose(grains.angle[[0, 2]], [0.1, 0.9], atol=1e-6)
+    assert grains.spread[1] > 10 * grains.spread[0]
+    assert grains.label[0, 0] == -1
+    assert repr(grains).splitlines()[0] == "3 grains, angles modulo 60°"
+    assert grains.share.sum() == pytest.approx(191 / 192)
+
+
+def test_what_may_have_any_angle_is_no_grain_and_noise_does_not_split_one():
+    rng = np.random.default_rng(0)
+    angle = 0.3 + rng.normal(0, np.radians(1.0), (20, 20))
+    assert find_grains(embedding_of(angle, 6, np.radians(1.0))).n_grains == 1
+    assert find_grains(embedding_of(angle, 6, np.radians(0.01))).n_grains > 1
+    assert find_grains(embedding_of(angle, 6, np.inf)).n_grains == 0
+
+
+def test_page_of_grains_can_be_read_and_has_a_line_for_each(grains):
+    model = AlignedPCA(n_latent=1).fit(grains[1], progress=False)
+    embedding = model.embed(grains[1])
+    found = find_grains(embedding, np.radians(0.3))
+    assert adjusted_rand_score(found.label.ravel(), grains[0].grain.ravel()) > 0.9
+    manifold = Manifold(*latent_manifold(model, embedding.latents, 3))
+    figure = grains_page(grains[1], embedding, found, manifold, figure=Figure())
+    assert_readable(figure)
+    words = [text.get_text() for text in figure.texts]
+    assert words.count("grain") == -(-found.n_grains // 8)
+    assert f"{np.degrees(found.angle[0]):.2f}°" in words
+    # the map and the legend have one colour for a grain
+    (shown,) = (axes.images[0] for axes in figure.axes if axes.get_label() == "grains")
+    drawn = shown.to_rgba(shown.get_array())[found.label == 0][0]
+    patch = next(artist for artist in figure.artists if isinstance(artist, Rectangle))
+    np.testing.assert_allclose(drawn[:3], patch.get_facecolor()[:3], atol=0.02)
+
+
+def test_discs_of_a_crystal_are_not_cut_off_what_a_model_decodes(grains):
+    model = AlignedPCA(n_latent=1).fit(grains[1], progress=False)
+    patterns = model.decode(np.zeros((1, 1)))[None]
+    grid, radius = grains[1].grid, grains[1].calibration.disc_radius
+    assert crop(patterns, grid, radius).shape[-1] > 2 * grains[0].ring
+    # a disc that is wide and even is
+    rows, columns = np.indices((64, 64)) - 31.5
+    disc = 1.0 * (np.hypot(rows, columns) < 20) * (1 + 0.1 * np.sign(columns))
+    assert crop(disc[None, None], replace(grid, axis=(31.5, 31.5)), 20.0).shape[-1] == 50

@@ -39,6 +39,7 @@ from .reduction.survey import survey as survey
 from .reduction.virtual_detectors import VirtualDetector as VirtualDetector
 from .runs.run import Run as Run
 from .runs.sweep_folder import Sweep as Sweep
+from .segmentation import find_grains as find_grains
 from .segmentation import segment_scan as segment_scan
 from .simulation.scenes import build_structure as build_structure
 from .simulation.simulate import simulate as simulate

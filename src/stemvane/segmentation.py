@@ -1,23 +1,24 @@
-"""Groups of patterns in a scan that has no lattice: film, particles, rims, edges."""
+"""Groups of patterns in a scan that has no lattice (film, particles, rims, edges), and the grains of a polycrystal."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage, sparse, stats
 
-from stemvane.data.arguments import require_same_scan
+from stemvane.data.arguments import require, require_same_scan
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
+from stemvane.data.representation import Representable, Row
 from stemvane.geometry.polar import harmonics_of, polar_from, rotate
 from stemvane.geometry.smoothing import gaussian_mean
 
-__all__ = ["Regions", "segment_scan"]
+__all__ = ["Grains", "Regions", "find_grains", "segment_scan"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -32,6 +33,10 @@ _STARTS = tuple((n, seed) for n in (8, 10, 12, 14) for seed in (0, 1, 2))
 _CONFUSED = 0.2
 # a border between two groups is seen as wide as this, and what is mixed there lies this near to the line between them
 _BORDER, _MOSTLY, _BETWEEN = 3.0, 0.75, 0.1
+# neighbours whose angles differ by more than what both are uncertain by, in standard deviations, may be of two grains
+_N_SIGMA = 3.0
+# fewer positions are no grain but a border, where patterns of two lie over each other
+_LEAST_GRAIN = 4
 _MOST_FITTED = 20_000
 _LEAST_POSITIONS = 200
 
@@ -78,6 +83,104 @@ class Regions:
     def share(self) -> NDArray[np.float64]:
         """Share of the scan's patterns that each group holds, shape ``(n_groups,)``."""
         return np.asarray(self.counts / self.counts.sum(), np.float64)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Grains(Representable):
+    """Grains of a polycrystal: positions that hang together and have one angle, the largest first.
+
+    Attributes
+    ----------
+    label : ndarray of int, shape (scan_y, scan_x)
+        Grain of every position; -1 at borders, and where there is no pattern or no angle.
+    counts : ndarray of int, shape (n_grains,)
+        Positions in each.
+    angle : ndarray of float, shape (n_grains,)
+        Mean angle in rad, counter-clockwise on the screen, from 0 to ``2 π / symmetry``.
+    spread : ndarray of float, shape (n_grains,)
+        Standard deviation of the angle within each in rad.
+    symmetry : int
+        Rotational symmetry of the content: angles that differ by ``2 π / symmetry`` are the same.
+    """
+
+    label: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    angle: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    symmetry: int
+
+    @property
+    def n_grains(self) -> int:
+        """Number of grains."""
+        return len(self.counts)
+
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """Share of the scan's positions that each grain holds, shape ``(n_grains,)``."""
+        return np.asarray(self.counts / self.label.size, np.float64)
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        rows = [
+            (f"grain {i + 1}", f"{np.degrees(self.angle[i]):.2f}°, {100 * self.share[i]:.2g} % of the scan")
+            for i in range(min(self.n_grains, 5))
+        ]
+        rows += [("others", f"{self.n_grains - 5}")] if self.n_grains > 5 else []
+        return f"{self.n_grains} grains, angles modulo {360 / self.symmetry:g}°", rows
+
+
+def find_grains(embedding: Embedding, misorientation: float = np.radians(1.0)) -> Grains:
+    """Find the grains of a polycrystal in the map of its angles.
+
+    Neighbours whose angles differ by less than the misorientation, modulo the symmetry, or by no more than they are
+    uncertain by, are of one grain; so a grain may be bent.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        Angles of a scan.
+    misorientation : float
+        Smallest difference between two grains in rad.
+
+    Returns
+    -------
+    Grains
+
+    Raises
+    ------
+    DataError
+        If this is no embedding.
+    """
+    require(embedding, Embedding, "find_grains")
+    symmetry, angle = embedding.symmetry, np.asarray(embedding.angle, float)
+    shape, period = angle.shape, 2 * np.pi / symmetry
+    # an angle that may be any is of no grain
+    known = np.isfinite(angle) & (embedding.angle_std < period / 8)
+    variance = np.where(known, embedding.angle_std, np.inf).astype(float) ** 2
+    number = np.arange(angle.size).reshape(shape)
+    pairs = []
+    for one, other in (
+        ((slice(1, None),), (slice(None, -1),)),
+        ((slice(None), slice(1, None)), (slice(None), slice(-1))),
+    ):
+        apart = np.abs(np.angle(np.exp(1j * symmetry * (angle[one] - angle[other])))) / symmetry
+        alike = apart < np.maximum(misorientation, _N_SIGMA * np.sqrt(variance[one] + variance[other]))
+        alike &= known[one] & known[other]
+        pairs.append(np.stack([number[one][alike], number[other][alike]]))
+    first, second = np.concatenate(pairs, axis=1)
+    links = sparse.coo_array((np.ones(len(first), bool), (first, second)), shape=(angle.size, angle.size))
+    _, group = sparse.csgraph.connected_components(links, directed=False)
+    counts = np.bincount(group[known.ravel()], minlength=group.max() + 1)
+    grains = np.flatnonzero(counts >= _LEAST_GRAIN)
+    grains = grains[np.argsort(-counts[grains], kind="stable")]
+    index = np.full(len(counts), -1)
+    index[grains] = np.arange(len(grains))
+    label = np.where(known, index[group].reshape(shape), -1)
+    inside = label >= 0
+    direction = np.exp(1j * symmetry * angle[inside])
+    parts = [np.bincount(label[inside], part, len(grains)) for part in (direction.real, direction.imag)]
+    mean = (parts[0] + 1j * parts[1]) / np.maximum(counts[grains], 1)
+    spread = np.sqrt(-2 * np.log(np.clip(np.abs(mean), 1e-12, 1.0))) / symmetry
+    return Grains(label, counts[grains], np.angle(mean) / symmetry % period, spread, symmetry)
 
 
 def segment_scan(measurements: Measurements, embedding: Embedding) -> Regions | None:

@@ -17,10 +17,11 @@ from stemvane.geometry.polar import harmonics_of, polar_from
 
 __all__ = ["HarmonicBasis", "rotate_features"]
 
-# rings darker than this share of the brightest are dark; where they hold this share of what patterns differ by, in
-# units of counting noise, every ring has its own noise. Polycrystals in a nearly parallel beam have 0.95 to 1.0 there,
-# graphene in a convergent one 0.1 to 0.4 without noise, and none in counts; `pytest tests/test_grains.py -k share`
-_DARK, _MOST_ON_DARK = 0.25, 0.5
+# rings darker than this share of the brightest are dark if they are clear of the direct beam, which may be deflected,
+# by this factor of its radius. Where they hold more than the last share of what patterns differ by, in units of noise,
+# every ring has its own: polycrystals in a nearly parallel beam have 0.96 to 1.0 there, graphene, MoS2 and h-BN in a
+# convergent one 0.06 to 0.15 without noise and 0 to 0.05 in counts; `pytest tests/test_grains.py -k share`
+_DARK, _CLEAR, _MOST_ON_DARK = 0.25, 1.5, 0.5
 # an order of a ring varies by more than its noise where it does so by this many standard errors
 _BEYOND_CHANCE = 5.0
 # noise level of order m over that of order 0 is 1 + (m / this)² where all pixels count alike
@@ -148,7 +149,8 @@ class HarmonicBasis(Representable):
         moments /= len(total)
         spectrum = _Spectrum.of(moments, counting, grid.radii)
         area = 2 * np.pi * grid.radii * grid.ring_width
-        share = spectrum.share_on_dark_rings(ring, ring * area * len(total), len(total))
+        dark = (ring < _DARK * ring.max()) & _beyond_direct_beam(measurements, ring, _CLEAR)
+        share = spectrum.share_on(dark, ring * area * len(total), len(total))
         own_noise = config.variance_floor is None and share > _MOST_ON_DARK
         order_scale = config.order_scale or (np.inf if own_noise else _ORDER_SCALE)
         if own_noise:
@@ -162,7 +164,7 @@ class HarmonicBasis(Representable):
             covariance = grid.noise_covariance(weights, np.maximum(ring, (config.variance_floor or 1.0) * ring.max()))
         if config.background == "rings":
             # what stays is the same all around, so the rest of the mean rotates with the patterns
-            beyond = _beyond_direct_beam(measurements, ring)
+            beyond = _beyond_direct_beam(measurements, ring, 1.0)
             rest = np.where(beyond, background[1:], 0)
             kept = background[1:] - rest
             moments[1:] += rest[:, :, None] * rest[:, None, :].conj()
@@ -345,8 +347,8 @@ class _Spectrum:
         use = self.resolved[orders] & (counting > 0)
         return np.asarray(self.variance[orders][use] / counting[use]) if use.any() else np.zeros(1)
 
-    def share_on_dark_rings(self, ring: NDArray[np.float64], electrons: NDArray[np.float64], n_patterns: int) -> float:
-        """Share of what patterns differ by around the circle, in units of noise, that dark rings hold; 0 if nothing.
+    def share_on(self, rings: NDArray[np.bool_], electrons: NDArray[np.float64], n_patterns: int) -> float:
+        """Share of what patterns differ by around the circle, in units of noise, that some rings hold; 0 if nothing.
 
         `electrons` are those that all patterns together have on each ring; with their number the scatter of an order's
         variance falls.
@@ -357,7 +359,7 @@ class _Spectrum:
         by_chance = gain * np.sqrt(1 / n_patterns + 1 / np.maximum(electrons / max(gain, 1e-300), 1.0))
         by_ring = np.where(beyond > _BEYOND_CHANCE * by_chance, beyond, 0.0).sum(axis=0)
         whole = float(by_ring.sum())
-        return float(by_ring[ring < _DARK * ring.max()].sum()) / whole if whole > 0 else 0.0
+        return float(by_ring[rings].sum()) / whole if whole > 0 else 0.0
 
 
 def _highest_order(radii: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -414,12 +416,12 @@ def _counts_by_radius(measurements: Measurements, ring: NDArray[np.float64]) -> 
     return np.maximum(np.interp(radius, known, profile[known]), 0)
 
 
-def _beyond_direct_beam(measurements: Measurements, ring: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Rings on which the direct beam does not lie: what its pixels make of its edge stays where it is."""
+def _beyond_direct_beam(measurements: Measurements, ring: NDArray[np.float64], factor: float) -> NDArray[np.bool_]:
+    """Rings beyond the direct beam's radius times a factor, and a pixel, where the beam's own edge does not lie."""
     grid, radius = measurements.grid, measurements.calibration.disc_radius
     if radius is None:
         return np.asarray(ring < _DARK * ring.max())
-    return np.asarray(grid.radii - grid.ring_width / 2 > radius + 1)
+    return np.asarray(grid.radii - grid.ring_width / 2 > max(radius + 1, factor * radius))
 
 
 def _noise_of_most(directions: Sequence[_Direction], counting: NDArray[np.float64]) -> float:

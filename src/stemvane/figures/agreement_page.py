@@ -96,6 +96,8 @@ def _angle_panel(
 ) -> QuadMesh:
     sign, offset = metrics.get("angle_sign") or 1, metrics.get("angle_offset_deg") or 0.0
     aligned = (sign * (np.degrees(embedding.angle) - offset) + 180) % 360 - 180
+    if embedding.symmetry > 1:
+        aligned[:] = np.nan
     shown = is_strong & np.isfinite(aligned)
     edges, ticks = np.linspace(-180, 180, 73), [-180, -90, 0, 90, 180]
     ax = add_axes(figure, box, "rotation")
@@ -103,7 +105,8 @@ def _angle_panel(
     ax.set(xlabel="COM angle, as measured (deg)", ylabel="rotation, aligned (deg)", xticks=ticks, yticks=ticks)
     error = metrics.get("angle_error_median_deg")
     if not np.isfinite(aligned).any():
-        write_absent(ax, "no angle")
+        fold = f"{embedding.symmetry}-fold content\nhas no direction"
+        write_absent(ax, "no angle" if embedding.symmetry == 1 else fold)
     words: tuple[str, ...] = ()
     if error is not None:
         most = "maximum" if measurements.noiseless else "99th percentile"

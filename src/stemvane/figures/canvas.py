@@ -42,15 +42,15 @@ def attach_color_bar(ax: Axes, mappable: ScalarMappable, title: str, unit: str) 
     draw_color_bar(place, mappable, title, unit, n_ticks=6)
 
 
-def attach_color_wheel(ax: Axes, words: str = "", *, fading: bool = False) -> None:
-    """Put a colour wheel beside axes, with words below it; `fading` to black in its middle."""
+def attach_color_wheel(ax: Axes, words: str = "", *, fading: bool = False, symmetry: int = 1) -> None:
+    """Put a colour wheel beside axes, with words below it; `fading` and `symmetry` as of `draw_color_wheel`."""
     figure: Any = ax.get_figure(root=True)
     width = ax.get_position().width * figure.get_size_inches()[0]
     # room for the words: about ten characters
     fraction = min(max(6.5 * small_type() / 72 / width, 0.13), 0.4)
     place, _ = _make_axes(ax, fraction=fraction, pad=0.03, aspect=1, shrink=1.0)
     place.set_label("colour wheel")
-    draw_color_wheel(place, fading=fading)
+    draw_color_wheel(place, fading=fading, symmetry=symmetry)
     place.set(xlim=(-1.9, 1.9), ylim=(-1.9, 1.9))
     place.text(0, -1.2, words, size=small_type(), ha="center", va="top")
 

@@ -80,8 +80,9 @@ def defects_page(
         most = float(np.nanquantile(analysis.anomaly, 0.998))
         shown = draw_map(panels[1], analysis.anomaly, step, MAGNITUDES, (0.0, max(min(most, 50.0), 3.0)))
         add_color_bar(figure, bar_below(boxes[1]), shown, "residual", "s.d.")
-        draw_map(panels[2], embedding.angle, step, ANGLES, strength=angle_certainty(embedding.angle_posterior))
-        add_color_wheel(figure, boxes[2], DETECTOR_FRAME, "dark: angle\nuncertain", fading=True)
+        symmetry, certainty = embedding.symmetry, angle_certainty(embedding.angle_posterior)
+        draw_map(panels[2], symmetry * embedding.angle, step, ANGLES, strength=certainty)
+        add_color_wheel(figure, boxes[2], DETECTOR_FRAME, "dark: angle\nuncertain", fading=True, symmetry=symmetry)
         if embedding.n_latent:
             values = embedding.latents[..., 0]
             limit = float(np.nanquantile(np.abs(values), 0.998))

@@ -63,7 +63,7 @@ def draw_embedding(embedding: Embedding, what: str, ax: Axes | None = None) -> A
     if what == "angle":
         _draw_angle(ax, embedding)
         ax.set_title("Rotation (detector frame)")
-        attach_color_wheel(ax, "dark: angle\nuncertain", fading=True)
+        attach_color_wheel(ax, "dark: angle\nuncertain", fading=True, symmetry=embedding.symmetry)
     elif what == "angle_std":
         values = np.degrees(np.where(np.isfinite(embedding.angle_std), embedding.angle_std, np.nan))
         attach_color_bar(ax, draw_map(ax, values, step, MAGNITUDES), "standard deviation of the angle", "°")
@@ -114,7 +114,8 @@ def embedding_page(embedding: Embedding, *, figure: Figure | None = None) -> Fig
         label_panel(figure, boxes[0], next(letters), "Rotation")
         _draw_angle(ax, embedding)
         if has_angle:
-            add_color_wheel(figure, boxes[0], DETECTOR_FRAME, "dark: angle\nuncertain", fading=True)
+            words = (DETECTOR_FRAME, "dark: angle\nuncertain")
+            add_color_wheel(figure, boxes[0], *words, fading=True, symmetry=embedding.symmetry)
         for index in range(embedding.n_latent):
             box, name = boxes[1 + index], f"latent {index + 1}"
             image = draw_map(
@@ -135,7 +136,7 @@ def embedding_page(embedding: Embedding, *, figure: Figure | None = None) -> Fig
 
 def _draw_angle(ax: Axes, embedding: Embedding) -> None:
     strength = angle_certainty(embedding.angle_posterior)
-    draw_map(ax, embedding.angle, embedding.scan_step, ANGLES, strength=strength)
+    draw_map(ax, embedding.symmetry * embedding.angle, embedding.scan_step, ANGLES, strength=strength)
     if not np.isfinite(embedding.angle).any():
         write_absent(ax, "no angle")
 

@@ -132,12 +132,30 @@ def draw_manifold(
 
 
 def crop(patterns: NDArray[np.floating[Any]], grid: PolarGrid, disc_radius: float | None) -> NDArray[np.floating[Any]]:
-    """Cut patterns to the disc and a little around it; axes ``(..., k_y, k_x)``, `disc_radius` in pixel widths."""
-    reach = grid.outer if disc_radius is None else min(grid.outer, 1.25 * disc_radius)
+    """Cut patterns to the disc and a little around it; axes ``(..., k_y, k_x)``, `disc_radius` in pixel widths.
+
+    Where most of what has an orientation lies farther out, as the discs of a crystal do, nothing is cut off.
+    """
+    near = math.inf if disc_radius is None else 1.25 * disc_radius
+    reach = min(grid.outer, near)
+    if _share_beyond(patterns, grid, reach) > 0.5:
+        reach = grid.outer
     y, x = (np.arange(n, dtype=float) for n in patterns.shape[-2:])
     rows = np.flatnonzero(np.abs(y - grid.axis[0]) * grid.aspect <= reach)
     columns = np.flatnonzero(np.abs(x - grid.axis[1]) <= reach)
     return patterns[..., rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _share_beyond(patterns: NDArray[np.floating[Any]], grid: PolarGrid, reach: float) -> float:
+    """Share of what differs around the circle, in units of counting noise, that lies beyond a radius in pixels."""
+    rows, columns = patterns.shape[-2:]
+    mean = patterns.reshape(-1, rows, columns).mean(axis=0)
+    radius = np.hypot(*grid.places((rows, columns)))
+    known = np.isfinite(mean)
+    ring = np.rint(radius[known]).astype(int)
+    level = np.bincount(ring, mean[known]) / np.maximum(np.bincount(ring), 1)
+    squares = (mean[known] - level[ring]) ** 2 / np.maximum(level[ring], 1e-6 * max(float(level.max()), 1e-30))
+    return float(squares[radius[known] > reach].sum() / max(float(squares.sum()), 1e-30))
 
 
 def _manifold_limits(patterns: NDArray[np.floating[Any]]) -> tuple[float, float]:
@@ -147,6 +165,10 @@ def _manifold_limits(patterns: NDArray[np.floating[Any]]) -> tuple[float, float]
     where nine tenths of its pixels are that much alike.
     """
     low, high = float(np.nanmin(patterns)), float(np.nanmax(patterns))
+    # discs of a crystal would not be seen beside a direct beam that is a hundred times brighter
+    most = float(np.nanquantile(patterns, 0.98))
+    if most < 0.2 * high:
+        return 0.0, most
     bright = patterns[patterns > 0.5 * high]
     floor = float(np.quantile(bright, 0.1)) if bright.size else low
     if floor > 0.6 * high:

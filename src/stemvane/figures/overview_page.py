@@ -173,11 +173,13 @@ def _embedding_panels(
     step = measurements.calibration.scan_step
     box = next(boxes)
     ax = add_axes(figure, box, "rotation")
-    draw_map(ax, embedding.angle, step, ANGLES, strength=angle_certainty(embedding.angle_posterior))
+    symmetry = embedding.symmetry
+    draw_map(ax, symmetry * embedding.angle, step, ANGLES, strength=angle_certainty(embedding.angle_posterior))
     title = "Rotation, mirrored" if metrics.get("angle_sign") == -1 else "Rotation"
-    label_panel(figure, box, next(letters), title, *angle_error_remarks(metrics))
+    remarks = angle_error_remarks(metrics) if symmetry == 1 else (f"modulo {360 / symmetry:g}°",)
+    label_panel(figure, box, next(letters), title, *remarks)
     if _has_angle(embedding):
-        add_color_wheel(figure, box, DETECTOR_FRAME, "dark: angle\nuncertain", fading=True)
+        add_color_wheel(figure, box, DETECTOR_FRAME, "dark: angle\nuncertain", fading=True, symmetry=symmetry)
     else:
         write_absent(ax, "no angle")
     for index in range(embedding.n_latent):

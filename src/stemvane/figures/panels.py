@@ -279,14 +279,15 @@ def draw_color_bar(
     return bar
 
 
-def add_color_wheel(figure: Figure, below: Box, *words: str, fading: bool = False) -> Axes:
+def add_color_wheel(figure: Figure, below: Box, *words: str, fading: bool = False, symmetry: int = 1) -> Axes:
     """Add the colour wheel of an angle map below its box, with lines of words to the left of it.
 
     `fading` if the map shows a magnitude too: then the wheel is black in its middle, and the words say what is dark.
+    Angles that differ by 360° over the symmetry have one colour.
     """
     size, right, offset = 0.3, 0.19, 0.15
     ax = add_axes(figure, below.within(below.width - size - right, below.height + offset, size, size), "colour wheel")
-    draw_color_wheel(ax, fading=fading)
+    draw_color_wheel(ax, fading=fading, symmetry=symmetry)
     page_width, page_height = figure.get_size_inches()
     figure.text(
         below.left / page_width,
@@ -300,18 +301,35 @@ def add_color_wheel(figure: Figure, below: Box, *words: str, fading: bool = Fals
     return ax
 
 
-def draw_color_wheel(ax: Axes, *, fading: bool = False) -> None:
-    """Draw a colour wheel: 0° to the right, counter-clockwise as on the screen; `fading` to black in its middle."""
+def draw_color_wheel(ax: Axes, *, fading: bool = False, symmetry: int = 1) -> None:
+    """Draw a colour wheel: 0° to the right, counter-clockwise as on the screen; `fading` to black in its middle.
+
+    Colours repeat as often as the symmetry says.
+    """
     n = 256
     y, x = np.indices((n, n)) - (n - 1) / 2
     strength = np.hypot(y, x) / (n / 2) if fading else None
     image = ax.imshow(
-        angle_colors(np.arctan2(-y, x), strength), extent=(-1, 1, -1, 1), origin="upper", interpolation="bilinear"
+        angle_colors(symmetry * np.arctan2(-y, x), strength),
+        extent=(-1, 1, -1, 1),
+        origin="upper",
+        interpolation="bilinear",
     )
     image.set_clip_path(Wedge((0, 0), 1, 0, 360, width=1.0 if fading else 0.55, transform=ax.transData))
     ax.set_axis_off()
     ax.text(1.15, 0.0, "0°", size=small_type(), ha="left", va="center")
-    ax.text(0.0, 1.1, "90°", size=small_type(), ha="center", va="bottom")
+    if symmetry == 1:
+        ax.text(0.0, 1.1, "90°", size=small_type(), ha="center", va="bottom")
+        return
+    period = 2 * np.pi / symmetry
+    ax.text(
+        1.15 * np.cos(period),
+        1.15 * np.sin(period) + 0.1,
+        f"{360 / symmetry:g}°",
+        size=small_type(),
+        ha="center" if abs(np.cos(period)) < 0.9 else "right",
+        va="bottom" if symmetry > 2 else "center",
+    )
 
 
 def write_absent(ax: Axes, words: str) -> None:

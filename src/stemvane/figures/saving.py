@@ -18,6 +18,7 @@ from stemvane.errors import ConfigError, RunError
 from stemvane.figures.agreement_page import agreement_page
 from stemvane.figures.defects_page import defects_page
 from stemvane.figures.field_page import field_page
+from stemvane.figures.grains_page import grains_page
 from stemvane.figures.history_page import history_page
 from stemvane.figures.manifold_panel import Manifold
 from stemvane.figures.overview_page import overview_page
@@ -27,6 +28,7 @@ from stemvane.figures.sweep_page import sweep_page
 from stemvane.io.places import Place
 from stemvane.runs.run import Run
 from stemvane.runs.sweep_folder import Sweep
+from stemvane.segmentation import find_grains
 
 __all__ = ["save_figures", "save_structures_figure", "save_sweep_figure", "save_symmetry_figure"]
 
@@ -57,7 +59,8 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
     -------
     list of Path
         ``figure1`` where the atoms are known, ``figure2`` where an image stands in for them, ``field`` where the scan
-        rotation is known, ``agreement`` and ``learning_curves``, each ``.png`` and ``.svg``. The same run gives the
+        rotation is known, ``grains`` where the content looks the same at several angles, as a crystal in a nearly
+        parallel beam does, ``agreement`` and ``learning_curves``, each ``.png`` and ``.svg``. The same run gives the
         same bytes.
 
     Raises
@@ -77,6 +80,8 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
         "agreement": lambda: agreement_page(measurements, embedding, metrics),
         "learning_curves": lambda: history_page(run.history),
     }
+    if measurements.is_scan and embedding.symmetry > 1:
+        pages["grains"] = lambda: grains_page(measurements, embedding, find_grains(embedding), manifold)
     if "field_x" not in measurements.maps:
         del pages["field"]
     # all places are checked before anything is drawn

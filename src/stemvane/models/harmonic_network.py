@@ -17,6 +17,8 @@ from torch import Tensor, nn
 __all__ = ["AnglePosterior", "HarmonicNetwork", "LossParts"]
 
 _PRIOR_REACH = 4.0
+# a cell of the grid holds so many standard deviations of a peak of which its ends would show a third at most
+_NARROW = 3.0
 _N_FIRST = 65
 _N_SLOPES = 20
 
@@ -81,6 +83,21 @@ class AnglePosterior:
         cell = (math.pi / p.shape[-1]) ** 2 / 3
         within = torch.minimum(1 / self.curvature.clamp(min=1e-12), torch.full_like(spread, cell))
         return torch.where(lost > 1 - 1e-12, torch.full_like(spread, math.inf), (spread + within).sqrt())
+
+    def on_fixed_angles(self, sampled: Tensor) -> Tensor:
+        """Probabilities of the angles ``2 π j / n_angles``, shape ``(n, n_angles)``.
+
+        Those `sampled` there, but a peak too narrow to be seen between two angles is shared by them as it is nearer to
+        one or the other.
+        """
+        p, n = self.probability, self.probability.shape[-1]
+        place = self.peak * n / (2 * math.pi)
+        before = place.floor()
+        nearer = (place - before)[:, None]
+        index = (torch.arange(n, device=p.device) - before.long()[:, None]) % n
+        shared = (1 - nearer) * p.gather(1, index) + nearer * p.gather(1, (index - 1) % n)
+        is_narrow = self.curvature.sqrt() * 2 * math.pi / n > _NARROW
+        return torch.where(is_narrow[:, None], shared, sampled)
 
 
 class HarmonicNetwork(nn.Module):

@@ -35,6 +35,7 @@ def embed_features(network: HarmonicNetwork, x: Tensor, noise: PatternNoise) -> 
             spectrum = torch.cat(network.cross(x, content), -1)
             on_grid = (spectrum @ network.table / variance.reshape(-1, 1)).softmax(-1)
         evidence = log_evidence(network, x, network.noise_variance.item(), n_samples=4, refined=False)
+    on_grid = posterior.on_fixed_angles(on_grid)
     return [latents, std, posterior.peak, posterior.circular_std(network.symmetry), on_grid, evidence]
 
 
