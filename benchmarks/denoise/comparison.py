@@ -8,7 +8,7 @@ get environments of their own under ``--environments``; what cannot be installed
 
 ``--quick`` takes two scans without the models; its tables are printed and nothing is written. ``--only`` takes some
 scans, ``--seeds`` so many draws of each, ``--jobs`` draws side by side. ``--resume`` takes over the draws of a results
-file. ``--renew`` scores `filter_com` again in the draws that are there, and leaves everything else as it was.
+file. ``--renew`` scores `filter_com` and the models again in the draws that are there, and leaves everything else as it was.
 ``--tables`` runs nothing and joins what is there.
 """
 
@@ -74,7 +74,9 @@ def main() -> None:
     parser = comparison.parser(__doc__)
     parser.add_argument("--only", help="semicolon-separated names of scans")
     parser.add_argument("--seeds", type=int, default=_SEEDS, help="draws of each scan")
-    parser.add_argument("--renew", action="store_true", help="score filter_com again in the draws that are there")
+    parser.add_argument(
+        "--renew", action="store_true", help="score filter_com and the models again in the draws that are there"
+    )
     parser.add_argument("--environments", type=Path, help="a folder in --work by default")
     chosen = parser.parse_args()
     work = comparison.work(chosen)
@@ -158,7 +160,7 @@ def _score(job: Job, pythons: Pythons, with_models: bool, renew: bool) -> dict[s
         return score_unseen(pythons)
     scan, is_first = SCANS[job.scan], job.seed == 0
     if renew:
-        return score_ours(scan, job.seed)
+        return score_ours(scan, job.seed, with_models=with_models and is_first)
     rows = score_scan(scan, job.seed, pythons, with_models=with_models and is_first)
     return rows | (score_bounds(scan) if is_first else {})
 

@@ -17,7 +17,7 @@ from benchmarks.denoise.scans import Scan, pristine, simulated
 from benchmarks.denoise.scores import Score, score, with_coverage
 from benchmarks.harness.cells import ROOT
 from stemvane import Measurements, RotationVAE, filter_com, measure, pattern_model
-from stemvane.config import Config
+from stemvane.config import BasisConfig, Config
 from stemvane.data.dataset import Dataset4D
 from stemvane.evaluation.com_agreement import compare
 
@@ -97,11 +97,12 @@ def score_scan(scan: Scan, seed: int, pythons: Pythons, *, with_models: bool = T
     return rows | (_score_models(measured) if with_models else {})
 
 
-def score_ours(scan: Scan, seed: int) -> dict[str, Score]:
-    """Score `filter_com` alone."""
+def score_ours(scan: Scan, seed: int, *, with_models: bool) -> dict[str, Score]:
+    """Score `filter_com` and, if wanted, the models."""
     measured = measure(simulated(scan, seed))
     truth = as_complex(measured.expectation.deflection)
-    return {OURS: _score_filtered(measured, truth, _without_defects(scan))}
+    rows = {OURS: _score_filtered(measured, truth, _without_defects(scan))}
+    return rows | (_score_models(measured) if with_models else {})
 
 
 def _without_defects(scan: Scan) -> _Map | None:
@@ -120,7 +121,12 @@ def _score_filtered(measured: Measurements, truth: _Map, without_defects: _Map |
 def _score_models(measured: Measurements) -> dict[str, Score]:
     """What the angle and the first latent of models are, which estimate no vector."""
     aligned = pattern_model(Config().replace(model={"model": "alignment"}))
-    models = {"alignment + PCA": aligned, "`RotationVAE`": RotationVAE(n_latent=2)}
+    alone = BasisConfig(neighbours=False)
+    models = {
+        "alignment + PCA": aligned,
+        "`RotationVAE`": RotationVAE(n_latent=2),
+        "`RotationVAE`, each pattern by itself": RotationVAE(n_latent=2, basis=alone),
+    }
     rows = {}
     for name, model in models.items():
         agreement = compare(model.fit(measured).embed(measured), measured)
