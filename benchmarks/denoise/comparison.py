@@ -8,8 +8,8 @@ get environments of their own under ``--environments``; what cannot be installed
 
 ``--quick`` takes two scans without the models; its tables are printed and nothing is written. ``--only`` takes some
 scans, ``--seeds`` so many draws of each, ``--jobs`` draws side by side. ``--resume`` takes over the draws of a results
-file. ``--renew`` scores `filter_com` and the models again in the draws that are there, and leaves everything else as it was.
-``--tables`` runs nothing and joins what is there.
+file. ``--renew`` scores `filter_com` and the models again in the draws that are there, and leaves everything else as it
+was. ``--tables`` runs nothing and joins what is there.
 """
 
 from __future__ import annotations
