@@ -43,6 +43,18 @@ def test_it_is_far_better_than_the_com_of_each_pattern(graphene, filtered):
     assert angle.sign == 1
 
 
+def test_the_shared_potential_has_its_atoms_where_they_are(graphene, filtered):
+    """The atoms of a noiseless dark field, whatever the sign that the features leave open."""
+    image = graphene.expectation.maps["annular_dark_field"]
+    assert np.corrcoef(filtered.potential.ravel(), np.asarray(image).ravel())[0, 1] > 0.8
+    assert 0 < np.median(filtered.potential_std) < 0.3 * filtered.potential.std()
+    mirrored = replace(
+        graphene, maps={name: values[:, ::-1] for name, values in graphene.maps.items()}, polar=graphene.polar[:, ::-1]
+    )
+    maps = add_filtered_com(mirrored).maps
+    assert np.corrcoef(maps["shared_potential"][:, ::-1].ravel(), filtered.potential.ravel())[0, 1] > 0.95
+
+
 def test_its_error_is_about_what_it_says(graphene, filtered):
     off = (filtered.deflection - graphene.expectation.deflection)[4:-4, 4:-4]
     ratio = off / filtered.std[4:-4, 4:-4, None]

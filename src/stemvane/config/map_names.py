@@ -18,6 +18,8 @@ MAP_NAMES = (
     "com_filtered_y",
     "com_filtered_x",
     "com_filtered_std",
+    "shared_potential",
+    "shared_potential_std",
     "field_y",
     "field_x",
     "divergence",

@@ -38,12 +38,20 @@ class FilteredCom(Representable):
         ``mrad``, or ``px`` where the pixel size is unknown.
     is_filtered : bool
         False where the deflection is the measured one: without noise to speak of, or in a scan too small to filter.
+    potential, potential_std : ndarray of float, shape (scan_y, scan_x)
+        What all features of a thin specimen are responses to, as sharp as the probe lets it be seen, and its standard
+        deviation, in units in which the counting noise of a single pattern is 1; larger where electrons are attracted,
+        as long as the detector is not rotated by more than 90° against the scan or its rotation is known, and a scan
+        that is a mirror image is one along x. 0 where the features have nothing in common, NaN where nothing is
+        filtered or recorded.
     """
 
     deflection: NDArray[np.float64]
     std: NDArray[np.float64]
     unit: str
     is_filtered: bool
+    potential: NDArray[np.float64]
+    potential_std: NDArray[np.float64]
 
     @property
     def magnitude(self) -> NDArray[np.float64]:
@@ -117,8 +125,8 @@ def filter_com(measurements: Measurements) -> FilteredCom:
     content = float(np.nanmean(np.abs(com[recorded]) ** 2))
     # counts that are no counts, such as negative ones, tell no noise
     if too_small or not 2 * variance >= _WORTH_FILTERING * content:
-        std = np.where(recorded, np.sqrt(variance), np.nan)
-        return FilteredCom(np.asarray(raw, float), std, measurements.com_unit, False)
+        std, unknown = np.where(recorded, np.sqrt(variance), np.nan), np.full(recorded.shape, np.nan)
+        return FilteredCom(np.asarray(raw, float), std, measurements.com_unit, False, unknown, unknown.copy())
 
     def read_all(rows: slice) -> NDArray[np.complex64]:
         features = in_middle if rows == middle else read(rows)
@@ -127,18 +135,27 @@ def filter_com(measurements: Measurements) -> FilteredCom:
 
     orders = np.append(basis.orders, 1)
     scan_filter = PotentialFilter.fit(read_all(middle), recorded[middle], orders, noise, step, band_limit)
-    estimate, std = np.zeros(recorded.shape, complex), np.full(recorded.shape, np.nan)
+    estimate = np.zeros(recorded.shape, complex)
+    std, potential, potential_std = (np.full(recorded.shape, np.nan) for _ in range(3))
     for tile in scan_filter.filter(read_all, recorded, readout):
         place = tile.rows, tile.columns
         estimate[place], std[place] = tile.gradient + readout @ tile.mean, tile.gradient_std
+        potential[place], potential_std[place] = tile.potential, tile.potential_std
     estimate -= estimate[recorded].mean()
     deflection = np.stack([estimate.imag, estimate.real], axis=-1)
-    deflection[~recorded], std[~recorded] = np.nan, np.nan
-    return FilteredCom(deflection, std, measurements.com_unit, True)
+    # electrons are deflected towards a higher potential; the features alone do not tell its sign
+    rotation = measurements.calibration.scan_rotation or 0.0
+    along_x = np.gradient(potential, step[1], axis=1) * scan_filter.transfer.handedness
+    uphill = along_x + 1j * np.gradient(potential, step[0], axis=0)
+    if (uphill.conj() * estimate * np.exp(-1j * rotation)).real.sum() < 0:
+        potential = -potential
+    for part in (deflection, std, potential, potential_std):
+        part[~recorded] = np.nan
+    return FilteredCom(deflection, std, measurements.com_unit, True, potential, potential_std)
 
 
 def add_filtered_com(measurements: Measurements) -> Measurements:
-    """Add the maps ``com_filtered_y``, ``com_filtered_x`` and ``com_filtered_std`` of a scan that is filtered."""
+    """Add the maps of a scan that is filtered: ``com_filtered_y`` and the like, and ``shared_potential``."""
     if measurements.polar is None or np.count_nonzero(measurements.recorded) < _FEWEST_POSITIONS**2:
         return measurements
     filtered = filter_com(measurements)
@@ -150,6 +167,9 @@ def add_filtered_com(measurements: Measurements) -> Measurements:
         "com_filtered_std": filtered.std,
     }
     units = dict.fromkeys(maps, filtered.unit)
+    if np.nanmax(filtered.potential_std) > 0:
+        maps |= {"shared_potential": filtered.potential, "shared_potential_std": filtered.potential_std}
+        units |= {"shared_potential": "noise of a pattern", "shared_potential_std": "noise of a pattern"}
     return replace(measurements, maps={**measurements.maps, **maps}, units={**measurements.units, **units})
 
 

@@ -26,13 +26,25 @@ _TITLES = {
     "com_filtered_y": "Filtered COM along y (detector frame)",
     "com_filtered_x": "Filtered COM along x (detector frame)",
     "com_filtered_std": "Error of the filtered COM",
+    "shared_potential": "Potential that all features share",
+    "shared_potential_std": "Error of the shared potential",
     "field_y": "Field along y (scan frame)",
     "field_x": "Field along x (scan frame)",
     "divergence": "Divergence of the deflection",
     "curl": "Curl of the deflection",
     "integrated_com": "Integrated COM, levelled",
 }
-_SIGNED = ("com_y", "com_x", "com_filtered_y", "com_filtered_x", "field_y", "field_x", "divergence", "curl")
+_SIGNED = (
+    "com_y",
+    "com_x",
+    "com_filtered_y",
+    "com_filtered_x",
+    "shared_potential",
+    "field_y",
+    "field_x",
+    "divergence",
+    "curl",
+)
 _MARK = "#d7301f"
 
 
