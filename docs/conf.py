@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from functools import cached_property
 from typing import Any
 
@@ -73,7 +72,6 @@ add_module_names = False
 default_role = "py:obj"  # a name between single backticks leads to its page where it has one
 toc_object_entries_show_parents = "hide"
 
-warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
 sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "gallery",

@@ -294,7 +294,6 @@ print(*sorted({"torch", "abtem", "matplotlib"} & set(sys.modules)))
     assert run_fresh(code) == ""
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 def test_examples_run(tmp_path, monkeypatch, short_training):
     monkeypatch.chdir(tmp_path)
     attempted = 0

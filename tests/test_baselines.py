@@ -27,8 +27,6 @@ from stemvane.errors import ConfigError, DataError, ModelError
 from stemvane.models.checks import check_mask
 from stemvane.models.training import TrainingHistory, training_positions
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-
 SCAN, DETECTOR, N = (12, 12), (32, 32), 16
 ALL = ("harmonic", "coordinate", "vae", "pca", "nmf", "alignment")
 WITHOUT_ANGLE = ("vae", "pca", "nmf")

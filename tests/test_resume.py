@@ -46,7 +46,7 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this sys
 # forks a process for each run, so that what takes seconds to import is imported once
 FORKING = """
 import json, os, signal, sys
-import ase.build, sklearn.metrics, torch._dynamo
+import ase.build, sklearn.metrics, torch
 from stemvane import Config, run_pipeline
 
 def run(path, settings, stage, least):

@@ -13,9 +13,6 @@ from stemvane.errors import ConfigError, DataError, ModelError
 from stemvane.evaluation.com_agreement import explained_variance
 from stemvane.models.adam import Adam
 
-# forward-mode derivatives make torch import what it has deprecated itself
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
-
 SCAN, DETECTOR, DOSE = (16, 16), (32, 32), 1e5
 BASIS = BasisConfig(n_features=32)
 ALONE = BASIS.model_copy(update={"neighbours": False})

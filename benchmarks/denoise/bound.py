@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from abtem.core.energy import energy2sigma
-from abtem.parametrizations import LobatoParametrization
 from ase import Atoms
 from numpy.typing import NDArray
 
 from benchmarks.denoise.pattern_rivals import Probe
 from benchmarks.denoise.scans import Scan
 from stemvane.data.calibration import wavelength
+from stemvane.simulation.scattering import interaction_parameter, projected_scattering_factor
 from stemvane.simulation.structures import SHEETS
 
 __all__ = ["Bound", "Seen", "bounds_of"]
@@ -125,7 +124,7 @@ def _simulate_cell(scan: Scan) -> _Cell:
     shape = tuple(2 * round(side / _SAMPLING / 2) for side in size)
     orders = [np.rint(np.fft.fftfreq(n, 1 / n)).astype(int) for n in shape]
     angles = [1e3 * length * order / side for order, side in zip(orders, size, strict=True)]
-    phase = _phase(atoms, size, shape, energy2sigma(settings.energy))
+    phase = _phase(atoms, size, shape, interaction_parameter(settings.energy))
     aperture = probe(angles[0][:, None], angles[1])
     aperture /= np.linalg.norm(aperture)
 
@@ -155,7 +154,7 @@ def _phase(atoms: Atoms, size: tuple[float, float], shape: tuple[int, ...], sigm
     result = np.zeros(shape, complex)
     for symbol in sorted(set(atoms.symbols)):
         x, y = atoms.positions[atoms.symbols == symbol, :2].T
-        factor = LobatoParametrization().projected_scattering_factor(symbol)(ky[:, None] ** 2 + kx**2)
+        factor = projected_scattering_factor(symbol, ky[:, None] ** 2 + kx**2)
         result += factor * (np.exp(-2j * np.pi * np.outer(ky, y)) @ np.exp(-2j * np.pi * np.outer(x, kx)))
     return np.asarray(sigma * result / np.prod(size))
 

@@ -316,6 +316,12 @@ class HarmonicNetwork(nn.Module):
         closed = nn.functional.normalize(torch.cat([self.derivative(self.template)[None], self.components]))
         return linear + curved - (curved @ closed.T) @ closed
 
+    def pull_back(self, latents: Tensor, gradient: Tensor) -> Tensor:
+        """Gradient with respect to the latents, shape ``(n, n_latent)``, of what has this one for the content."""
+        with torch.enable_grad():
+            leaves = latents.detach().requires_grad_()
+            return torch.autograd.grad((self.decode(leaves) * gradient).sum(), leaves)[0]
+
     def jacobian(self, latents: Tensor) -> Tensor:
         """Derivative of the content with respect to the latents, shape ``(n, 2 n_features, n_latent)``."""
         with torch.enable_grad():

@@ -311,7 +311,7 @@ def _content_noise(
     bend = torch.hypot(of_content @ of_template, of_bend.sqrt())
     share = _signal_share(network, mean, of_noise).sqrt()
     # of the correlation's slope with the latents, at the peak
-    pulled: Tensor = torch.func.vjp(network.decode, mean)[1](network.derivative(network.rotate(x, -peak)))[0]
+    pulled = network.pull_back(mean, network.derivative(network.rotate(x, -peak)))
     pull = -share * pulled
     by_angle = (pull * share * slope).sum(-1) / bend.clamp(min=1e-30)
     response = of_content + pull @ slopes + torch.outer(by_angle, of_template)
