@@ -13,6 +13,7 @@ from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
 from stemvane.errors import CalibrationError
 from stemvane.evaluation.verdict import judge
+from stemvane.features.filtered_com import add_filtered_com
 from stemvane.reduction.virtual_detectors import VirtualDetector
 
 CASES = Path(__file__).parents[2] / "shared" / "data" / "cases"
@@ -427,6 +428,35 @@ def recorded(extent=5.1, **options):
         source_size=0.5,
         **options,
     )
+
+
+@pytest.fixture(scope="module")
+def unsteady():
+    """A noisy scan with drift and flyback, whose lines jitter by up to two steps."""
+    path = {"drift": (1.0, 0.5), "flyback_distortion": 0.5}
+    whole = simulate(scan_shape=(64, 64), scan_extent=(10.5, 10.5), detector_shape=(32, 32), dose=20_000.0, scan=path)
+    random = np.random.default_rng(0)
+    lines = np.stack([np.roll(line, random.integers(-2, 3), axis=0) for line in whole.data.compute()])
+    known = KNOWN.replace(scan_step=whole.calibration.scan_step)
+    return measure(prepare_scan(Dataset4D.from_array(lines, calibration=known)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fires"),
+    [
+        ({}, False),
+        ({"scan_step": (10.5 / 64 / 5, 10.5 / 64 / 5)}, True),
+        ({"energy": 600.0}, True),
+        ({"scan_step": None}, False),
+        ({"scan_step": (10.5 / 64 / 5, 10.5 / 64 / 5), "convergence_semiangle": None}, False),
+    ],
+)
+def test_content_beyond_the_band_limit(unsteady, wrong, fires):
+    said = replace(unsteady, calibration=unsteady.calibration.replace(**wrong))
+    findings = judge(add_filtered_com(said))
+    assert ("content_beyond_limit" in ids(findings, "warning")) == fires
+    # beyond a limit that is none, what looks like smoothed noise is content
+    assert not (fires and "smoothed_over_scan" in ids(findings))
 
 
 @pytest.mark.parametrize("kind", ["counting", "analogue"])

@@ -172,6 +172,9 @@ def _counting(measurements: Measurements) -> Iterator[Finding]:
 
 def _smoothing(measurements: Measurements) -> Iterator[Finding]:
     """Patterns that were averaged or interpolated over the scan: their noise is not each one's own."""
+    # what lies beyond the band limit is then more than noise
+    if any(finding.id == "content_beyond_limit" for finding in measurements.findings):
+        return
     share = fine_noise(measurements)
     if share is not None and min(share) < _SMOOTHED:
         yield Finding(

@@ -16,7 +16,7 @@ from stemvane.features.background import fit_basis
 from stemvane.features.feature_noise import FeatureNoise
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.features.potential_filter import FilteredTile, PotentialFilter
-from stemvane.features.scan_frame import content_limit, scan_middle
+from stemvane.features.scan_frame import content_beyond, scan_middle, trusted_limit
 
 __all__ = ["FeatureReader"]
 
@@ -187,7 +187,7 @@ class FeatureReader:
         features, middle = in_middle[:, columns], mask[rows, columns]
         step, band_limit = measurements.calibration.scan_step, measurements.calibration.band_limit
         noise = self._counting(measurements, mask, rescale)
-        limit = content_limit(features, middle, noise, step, band_limit)
+        limit = trusted_limit(band_limit, content_beyond(features, middle, noise, step, band_limit))
         scan_filter = PotentialFilter.fit(features, middle, self.basis.orders, noise, step, limit)
         tiles = list(scan_filter.filter(read, mask))
         self._latest[:] = [_Filtered(weakref.ref(measurements), key, tiles)]

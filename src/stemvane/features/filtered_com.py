@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from stemvane.config import BasisConfig
 from stemvane.data.arguments import require
+from stemvane.data.findings import Finding
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_shape
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.features.potential_filter import PotentialFilter
-from stemvane.features.scan_frame import content_limit, noise_frequencies, scan_middle, taper
+from stemvane.features.scan_frame import content_beyond, noise_frequencies, scan_middle, taper, trusted_limit
 
 __all__ = ["FilteredCom", "add_filtered_com", "filter_com"]
 
@@ -22,6 +23,9 @@ __all__ = ["FilteredCom", "add_filtered_com", "filter_com"]
 _FEWEST_POSITIONS = 8
 # noise of less power than this share of the deflection's is left where it is
 _WORTH_FILTERING = 1e-3
+# content beyond the band limit over that within: at most 0.1 with lines that jitter by two steps, 2.3 where the step is
+# said five times too small; `pytest tests/test_verdict.py -k limit`
+_CONTRADICTION = 0.2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,6 +48,8 @@ class FilteredCom(Representable):
         as long as the detector is not rotated by more than 90° against the scan or its rotation is known, and a scan
         that is a mirror image is one along x. 0 where the features have nothing in common, NaN where nothing is
         filtered or recorded.
+    beyond_limit : float
+        Content at spatial frequencies beyond 2α/λ over that within, 0 where none is seen.
     """
 
     deflection: NDArray[np.float64]
@@ -52,6 +58,7 @@ class FilteredCom(Representable):
     is_filtered: bool
     potential: NDArray[np.float64]
     potential_std: NDArray[np.float64]
+    beyond_limit: float = 0.0
 
     @property
     def magnitude(self) -> NDArray[np.float64]:
@@ -117,8 +124,9 @@ def filter_com(measurements: Measurements) -> FilteredCom:
 
     middle = scan_middle(recorded.shape[0])
     in_middle = read(middle)
-    step = measurements.calibration.scan_step or (1.0, 1.0)
-    band_limit = content_limit(in_middle, recorded[middle], basis.counting, step, measurements.calibration.band_limit)
+    said_step, said_limit = measurements.calibration.scan_step, measurements.calibration.band_limit
+    beyond = content_beyond(in_middle, recorded[middle], basis.counting, said_step, said_limit)
+    step, band_limit = said_step or (1.0, 1.0), trusted_limit(said_limit, beyond)
     known, readout, spread = _read_com(in_middle, com[middle], recorded[middle], basis, step, band_limit)
     noise = np.append(basis.counting, spread)
     variance = float(np.abs(readout) ** 2 @ noise**2)
@@ -126,7 +134,7 @@ def filter_com(measurements: Measurements) -> FilteredCom:
     # counts that are no counts, such as negative ones, tell no noise
     if too_small or not 2 * variance >= _WORTH_FILTERING * content:
         std, unknown = np.where(recorded, np.sqrt(variance), np.nan), np.full(recorded.shape, np.nan)
-        return FilteredCom(np.asarray(raw, float), std, measurements.com_unit, False, unknown, unknown.copy())
+        return FilteredCom(np.asarray(raw, float), std, measurements.com_unit, False, unknown, unknown.copy(), beyond)
 
     def read_all(rows: slice) -> NDArray[np.complex64]:
         features = in_middle if rows == middle else read(rows)
@@ -151,14 +159,27 @@ def filter_com(measurements: Measurements) -> FilteredCom:
         potential = -potential
     for part in (deflection, std, potential, potential_std):
         part[~recorded] = np.nan
-    return FilteredCom(deflection, std, measurements.com_unit, True, potential, potential_std)
+    return FilteredCom(deflection, std, measurements.com_unit, True, potential, potential_std, beyond)
 
 
 def add_filtered_com(measurements: Measurements) -> Measurements:
-    """Add the maps of a scan that is filtered: ``com_filtered_y`` and the like, and ``shared_potential``."""
+    """Add the maps of a scan that is filtered: ``com_filtered_y`` and the like, and ``shared_potential``.
+
+    Content beyond the band limit is a finding.
+    """
     if measurements.polar is None or np.count_nonzero(measurements.recorded) < _FEWEST_POSITIONS**2:
         return measurements
     filtered = filter_com(measurements)
+    limit = measurements.calibration.band_limit
+    if limit is not None and filtered.beyond_limit > _CONTRADICTION:
+        finding = Finding(
+            "content_beyond_limit",
+            "warning",
+            f"much of what the scan holds lies at spatial frequencies beyond 2α/λ = {limit:.3g} 1/Å, where a probe "
+            "records nothing: scan step, semi-angle or energy are not what is said",
+            "check source.scan_step, source.convergence_semiangle and source.energy",
+        )
+        measurements = replace(measurements, findings=(*measurements.findings, finding))
     if not filtered.is_filtered:
         return measurements
     maps = {

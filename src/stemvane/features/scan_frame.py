@@ -12,13 +12,14 @@ from scipy import fft
 
 __all__ = [
     "ScanFrame",
-    "content_limit",
+    "content_beyond",
     "count_workers",
     "mirror",
     "noise_frequencies",
     "scan_frequencies",
     "scan_middle",
     "taper",
+    "trusted_limit",
 ]
 
 # 256 positions along an axis tell the spectra of a scan
@@ -28,7 +29,9 @@ _FEWEST_BEYOND = 400
 _FEWEST_COMPARED = 50
 # share of the content that drift and jitter of a scan may put beyond the band limit
 _MOST_BEYOND = 0.05
-# standard deviations of the noise, were it that of one feature
+# a Hann window makes neighbouring frequencies alike: a sum's variance is as many times that of independent ones
+_JOINED = 1.94**2
+# standard deviations of the noise
 _CLEARLY = 5.0
 
 
@@ -142,14 +145,14 @@ def _beyond(shape: tuple[int, ...], step: tuple[float, float], band_limit: float
     return scan_frequencies(shape, step) > band_limit + margin
 
 
-def content_limit(
+def content_beyond(
     features: NDArray[np.complexfloating[Any, Any]],
     recorded: NDArray[np.bool_],
     noise: NDArray[np.floating[Any]],
     step: tuple[float, float] | None,
     band_limit: float | None,
-) -> float | None:
-    """The band limit, unless the data show content beyond it: then step, semi-angle or energy are not what is said.
+) -> float:
+    """Content beyond the band limit, where a probe records none: then step, semi-angle or energy are not what is said.
 
     Parameters
     ----------
@@ -166,28 +169,39 @@ def content_limit(
 
     Returns
     -------
-    float or None
-        None where nothing is known to be empty.
+    float
+        Power beyond over power within; 0 where none stands out of the noise, or nothing is known to be empty.
     """
     shape = recorded.shape
     if step is None or band_limit is None:
-        return None
+        return 0.0
     empty = _beyond(shape, step, band_limit)
     if np.count_nonzero(empty) < _FEWEST_COMPARED:
-        return band_limit
-    centred = np.where(recorded[..., None], features - features[recorded].mean(axis=0), 0) / np.maximum(noise, 1e-30)
-    weights = taper(recorded)
-    power = np.zeros(shape)
-    for part in np.moveaxis(centred, -1, 0):
-        power += np.abs(fft.fft2(part * weights, norm="ortho")) ** 2
+        return 0.0
     frequency = scan_frequencies(shape, step)
-    # white noise, however features share it, is the same at all of these; content is not
+    # white noise is the same at all frequencies that are empty; content is more at the lower ones of these
     inner = empty & (frequency < np.median(frequency[empty]))
-    level = power[empty & ~inner].mean()
-    beyond = (power[inner] - level).sum()
-    within = (power[~empty] - level).sum()
-    is_clear = beyond > _CLEARLY * level * np.sqrt(np.count_nonzero(inner))
-    return None if is_clear and beyond > _MOST_BEYOND * max(within, 0.0) else band_limit
+    outer = empty & ~inner
+    n_inner, n_outer, n_others = (np.count_nonzero(part) for part in (inner, outer, ~outer))
+    centred = np.where(recorded[..., None], features - features[recorded].mean(axis=0), 0) / np.maximum(noise, 1e-30)
+    window = taper(recorded)
+    # features count by the content that they have, so that the noise of all others does not hide it
+    doubtful = 2 * np.sqrt(_JOINED * (1 / n_outer + 1 / n_others))
+    total, squares = np.zeros(shape), 0.0
+    for part in np.moveaxis(centred, -1, 0):
+        power = np.abs(fft.fft2(part * window, norm="ortho")) ** 2
+        excess = power / max(power[outer].mean(), 1e-30) - 1
+        weight = max(float(excess[~outer].mean()) - doubtful, 0.0)
+        total += weight * excess
+        squares += weight**2
+    beyond, within = float(total[inner].sum()), float(total[~empty].sum())
+    spread = np.sqrt(squares * _JOINED * n_inner * (1 + n_inner / n_outer))
+    return beyond / max(within, 1e-9 * beyond) if beyond > _CLEARLY * spread else 0.0
+
+
+def trusted_limit(band_limit: float | None, beyond: float) -> float | None:
+    """The band limit, or None where more content lies beyond it than drift and jitter of a scan put there."""
+    return None if beyond > _MOST_BEYOND else band_limit
 
 
 def scan_middle(n: int, most: int = _MOST_FIELD) -> slice:
