@@ -29,6 +29,7 @@ bench: $(STAMP) $(PIECES:%=build/bench/%)  ## the tables of the documentation, 4
 	$(BIN)/python -m benchmarks.defects
 	$(BIN)/python -m benchmarks.recorded
 	$(BIN)/python -m benchmarks.denoise
+	$(BIN)/python -m benchmarks.grains
 
 build/bench/%: | $(STAMP)
 	$(BIN)/python -m benchmarks.$*

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from readable import assert_readable
 from sklearn.metrics import adjusted_rand_score
 
-from stemvane import AlignedPCA, Dataset4D, measure, prepare_scan, simulate, synthetic
+from stemvane import AlignedPCA, Dataset4D, load_model, measure, prepare_scan, simulate, synthetic
 from stemvane.config import BasisConfig, MeasureConfig
 from stemvane.data.embedding import Embedding
 from stemvane.evaluation.com_agreement import compare
@@ -236,3 +236,43 @@ def test_discs_of_a_crystal_are_not_cut_off_what_a_model_decodes(grains):
     rows, columns = np.indices((64, 64)) - 31.5
     disc = 1.0 * (np.hypot(rows, columns) < 20) * (1 + 0.1 * np.sign(columns))
     assert crop(disc[None, None], replace(grid, axis=(31.5, 31.5)), 20.0).shape[-1] == 50
+
+
+@pytest.mark.parametrize(
+    "scene", [replace(SMALL, dose=2e3), replace(SMALL, lattice="square"), replace(SMALL, beam=5.0)]
+)
+def test_angles_of_grains_are_off_by_as_much_as_they_say(scene, tmp_path):
+    scan, measurements = measured(replace(scene, n_grains=14))
+    model = AlignedPCA(n_latent=2).fit(measurements, progress=False)
+    found = model.embed(measurements)
+    errors = angle_errors(found.angle, scan.angle, scan.symmetry) / found.angle_std
+    assert 0.8 < np.sqrt(np.mean(errors**2)) < 1.3
+    assert np.mean(np.abs(errors) < 1) == pytest.approx(0.68, abs=0.1)
+    # counts that were alike all around a ring would be quieter where a small disc lies
+    noise = model._fitted.angle_noise
+    assert noise.fixed == pytest.approx(1.0, abs=0.1)
+    again = load_model(model.save(tmp_path / "model.safetensors")).embed(measurements)
+    np.testing.assert_allclose(again.angle_std, found.angle_std, rtol=1e-5)
+
+
+def test_noise_of_an_angle_is_that_of_the_discs_it_is_read_by(grains):
+    model = AlignedPCA(n_latent=1).fit(grains[1], progress=False)
+    wide = AlignedPCA(n_latent=1).fit(measured(replace(SMALL, beam=5.0))[1], progress=False)
+    small, large = model._fitted.angle_noise, wide._fitted.angle_noise
+    assert small.with_content > 2
+    assert abs(large.with_content) < 1
+    assert model._fitted.basis.own_noise
+
+
+def test_table_of_the_benchmark_says_what_is_missed():
+    tables = from_benchmarks("grains.tables")
+    cell = {"size": 128, "lattice": "square", "beam": 2.0, "dose": 1000.0, "n_grains": 14, "seed": 0}
+    ours = {"median_deg": 0.1, "rms_deg": 0.2, "symmetry": 4, "infinite": 0.0, "std_deg": 0.1, "seconds": 9.0}
+    rival = {"median_deg": 0.3, "rms_deg": 0.4, "symmetry": 2, "told": {"median_deg": 0.2, "rms_deg": 0.3}}
+    rows = {"ours": ours | {"within_68": 0.7, "within_95": 0.94}, "rival": rival}
+    assert tables.misses([{"cell": cell, "rows": rows}]) == []
+    worse = ours | {"median_deg": 0.21, "symmetry": 2, "infinite": 0.1, "within_68": 0.6, "within_95": 0.99}
+    missed = tables.misses([{"cell": cell, "rows": rows | {"ours": worse}}])
+    assert missed == ["error", "symmetry", "infinite", "68 %", "95 %"]
+    report = {"machine": {"processors": 2, "time": "now"}, "cells": [{"cell": cell, "rows": rows}]}
+    assert "| 0.100° (0.200°) | 0.300° (0.400°) | 0.200° (0.300°) | 1 of 1, 0 of 1 |" in tables.tables(report)

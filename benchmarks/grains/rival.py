@@ -12,17 +12,19 @@ __all__ = ["angle_errors", "harmonic_angle"]
 _ORDERS = (2, 3, 4, 6)
 
 
-def harmonic_angle(scan: GrainScan, half_width: float) -> tuple[NDArray[np.float64], int]:
-    """Angle of every position from the pixels of a ring around its radius, which is known, and the order that is used.
+def harmonic_angle(
+    scan: GrainScan, half_width: float, orders: tuple[int, ...] = _ORDERS
+) -> tuple[NDArray[np.float64], int]:
+    """Angle of every position in rad, from the pixels of the first ring of discs, and the order that it is read from.
 
-    The order is the one of crystals that is strongest, each pattern by itself and the mean of its squares.
+    Axis and radius of the ring are told; the order is the strongest of those that are allowed.
     """
     patterns = np.asarray(scan.dataset.data.compute(), np.float64)
     rows, columns = np.indices(patterns.shape[2:], dtype=float)
     up, right = scan.axis[0] - rows, columns - scan.axis[1]
     on_ring = np.abs(np.hypot(up, right) - scan.ring) < half_width
     values, azimuth = patterns[..., on_ring], np.arctan2(up, right)[on_ring]
-    harmonics = {order: values @ np.exp(-1j * order * azimuth) for order in _ORDERS}
+    harmonics = {order: values @ np.exp(-1j * order * azimuth) for order in orders}
     order = max(harmonics, key=lambda m: float((np.abs(harmonics[m]) ** 2).mean()))
     return -np.angle(harmonics[order]) / order, order
 

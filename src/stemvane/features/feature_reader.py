@@ -22,6 +22,8 @@ __all__ = ["FeatureReader"]
 
 # share of the residuals' power that counting noise must have to be worth a filter
 _WORTH_FILTERING = 1e-3
+# the same where nothing is filtered: sharp discs tell an angle so well that less noise than that is all of its error
+_WORTH_KNOWING = 1e-6
 # along a shorter axis a scan does not tell a spectrum from a plane
 _FEWEST_POSITIONS = 8
 
@@ -90,7 +92,8 @@ class FeatureReader:
         basis = fit_basis(measurements, config, mask=used)
         rows = _around(np.asarray(allowed.any(axis=1)))
         power = (np.abs(_read(basis, measurements, allowed, rows)[allowed[rows]]) ** 2).mean(axis=0).sum()
-        is_noisy = bool((basis.coordinates * basis.counting**2).sum() >= _WORTH_FILTERING * power)
+        least = _WORTH_KNOWING if basis.own_noise else _WORTH_FILTERING
+        is_noisy = bool((basis.coordinates * basis.counting**2).sum() >= least * power)
         # a filter that is the same everywhere mixes the grains on either side of a border
         neighbours = not basis.own_noise if config.neighbours is None else config.neighbours
         return cls(basis, is_noisy, neighbours)

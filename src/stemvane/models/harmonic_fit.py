@@ -17,6 +17,7 @@ from stemvane.features.feature_reader import FeatureReader
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.geometry.pixels import PixelGrid
 from stemvane.geometry.polar import PolarGrid
+from stemvane.models.content_noise import AngleNoise
 from stemvane.models.harmonic_network import HarmonicNetwork
 
 __all__ = ["HarmonicFit", "as_complex", "as_tensor", "smallest_noise_level", "start_aligned"]
@@ -44,6 +45,9 @@ class HarmonicFit:
         Detector pixels ``(k_y, k_x)``.
     pixels : ndarray of float, shape (n, n), or None
         Background of Cartesian patterns: their mean over the training patterns, where these had any.
+    angle_noise : AngleNoise or None
+        How much more noise the features have where angles are read, of whole patterns that rotate; None where content
+        rotates within a disc.
     """
 
     reader: FeatureReader
@@ -52,6 +56,7 @@ class HarmonicFit:
     grid: PolarGrid
     detector_shape: tuple[int, int]
     pixels: NDArray[np.float64] | None = None
+    angle_noise: AngleNoise | None = None
 
     @property
     def basis(self) -> HarmonicBasis:
@@ -107,6 +112,7 @@ class HarmonicFit:
             "detector_shape": list(self.detector_shape),
             "is_noisy": self.reader.is_noisy,
             "neighbours": self.reader.neighbours,
+            "angle_noise": None if self.angle_noise is None else list(self.angle_noise),
             "basis": {name: getattr(self.basis, name) for name in _NUMBERS},
             "grid": self.grid.to_dict(),
         }
@@ -139,6 +145,7 @@ class HarmonicFit:
             grid=PolarGrid.from_dict(numbers["grid"]),
             detector_shape=(rows, columns),
             pixels=tensors["pixels"].numpy() if "pixels" in tensors else None,
+            angle_noise=AngleNoise(*of_angle) if (of_angle := numbers.get("angle_noise")) else None,
         )
 
 

@@ -22,6 +22,7 @@ from stemvane.features.feature_reader import FeatureReader
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.models.base import PatternModel
 from stemvane.models.checks import intensity_factor
+from stemvane.models.content_noise import AngleNoise
 from stemvane.models.evidence import best_noise_variance, log_evidence
 from stemvane.models.harmonic_fit import HarmonicFit, as_complex, as_tensor, smallest_noise_level, start_aligned
 from stemvane.models.harmonic_network import HarmonicNetwork
@@ -226,10 +227,13 @@ class HarmonicModel(PatternModel):
                 "smaller model.n_latent"
             )
         start_aligned(network, self.alignment, data.noise.std, data.length)
+        basis, grid, shape = data.reader.basis, measurements.grid, measurements.detector_shape
+        angle_noise = None
+        if basis.own_noise:
+            template, readout = self.alignment.template, measurements.readout_counts
+            angle_noise = AngleNoise.of(basis, grid, shape, template, readout_counts=readout)
         pixels = mean_pixels(measurements, used)
-        self._fitted = HarmonicFit(
-            data.reader, data.length, network, measurements.grid, measurements.detector_shape, pixels
-        )
+        self._fitted = HarmonicFit(data.reader, data.length, network, grid, shape, pixels, angle_noise)
         self.training_mask = used
         return network
 
@@ -244,10 +248,11 @@ class HarmonicModel(PatternModel):
     def _embed(
         self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
     ) -> Sequence[Sequence[NDArray[Any]]]:
-        network, parts = self._need().network, []
+        fitted, parts = self._need(), []
         for x, noise in self._chunks(measurements, allowed, rescale=rescale):
             with one_thread():
-                parts.append([column.cpu().numpy() for column in embed_features(network, x, noise)])
+                columns = embed_features(fitted.network, x, noise, fitted.angle_noise)
+            parts.append([column.cpu().numpy() for column in columns])
         return parts
 
     def _uses_neighbours(self, measurements: Measurements) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from stemvane.models.content_noise import AngleNoise
 from stemvane.models.evidence import log_evidence
 from stemvane.models.harmonic_network import HarmonicNetwork
 from stemvane.models.pattern_noise import PatternNoise
@@ -13,11 +14,14 @@ from stemvane.models.uncertainty import noisy_angle, noisy_latents, template_noi
 __all__ = ["embed_features", "reconstruct_mean"]
 
 
-def embed_features(network: HarmonicNetwork, x: Tensor, noise: PatternNoise) -> list[Tensor]:
+def embed_features(
+    network: HarmonicNetwork, x: Tensor, noise: PatternNoise, angle_noise: AngleNoise | None = None
+) -> list[Tensor]:
     """Columns of an `Embedding` for features of shape ``(n, 2 n_features)``, in the order of its fields.
 
     The angle is the likeliest for the latents' posterior means. Where the noise is known, the uncertainties are those
-    that it causes; where it is 0, they are those of the model's noise level.
+    that it causes; where it is 0, they are those of the model's noise level. With `angle_noise` the whole pattern
+    rotates, and its angle is read from the orders of the template's symmetry: a mistilt changes the others.
     """
     counted = noise.is_known
     with torch.no_grad():
@@ -27,10 +31,16 @@ def embed_features(network: HarmonicNetwork, x: Tensor, noise: PatternNoise) -> 
         content = network.decode(mean)
         latents, std = network.as_distances(mean, log_std)
         if counted and network.n_latent:
-            posterior, on_grid = noisy_angle(network, x, template_angle, aligned, mean, content, noise)
             std = noisy_latents(network, x, template_angle, aligned, mean, noise)
+        if counted and network.n_latent and angle_noise is None:
+            posterior, on_grid = noisy_angle(network, x, template_angle, aligned, mean, content, noise)
         else:
-            variance = template_noise(network, noise, template_angle) if counted else network.noise_variance
+            variance = network.noise_variance
+            if counted and angle_noise is not None:
+                content = content * (network.orders % network.symmetry == 0).repeat(2)
+                variance = angle_noise.variance(network, aligned, content, noise, template_angle)
+            elif counted:
+                variance = template_noise(network, noise, template_angle)
             posterior = network.angle_posterior(x, content, variance)
             spectrum = torch.cat(network.cross(x, content), -1)
             on_grid = (spectrum @ network.table / variance.reshape(-1, 1)).softmax(-1)

@@ -23,6 +23,8 @@ _WIDEST_PRIOR = 6.0
 # places over four standard deviations to either side: more change nothing
 _N_PLACES = 12
 _REACH = 4.0
+# steps from a peak over its standard deviation, from which its curvature is taken
+_NEAR = 0.5
 # exponentials below are too small to be normal numbers, which takes several times as long
 _SMALLEST = -80.0
 
@@ -200,15 +202,25 @@ class _Strength:
         values = values.masked_fill(places < self.low[:, None] - 0.01 * step, -math.inf)
         return (values - values.amax(-1, keepdim=True)).clamp(min=_SMALLEST).exp()
 
+    def _at_peak(self, peak: Tensor, power: int = 0) -> list[Tensor]:
+        """Cross-correlations at the peak over the noise, or their derivative of an even order but for its sign."""
+        multiple = self.network.multiple
+        ahead = torch.cat([multiple**power, torch.zeros_like(multiple)])[:, None]
+        return [part[:, 0] / self.noise for part in self._along(peak, ahead)]
+
+    def _best(self, peak: Tensor) -> Tensor:
+        """First latent that fits best at the peak, shape ``(n,)``."""
+        first = self.network.components[0]
+        along = self._at_peak(peak)[1] * self.noise - self.base @ first
+        best: Tensor = along / (first**2).sum().clamp(min=1e-30)
+        return best
+
     def density(self, peak: Tensor, about: Tensor, table: Tensor) -> Tensor:
         """Density of angles around `about`, first latent integrated out over its prior, relative to the peak."""
         network = self.network
-        first = network.components[0]
-        size = (first**2).sum().clamp(min=1e-30)
-        overlap = self.base @ first
-        ahead = torch.cat([torch.ones_like(network.multiple), torch.zeros_like(network.multiple)])[:, None]
-        at_peak, first_at_peak = (part[:, 0] / self.noise for part in self._along(peak, ahead))
-        best = (first_at_peak * self.noise - overlap) / size
+        size = (network.components[0] ** 2).sum().clamp(min=1e-30)
+        at_peak, first_at_peak = self._at_peak(peak)
+        best = self._best(peak)
         reach = _REACH * (self.noise / size).sqrt()
         low = torch.maximum(best - reach, self.low).clamp(-_WIDEST_PRIOR, _WIDEST_PRIOR)
         high = torch.maximum(torch.maximum(best, self.low) + reach, low + 1e-3).clamp(max=_WIDEST_PRIOR + 1e-3)
@@ -227,12 +239,14 @@ class _Strength:
     def posterior(self, peak: Tensor) -> AnglePosterior:
         """Posterior on the grid about a peak of the likelihood."""
         network = self.network
-        step = math.pi / network.n_angles / 4
-        phase = network.multiple[:, None] * torch.tensor([-step, 0.0, step], device=peak.device)
-        near = torch.cat([phase.cos(), -phase.sin()])
-        around, centred = self.density(peak, peak, torch.cat([near, network.table], dim=1)).tensor_split([3], dim=1)
-        around = around.log()
-        curvature = ((2 * around[:, 1] - around[:, 0] - around[:, 2]) / step**2).clamp(min=0.0)
+        bend, of_first = self._at_peak(peak, 2)
+        bend = (bend + self._best(peak) * of_first).clamp(min=1e-12)
+        # close enough that the density at both sides is no number too small
+        step = (_NEAR / bend.sqrt()).clamp(max=math.pi / network.n_angles / 4)
+        ahead = torch.cat([torch.ones_like(network.multiple), torch.zeros_like(network.multiple)])[:, None]
+        before, at_peak, after = (self.density(peak, peak + side * step, ahead)[:, 0].log() for side in (-1, 0, 1))
+        curvature = ((2 * at_peak - before - after) / step**2).clamp(min=0.0)
+        centred = self.density(peak, peak, network.table)
         total = centred.sum(-1)
         return AnglePosterior(peak, centred / total[:, None], total.log(), curvature)
 

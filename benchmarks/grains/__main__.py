@@ -1,0 +1,5 @@
+"""Run the comparison: ``python -m benchmarks.grains``."""
+
+from benchmarks.grains.comparison import main
+
+main()
