@@ -7,7 +7,7 @@ from scipy import ndimage
 from stemvane.features.channel_filter import filter_channels
 from stemvane.features.feature_noise import FeatureNoise
 from stemvane.features.potential_filter import PotentialFilter
-from stemvane.features.scan_frame import ScanFrame, scan_frequencies, taper
+from stemvane.features.scan_frame import ScanFrame, mirror, scan_frequencies, taper
 from stemvane.features.scan_problem import ScanProblem
 from stemvane.features.scan_transfer import ScanTransfer
 
@@ -146,3 +146,14 @@ def test_content_that_is_no_response_is_filtered_feature_by_feature(thin):
     scan.y[4] += other.astype(np.complex64)
     off = (features_of(scan.filter())[4] - other - scan.clean[4])[6:-6, 6:-6]
     assert np.abs(off - off.mean()).std() < 0.5 * np.abs(other).std()
+
+
+@pytest.mark.parametrize("handedness", [1, -1])
+def test_channels_are_scaled_at_once(handedness):
+    frame = ScanFrame(np.array([0, 1, 2, 1, 0]), (9, 12), (0.2, 0.3), handedness)
+    rng = np.random.default_rng(2)
+    spectrum = noise(rng, (5, 9, 12))
+    factors = rng.random((frame.n_channels, 9, 12)).astype(np.float32)
+    same, conjugate = frame.scaling(factors)
+    scaled = same * spectrum + conjugate * np.conj(mirror(spectrum))
+    np.testing.assert_allclose(scaled, frame.responses(factors * frame.channels(spectrum)), atol=1e-6)

@@ -88,8 +88,10 @@ def filter_channels(
     power = power[:, places[0][:, None], places[1]] * (frame.frequency <= transfer.cutoff)
     root, present = np.sqrt((power + mirror(power)) / 2), recorded.astype(np.float32)
 
+    same, conjugate = frame.scaling(root)
+
     def colour(spectrum: Features) -> Features:
-        return frame.responses(root * frame.channels(spectrum))
+        return np.asarray(same * spectrum + conjugate * np.conj(mirror(spectrum)))
 
     def back(spectrum: Features) -> Features:
         fields = fft.ifft2(spectrum, axes=(1, 2), workers=count_workers())

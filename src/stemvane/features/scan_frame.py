@@ -107,6 +107,25 @@ class ScanFrame:
         result[~self.is_real] += 1j * channels[n:]
         return np.asarray(result * np.conj(self.phases))
 
+    def scaling(self, factors: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float32], NDArray[np.complex64]]:
+        """Scale channels by real factors, ``responses(factors * channels(spectrum))``, at once.
+
+        Parameters
+        ----------
+        factors : ndarray of float, shape (n_channels, y, x)
+
+        Returns
+        -------
+        same, conjugate : ndarray, shape (n_features, y, x)
+            Factors of a feature's spectrum and of ``conj(mirror(spectrum))``, which are to be added.
+        """
+        n = len(self.orders)
+        second = np.zeros_like(factors[:n])
+        second[~self.is_real] = factors[n:]
+        sign = np.where(self.orders % 2, -1, 1).astype(np.float32)[:, None, None]
+        conjugate = sign * (factors[:n] - second) / 2 * np.conj(self.phases) ** 2
+        return ((factors[:n] + second) / 2).astype(np.float32), conjugate.astype(np.complex64)
+
 
 def scan_frequencies(shape: tuple[int, ...], step: tuple[float, float]) -> NDArray[np.float64]:
     """Lengths in 1/Å of the discrete spatial frequencies of a scan of ``(y, x)`` positions, of the same shape."""

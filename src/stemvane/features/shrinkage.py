@@ -52,11 +52,10 @@ def estimate_power(
         likelihood = -n_averaged * (values[:, None] / mean + np.log(mean))
         likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
         share = np.full(len(powers), 1 / len(powers))
-        for _ in range(_N_ROUNDS):
-            posterior = likelihood * share
-            posterior /= posterior.sum(axis=1, keepdims=True)
-            share = posterior.mean(axis=0)
-        gain = posterior @ (powers / mean)
+        # the mean of the posteriors ``likelihood * share / total`` without a matrix for them
+        for _ in range(_N_ROUNDS - 1):
+            share *= likelihood.T @ (1 / (likelihood @ share)) / len(values)
+        gain = likelihood @ (share * powers / mean) / (likelihood @ share)
         power[chosen] = noise * gain / np.maximum(1 - gain, 1e-9)
     return power
 
