@@ -82,7 +82,7 @@ def test_mean_of_a_few_grains_is_no_background(grains):
     mean = basis.polar(basis.features(grains[1]).mean(axis=0, keepdims=True))[0]
     recorded = grains[1].polar_patterns().mean(axis=0)
     oriented = (recorded - recorded.mean(axis=1, keepdims=True))[far]
-    assert np.linalg.norm((mean - recorded)[far]) < 0.1 * np.linalg.norm(oriented)
+    assert np.linalg.norm((mean - recorded)[far]) < 0.2 * np.linalg.norm(oriented)
 
 
 def test_crystal_that_all_patterns_have_below_them_is_a_background(grains):

@@ -40,8 +40,8 @@ class Preparation(Representable):
         return self._variation("half")
 
     def _variation(self, name: str) -> float | None:
-        radii = self.record.get("variation_px")
-        return None if radii is None else float(radii[name])
+        radius = self.record.get("variation_px", {}).get(name)
+        return None if radius is None else float(radius)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""

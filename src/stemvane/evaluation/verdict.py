@@ -22,6 +22,9 @@ _TOO_FEW = 16
 _FEW = 100
 # a map of the specimen has a plane in it by chance of about 2/n; one that is a plane for the most part is the scan's
 _PLANE = 0.25
+# discs of a crystal lie beyond so many radii of the direct beam; where a convergent beam's patterns are noisy, its edge
+# and the pixels around it are all that is seen to differ: half of it within 0.7 to 1.5 radii for graphene
+_CLEAR = 2.0
 # angles that differ by more than both uncertainties allow, in degrees and in multiples of what these make one expect
 _DIFFERENCE = 10.0
 _CONTRADICTION = 20.0
@@ -86,7 +89,8 @@ def _range(measurements: Measurements) -> Iterator[Finding]:
     """Patterns that differ where the polar patterns, which models learn from, do not reach."""
     half = None if measurements.preparation is None else measurements.preparation.variation_half
     outer = measurements.grid.outer
-    if measurements.polar is not None and half is not None and half > outer:
+    clear = _CLEAR * (measurements.calibration.disc_radius or 0.0)
+    if measurements.polar is not None and half is not None and half > max(clear, outer):
         yield Finding(
             "variation_outside",
             "failure",

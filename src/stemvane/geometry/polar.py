@@ -28,7 +28,7 @@ _LEAST_RADII = 3.0
 # square grains are off by 0.21°, 0.030° and 0.011° with 2, 4 and 8 times the outer radius over the beam's; with one of
 # 10 px, those of hexagonal ones by 0.42°, 0.37° and 0.33° with 10, 20 and 40; `pytest tests/test_grains.py -k sectors`
 _MOST_RADII, _SECTORS = 4.0, 16.0
-_MOST_SAMPLES = 16_384
+_MOST_SAMPLES = 8_192, 16_384
 
 
 def _power_of_two(least: float, smallest: int, largest: int) -> int:
@@ -127,7 +127,7 @@ class PolarGrid:
         Beyond four radii of the disc there are other discs, as small as the direct beam. The number of sectors is then
         the power of two next above sixteen times the outer radius over the disc's, at most 256 and as many as pixels on
         the outer edge, and the rings are a quarter of the disc's radius wide, but at least a pixel; wider ones where
-        there would be more samples than half the pixels, or than 16,384.
+        there would be more samples than half the pixels, of which 8,192 are always allowed and 16,384 at most.
 
         Parameters
         ----------
@@ -186,7 +186,7 @@ class PolarGrid:
         if radius > _MOST_RADII * disc_radius:
             on_edge = 2 ** math.floor(math.log2(2 * np.pi * radius))
             sectors = n_azimuthal or min(_power_of_two(_SECTORS * radius / disc_radius, 32, 256), max(on_edge, 32))
-            most = min(_MOST_SAMPLES, rows * columns // 2) // sectors
+            most = int(np.clip(rows * columns // 2, *_MOST_SAMPLES)) // sectors
             rings = n_radial or max(4, min(round(radius / max(1.0, disc_radius / 4)), most))
         else:
             sectors = n_azimuthal or _power_of_two(np.pi * disc_radius, 32, 128)

@@ -147,12 +147,9 @@ class Survey(Representable):
         if np.isfinite(self.noise.counts_per_electron):
             rows.append(("counts per electron", f"{self.noise.counts_per_electron:.3g}"))
         if self.variation is not None:
-            rows.append(
-                (
-                    "patterns differ",
-                    f"out to {self.variation.reach:.3g} px, half of it within {self.variation.half:.3g} px",
-                )
-            )
+            half = self.variation.half
+            within = "" if half is None else f", half of it within {half:.3g} px"
+            rows.append(("patterns differ", f"out to {self.variation.reach:.3g} px{within}"))
         rows += [(finding.severity, str(finding)) for finding in self.findings]
         return f"Survey of {self.n_frames} patterns", rows
 
