@@ -11,6 +11,7 @@ from stemvane.config import AlignConfig, BasisConfig
 from stemvane.data.measurements import Measurements
 from stemvane.features.alignment import unexplained_power
 from stemvane.features.harmonics import HarmonicBasis
+from stemvane.features.pattern_statistics import PatternStatistics
 
 __all__ = ["fit_basis"]
 
@@ -34,12 +35,13 @@ def fit_basis(
     Parameters, returns and errors are as of `HarmonicBasis.fit`.
     """
     config = config or BasisConfig()
-    basis = HarmonicBasis.fit(measurements, config, mask=mask)
+    statistics = PatternStatistics.of(measurements, config.variance_floor, mask)
+    basis = HarmonicBasis.of(statistics, config)
     if config.background != "auto" or not basis.own_noise:
         return basis
     features = basis.features(measurements, mask)
     features = features[:: math.ceil(len(features) / _MOST_PATTERNS)]
-    rings = HarmonicBasis.fit(measurements, config.model_copy(update={"background": "rings"}), mask=mask)
+    rings = HarmonicBasis.of(statistics, config.model_copy(update={"background": "rings"}))
     taken = (basis.background - rings.background)[basis.orders]
     oriented = np.einsum("kr,kr->k", basis.analysis, taken).astype(np.complex64)
     with_mean, with_rings = (unexplained_power(part, basis.orders, _TRIAL) for part in (features, features + oriented))

@@ -13,23 +13,13 @@ from stemvane.config import BasisConfig
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError, ModelError
+from stemvane.features.pattern_statistics import PatternStatistics, highest_order, pattern_totals, recorded_positions
 from stemvane.geometry.polar import harmonics_of, polar_from
 
 __all__ = ["HarmonicBasis", "rotate_features"]
 
-# rings darker than this share of the brightest are dark if they are clear of the direct beam, which may be deflected,
-# by this factor of its radius. Where they hold more than the last share of what patterns differ by, in units of noise,
-# every ring has its own: polycrystals in a nearly parallel beam have 0.96 to 1.0 there, graphene, MoS2 and h-BN in a
-# convergent one 0.06 to 0.15 without noise and 0 to 0.05 in counts; `pytest tests/test_grains.py -k share`
-_DARK, _CLEAR, _MOST_ON_DARK = 0.25, 1.5, 0.5
-# an order of a ring varies by more than its noise where it does so by this many standard errors
-_BEYOND_CHANCE = 5.0
 # noise level of order m over that of order 0 is 1 + (m / this)² where all pixels count alike
 _ORDER_SCALE = 3.0
-# step of the profile that the noise of pixels is read from, in pixels
-_PROFILE_STEP = 0.5
-# share of the brightest ring's noise below which there is rounding
-_LEAST_NOISE = 1e-5
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,62 +120,34 @@ class HarmonicBasis(Representable):
             If fewer than two patterns remain, or all patterns are the same.
         """
         config = config or BasisConfig()
-        grid = measurements.grid
-        mask = _recorded(measurements, mask)
-        total = _totals(measurements, mask)
-        if len(total) < 2:
-            raise DataError(f"{len(total)} patterns are too few to learn from; widen the mask or take a larger scan")
-        blocks = measurements.polar_blocks(mask)
-        mean = np.sum([block.sum(axis=0, dtype=np.float64) for block in blocks], axis=0) / len(total)
-        background = np.asarray(harmonics_of(mean), dtype=np.complex128)
-        ring = mean.mean(axis=1)
-        weights = grid.weights(measurements.detector_shape)
-        # variance = readout² + gain · mean: readout noise counts as that many counts more on every pixel
-        counting = grid.noise_covariance(weights, ring + measurements.readout_counts)
-        moments = np.zeros((grid.n_orders, grid.n_radial, grid.n_radial), np.complex128)
-        for block in measurements.polar_blocks(mask):
-            x = np.swapaxes(harmonics_of(block) - background, 0, 1)
-            moments += np.swapaxes(x, 1, 2) @ x.conj()
-        moments /= len(total)
-        spectrum = _Spectrum.of(moments, counting, grid.radii)
-        area = 2 * np.pi * grid.radii * grid.ring_width
-        dark = (ring < _DARK * ring.max()) & _beyond_direct_beam(measurements, ring, _CLEAR)
-        share = spectrum.share_on(dark, ring * area * len(total), len(total))
-        own_noise = config.variance_floor is None and share > _MOST_ON_DARK
+        return cls.of(PatternStatistics.of(measurements, config.variance_floor, mask), config)
+
+    @classmethod
+    def of(cls, statistics: PatternStatistics, config: BasisConfig) -> HarmonicBasis:
+        """Find background and features of patterns whose statistics are known; errors as for `fit`."""
+        grid, own_noise = statistics.grid, statistics.own_noise
         order_scale = config.order_scale or (np.inf if own_noise else _ORDER_SCALE)
-        if own_noise:
-            counts = _counts_by_radius(measurements, ring) + measurements.readout_counts
-            # fewer than one electron on a ring are no noise that a mean could tell
-            electron = spectrum.quiet_gain / np.interp(_radii(measurements), grid.radii, area)
-            least = np.maximum(electron, _LEAST_NOISE * counts.max())
-            counting = grid.noise_covariance(weights, counts)
-            covariance = grid.noise_covariance(weights, np.maximum(counts, least))
-        else:
-            covariance = grid.noise_covariance(weights, np.maximum(ring, (config.variance_floor or 1.0) * ring.max()))
+        counting = statistics.counting
+        background, moments = statistics.background, statistics.moments
         if config.background == "rings":
-            # what stays is the same all around, so the rest of the mean rotates with the patterns
-            beyond = _beyond_direct_beam(measurements, ring, 1.0)
-            rest = np.where(beyond, background[1:], 0)
-            kept = background[1:] - rest
-            moments[1:] += rest[:, :, None] * rest[:, None, :].conj()
-            background[1:] = kept
+            background, moments = statistics.without_orientation()
         directions = [
             direction
             for order in range(grid.n_orders)
             if order not in config.drop_orders
-            for direction in _directions(covariance[order], moments[order], order, grid.radii)
+            for direction in _directions(statistics.covariance[order], moments[order], order, grid.radii)
         ]
         directions.sort(key=lambda direction: -direction.variance)
         variance = np.array([direction.variance for direction in directions])
         # a millionth of every pixel: less than that is rounding
-        if not (len(directions) and variance[0] > 1e-12 * total.mean()):
+        if not (len(directions) and variance[0] > 1e-12 * statistics.mean_total):
             raise DataError("all patterns are the same, so there is nothing to learn; check scan and detector")
-        gain = _noise_of_most(directions, counting) if own_noise else spectrum.gain
+        gain = _noise_of_most(directions, counting) if own_noise else statistics.gain
         chosen = directions[: config.n_features]
         orders = np.array([direction.order for direction in chosen])
         scale = 1 / (1 + (orders / order_scale) ** 2)
         # shared charge takes noise out of the highest orders, not out of the low ones, where all of an electron counts
-        counting_gain = max(gain, measurements.counts_per_electron) if measurements.counts_per_electron > 1 else gain
+        counting_gain = max(gain, statistics.counts_per_electron) if statistics.counts_per_electron > 1 else gain
         analysis = np.array([direction.analysis for direction in chosen], np.complex128) * scale[:, None]
         variance_of_counts = np.einsum("ki,kij,kj->k", analysis, counting[orders], analysis.conj()).real
         return cls(
@@ -198,8 +160,8 @@ class HarmonicBasis(Representable):
             n_azimuthal=grid.n_azimuthal,
             noise=float(np.sqrt(gain)),
             discarded=float(variance[config.n_features :].sum() / variance.sum()),
-            mean_total=float(total.mean()),
-            own_noise=bool(own_noise),
+            mean_total=statistics.mean_total,
+            own_noise=own_noise,
         )
 
     @property
@@ -240,7 +202,7 @@ class HarmonicBasis(Representable):
 
     def intensity_factor(self, measurements: Measurements, mask: NDArray[np.bool_] | None = None) -> float:
         """Factor that scales intensities to the mean total that the basis was fitted to."""
-        total = _totals(measurements, _recorded(measurements, mask))
+        total = pattern_totals(measurements, recorded_positions(measurements, mask))
         return self.mean_total / float(total.mean()) if len(total) else 1.0
 
     def feature_blocks(
@@ -261,7 +223,7 @@ class HarmonicBasis(Representable):
                 f"the polar patterns have {grid.n_radial} rings of {grid.n_azimuthal} samples, the model was fitted to "
                 f"{self.background.shape[1]} of {self.n_azimuthal}; measure with the same n_radial and n_azimuthal"
             )
-        mask = _recorded(measurements, mask)
+        mask = recorded_positions(measurements, mask)
         if factor is None:
             factor = self.intensity_factor(measurements, mask) if rescale else 1.0
         orders = [(order, np.flatnonzero(self.orders == order)) for order in np.unique(self.orders)]
@@ -302,76 +264,11 @@ class _Direction(NamedTuple):
     synthesis: NDArray[np.complex128]
 
 
-@dataclass(frozen=True, eq=False)
-class _Spectrum:
-    """Variance of patterns by circular order and ring, and that of electrons that count for one.
-
-    Attributes
-    ----------
-    variance, counting : ndarray of float, shape (n_orders, n_radial)
-    resolved : ndarray of bool, shape (n_orders, n_radial)
-        Whether the pixels of a ring resolve an order.
-    """
-
-    variance: NDArray[np.float64]
-    counting: NDArray[np.float64]
-    resolved: NDArray[np.bool_]
-
-    @classmethod
-    def of(
-        cls, moments: NDArray[np.complex128], counting: NDArray[np.float64], radii: NDArray[np.float64]
-    ) -> _Spectrum:
-        """Diagonals of both, shapes ``(n_orders, n_radial, n_radial)``."""
-        resolved = np.arange(len(moments))[:, None] <= _highest_order(radii)
-        variance, of_counts = (np.diagonal(part, axis1=1, axis2=2).real for part in (moments, counting))
-        return cls(variance, of_counts, resolved)
-
-    @property
-    def highest(self) -> slice:
-        """The highest quarter of the orders."""
-        return slice(len(self.variance) * 3 // 4, None)
-
-    @property
-    def gain(self) -> float:
-        """Counts that an electron leaves, from orders that hold noise and hardly any signal: the highest."""
-        return float(self.variance[self.highest].sum() / self.counting[self.highest].sum())
-
-    @property
-    def quiet_gain(self) -> float:
-        """The same from the quietest rings of these orders, because small discs reach up to the highest."""
-        return float(np.quantile(self._over_noise(self.highest), 0.25))
-
-    def _over_noise(self, orders: slice) -> NDArray[np.float64]:
-        """Variance over counting noise wherever there is noise."""
-        counting = self.counting[orders]
-        use = self.resolved[orders] & (counting > 0)
-        return np.asarray(self.variance[orders][use] / counting[use]) if use.any() else np.zeros(1)
-
-    def share_on(self, rings: NDArray[np.bool_], electrons: NDArray[np.float64], n_patterns: int) -> float:
-        """Share of what patterns differ by around the circle, in units of noise, that some rings hold; 0 if nothing.
-
-        `electrons` are those that all patterns together have on each ring; with their number the scatter of an order's
-        variance falls.
-        """
-        gain = float(np.median(self._over_noise(self.highest)))
-        use = self.resolved[1:] & (self.counting[1:] > 0)
-        beyond = np.where(use, self.variance[1:] / np.where(use, self.counting[1:], 1.0) - gain, 0.0)
-        by_chance = gain * np.sqrt(1 / n_patterns + 1 / np.maximum(electrons / max(gain, 1e-300), 1.0))
-        by_ring = np.where(beyond > _BEYOND_CHANCE * by_chance, beyond, 0.0).sum(axis=0)
-        whole = float(by_ring.sum())
-        return float(by_ring[rings].sum()) / whole if whole > 0 else 0.0
-
-
-def _highest_order(radii: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Highest order that the pixels of a ring resolve: a ring of radius r pixels crosses 2 π r of them."""
-    return np.maximum(np.pi * radii, 1.0)
-
-
 def _directions(
     covariance: NDArray[np.float64], moment: NDArray[np.complex128], order: int, radii: NDArray[np.float64]
 ) -> list[_Direction]:
     """Directions of one order in which noise is white."""
-    usable = np.flatnonzero(order <= _highest_order(radii))
+    usable = np.flatnonzero(order <= highest_order(radii))
     if len(usable) == 0:
         return []
     shared = covariance[np.ix_(usable, usable)]
@@ -392,38 +289,6 @@ def _directions(
     ]
 
 
-def _radii(measurements: Measurements) -> NDArray[np.float64]:
-    """Distance of every pixel from the optical axis in pixel widths, shape ``(k_y, k_x)``."""
-    return np.asarray(np.hypot(*measurements.grid.places(measurements.detector_shape)))
-
-
-def _counts_by_radius(measurements: Measurements, ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean counts of a pixel by its distance from the axis alone, shape ``(k_y, k_x)``.
-
-    A ring may be wider than the edge of a disc, whose pixels differ by more than an order of magnitude.
-    """
-    radius, mean = _radii(measurements), np.asarray(measurements.mean_pattern, np.float64)
-    use = np.isfinite(mean)
-    if measurements.bad_pixels is not None:
-        use &= ~measurements.bad_pixels
-    if not use.any():
-        return np.interp(radius, measurements.grid.radii, ring)
-    radius = radius / _PROFILE_STEP
-    step = np.rint(radius).astype(int)
-    number = np.bincount(step[use], minlength=step.max() + 1)
-    profile = np.bincount(step[use], mean[use], len(number)) / np.maximum(number, 1)
-    known = np.flatnonzero(number)
-    return np.maximum(np.interp(radius, known, profile[known]), 0)
-
-
-def _beyond_direct_beam(measurements: Measurements, ring: NDArray[np.float64], factor: float) -> NDArray[np.bool_]:
-    """Rings beyond the direct beam's radius times a factor, and a pixel, where the beam's own edge does not lie."""
-    grid, radius = measurements.grid, measurements.calibration.disc_radius
-    if radius is None:
-        return np.asarray(ring < _DARK * ring.max())
-    return np.asarray(grid.radii - grid.ring_width / 2 > max(radius + 1, factor * radius))
-
-
 def _noise_of_most(directions: Sequence[_Direction], counting: NDArray[np.float64]) -> float:
     """Variance over counting noise of most directions of the upper half of the orders: few hold more than noise."""
     ratios = [
@@ -432,16 +297,3 @@ def _noise_of_most(directions: Sequence[_Direction], counting: NDArray[np.float6
         if d.order > len(counting) // 2 and (noise := np.vdot(d.analysis, counting[d.order] @ d.analysis).real) > 0
     ]
     return float(np.median(ratios)) if ratios else 0.0
-
-
-def _recorded(measurements: Measurements, mask: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
-    """Positions in the mask that hold a pattern; None for all of the scan."""
-    recorded = measurements.recorded
-    if recorded.all():
-        return mask
-    return recorded if mask is None else mask & recorded
-
-
-def _totals(measurements: Measurements, mask: NDArray[np.bool_] | None) -> NDArray[np.float64]:
-    total = np.asarray(measurements.maps["total"], dtype=float)
-    return total.ravel() if mask is None else total[mask]
