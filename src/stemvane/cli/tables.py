@@ -83,6 +83,8 @@ def info_table(name: str, opened: Dataset4D, looked: Survey, shape_from: str, n_
     if looked.has_disc:
         shift = f"{show_number(looked.beam_shift_along_y)}; {show_number(looked.beam_shift_along_x)}"
         table.add_row("beam shift over the scan along y; x (px)", "", "", shift)
+    if looked.variation is not None:
+        table.add_row("patterns differ out to (px)", "", "", show_number(looked.variation.reach))
     table.add_row("patterns looked at", "", "", str(looked.n_frames))
     return table
 
