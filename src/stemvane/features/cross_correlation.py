@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["best_angles", "cross_spectrum", "grid_phases"]
+__all__ = ["best_angles", "cross_spectrum", "grid_phases", "order_phases"]
 
 Features = NDArray[np.complexfloating[Any, Any]]
 
@@ -27,6 +27,13 @@ def grid_phases(orders: NDArray[np.int64], n_angles: int) -> NDArray[np.complex6
     return phases
 
 
+def order_phases(angle: NDArray[np.floating[Any]], n_orders: int) -> NDArray[np.complex128]:
+    """``exp(i m angle)`` for the orders m from 0 on, shape ``(n, n_orders)``, as powers of the first one."""
+    phases = np.ones((len(angle), n_orders), np.complex128)
+    phases[:, 1:] = np.exp(1j * angle)[:, None]
+    return np.asarray(np.multiply.accumulate(phases, axis=1, out=phases))
+
+
 def best_angles(
     features: Features, template: Features, orders: NDArray[np.int64], n_angles: int
 ) -> NDArray[np.float64]:
@@ -41,7 +48,7 @@ def best_angles(
     best = np.argmax(cross.real @ phase.real - cross.imag @ phase.imag, axis=1)
     angle = 2 * np.pi / n_angles * best
     for _ in range(3):
-        term = cross * np.exp(1j * m * angle[:, None])
+        term = cross * order_phases(angle, len(m))
         slope, bend = -(term.imag * m).sum(axis=1), -(term.real * m**2).sum(axis=1)
         step = np.where(bend < 0, -slope / np.where(bend < 0, bend, -1.0), 0.0)
         angle = angle + np.clip(step, -np.pi / n_angles, np.pi / n_angles)

@@ -13,6 +13,7 @@ from stemvane.config import BasisConfig
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError, ModelError
+from stemvane.features.cross_correlation import order_phases
 from stemvane.features.pattern_statistics import PatternStatistics, highest_order, pattern_totals, recorded_positions
 from stemvane.geometry.polar import harmonics_of, polar_from
 
@@ -250,7 +251,7 @@ def rotate_features(
     features: NDArray[np.complexfloating[Any, Any]], orders: NDArray[np.int64], angle: NDArray[np.floating[Any]]
 ) -> NDArray[np.complex64]:
     """Features of patterns rotated counter-clockwise on the screen by ``angle`` (rad, one per pattern)."""
-    phase = np.exp(-1j * np.arange(orders.max(initial=0) + 1) * np.asarray(angle)[:, None]).astype(np.complex64)
+    phase = order_phases(-np.asarray(angle, np.float64), int(orders.max(initial=0)) + 1).astype(np.complex64)
     result: NDArray[np.complex64] = (features * phase[:, orders]).astype(np.complex64)
     return result
 

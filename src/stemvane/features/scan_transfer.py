@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import fft, linalg, ndimage
 
 from stemvane.features.scan_frame import ScanFrame, count_workers, mirror, scan_middle
 
@@ -213,7 +213,7 @@ def _fit_rings(
     distance = max(0.5 / max(n * d for n, d in zip(frame.shape, frame.step, strict=True)), farthest / _MOST_RINGS)
     radii = np.arange(distance, farthest + 2 * distance, distance)
     importance = np.ones(frame.shape)
-    vectors = np.zeros((len(radii), frame.n_channels), np.float32)
+    vectors, last_one = np.zeros((len(radii), frame.n_channels), np.float32), 2 * [frame.n_channels - 1]
     values, ratio = np.zeros(len(radii)), np.ones(len(radii))
     for last in range(n_rounds):
         weights = np.empty((len(radii), frame.frequency.size), np.float32)
@@ -224,7 +224,7 @@ def _fit_rings(
             part = weight[inside]
             x = channels[:, inside] * np.sqrt(part).astype(np.float32)
             x = np.concatenate([x.real, x.imag], axis=1)
-            value, vector = np.linalg.eigh(x @ x.T / part.sum())
+            value, vector = linalg.eigh(x @ x.T / part.sum(), subset_by_index=last_one, check_finite=False)
             # of a vector only the sign is open, which follows the ring before
             follows = number == 0 or vector[:, -1] @ vectors[number - 1] >= 0
             vectors[number], values[number] = vector[:, -1] * (1 if follows else -1), value[-1]

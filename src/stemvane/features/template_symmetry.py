@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stemvane.features.cross_correlation import best_angles, cross_spectrum, grid_phases
+from stemvane.features.cross_correlation import best_angles, cross_spectrum, grid_phases, order_phases
 from stemvane.features.harmonics import rotate_features
 
 __all__ = ["SymmetricTemplate", "find_symmetry"]
@@ -117,7 +117,7 @@ def _soft_mean(
     cell, value = 2 * np.pi / n_angles, -math.inf
     for _ in range(_N_ROUNDS):
         angle = best_angles(features, template, orders, n_angles)
-        about = cross_spectrum(features, template, orders) * np.exp(1j * multiple * angle[:, None])
+        about = cross_spectrum(features, template, orders) * order_phases(angle, len(multiple))
         log = about.real @ phase.real - about.imag @ phase.imag
         top = log.max(axis=1, keepdims=True)
         weight = np.exp(np.maximum(log - top, -80.0))

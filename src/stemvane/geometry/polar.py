@@ -314,17 +314,18 @@ class PolarGrid:
             covered = np.bincount(pixel, weights=share, minlength=n_pixels)
             summed = np.bincount(pixel, weights=share * np.asarray(variance)[ring], minlength=n_pixels)
             variance = summed / np.where(covered > 0, covered, 1.0)
-        # a pixel lies on two or three rings, so what it adds to each is kept in sparse matrices
-        places, entry = np.unique(ring * n_pixels + pixel, return_inverse=True)
-        rows, columns = np.divmod(places, n_pixels)
+        # what a pixel adds to a ring; it lies on two or three of them, all pairs of which it has a part in
+        places, entry = np.unique(pixel * self.n_radial + ring, return_inverse=True)
+        columns, rows = np.divmod(places, self.n_radial)
         spread = np.sqrt(np.ravel(variance))[columns]
+        first, second = _pairs(columns)
+        cell = rows[first] * self.n_radial + rows[second]
         result = np.zeros((self.n_orders, self.n_radial, self.n_radial))
         for order in range(self.n_orders):
-            phase = weights.weight * np.exp(-1j * order * self.azimuths[sector]) / self.n_azimuthal
-            parts = [np.bincount(entry, part, len(places)) * spread for part in (phase.real, phase.imag)]
-            for part in parts:
-                response = sparse.csr_array((part, (rows, columns)), (self.n_radial, n_pixels))
-                result[order] += (response @ response.T).toarray()
+            phase = weights.weight * np.exp(-1j * order * self.azimuths)[sector] / self.n_azimuthal
+            real, imag = (np.bincount(entry, part, len(places)) * spread for part in (phase.real, phase.imag))
+            products = real[first] * real[second] + imag[first] * imag[second]
+            result[order] = np.bincount(cell, products, self.n_radial**2).reshape(self.n_radial, self.n_radial)
         return result
 
     def to_cartesian(
@@ -450,3 +451,16 @@ def rotate(
     """
     order = np.arange(harmonics.shape[-2])[:, None]
     return np.asarray(harmonics * np.exp(-1j * order * np.asarray(angle)[..., None, None]))
+
+
+def _pairs(group: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """All ordered pairs, an entry with itself among them, of neighbouring entries of one group."""
+    first = [np.arange(len(group))]
+    second = [first[0]]
+    for apart in range(1, len(group)):
+        same = np.flatnonzero(group[apart:] == group[:-apart])
+        if not len(same):
+            break
+        first += [same, same + apart]
+        second += [same + apart, same]
+    return np.concatenate(first), np.concatenate(second)
