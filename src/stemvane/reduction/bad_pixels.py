@@ -55,6 +55,13 @@ class FillWeights:
         weights = 1 / distance**2
         return cls(bad, good[index], weights / weights.sum(axis=1, keepdims=True))
 
+    def fill(self, pattern: NDArray[np.floating]) -> NDArray[np.float64]:
+        """`fill_pattern` of one pattern or several, shape ``(..., k_y, k_x)``."""
+        filled = np.array(pattern, np.float64)
+        near = filled[..., self.neighbours[..., 0], self.neighbours[..., 1]]
+        filled[..., self.bad[:, 0], self.bad[:, 1]] = (near * self.weights).sum(axis=-1)
+        return filled
+
 
 def fill_pattern(pattern: NDArray[np.floating], mask: _Mask) -> NDArray[np.float64]:
     """Replace bad pixels by the weighted mean of the nearest good ones.
@@ -70,11 +77,7 @@ def fill_pattern(pattern: NDArray[np.floating], mask: _Mask) -> NDArray[np.float
     -------
     ndarray of float64, shape (..., k_y, k_x)
     """
-    filled = np.array(pattern, np.float64)
-    fill = FillWeights.of(mask)
-    near = filled[..., fill.neighbours[..., 0], fill.neighbours[..., 1]]
-    filled[..., fill.bad[:, 0], fill.bad[:, 1]] = (near * fill.weights).sum(axis=-1)
-    return filled
+    return FillWeights.of(mask).fill(pattern)
 
 
 def bad_pixels(

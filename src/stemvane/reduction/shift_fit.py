@@ -93,7 +93,7 @@ def disc_positions(
         Whether the disc of a frame has counts at all.
     """
     sums, areas, outside = [], [], []
-    windows: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.bool_]]] = {}
+    windows: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]] = {}
     for frame, move in zip(frames, np.rint(moves).astype(int), strict=True):
         place = int(move[0]), int(move[1])
         if place not in windows:
@@ -103,11 +103,12 @@ def disc_positions(
             near = radius < 1.25 * disc.radius + 1
             # what lies beyond the disc does not move with it, and would pull its COM to the window's middle
             ring = (radius > 1.1 * disc.radius + 1) & (radius < 1.5 * disc.radius + 2)
-            windows[place] = np.stack([near, near * rows, near * columns]).reshape(3, -1), ring.ravel()
-        weights, ring = windows[place]
+            weights = np.stack([near, near * rows, near * columns]).reshape(3, -1)
+            windows[place] = weights, weights.sum(axis=1), ring.ravel()
+        weights, area, ring = windows[place]
         values = np.asarray(frame, np.float64).ravel()
         sums.append(weights @ values)
-        areas.append(weights.sum(axis=1))
+        areas.append(area)
         outside.append(values[ring].mean() if ring.any() else 0.0)
     if not sums:
         return np.empty((0, 2)), np.zeros(0, bool)

@@ -19,7 +19,7 @@ from stemvane.data.representation import Representable, Row, format_position, fo
 from stemvane.data.typical_pattern import TypicalPattern
 from stemvane.errors import CalibrationError
 from stemvane.geometry.disc import Disc, find_disc
-from stemvane.reduction.bad_pixels import bad_pixels, bright_rectangles, fill_pattern
+from stemvane.reduction.bad_pixels import FillWeights, bad_pixels, bright_rectangles, fill_pattern
 from stemvane.reduction.detector_noise import DetectorNoise, detector_noise
 from stemvane.reduction.kernels.passes import BeamShift
 from stemvane.reduction.shift_fit import ShiftFit, disc_positions, fit_shift
@@ -365,13 +365,14 @@ def _follow_disc(
     aspect = dataset.calibration.pixel_aspect
     shift = None if dataset.beam_shift is None else BeamShift(dataset.beam_shift, dataset.scan_shape)
     fits: tuple[ShiftFit | None, ShiftFit | None] = (None, None)
+    fill = FillWeights.of(bad)
     for _ in range(_N_ROUNDS):
         moves = np.zeros((len(frames), 2)) if shift is None else shift.at(*positions.T)
         typical = TypicalPattern(_aligned_mean(frames, moves, bad, level))
         disc = find_disc(typical.image, aspect)
         if disc is None or len(frames) < _LEAST_FRAMES or dataset.beam_shift is not None:
             break
-        filled = (fill_pattern(frame - np.float32(level), bad) for frame in frames)
+        filled = (fill.fill(frame - np.float32(level)) for frame in frames)
         places, is_lit = disc_positions(filled, disc, aspect, moves)
         use = is_lit if region is None else is_lit & _inside(positions, region)
         plane, surface = (
