@@ -25,8 +25,8 @@ is not a terminal. A run that was killed goes on where it stopped when it is sta
 stderr; see [the run folder](run_folder.md#after-a-kill). An error is one line on stderr and exit code 1; a wrong option
 is exit code 2.
 
-An option without a default leaves the setting as it is: in the file given with `--config`, in the package's `demo.toml`
-for `demo`, and otherwise in the table of [settings](#settings).
+An option without a default leaves the setting as it is: in the file given with `--config`, in the package's
+`workflow/demo.toml` for `demo`, and otherwise in the table of [settings](#settings).
 """
 SETTINGS = """
 ## Settings

@@ -69,9 +69,10 @@ def test_the_wheel_from_it_is_complete(source_archive, tmp_path):
     assert {
         "stemvane/py.typed",
         "stemvane/__init__.pyi",
-        "stemvane/demo.toml",
+        "stemvane/workflow/demo.toml",
         "stemvane/simulation/lobato.csv",
     } <= names
-    assert {*modules, *geometries} <= names
+    page = {f"stemvane/viewer/static/{path.name}" for path in (package / "viewer" / "static").iterdir()}
+    assert {*modules, *geometries, *page} <= names
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
     assert "Description-Content-Type: text/markdown" in metadata

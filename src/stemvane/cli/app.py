@@ -40,6 +40,7 @@ from stemvane.cli.options import (
     with_choices,
     with_settings,
 )
+from stemvane.cli.output_commands import export, figures, view
 from stemvane.cli.run_tables import folder_tables, run_table, sweep_tables
 from stemvane.cli.stopping import Stopped, stopping_signals
 from stemvane.cli.tables import info_table, print_table, progress_bars, structures_table, sweep_table, symmetry_table
@@ -340,25 +341,6 @@ def sweep(
 
 
 @app.command()
-def figures(
-    folder: Annotated[Path, typer.Argument(help="a finished run")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="folder for the figures; the run's own if left out")
-    ] = None,
-    dpi: Annotated[int | None, typer.Option(help="resolution of the PNG files")] = None,
-    verify: _Verify = True,
-) -> None:
-    """Draw the figures of a run again."""
-    from stemvane.figures.saving import save_figures
-    from stemvane.runs.run import Run
-
-    if dpi is not None:
-        Config().replace(figures={"dpi": dpi})  # the settings know which resolutions make sense
-    for path in save_figures(Run.open(folder, verify=verify), output, dpi):
-        typer.echo(path)
-
-
-@app.command()
 def symmetry(
     folder: Annotated[Path, typer.Argument(help="a finished run")],
     output: Annotated[
@@ -407,22 +389,8 @@ def symmetry(
     print_findings(console, sort_findings([*analysis.findings, *run.findings]), _available())
 
 
-@app.command()
-def export(
-    folder: Annotated[Path, typer.Argument(help="a finished run")],
-    to: Annotated[str, typer.Option("--to", help="hspy, emd, zarr, tiff or csv")],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="what to write; the run's name, beside the run, if left out")
-    ] = None,
-    overwrite: _Overwrite = False,
-    verify: _Verify = True,
-) -> None:
-    """Write the maps and patterns of a run for other programs, with units on every axis."""
-    from stemvane.export.writers import export_run as write
-    from stemvane.runs.run import Run
-
-    typer.echo(write(Run.open(folder, verify=verify), to, output, overwrite))
-
+for _command_of_output in (figures, export, view):
+    app.command()(_command_of_output)
 
 _PROGRAM: Any = typer.main.get_command(app)  # all commands with their options
 

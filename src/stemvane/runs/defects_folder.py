@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from stemvane.io import atomic
 from stemvane.io.places import Place, has_kind, new_mark
 from stemvane.runs.run import Run
 
-__all__ = ["place_for_symmetry", "summary_of", "write_symmetry"]
+__all__ = ["place_for_symmetry", "read_symmetry", "summary_of", "write_symmetry"]
 
 _KIND = "symmetry"
 
@@ -62,6 +63,47 @@ def write_symmetry(run: Run, analysis: DefectAnalysis, folder: Path | None = Non
     except OSError as error:
         raise RunError(f"{folder}: cannot be written ({error.strerror or error}); give another folder") from None
     return folder
+
+
+def read_symmetry(run: Run) -> tuple[list[dict[str, Any]], dict[str, tuple[str, str, str, NDArray[Any]]]]:
+    """Read the defects and maps that `write_symmetry` has left in a run.
+
+    Parameters
+    ----------
+    run : Run
+        A finished run.
+
+    Returns
+    -------
+    defects : list of dict
+        Rows of ``defects.csv``: numbers, None for empty cells, and the words of ``name``; none without a search.
+    maps : dict of str to tuple
+        Title, kind, unit and values (scan_y, scan_x) of the anomaly, and of the groups where there is no lattice.
+
+    Raises
+    ------
+    RunError
+        If the files are damaged.
+    """
+    folder = run.path / "symmetry"
+    defects: list[dict[str, Any]] = []
+    maps: dict[str, tuple[str, str, str, NDArray[Any]]] = {}
+    if not (folder / "symmetry.zarr").is_dir():
+        return defects, maps
+    try:
+        if (folder / "defects.csv").is_file():
+            with (folder / "defects.csv").open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    defects.append({k: v if k == "name" else float(v) if v else None for k, v in row.items()})
+        group = zarr.open_group(folder / "symmetry.zarr", mode="r")
+        for name, title, kind in (("anomaly", "Departure from the lattice", "scalar"), ("groups", "Groups", "class")):
+            if name in group:
+                array: Any = group[name]
+                maps[name] = (title, kind, str(array.attrs.get("unit", "")), np.asarray(array[...]))
+    except Exception as error:  # a damaged store raises whatever zarr, its codecs or the file system please
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RunError(f"{folder}: damaged ({reason}); search the run for defects again") from None
+    return defects, maps
 
 
 def place_for_symmetry(run: Run, folder: Path | None = None) -> Place:

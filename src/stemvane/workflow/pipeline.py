@@ -76,6 +76,6 @@ def run_pipeline(
 
 
 def demo_config() -> Config:
-    """Settings of the demo, from ``demo.toml`` in the package."""
-    with as_file(files("stemvane") / "demo.toml") as path:
+    """Settings of the demo, from ``demo.toml`` beside this module."""
+    with as_file(files("stemvane.workflow") / "demo.toml") as path:
         return Config.from_toml(path)

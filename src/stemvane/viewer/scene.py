@@ -1,0 +1,409 @@
+"""What the viewer shows of one scan: its maps, its patterns, and what a model makes of them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.data.calibration import Calibration
+from stemvane.data.dataset import Dataset4D
+from stemvane.data.embedding import Embedding
+from stemvane.data.findings import Finding, sort_findings
+from stemvane.data.measurements import Measurements
+from stemvane.errors import DataError, RunError, StemvaneError
+from stemvane.io.files import open_source
+from stemvane.reduction.survey import survey
+from stemvane.runs.defects_folder import read_symmetry
+from stemvane.runs.run import Run
+from stemvane.viewer.detector_bins import DetectorBins, bin_dataset, bin_measurements
+from stemvane.viewer.detector_shapes import DetectorShape, preset_shapes
+from stemvane.viewer.scene_maps import SceneMap, maps_of_embedding, maps_of_measurements, vector_map
+
+if TYPE_CHECKING:
+    from stemvane.models.base import PatternModel
+
+__all__ = ["Scene"]
+
+# recorded patterns that are kept, since the mouse comes back to them
+_MOST_KEPT = 64 * 2**20
+
+
+class Scene:
+    """A scan in the viewer.
+
+    Make one with `of_run`, `of_measurements` or `of_dataset`. What takes long, binning all patterns and loading the
+    model, is done by a thread that `start` starts.
+
+    Attributes
+    ----------
+    name : str
+        Name of the scan or run.
+    calibration : Calibration
+        Steps, axis and beam.
+    maps : dict of str to SceneMap
+        Maps by name; more come while patterns are being binned.
+    measurements, embedding, dataset, run
+        What it is made of; None where there is none.
+    notes : list of Finding
+        What the user should know of.
+    version : int
+        Grows whenever there is more to show.
+    progress : dict of str to float
+        Share done of what is being done.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        calibration: Calibration,
+        *,
+        measurements: Measurements | None = None,
+        embedding: Embedding | None = None,
+        dataset: Dataset4D | None = None,
+        run: Run | None = None,
+        model: PatternModel | None = None,
+        findings: tuple[Finding, ...] = (),
+    ) -> None:
+        self.name = name
+        self.calibration = calibration
+        self.measurements = measurements
+        self.embedding = embedding
+        self.dataset = dataset
+        self.run = run
+        self.notes = list(findings)
+        self.maps: dict[str, SceneMap] = {}
+        self.version = 1
+        self.progress: dict[str, float] = {}
+        self.defects: list[dict[str, Any]] = []
+        self.bins: DetectorBins | None = None
+        self._model = model
+        self._model_trouble = ""
+        self._decoding = threading.Lock()
+        self._kept: OrderedDict[tuple[int, int], NDArray[Any]] = OrderedDict()
+        self._keeping = threading.Lock()
+        self._closed = threading.Event()
+        self._mark = _identity(run)
+        for made in (
+            *(() if measurements is None else maps_of_measurements(measurements)),
+            *(() if embedding is None else maps_of_embedding(embedding)),
+        ):
+            self.maps[made.name] = made
+
+    @classmethod
+    def of_run(cls, run: Run) -> Scene:
+        """Show a finished run; recorded patterns come from the file that its settings name, where that is there.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+        """
+        measurements = run.measurements
+        dataset, notes = _recorded(run, measurements)
+        scene = cls(
+            run.path.name,
+            measurements.calibration,
+            measurements=measurements,
+            embedding=run.embedding,
+            dataset=dataset,
+            run=run,
+            findings=(*run.findings, *notes),
+        )
+        scene.defects, found = read_symmetry(run)
+        for name, (title, kind, unit, values) in found.items():
+            scene.maps[name] = SceneMap(name, title, "Defects", unit, kind, values)
+        return scene
+
+    @classmethod
+    def of_measurements(
+        cls, measurements: Measurements, embedding: Embedding | None = None, model: PatternModel | None = None
+    ) -> Scene:
+        """Show measurements, and what a model says of them.
+
+        Parameters
+        ----------
+        measurements : Measurements
+            The measured scan.
+        embedding : Embedding, optional
+            Its latents and angles.
+        model : PatternModel, optional
+            The fitted model.
+        """
+        calibration, findings = measurements.calibration, measurements.findings
+        name = measurements.name
+        return cls(name, calibration, measurements=measurements, embedding=embedding, model=model, findings=findings)
+
+    @classmethod
+    def of_dataset(cls, dataset: Dataset4D) -> Scene:
+        """Show recorded patterns; maps appear as they are read.
+
+        Parameters
+        ----------
+        dataset : Dataset4D
+            The scan.
+        """
+        scene = cls(dataset.name, dataset.calibration, dataset=dataset, findings=dataset.findings)
+        if dataset.image is not None:
+            image = np.asarray(dataset.image)
+            scene.maps["image"] = SceneMap("image", "Image recorded with the scan", "Images", "", "image", image)
+        empty = np.full(dataset.scan_shape, np.nan)
+        scene.maps["total"] = SceneMap("total", "Total intensity", "Images", "counts", "image", empty)
+        return scene
+
+    @property
+    def scan_shape(self) -> tuple[int, int]:
+        """Numbers of probe positions ``(scan_y, scan_x)``."""
+        return _first(self.measurements, self.dataset).scan_shape
+
+    @property
+    def detector_shape(self) -> tuple[int, int]:
+        """Numbers of detector pixels ``(k_y, k_x)``."""
+        return _first(self.measurements, self.dataset).detector_shape
+
+    @property
+    def bad_pixels(self) -> NDArray[np.bool_] | None:
+        """True where a detector pixel does not count."""
+        return _first(self.measurements, self.dataset).bad_pixels
+
+    @property
+    def has_polar(self) -> bool:
+        """Whether there are polar patterns."""
+        return self.measurements is not None and self.measurements.polar is not None
+
+    @property
+    def pattern_source(self) -> str:
+        """Where patterns come from: ``recorded``, ``polar``, or nothing."""
+        return "recorded" if self.dataset is not None else "polar" if self.has_polar else ""
+
+    def require_present(self) -> None:
+        """Refuse to go on where the run's folder is not the one that was opened.
+
+        Raises
+        ------
+        RunError
+            If it was removed or replaced.
+        """
+        if self.run is not None and self._mark != _identity(self.run):
+            raise RunError(f"{self.run.path}: the run was removed or replaced; open it again: stemvane view")
+
+    def pattern(self, y: int, x: int) -> NDArray[Any]:
+        """Read one pattern.
+
+        Parameters
+        ----------
+        y, x : int
+            Scan position.
+
+        Returns
+        -------
+        ndarray, shape (k_y, k_x)
+            As recorded, bad pixels NaN; or drawn from the polar pattern, NaN beyond its rings.
+
+        Raises
+        ------
+        DataError
+            If there are no patterns, or no such position.
+        """
+        rows, columns = self.scan_shape
+        if not (0 <= y < rows and 0 <= x < columns):
+            raise DataError(f"no position ({y}, {x}) in a scan of {rows} × {columns}; choose one within it")
+        if self.dataset is None:
+            return self.polar_drawn(self.polar_pattern(y, x))
+        with self._keeping:
+            if (y, x) in self._kept:
+                self._kept.move_to_end((y, x))
+                return self._kept[y, x]
+        frame = self.dataset.pattern(y, x)
+        if self.bad_pixels is not None and self.bad_pixels.any():
+            frame = np.where(self.bad_pixels, np.nan, frame)
+        with self._keeping:
+            self._kept[y, x] = frame
+            while len(self._kept) * frame.nbytes > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        return frame
+
+    def polar_pattern(self, y: int, x: int) -> NDArray[np.float32]:
+        """Read the polar pattern of a position, shape ``(n_radial, n_azimuthal)``; a `DataError` without any."""
+        if self.measurements is None or self.measurements.polar is None:
+            raise DataError(f"{self.name}: there are no polar patterns; open a run, or measure the scan")
+        return np.asarray(self.measurements.polar[y, x], np.float32)
+
+    def polar_drawn(self, polar: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Draw a polar pattern on the detector's pixels; NaN beyond its rings."""
+        assert self.measurements is not None
+        return self.measurements.grid.to_cartesian(polar, self.measurements.detector_shape)
+
+    def decode(self, latents: Any, angle: Any) -> NDArray[np.float64]:
+        """Draw what the model decodes.
+
+        Parameters
+        ----------
+        latents : array_like, shape (..., n_latent)
+            Latents.
+        angle : array_like, shape (...)
+            Angle in rad.
+
+        Returns
+        -------
+        ndarray of float, shape (..., k_y, k_x)
+
+        Raises
+        ------
+        DataError
+            If there is no model, or it is still being loaded.
+        """
+        if self._model is None:
+            raise DataError(self._model_trouble or f"{self.name}: there is no model, or it is still being loaded; wait")
+        with self._decoding:
+            return self._model.decode(latents, angle)
+
+    @property
+    def model_state(self) -> str:
+        """``ready``, ``loading`` or ``none``."""
+        if self._model is not None:
+            return "ready"
+        return "loading" if self.run is not None and not self._model_trouble else "none"
+
+    def presets(self) -> dict[str, DetectorShape]:
+        """Usual virtual detectors at the disc."""
+        return preset_shapes(self.calibration, self.detector_shape)
+
+    def start(self) -> None:
+        """Begin to bin all patterns and to load the model, each in a thread of its own."""
+        for work in (self._bin, self._load_model):
+            threading.Thread(target=self._try, args=(work,), daemon=True).start()
+
+    def close(self) -> None:
+        """End the threads."""
+        self._closed.set()
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except StemvaneError as error:
+            self.note("warning", " ".join(str(error).split()))
+        except (OSError, MemoryError) as error:
+            self.note("warning", f"patterns could not be read ({' '.join(str(error).split())}); open it again")
+        finally:
+            self.progress.pop(work.__name__.strip("_"), None)
+
+    def note(self, severity: str, message: str) -> None:
+        """Add something that the user should know of."""
+        self.notes.append(Finding.from_dict({"id": "viewer", "severity": severity, "message": message}))
+        self.version += 1
+
+    def _bin(self) -> None:
+        self.progress["bin"] = 0.0
+        if self.has_polar and self.measurements is not None:
+            bin_measurements(self.measurements, self._binned)
+        elif self.dataset is not None:
+            self._survey()
+            bin_dataset(self.dataset, self._binned)
+
+    def _survey(self) -> None:
+        """Find disc and axis, so that presets lie where they belong."""
+        assert self.dataset is not None
+        found = survey(self.dataset)
+        changes = {
+            name: value
+            for name, value in (("optical_axis", found.disc_centre), ("disc_radius", found.disc_radius))
+            if found.has_disc and value is not None and getattr(self.calibration, name) is None
+        }
+        self.calibration = self.calibration.replace(**changes)
+        self.notes = list(sort_findings([*self.notes, *found.findings]))
+        self.version += 1
+
+    def _binned(self, bins: DetectorBins, done: float, moments: NDArray[np.float64] | None = None) -> bool:
+        self.bins = bins
+        self.progress["bin"] = done
+        if moments is not None and self.maps_due(done):
+            self._add_read_maps(bins, moments)
+        return not self._closed.is_set()
+
+    def maps_due(self, done: float) -> bool:
+        """Whether enough has been read since the maps were made last that they are worth making again."""
+        shown = self.progress.get("shown", 0.0)
+        if done < 1 and done - shown < 0.1 and shown > 0:
+            return False
+        self.progress["shown"] = done
+        return True
+
+    def _add_read_maps(self, bins: DetectorBins, moments: NDArray[np.float64]) -> None:
+        """Total, COM, bright and dark field of what has been read of a data set."""
+        total = np.where(moments[0] > 0, moments[0], np.nan)
+        axis = self.calibration.optical_axis or tuple((n - 1) / 2 for n in self.detector_shape)
+        pixel, unit = self.calibration.pixel_size, "mrad"
+        if pixel is None:
+            pixel, unit = (1.0, 1.0), "px"
+        com = np.stack([(moments[1 + k] / total - axis[k]) * pixel[k] for k in (0, 1)], axis=-1)
+        made = [
+            SceneMap("total", "Total intensity", "Images", "counts", "image", moments[0]),
+            vector_map("com", "COM", unit, com),
+        ]
+        shapes = self.presets()
+        for name, title, preset in (
+            ("annular_dark_field", "Annular dark field", "ADF"),
+            ("bright_field", "Bright field", "BF"),
+        ):
+            weights = shapes[preset].weights(self.detector_shape, self.calibration.pixel_aspect)
+            signal = bins.respond(weights)
+            made.append(SceneMap(name, title, "Images", "counts", "image", signal))
+        self.maps |= {each.name: each for each in made}
+        self.version += 1
+
+    def _load_model(self) -> None:
+        if self.run is None or self._model is not None:
+            return
+        from stemvane.models.registry import load_model
+
+        self.progress["load_model"] = 0.0
+        try:
+            self._model = load_model(self.run.model_path)
+        except StemvaneError as error:
+            self._model_trouble = " ".join(str(error).split())
+            raise
+        finally:
+            self.version += 1
+
+
+def _recorded(run: Run, measurements: Measurements) -> tuple[Dataset4D | None, tuple[Finding, ...]]:
+    """The scan that a run was made from, where it is still there and of the same shape."""
+    source = run.config.source
+    if not source.path:
+        return None, ()
+    trouble = ""
+    try:
+        opened = open_source(source)
+        expected = (*measurements.scan_shape, *measurements.detector_shape)
+        if opened.shape == expected:
+            return replace(opened, bad_pixels=measurements.bad_pixels), ()
+        trouble = f"{Path(source.path).name} has the shape {opened.shape}, the run {expected}"
+    except StemvaneError as error:
+        trouble = " ".join(str(error).split())
+    message = f"patterns are drawn from the run's polar samples, for the recorded scan cannot be read: {trouble}"
+    return None, (Finding("viewer", "note", message),)
+
+
+def _identity(run: Run | None) -> Mapping[str, int] | None:
+    """What tells a run's folder from another one of its name."""
+    if run is None:
+        return None
+    try:
+        state = (run.path / "manifest.json").stat()
+    except OSError:
+        return {}
+    return {"inode": state.st_ino, "changed": state.st_mtime_ns}
+
+
+def _first(measurements: Measurements | None, dataset: Dataset4D | None) -> Measurements | Dataset4D:
+    made_of = measurements if measurements is not None else dataset
+    if made_of is None:
+        raise DataError("there is nothing to show; give a run, measurements or a data set")
+    return made_of

@@ -1,0 +1,97 @@
+// Polygons, lines and rectangles in an image.
+
+/** @typedef {[number, number]} Point a place (y, x) */
+
+/**
+ * Whether a point lies in a polygon, by the number of its sides that a ray to the right crosses.
+ * @param {number} y
+ * @param {number} x
+ * @param {Point[]} corners
+ */
+export function insidePolygon(y, x, corners) {
+  let inside = false;
+  for (let i = 0, j = corners.length - 1; i < corners.length; j = i++) {
+    const [y1, x1] = corners[i];
+    const [y0, x0] = corners[j];
+    if (y0 > y !== y1 > y && x < ((x1 - x0) * (y - y0)) / (y1 - y0) + x0) inside = !inside;
+  }
+  return inside;
+}
+
+/**
+ * A freehand line with fewer corners: those closer than a distance to the one before are left out.
+ * @param {Point[]} points
+ * @param {number} apart
+ * @returns {Point[]}
+ */
+export function thinLine(points, apart) {
+  /** @type {Point[]} */
+  const kept = [];
+  for (const point of points) {
+    const last = kept[kept.length - 1];
+    if (!last || Math.hypot(point[0] - last[0], point[1] - last[1]) >= apart) kept.push(point);
+  }
+  return kept;
+}
+
+/**
+ * Mean values of an image along a line of some width, at steps of about a pixel.
+ * @param {Float32Array} values
+ * @param {number} rows
+ * @param {number} columns
+ * @param {Point} from
+ * @param {Point} to
+ * @param {number} width in pixels
+ * @returns {{at: number[], mean: number[]}} distances from the start in pixels, and means; NaN outside of the image
+ */
+export function profileAlong(values, rows, columns, from, to, width) {
+  const length = Math.hypot(to[0] - from[0], to[1] - from[1]);
+  const n = Math.max(2, Math.ceil(length) + 1);
+  const across = [(to[1] - from[1]) / (length || 1), -(to[0] - from[0]) / (length || 1)];
+  const nAcross = Math.max(1, Math.round(width));
+  const at = [];
+  const mean = [];
+  for (let i = 0; i < n; i++) {
+    const share = i / (n - 1);
+    let sum = 0;
+    let count = 0;
+    for (let k = 0; k < nAcross; k++) {
+      const beside = nAcross > 1 ? k - (nAcross - 1) / 2 : 0;
+      const v = interpolate(
+        values,
+        rows,
+        columns,
+        from[0] + share * (to[0] - from[0]) + beside * across[0],
+        from[1] + share * (to[1] - from[1]) + beside * across[1],
+      );
+      if (Number.isFinite(v)) {
+        sum += v;
+        count++;
+      }
+    }
+    at.push(share * length);
+    mean.push(count ? sum / count : NaN);
+  }
+  return { at, mean };
+}
+
+/**
+ * @param {Float32Array} values
+ * @param {number} rows
+ * @param {number} columns
+ * @param {number} y
+ * @param {number} x
+ */
+function interpolate(values, rows, columns, y, x) {
+  if (y < -0.5 || x < -0.5 || y > rows - 0.5 || x > columns - 0.5) return NaN;
+  const top = Math.min(Math.max(Math.floor(y), 0), Math.max(rows - 2, 0));
+  const left = Math.min(Math.max(Math.floor(x), 0), Math.max(columns - 2, 0));
+  const down = Math.min(Math.max(y - top, 0), 1);
+  const right = Math.min(Math.max(x - left, 0), 1);
+  const below = Math.min(top + 1, rows - 1);
+  const beside = Math.min(left + 1, columns - 1);
+  return (
+    (1 - down) * ((1 - right) * values[top * columns + left] + right * values[top * columns + beside]) +
+    down * ((1 - right) * values[below * columns + left] + right * values[below * columns + beside])
+  );
+}

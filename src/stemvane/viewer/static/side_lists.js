@@ -1,0 +1,110 @@
+// Lists beside the maps: defects, labels, findings.
+import { button, element } from "./dom.js";
+import { formatNumber } from "./numbers.js";
+
+/** @typedef {import("./viewer.js").Viewer} Viewer */
+
+/** @param {string} text */
+function emptyNote(text) {
+  return element("p", { class: "empty", text });
+}
+
+/** @param {Viewer} viewer */
+export function defectsList(viewer) {
+  /** @type {{y: number, x: number, kind: number, name: string | null, p: number}[]} */
+  const defects = viewer.session.info.defects ?? [];
+  if (!defects.length) return emptyNote("No defects are listed: stemvane symmetry searches a run for them.");
+  const rows = defects.map((defect, number) => {
+    const show = () => {
+      const [rows, columns] = viewer.session.scanShape;
+      const y = Math.min(Math.max(Math.round(defect.y), 0), rows - 1);
+      const x = Math.min(Math.max(Math.round(defect.x), 0), columns - 1);
+      viewer.store.set({ defect: number, cursor: [y, x], pattern: "cursor" });
+      centre(viewer, y, x);
+    };
+    const isChosen = viewer.store.state.defect === number;
+    return element("tr", { class: isChosen ? "chosen" : null }, [
+      element("td", {}, [button(String(number + 1), "Centre map and pattern on this defect", show)]),
+      element("td", { text: defect.name ?? `kind ${defect.kind}` }),
+      element("td", { text: formatNumber(defect.p, 2) }),
+      element("td", { text: `(${Math.round(defect.y)}, ${Math.round(defect.x)})` }),
+    ]);
+  });
+  const kinds = [...new Set(defects.map((each) => each.kind))].sort((a, b) => a - b);
+  const members = kinds.map((kind) =>
+    button(`Kind ${kind}`, "Select the positions of all its members", () => {
+      const points = defects.filter((each) => each.kind === kind).map(({ y, x }) => /** @type {[number, number]} */ ([Math.round(y), Math.round(x)]));
+      viewer.store.set({ selection: { kind: "points", space: "scan", points } });
+      viewer.askSelection(false);
+    }),
+  );
+  return element("div", { class: "list" }, [
+    element("div", { class: "choice" }, members),
+    element("table", {}, [
+      element("thead", {}, [element("tr", {}, ["No.", "Kind", "p", "(y, x)"].map((text) => element("th", { scope: "col", text })))]),
+      element("tbody", {}, rows),
+    ]),
+  ]);
+}
+
+/**
+ * Centre a zoomed map on a position.
+ * @param {Viewer} viewer @param {number} y @param {number} x
+ */
+function centre(viewer, y, x) {
+  const { panel } = viewer.map;
+  const [rows, columns] = viewer.session.scanShape;
+  if (panel.zoom === 1) panel.zoom = 3;
+  panel.shift = [0.5 - (y + 0.5) / rows, 0.5 - (x + 0.5) / columns];
+  panel.draw();
+}
+
+/** @param {Viewer} viewer */
+export function labelsList(viewer) {
+  const { annotations, writable, name } = viewer.session.info;
+  if (!writable) return emptyNote("Labels are stored in a run: open one.");
+  const { labels, detectors } = annotations;
+  const add = button("Label the selection", "Name the selection and store it in the run", async () => {
+    const { selection, cursor } = viewer.store.state;
+    const called = await viewer.askName(selection ? "Name of the selection" : "Name of the position under the cursor", "");
+    if (!called) return;
+    const marked = selection ?? { kind: "points", space: "scan", points: [cursor] };
+    await viewer.annotate({ labels: [...labels, { name: called, selection: marked }], detectors });
+  });
+  const rows = labels.map((/** @type {{name: string, selection: any}} */ label, /** @type {number} */ number) =>
+    element("tr", {}, [
+      element("td", { text: label.name }),
+      element("td", { text: label.selection.kind }),
+      element("td", {}, [
+        button("Show", `Select what is labelled ${label.name}`, () => {
+          viewer.store.set({ selection: label.selection });
+          viewer.askSelection(false);
+        }),
+        button("Remove", `Remove the label ${label.name}`, () =>
+          viewer.annotate({ labels: labels.filter((/** @type {any} */ _, /** @type {number} */ i) => i !== number), detectors }),
+        ),
+      ]),
+    ]),
+  );
+  return element("div", { class: "list", "data-run": name }, [
+    element("div", { class: "choice" }, [add]),
+    labels.length
+      ? element("table", {}, [
+          element("thead", {}, [element("tr", {}, ["Name", "Marked by", ""].map((text) => (text ? element("th", { scope: "col", text }) : element("td"))))]),
+          element("tbody", {}, rows),
+        ])
+      : emptyNote("Nothing is labelled. Select positions, or none for the one under the cursor, and name them."),
+  ]);
+}
+
+/** @param {Viewer} viewer */
+export function findingsList(viewer) {
+  /** @type {{severity: string, message: string, cure: string}[]} */
+  const findings = viewer.session.info.findings ?? [];
+  if (!findings.length) return emptyNote("Nothing was found that makes this scan or its result doubtful.");
+  return element("ul", { class: "list findings" }, [
+    ...findings.map(({ severity, message, cure }) =>
+      element("li", { class: severity }, [element("strong", { text: severity }), ` ${message}${cure ? `; ${cure}` : ""}`]),
+    ),
+  ]);
+}

@@ -1,0 +1,906 @@
+// The page: panels, what links them, and what each change asks of the server.
+import { HistogramPanel, ProfilePanel } from "./curve_panel.js";
+import { button, choice, element, saveFile, selectBox, signButton } from "./dom.js";
+import { profileAlong } from "./geometry.js";
+import { ImagePanel } from "./image_panel.js";
+import { listenToKeys, showHelp } from "./keys.js";
+import { LatentPanel } from "./latent_panel.js";
+import { MapPanel } from "./map_panel.js";
+import { formatNumber, spectrumOf } from "./numbers.js";
+import { PatternPanel, adoptDetector, patternContrast } from "./pattern_panel.js";
+import { PALETTES, SCALES, usualContrast } from "./raster.js";
+import { Session, latestOnly } from "./session.js";
+import { defectsList, findingsList, labelsList } from "./side_lists.js";
+import { panelPng, panelSvg } from "./exports.js";
+import { DETECTOR_MAP, Store, stateToHash } from "./store.js";
+import { codeValues, valueAt, valuesOf } from "./wire.js";
+
+/** @typedef {import("./transport.js").Transport} Transport */
+/** @typedef {import("./session.js").Chosen} Chosen */
+/** @typedef {import("./session.js").MapEntry} MapEntry */
+/** @typedef {import("./wire.js").Coded} Coded */
+/** @typedef {import("./image_panel.js").PointerPlace} PointerPlace */
+
+const SCALE_NAMES = /** @type {Record<string, string>} */ ({ linear: "Linear", sqrt: "√", log: "Log" });
+const PALETTE_NAMES = /** @type {Record<string, string>} */ ({ grayC: "Grey", batlow: "Batlow", viridis: "Viridis", cividis: "Cividis", inferno: "Inferno" });
+
+/**
+ * A panel's frame: heading, tools, content.
+ * @param {string} name
+ * @param {string} title
+ * @param {(Node | null)[]} tools
+ * @param {Node[]} content
+ */
+function frameOf(name, title, tools, content) {
+  return element("section", { class: `panel ${name}`, "data-panel": name, "aria-label": title }, [
+    element("header", {}, [element("h2", { text: title }), ...tools]),
+    ...content,
+  ]);
+}
+
+export class Viewer {
+  /**
+   * @param {HTMLElement} root
+   * @param {Transport} transport
+   * @param {{scene?: number, start?: Partial<import("./store.js").State>, inPage?: boolean}} [options]
+   */
+  constructor(root, transport, options = {}) {
+    this.root = root;
+    this.inPage = options.inPage ?? false;
+    this.started = performance.now();
+    this.session = new Session(transport, options.scene ?? 0, (text) => this.report(text));
+    this.store = new Store(options.start ?? {});
+    this.startState = options.start ?? {};
+    /** @type {Chosen | null} */
+    this.chosen = null;
+    /** @type {{values: Coded, strength?: Coded, kind: string, exact: boolean} | null} */
+    this.detectorSignal = null;
+    /** @type {{values: Coded, strength?: Coded, entry: MapEntry} | null} */
+    this.shown = null;
+    /** @type {AbortController | null} */
+    this.exactRun = null;
+    /** @type {Coded | null} */
+    this.pattern = null;
+    /** timings in ms, for benchmarks */
+    this.timings = { firstPicture: 0, patterns: /** @type {number[]} */ ([]), detectors: /** @type {number[]} */ ([]) };
+    this.build();
+    this.store.subscribe((state, changed) => this.react(state, changed));
+    this.askPattern = latestOnly((/** @type {null} */ _) => this.loadPattern());
+    this.askDetector = latestOnly((/** @type {null} */ _) => this.loadDetector());
+    this.askSelection = latestOnly((/** @type {boolean} */ quick) => this.loadSelection(quick));
+    this.askDecoded = latestOnly((/** @type {number[] | null} */ latents) => this.loadDecoded(latents));
+    this.askMap = latestOnly((/** @type {null} */ _) => this.loadMap());
+  }
+
+  /** Show something that went wrong. @param {string} text */
+  report(text) {
+    this.alert.textContent = text;
+    this.alert.hidden = !text;
+    clearTimeout(this.alertTimer);
+    this.alertTimer = window.setTimeout(() => (this.alert.hidden = true), 12_000);
+  }
+
+  /** Say something that needs no attention. @param {string} text */
+  say(text) {
+    this.status.textContent = text;
+  }
+
+  build() {
+    const { store } = this;
+    this.alert = element("p", { class: "alert", role: "alert", hidden: true });
+    this.alertTimer = 0;
+    this.status = element("p", { class: "status", role: "status" });
+    this.title = element("h1", { text: "stemvane" });
+    this.readout = element("p", { class: "readout" });
+    this.mapBox = selectBox("Map", (name) => store.set({ map: name }));
+    this.paletteBox = selectBox("Colours of the map", (name) => this.setPalette(name));
+    this.mapScale = choice("Scale of the map", SCALES.map((value) => ({ value, text: SCALE_NAMES[value], title: `${value} scale of the map` })), (value) =>
+      store.set({ mapScale: value }),
+    );
+    this.tools = choice(
+      "Tool of the map",
+      [
+        { value: "cursor", text: "Cursor", title: "Show the pattern under the cursor (C)" },
+        { value: "rectangle", text: "Rectangle", title: "Select a rectangle of positions (R)" },
+        { value: "lasso", text: "Lasso", title: "Select positions with a lasso (O)" },
+        { value: "line", text: "Line", title: "Draw a line for a profile (P)" },
+        { value: "pan", text: "Pan", title: "Move the zoomed map (H)" },
+      ],
+      (value) => store.set({ tool: value }),
+    );
+    this.map = new MapPanel(this.session, store, {
+      onHover: (place) => this.readMap(place),
+      onSelect: (quick) => this.askSelection(quick),
+    });
+    this.patternMode = choice(
+      "Pattern shown",
+      [
+        { value: "cursor", text: "At cursor", title: "The pattern under the cursor" },
+        { value: "mean", text: "Mean", title: "Mean pattern of the selection" },
+        { value: "rotated", text: "Rotated mean", title: "Mean of the selection's patterns, each rotated back by its angle" },
+      ],
+      (value) => store.set({ pattern: value }),
+    );
+    this.patternScale = choice("Scale of the pattern", SCALES.map((value) => ({ value, text: SCALE_NAMES[value], title: `${value} scale of patterns` })), (value) =>
+      store.set({ patternScale: value }),
+    );
+    this.contrastBox = selectBox("Contrast of patterns", (value) => store.set({ patternContrast: value }));
+    this.contrastBox.append(
+      element("option", { value: "full", text: "Whole pattern" }),
+      element("option", { value: "disc", text: "Within the disc" }),
+    );
+    this.lock = element("button", { type: "button", text: "Lock", title: "Keep the contrast of this pattern for all others", "aria-pressed": "false", onclick: () => this.lockContrast() });
+    this.patternPanel = new PatternPanel(this.session, store, {
+      onHover: (place) => this.readPattern(place),
+      onDetector: (settled) => this.dragDetector(settled),
+    });
+    this.detectors = choice(
+      "Virtual detector",
+      [
+        ...["BF", "ABF", "ADF", "COM"].map((value) => ({ value, text: value, title: `Virtual detector: ${value}` })),
+        { value: "", text: "Off", title: "No virtual detector" },
+      ],
+      (value) => this.chooseDetector(value),
+    );
+    this.shapeBox = selectBox("Shape of the virtual detector", (value) => this.chooseDetector(value));
+    this.shapeBox.append(
+      element("option", { value: "", text: "Shape …" }),
+      ...["point", "disc", "annulus", "rectangle", "wedge"].map((value) => element("option", { value, text: value })),
+    );
+    this.keep = button("Keep", "Store this detector in the run, with a name", () => this.keepDetector());
+    this.decodedHere = new ImagePanel({ label: "What the model sees at the cursor" });
+    this.residual = new ImagePanel({ label: "Pattern minus what the model sees" });
+    this.modelNote = element("p", { class: "note" });
+    this.latents = new LatentPanel(this.session, store, {
+      onPoint: (latents, pin) => this.pointAt(latents, pin),
+      onSelect: (quick) => this.askSelection(quick),
+    });
+    this.latentTools = choice(
+      "Tool of the learned space",
+      [
+        { value: "point", text: "Decode", title: "Decode a pattern at the pointer; click to move the cursor there" },
+        { value: "lasso", text: "Lasso", title: "Select positions by their latents" },
+      ],
+      (value) => {
+        this.latents.tool = value;
+        this.latentTools.show(value);
+      },
+    );
+    this.latentTools.show("point");
+    this.axisBoxes = [0, 1].map((axis) =>
+      selectBox(`Latent along ${axis ? "y" : "x"}`, (value) => {
+        const axes = [...store.state.axes];
+        axes[axis] = Number(value);
+        store.set({ axes });
+      }),
+    );
+    this.histogram = new HistogramPanel({
+      onContrast: (low, high) => store.set({ contrast: { ...store.state.contrast, [store.state.map]: [low, high] } }),
+      onRange: (low, high, settled) => {
+        const name = store.state.map;
+        if (name === DETECTOR_MAP) return;
+        store.set({ selection: { kind: "range", map: name, low, high } });
+        this.askSelection(!settled);
+      },
+    });
+    this.profile = new ProfilePanel();
+    this.spectrum = new ImagePanel({ label: "Fourier spectrum of the map" });
+    this.decoded = new ImagePanel({ label: "Pattern decoded at a point of the learned space" });
+    this.angleSlider = element("input", { type: "range", min: "-180", max: "180", step: "1", "aria-label": "Angle of the decoded pattern in degrees" });
+    this.angleSlider.addEventListener("input", () => store.set({ angle: Number(this.angleSlider.value) }));
+    this.decodedNote = element("p", { class: "note" });
+    this.grid = new ImagePanel({
+      label: "Grid of decoded patterns",
+      onPress: (place) => this.pointInGrid(place, true),
+      onHover: (place) => place && this.pointInGrid(place, false),
+    });
+    this.widthBox = element("input", { type: "number", min: "1", max: "99", value: "1", "aria-label": "Width of the profile's line in pixels" });
+    this.widthBox.addEventListener("change", () => store.set({ lineWidth: Math.min(Math.max(Number(this.widthBox.value) || 1, 1), 99) }));
+    this.listHolder = element("div", { class: "list-holder" });
+    this.lowerLeft = this.tabs("lowerLeft", [
+      ["histogram", "Histogram", this.histogram.root],
+      ["profile", "Profile", element("div", { class: "with-controls" }, [this.profile.root, element("label", { class: "controls", text: "Width (px) " }, [this.widthBox])])],
+      ["spectrum", "Spectrum", this.spectrum.root],
+    ]);
+    this.lowerRight = this.tabs("lowerRight", [
+      ["decoded", "Decoded", element("div", { class: "with-controls" }, [this.decoded.root, element("div", { class: "controls" }, [element("span", { text: "Angle" }), this.angleSlider, this.decodedNote])])],
+      ["grid", "Grid", this.grid.root],
+      ["defects", "Defects", this.listHolder],
+      ["labels", "Labels", this.listHolder],
+      ["findings", "Findings", this.listHolder],
+    ]);
+    const full = (/** @type {HTMLElement} */ panel) => {
+      if (document.fullscreenElement) void document.exitFullscreen();
+      else void panel.requestFullscreen?.();
+    };
+    const expand = () => {
+      const made = signButton("M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4", "Full screen (F)", () => full(/** @type {HTMLElement} */ (made.closest(".panel"))));
+      return made;
+    };
+    const save = (/** @type {() => ImagePanel} */ panel, /** @type {() => string} */ name) =>
+      signButton("M8 2v8M4.5 7 8 10.5 11.5 7M2.5 13.5h11", "Save as SVG; with Shift, as PNG", () => this.savePanel(panel(), name()));
+    this.header = element("header", { class: "bar-top" }, [
+      this.title,
+      this.status,
+      this.readout,
+      element("div", { class: "actions" }, [
+        button("Undo", "Take back the last change (Ctrl+Z)", () => store.undo()),
+        button("Copy link", "Copy the address of this view", () => this.copyLink()),
+        button("Copy as Python", "Copy a script that makes what is shown", () => this.copyPython()),
+        button("Notebook", "Save a notebook that makes what is shown", () => this.download("notebook", { state: this.recipeState() })),
+        button("Selection as HDF5", "Save the selection, its maps and its mean pattern", () => this.saveSelection()),
+        button("?", "Keys (?)", () => showHelp(this.root), "Help"),
+      ]),
+    ]);
+    this.frames = {
+      map: frameOf("map", "Map", [this.mapBox, this.paletteBox, this.mapScale.root, this.tools.root, save(() => this.map.panel, () => this.shown?.entry.name ?? "map"), expand()], [this.map.panel.root]),
+      pattern: frameOf(
+        "pattern",
+        "Pattern",
+        [this.patternMode.root, this.patternScale.root, this.contrastBox, this.lock, this.detectors.root, this.shapeBox, this.keep, save(() => this.patternPanel.panel, () => "pattern"), expand()],
+        [this.patternPanel.panel.root],
+      ),
+      latents: frameOf("latents", "Learned space", [...this.axisBoxes, this.latentTools.root, expand()], [this.latents.root]),
+      lowerLeft: frameOf("lower-left", "Curves", [this.lowerLeft.bar], [this.lowerLeft.body]),
+      model: frameOf("model", "Model at the cursor", [this.modelNote], [
+        element("div", { class: "pair" }, [
+          element("figure", {}, [element("figcaption", { text: "Decoded" }), this.decodedHere.root]),
+          element("figure", {}, [element("figcaption", { text: "Residual" }), this.residual.root]),
+        ]),
+      ]),
+      lowerRight: frameOf("lower-right", "Explore", [this.lowerRight.bar], [this.lowerRight.body]),
+    };
+    this.workspace = element("main", { class: "workspace" }, Object.values(this.frames));
+    this.addSplitters();
+    this.root.classList.add("stemvane");
+    this.root.replaceChildren(this.header, this.alert, this.workspace);
+    listenToKeys(this);
+  }
+
+  /**
+   * Tabs that show one of several contents.
+   * @param {"lowerLeft" | "lowerRight"} name in the state
+   * @param {[string, string, HTMLElement][]} entries
+   */
+  tabs(name, entries) {
+    const bar = choice(name === "lowerLeft" ? "Curves" : "Explore", entries.map(([value, text]) => ({ value, text })), (value) =>
+      this.store.set({ [name]: value }),
+    );
+    const body = element("div", { class: "tab-body" }, [...new Set(entries.map(([, , content]) => content))]);
+    const show = (/** @type {string} */ value) => {
+      bar.show(value);
+      const wanted = entries.find(([each]) => each === value)?.[2];
+      for (const child of body.children) /** @type {HTMLElement} */ (child).hidden = child !== wanted;
+    };
+    return { bar: bar.root, body, show };
+  }
+
+  /** Bars between columns and rows that are dragged, or moved with the arrow keys. */
+  addSplitters() {
+    for (const [name, label] of [
+      ["column1", "Width of the left column"],
+      ["column2", "Width of the middle column"],
+      ["row", "Height of the upper row"],
+    ]) {
+      const bar = element("div", { class: `splitter ${name}`, role: "separator", tabindex: "0", "aria-label": label, "aria-valuenow": "50", "aria-orientation": name === "row" ? "horizontal" : "vertical" });
+      const place = (/** @type {number} */ share) => {
+        const held = Math.min(Math.max(share, 0.15), 0.85);
+        this.workspace.style.setProperty(`--${name}`, `${(100 * held).toFixed(2)}%`);
+        bar.setAttribute("aria-valuenow", String(Math.round(100 * held)));
+      };
+      const current = () => {
+        const box = this.workspace.getBoundingClientRect();
+        const at = bar.getBoundingClientRect();
+        return name === "row" ? (at.top + at.height / 2 - box.top) / box.height : (at.left + at.width / 2 - box.left) / box.width;
+      };
+      bar.addEventListener("pointerdown", (event) => bar.setPointerCapture(event.pointerId));
+      bar.addEventListener("pointermove", (event) => {
+        if (!bar.hasPointerCapture(event.pointerId)) return;
+        const box = this.workspace.getBoundingClientRect();
+        place(name === "row" ? (event.clientY - box.top) / box.height : (event.clientX - box.left) / box.width);
+      });
+      bar.addEventListener("keydown", (event) => {
+        const step = /** @type {Record<string, number>} */ ({ ArrowLeft: -0.02, ArrowUp: -0.02, ArrowRight: 0.02, ArrowDown: 0.02 })[event.key];
+        if (step) {
+          event.preventDefault();
+          event.stopPropagation();
+          place(current() + step);
+        }
+      });
+      this.workspace.append(bar);
+    }
+  }
+
+  /** Load the scan and show it. */
+  async start() {
+    if (!(await this.session.load())) return;
+    this.adopt();
+    const { state } = this.store;
+    const [rows, columns] = this.session.scanShape;
+    const names = this.session.info.maps.map((/** @type {MapEntry} */ each) => each.name);
+    const usual = ["annular_dark_field", "com", "total"].find((name) => names.includes(name)) ?? names[0];
+    const map = names.includes(state.map) || (state.map === DETECTOR_MAP && state.detector) ? state.map : usual;
+    const isWithin = state.cursor[0] >= 0 && state.cursor[0] < rows && state.cursor[1] >= 0 && state.cursor[1] < columns;
+    const cursor = isWithin && this.startState.cursor ? state.cursor : /** @type {[number, number]} */ ([rows >> 1, columns >> 1]);
+    this.store.set({ map, cursor }, false);
+    this.showState();
+    this.askMap(null);
+    this.askPattern(null);
+    if (state.detector) this.askDetector(null);
+    if (state.selection) this.askSelection(false);
+    void this.watch();
+  }
+
+  /** Take over what the server says of the scan. */
+  adopt() {
+    const { info } = this.session;
+    this.title.textContent = info.name;
+    document.title = this.inPage ? document.title : `${info.name} – stemvane`;
+    this.map.adopt();
+    for (const panel of [this.patternPanel.panel, this.decodedHere, this.residual, this.decoded]) adoptDetector(panel, this.session);
+    this.grid.aspect = info.aspect ?? 1;
+    this.grid.hasScaleBar = false;
+    this.fillMapBox();
+    this.axisBoxes.forEach((box, axis) => {
+      box.replaceChildren(...this.session.latents.map((_, k) => element("option", { value: String(k), text: `Latent ${k + 1}` })));
+      box.hidden = this.session.latents.length < 2;
+      box.value = String(this.store.state.axes[axis]);
+    });
+    this.latents.adopt();
+    if (!info.pattern_source) this.patternPanel.panel.say("There are no patterns: open a run, or a file.");
+    this.fillLists();
+  }
+
+  fillMapBox() {
+    /** @type {Map<string, HTMLElement>} */
+    const groups = new Map();
+    for (const entry of this.session.info.maps) {
+      let group = groups.get(entry.group);
+      if (!group) groups.set(entry.group, (group = element("optgroup", { label: entry.group })));
+      group.append(element("option", { value: entry.name, text: entry.title }));
+    }
+    const dragged = element("option", { value: DETECTOR_MAP, text: "Virtual detector" });
+    const stored = this.session.info.annotations?.detectors ?? [];
+    const detectors = element("optgroup", { label: "Virtual detectors" }, [
+      dragged,
+      ...stored.map((/** @type {{name: string}} */ each, /** @type {number} */ i) => element("option", { value: `@stored${i}`, text: each.name })),
+    ]);
+    this.mapBox.replaceChildren(...groups.values(), detectors);
+    this.mapBox.value = this.store.state.map;
+  }
+
+  fillLists() {
+    const { lowerRight } = this.store.state;
+    if (lowerRight === "defects") this.listHolder.replaceChildren(defectsList(this));
+    if (lowerRight === "labels") this.listHolder.replaceChildren(labelsList(this));
+    if (lowerRight === "findings") this.listHolder.replaceChildren(findingsList(this));
+  }
+
+  /** Ask the server now and then whether there is more to show. */
+  async watch() {
+    for (;;) {
+      await new Promise((resolve) => setTimeout(resolve, document.hidden ? 5000 : this.busy ? 400 : 2000));
+      const message = await this.session.ask("status");
+      if (!message) {
+        this.say("not connected");
+        continue;
+      }
+      const { version, progress, gone, newest, model } = message.header;
+      if (gone) this.report(gone);
+      const parts = [];
+      if ("bin" in progress) parts.push(`reading patterns ${Math.round(100 * progress.bin)} %`);
+      if ("load_model" in progress) parts.push("loading the model");
+      if (newest) parts.push(`newer run: ${newest}`);
+      this.busy = "bin" in progress || "load_model" in progress;
+      this.say(parts.join(", "));
+      this.showNewest(newest);
+      if (version !== this.session.info.version) {
+        const hadModel = this.session.info.model;
+        if (await this.session.load()) {
+          this.adopt();
+          this.askMap(null);
+          if (model !== hadModel) this.askPattern(null);
+          if (this.store.state.detector) this.askDetector(null);
+        }
+      }
+    }
+  }
+
+  /** Offer a newer run of the folder that is watched. @param {string} name */
+  showNewest(name) {
+    if (!name || this.newest === name) return;
+    this.newest = name;
+    const open = button(`Open ${name}`, "Open the newest run of the folder", async () => {
+      const message = await this.session.ask("open_newest");
+      if (message) location.search = `?scene=${message.header.scene}`;
+    });
+    this.header.querySelector(".actions")?.prepend(open);
+  }
+
+  /** Buttons and boxes as the state has them. */
+  showState() {
+    const { state } = this.store;
+    this.mapBox.value = state.map;
+    this.tools.show(state.tool);
+    this.map.panel.canvas.dataset.tool = state.tool;
+    this.mapScale.show(state.mapScale);
+    this.patternScale.show(state.patternScale);
+    this.contrastBox.value = state.patternContrast;
+    this.patternMode.show(state.pattern);
+    for (const each of /** @type {NodeListOf<HTMLButtonElement>} */ (this.patternMode.root.querySelectorAll("button"))) {
+      each.disabled =
+        (each.dataset.value === "mean" && !this.chosen?.plain) || (each.dataset.value === "rotated" && !this.chosen?.rotated);
+    }
+    const detector = this.detectorName();
+    this.detectors.show(detector);
+    this.shapeBox.value = this.session.info.presets?.[detector] ? "" : detector;
+    this.keep.disabled = !state.detector || !this.session.info.writable;
+    this.lock.setAttribute("aria-pressed", String(Boolean(state.contrast["@pattern"])));
+    this.lowerLeft.show(state.lowerLeft);
+    this.lowerRight.show(state.lowerRight);
+    this.angleSlider.value = String(state.angle);
+    const kind = this.shown?.entry.kind ?? "image";
+    const free = kind === "image" || kind === "scalar";
+    this.paletteBox.replaceChildren(
+      ...(free ? PALETTES : []).map((value) => element("option", { value, text: PALETTE_NAMES[value] })),
+      ...(free ? [] : [element("option", { value: "", text: kind === "signed" ? "Vik, diverging" : kind === "class" ? "Classes" : "Roma, cyclic" })]),
+    );
+    this.paletteBox.disabled = !free;
+    this.paletteBox.value = free ? (state.palettes[kind] ?? (kind === "scalar" ? "batlow" : "grayC")) : "";
+  }
+
+  /** Name of the button that stands for the detector in use. */
+  detectorName() {
+    const { detector } = this.store.state;
+    if (!detector) return "";
+    for (const [name, preset] of Object.entries(this.session.info.presets ?? {})) {
+      if (JSON.stringify(preset) === JSON.stringify(detector)) return name;
+    }
+    return detector.signal === "com" ? "COM" : detector.shape;
+  }
+
+  /** @param {import("./store.js").State} state @param {Set<string>} changed */
+  react(state, changed) {
+    this.showState();
+    if (changed.has("map") || changed.has("contrast") || changed.has("palettes") || changed.has("mapScale")) this.askMap(null);
+    if (changed.has("cursor")) this.askPattern(null);
+    const recolored = ["patternScale", "patternContrast", "palettes"].some((name) => changed.has(name));
+    if (changed.has("pattern") || changed.has("contrast") || recolored) this.showPattern();
+    if (recolored) this.recolorPatterns();
+    if (changed.has("detector")) this.askDetector(null);
+    if (changed.has("selection") && !state.selection) this.takeSelection(null);
+    if (changed.has("axes")) this.latents.fit();
+    if (changed.has("angle") || changed.has("decodeAt")) this.askDecoded(state.decodeAt);
+    if (changed.has("line") || changed.has("lineWidth") || changed.has("lowerLeft")) this.showCurves();
+    if (changed.has("lowerRight") || changed.has("defect")) {
+      this.fillLists();
+      if (state.lowerRight === "grid") void this.loadGrid();
+      if (state.lowerRight === "decoded") this.askDecoded(state.decodeAt);
+    }
+    this.map.panel.draw();
+    this.patternPanel.panel.draw();
+    this.latents.draw();
+    clearTimeout(this.hashTimer);
+    this.hashTimer = window.setTimeout(() => {
+      if (!this.inPage) history.replaceState(null, "", `${location.pathname}${location.search}${stateToHash(this.store.state)}`);
+    }, 250);
+  }
+
+  async loadMap() {
+    const { state } = this.store;
+    if (state.map === DETECTOR_MAP || state.map.startsWith("@stored")) {
+      if (state.map.startsWith("@stored")) {
+        const stored = this.session.info.annotations?.detectors?.[Number(state.map.slice(7))];
+        if (stored) this.store.set({ detector: stored.detector, map: DETECTOR_MAP });
+        return;
+      }
+      this.showDetectorMap();
+      return;
+    }
+    const name = state.map;
+    const message = await this.session.map(name);
+    const entry = this.session.entry(name);
+    if (!message || !entry || this.store.state.map !== name) return;
+    this.showMap(entry, message.arrays.values, message.arrays.strength);
+  }
+
+  /** @param {MapEntry} entry @param {Coded} values @param {Coded} [strength] */
+  showMap(entry, values, strength) {
+    this.shown = { entry, values, strength };
+    this.map.show(entry, values, strength);
+    this.showState();
+    this.showCurves();
+    requestAnimationFrame(() => {
+      this.timings.firstPicture ||= performance.now() - this.started;
+      const { pixels } = this.map.panel;
+      this.latents.colors = pixels ? new Uint32Array(pixels.data.buffer) : null;
+      this.latents.refresh();
+    });
+  }
+
+  showDetectorMap() {
+    const signal = this.detectorSignal;
+    if (!signal) return;
+    /** @type {MapEntry} */
+    const entry = { name: DETECTOR_MAP, title: "Virtual detector", group: "", unit: signal.values.unit, kind: signal.kind, period: 2 * Math.PI };
+    this.showMap(entry, signal.values, signal.strength);
+  }
+
+  /** What the histogram, profile and spectrum show of the map. */
+  showCurves() {
+    if (!this.shown) return;
+    const { entry, values, strength } = this.shown;
+    const { state } = this.store;
+    const array = strength ?? values;
+    const [rows, columns] = this.session.scanShape;
+    if (state.lowerLeft === "histogram") {
+      this.histogram.show(array, state.contrast[entry.name] ?? usualContrast(array, entry.kind), array.unit);
+    } else if (state.lowerLeft === "profile") {
+      const step = this.session.info.calibration?.scan_step;
+      const profile = state.line ? profileAlong(valuesOf(array), rows, columns, state.line[0], state.line[1], state.lineWidth) : null;
+      if (profile && step && state.line) {
+        const [from, to] = state.line;
+        const length = Math.hypot((to[0] - from[0]) * step[0], (to[1] - from[1]) * step[1]);
+        const end = profile.at[profile.at.length - 1] || 1;
+        profile.at = profile.at.map((at) => (at / end) * length);
+      }
+      this.profile.show(profile, array.unit, step ? "Å" : "px");
+    } else {
+      const { modulus, rows: height, columns: width } = spectrumOf(valuesOf(array), rows, columns);
+      const coded = codeValues(modulus, [height, width], "relative");
+      const [, high] = usualContrast(coded, "image");
+      const step = this.session.info.calibration?.scan_step;
+      this.spectrum.aspect = step ? width * step[1] / (height * step[0]) : width / height;
+      this.spectrum.stepX = step ? 1 / (width * step[1]) : 1 / width;
+      this.spectrum.stepUnit = step ? "Å⁻¹" : "px⁻¹";
+      this.spectrum.show(coded, { kind: "image", palette: "inferno", scale: "sqrt", low: 0, high: high || 1 });
+    }
+  }
+
+  async loadPattern() {
+    if (!this.session.info.pattern_source) return;
+    const began = performance.now();
+    const [y, x] = this.store.state.cursor;
+    const message = await this.session.ask("pattern", { y, x });
+    if (!message) return;
+    this.pattern = message.arrays.pattern;
+    this.timings.patterns.push(performance.now() - began);
+    this.showPattern();
+    if (this.session.info.model === "ready") await this.loadModel(y, x);
+    else this.modelNote.textContent = this.session.info.model === "loading" ? "the model is being loaded" : "there is no model: open a run";
+  }
+
+  /** @param {number} y @param {number} x */
+  async loadModel(y, x) {
+    const message = await this.session.ask("model", { y, x });
+    if (!message) return;
+    const { decoded, residual } = message.arrays;
+    this.showDecoded(this.decodedHere, decoded);
+    if (residual) {
+      const [least, most] = usualContrast(residual, "signed");
+      this.residual.show(residual, { kind: "signed", palette: "vik", scale: "linear", low: least, high: most });
+    } else this.residual.say("There are no polar patterns to compare with.");
+    const { latents, angle, angle_std } = message.header;
+    const degrees = (/** @type {number} */ rad) => `${formatNumber((rad * 180) / Math.PI, 3)}°`;
+    const parts = latents.map((/** @type {number} */ v, /** @type {number} */ k) => `z${k + 1} ${formatNumber(v, 3)}`);
+    if (angle !== null) parts.push(`angle ${degrees(angle)}${angle_std === null ? "" : ` ± ${degrees(angle_std)}`}`);
+    this.modelNote.textContent = parts.join(", ");
+    if (!this.store.state.decodeAt && this.store.state.lowerRight === "decoded") this.askDecoded(null);
+  }
+
+  /** The pattern panel's content: the pattern at the cursor, or a mean. */
+  showPattern() {
+    const { pattern } = this.store.state;
+    const mean = pattern === "mean" ? this.chosen?.plain : pattern === "rotated" ? this.chosen?.rotated : null;
+    const array = mean ?? this.pattern;
+    if (array) this.patternPanel.show(array);
+  }
+
+  /** Show decoded patterns in the colours of the pattern panel. */
+  recolorPatterns() {
+    for (const panel of [this.decodedHere, this.decoded, this.grid]) {
+      if (panel.array) this.showDecoded(panel, panel.array);
+    }
+  }
+
+  /** @param {ImagePanel} panel @param {Coded} array */
+  showDecoded(panel, array) {
+    const { state } = this.store;
+    const [low, high] = patternContrast(array, this.session, state.patternContrast);
+    panel.show(array, { kind: "image", palette: state.palettes.pattern ?? "inferno", scale: state.patternScale, low, high });
+  }
+
+  lockContrast() {
+    const { contrast } = this.store.state;
+    const rest = { ...contrast };
+    delete rest["@pattern"];
+    const { coloring } = this.patternPanel.panel;
+    this.store.set({ contrast: contrast["@pattern"] || !coloring ? rest : { ...rest, "@pattern": [coloring.low, coloring.high] } });
+  }
+
+  /** @param {string} name of a palette, for maps of the kind that is shown */
+  setPalette(name) {
+    const kind = this.shown?.entry.kind ?? "image";
+    this.store.set({ palettes: { ...this.store.state.palettes, [kind]: name } });
+  }
+
+  /** @param {string} name a preset, a shape, or nothing */
+  chooseDetector(name) {
+    const { state } = this.store;
+    if (!name) {
+      this.exactRun?.abort();
+      const usual = this.session.info.maps[0].name;
+      this.store.set({ detector: null, map: state.map === DETECTOR_MAP ? (this.lastMap ?? usual) : state.map });
+      return;
+    }
+    if (state.map !== DETECTOR_MAP) this.lastMap = state.map;
+    const presets = this.session.info.presets;
+    let detector = presets[name];
+    if (!detector) {
+      const { y, x } = presets.BF;
+      const before = state.detector ?? presets.ADF;
+      const radius = before.outer;
+      const inner = name === "rectangle" ? radius / 2 : Math.min(before.inner || radius / 2, radius * 0.8);
+      detector = { ...presets.BF, shape: name, y: state.detector?.y ?? y, x: state.detector?.x ?? x, inner: name === "disc" ? 0 : inner, outer: radius, start: 0, stop: 60, signal: "sum" };
+    }
+    this.store.set({ detector, map: DETECTOR_MAP });
+    this.dragDetector(true);
+  }
+
+  /** @param {boolean} settled whether the mouse was let go */
+  dragDetector(settled) {
+    const { state } = this.store;
+    if (state.map !== DETECTOR_MAP) this.store.set({ map: DETECTOR_MAP });
+    this.exactRun?.abort();
+    this.askDetector(null);
+    if (settled) void this.loadExact();
+  }
+
+  async loadDetector() {
+    const { detector } = this.store.state;
+    if (!detector) return;
+    const began = performance.now();
+    const message = await this.session.ask("detector", detector);
+    if (!message) return;
+    this.timings.detectors.push(performance.now() - began);
+    if (this.detectorSignal?.exact && JSON.stringify(detector) === this.exactFor) return;
+    this.detectorSignal = { values: message.arrays.values, strength: message.arrays.strength, kind: message.header.kind, exact: false };
+    if (this.store.state.map === DETECTOR_MAP) this.showDetectorMap();
+  }
+
+  /** The detector's signal from every pixel, in the background. */
+  async loadExact() {
+    const { detector } = this.store.state;
+    if (!detector) return;
+    this.exactRun?.abort();
+    const run = new AbortController();
+    this.exactRun = run;
+    this.exactFor = "";
+    const message = await this.session.ask("exact", detector, {
+      signal: run.signal,
+      onProgress: (share) => this.say(`exact detector ${Math.round(100 * share)} %`),
+    });
+    if (!message || run.signal.aborted) return;
+    this.exactFor = JSON.stringify(detector);
+    this.say("exact");
+    this.detectorSignal = { values: message.arrays.values, strength: message.arrays.strength, kind: message.header.kind, exact: true };
+    if (this.store.state.map === DETECTOR_MAP) this.showDetectorMap();
+  }
+
+  /** @param {boolean} quick */
+  async loadSelection(quick) {
+    const { selection } = this.store.state;
+    if (!selection) return this.takeSelection(null);
+    const message = await this.session.ask(
+      "select",
+      { selection, quick },
+      { onProgress: (share) => this.say(`mean pattern ${Math.round(100 * share)} %`) },
+    );
+    if (!message || !this.store.state.selection) return;
+    const { mask, plain, rotated } = message.arrays;
+    this.takeSelection({ mask, plain: plain ?? null, rotated: rotated ?? null, n: message.header.n, nUsed: message.header.n_used });
+    if (this.store.state.pattern === "cursor" && plain) this.store.set({ pattern: "mean" });
+  }
+
+  /** @param {Chosen | null} chosen */
+  takeSelection(chosen) {
+    this.chosen = chosen;
+    this.map.choose(chosen);
+    this.latents.chosen = chosen;
+    this.latents.refresh();
+    if (!chosen && this.store.state.pattern !== "cursor") this.store.set({ pattern: "cursor" });
+    this.showPattern();
+    this.showState();
+    if (chosen) this.say(`${chosen.n} positions selected${chosen.nUsed < chosen.n ? `, mean of ${chosen.nUsed}` : ""}`);
+  }
+
+  /** @param {number[] | null} latents @param {boolean} pin whether to stay there */
+  pointAt(latents, pin) {
+    if (pin && latents) {
+      this.store.set({ decodeAt: latents, lowerRight: "decoded" });
+      return;
+    }
+    if (this.store.state.lowerRight !== "decoded") return;
+    this.askDecoded(latents ?? this.store.state.decodeAt);
+  }
+
+  /** @param {number[] | null} latents those under the cursor where there are none */
+  async loadDecoded(latents) {
+    if (this.session.info.model !== "ready") {
+      this.decoded.say(this.session.info.model === "loading" ? "The model is being loaded." : "There is no model: open a run.");
+      return;
+    }
+    const [y, x] = this.store.state.cursor;
+    const at = y * this.session.scanShape[1] + x;
+    const values = latents ?? this.session.latents.map((each) => valueAt(each, at));
+    if (!values.every(Number.isFinite)) return;
+    const angle = (this.store.state.angle * Math.PI) / 180;
+    const message = await this.session.ask("decode", { latents: values, angle });
+    if (!message) return;
+    const { decoded } = message.arrays;
+    this.showDecoded(this.decoded, decoded);
+    const parts = values.map((v, k) => `z${k + 1} ${formatNumber(v, 3)}`);
+    this.decodedNote.textContent = `${this.store.state.angle}°  ${parts.join(", ")}`;
+  }
+
+  async loadGrid() {
+    if (this.gridLatents) return;
+    if (!this.session.info.has_manifold) return this.grid.say("The grid is stored in a run: open one.");
+    const message = await this.session.ask("manifold");
+    if (!message) return;
+    const { manifold } = message.arrays;
+    this.gridLatents = message.header.latents;
+    const [rows, columns, height, width] = manifold.shape;
+    const codes = new Uint16Array(manifold.codes.length);
+    for (let r = 0; r < rows; r++) {
+      for (let c = 0; c < columns; c++) {
+        for (let y = 0; y < height; y++) {
+          const from = ((r * columns + c) * height + y) * width;
+          codes.set(manifold.codes.subarray(from, from + width), (r * height + y) * columns * width + c * width);
+        }
+      }
+    }
+    const mosaic = { ...manifold, codes, shape: [rows * height, columns * width] };
+    this.gridShape = [height, width];
+    this.showDecoded(this.grid, mosaic);
+  }
+
+  /** @param {PointerPlace} place @param {boolean} pin */
+  pointInGrid(place, pin) {
+    if (!this.gridLatents || !this.gridShape) return false;
+    const row = this.gridLatents[Math.floor((place.y + 0.5) / this.gridShape[0])];
+    const latents = row?.[Math.floor((place.x + 0.5) / this.gridShape[1])];
+    if (!latents) return false;
+    this.say(latents.map((/** @type {number} */ v, /** @type {number} */ k) => `z${k + 1} ${formatNumber(v, 3)}`).join(", "));
+    if (pin) this.store.set({ decodeAt: latents, lowerRight: "decoded" });
+    return pin;
+  }
+
+  /** @param {PointerPlace | null} place */
+  readMap(place) {
+    const shown = this.shown;
+    if (!place || !shown) return this.readout.replaceChildren();
+    const [rows, columns] = this.session.scanShape;
+    const [y, x] = [Math.round(place.y), Math.round(place.x)];
+    if (y < 0 || x < 0 || y >= rows || x >= columns) return this.readout.replaceChildren();
+    const step = this.session.info.calibration?.scan_step;
+    const where = step ? `, ${formatNumber(y * step[0])} Å, ${formatNumber(x * step[1])} Å` : "";
+    const value = valueAt(shown.values, y * columns + x);
+    const isAngle = shown.entry.kind === "angle" || shown.entry.kind === "vector";
+    let text = isAngle ? `${formatNumber((value * 180) / Math.PI, 4)}°` : `${formatNumber(value)} ${shown.values.unit}`;
+    if (shown.strength) text += `, ${formatNumber(valueAt(shown.strength, y * columns + x))} ${shown.strength.unit}`;
+    this.readout.textContent = `(${y}, ${x})${where}: ${text}`;
+  }
+
+  /** @param {PointerPlace | null} place */
+  readPattern(place) {
+    const { array } = this.patternPanel.panel;
+    if (!place || !array) return this.readout.replaceChildren();
+    const [rows, columns] = this.session.detectorShape;
+    const [y, x] = [Math.round(place.y), Math.round(place.x)];
+    if (y < 0 || x < 0 || y >= rows || x >= columns) return this.readout.replaceChildren();
+    const { pixel_size: pixel, optical_axis: axis } = this.session.info.calibration ?? {};
+    let where = "";
+    if (pixel && axis) {
+      const [down, right] = [(place.y - axis[0]) * pixel[0], (place.x - axis[1]) * pixel[1]];
+      where = `, ${formatNumber(Math.hypot(down, right), 3)} mrad at ${formatNumber((Math.atan2(-down, right) * 180) / Math.PI, 3)}°`;
+    }
+    this.readout.textContent = `pixel (${y}, ${x})${where}: ${formatNumber(valueAt(array, y * columns + x))} ${array.unit}`;
+  }
+
+  /** What a script needs to make the same. */
+  recipeState() {
+    const { map, cursor, detector, selection } = this.store.state;
+    return { map, cursor, ...(detector ? { detector } : {}), ...(selection ? { selection } : {}) };
+  }
+
+  /** @param {string} question @param {object} values */
+  async download(question, values) {
+    const message = await this.session.ask(question, values);
+    if (!message) return null;
+    const { file } = message.arrays;
+    saveFile(message.header.file, /** @type {BlobPart} */ (file.codes), "application/octet-stream");
+    return message.header.file;
+  }
+
+  async copyLink() {
+    history.replaceState(null, "", `${location.pathname}${location.search}${stateToHash(this.store.state)}`);
+    await this.copyText(location.href, "link copied");
+  }
+
+  async copyPython() {
+    const message = await this.session.ask("python", { state: this.recipeState() });
+    if (!message) return;
+    await this.copyText(new TextDecoder().decode(/** @type {Uint8Array} */ (message.arrays.file.codes)), "script copied");
+  }
+
+  /** @param {string} text @param {string} done */
+  async copyText(text, done) {
+    try {
+      await navigator.clipboard.writeText(text);
+      this.say(done);
+    } catch {
+      // without the permission to copy, the text is shown for copying by hand
+      const area = element("textarea", { rows: "14", readonly: true, "aria-label": "Text to copy" });
+      area.value = text;
+      const dialog = element("dialog", { "aria-label": "Copy" }, [area, button("Close", "Close", () => dialog.remove())]);
+      this.root.append(dialog);
+      dialog.showModal();
+      area.select();
+    }
+  }
+
+  async saveSelection() {
+    const { selection } = this.store.state;
+    if (!selection) return this.report("nothing is selected; draw a rectangle or a lasso on the map");
+    await this.download("export", { selection });
+  }
+
+  /** @param {ImagePanel} panel @param {string} name */
+  async savePanel(panel, name) {
+    const file = `${this.session.info.name}_${name}`.replace(/[^A-Za-z0-9_-]+/g, "_");
+    if (this.shiftHeld) saveFile(`${file}.png`, await panelPng(panel), "image/png");
+    else saveFile(`${file}.svg`, panelSvg(panel), "image/svg+xml");
+  }
+
+  /** Store the dragged detector in the run. */
+  async keepDetector() {
+    const { detector } = this.store.state;
+    if (!detector) return;
+    const name = await this.askName("Name of the detector", this.detectorName());
+    if (!name) return;
+    const { labels, detectors } = this.session.info.annotations;
+    await this.annotate({ labels, detectors: [...detectors, { name, detector }] });
+  }
+
+  /** @param {object} annotations */
+  async annotate(annotations) {
+    const message = await this.session.ask("annotate", { annotations });
+    if (!message) return;
+    this.session.info.annotations = message.header.annotations;
+    this.fillMapBox();
+    this.fillLists();
+    this.map.panel.draw();
+    this.say("stored in the run");
+  }
+
+  /** @param {string} title @param {string} usual @returns {Promise<string>} empty where it was cancelled */
+  askName(title, usual) {
+    return new Promise((resolve) => {
+      const input = element("input", { type: "text", maxlength: "200", value: usual, "aria-label": title });
+      const end = (/** @type {string} */ value) => {
+        dialog.remove();
+        resolve(value.trim());
+      };
+      const form = element("form", { method: "dialog", onsubmit: () => end(input.value) }, [
+        element("h2", { text: title }),
+        input,
+        element("div", { class: "actions" }, [button("Cancel", "Cancel", () => end("")), element("button", { type: "submit", text: "Store" })]),
+      ]);
+      const dialog = element("dialog", { "aria-label": title, oncancel: () => end("") }, [form]);
+      this.root.append(dialog);
+      dialog.showModal();
+      input.select();
+    });
+  }
+}
