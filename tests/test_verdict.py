@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from stemvane import Calibration, Dataset4D, measure, open_dataset, prepare_scan, simulate, survey, synthetic
+from stemvane import (
+    Calibration,
+    Dataset4D,
+    RotationVAE,
+    measure,
+    open_dataset,
+    prepare_scan,
+    simulate,
+    survey,
+    synthetic,
+)
+from stemvane.config import TrainingConfig
 from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
 from stemvane.errors import CalibrationError
@@ -468,6 +479,36 @@ def test_patterns_smoothed_over_the_scan_are_told(kind):
     for patterns, expected in ((counts, False), (pairs, True), (blurred, True)):
         data = Dataset4D.from_array(patterns, calibration=scan.calibration)
         assert ("smoothed_over_scan" in ids(judge(measure(prepare_scan(data))), "warning")) == expected
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="needs ../shared/data/cases")
+def test_content_at_coarse_periods_is_not_called_smoothing():
+    """Two grains that meet at a sharp edge have content at all periods, which falls off towards the finest."""
+    scan = open_dataset(CASES / "bi.npy", energy=60e3, convergence_semiangle=25.0, scan_step=0.25)
+    assert "smoothed_over_scan" not in ids(judge(measure(prepare_scan(scan))))
+
+
+@pytest.mark.parametrize(("wave", "fires"), [(0.0, True), (0.5, False)])
+def test_a_scan_of_noise_alone_is_a_failure(wave, fires):
+    measured = add_filtered_com(measure(prepare_scan(scan_of(discs((32, 32), wave=wave), scan_step=(0.3, 0.3)))))
+    embedding = RotationVAE(1, training=TrainingConfig(n_epochs=5)).fit(measured).embed(measured)
+    findings = judge(measured, embedding)
+    assert ("no_deflection" in ids(findings, "warning")) == fires
+    assert ("nothing_beyond_noise" in ids(findings, "failure")) == fires
+    # an angle of nothing is not known, whatever the symmetry of the mean pattern
+    assert (float(np.median(embedding.angle_std)) > np.pi / 2) == fires
+    assert ("com_filtered_y" in measured.maps) != fires
+
+
+def test_the_angle_is_held_against_the_filtered_com():
+    """At so few electrons the measured COM says nothing for or against an angle, the filtered one does."""
+    measured = add_filtered_com(measure(prepare_scan(scan_of(discs((32, 32), dose=300), scan_step=(0.3, 0.3)))))
+    filtered = measured.filtered_deflection
+    angle = np.arctan2(-filtered[..., 0], filtered[..., 1])
+    for off, severity in ((0.0, None), (np.radians(25), "failure")):
+        alternating = off * np.where(np.indices(angle.shape).sum(axis=0) % 2, 1, -1)
+        findings = judge(measured, embedding_of(measured, angle + alternating))
+        assert ids(findings, "failure", "warning") == ([] if severity is None else ["angle_contradicts_com"])
 
 
 def test_a_scan_without_fine_periods_is_not_called_smoothed():

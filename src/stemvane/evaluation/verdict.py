@@ -20,6 +20,8 @@ __all__ = ["judge"]
 # fewer positions can hold neither a template nor two latents, and agree with anything
 _TOO_FEW = 16
 _FEW = 100
+# an embedding that varies by less than this share of its own uncertainty, or of a radian, does not vary
+_SAME = 1e-2
 # a map of the specimen has a plane in it by chance of about 2/n; one that is a plane for the most part is the scan's
 _PLANE = 0.25
 # discs of a crystal lie beyond so many radii of the direct beam; where a convergent beam's patterns are noisy, its edge
@@ -70,7 +72,8 @@ def judge(measurements: Measurements, embedding: Embedding | None = None) -> tup
         *_smoothing(measurements),
     ]
     if embedding is not None:
-        findings += [*_latents(embedding, measurements.recorded), *_angles(embedding, measurements)]
+        constant = list(_constant(embedding, measurements))
+        findings += constant or [*_latents(embedding, measurements.recorded), *_angles(embedding, measurements)]
     return sort_findings(findings)
 
 
@@ -96,7 +99,9 @@ def _range(measurements: Measurements) -> Iterator[Finding]:
             "failure",
             f"most of what patterns differ by, in units of their noise, lies beyond {outer:.3g} px, where the polar "
             f"patterns end: half of it lies within {half:.3g} px",
-            "leave measure.outer out, or make it larger; it counts in radii of the disc",
+            "set measure.outer, which counts in radii of the disc, to "
+            f"{half / max(measurements.calibration.disc_radius or half, 1e-9):.2g} or more, and see that "
+            "source.optical_axis and source.disc_radius are those of the direct beam",
         )
 
 
@@ -190,6 +195,24 @@ def _smoothing(measurements: Measurements) -> Iterator[Finding]:
         )
 
 
+def _constant(embedding: Embedding, measurements: Measurements) -> Iterator[Finding]:
+    """An embedding that is the same at all positions: the model was given nothing but the mean of the scan."""
+    use = measurements.recorded & np.isfinite(embedding.angle)
+    if measurements.noiseless or use.sum() < _TOO_FEW:
+        return
+    latents, std = embedding.latents[use], np.nanmean(embedding.latent_std[use])
+    angle = embedding.angle[use] * embedding.symmetry
+    spread = float(np.abs(np.angle(np.exp(1j * (angle - angle[0])))).max()) / embedding.symmetry
+    if spread < _SAME and np.ptp(latents, axis=0).max(initial=0.0) <= _SAME * std:
+        yield Finding(
+            "nothing_beyond_noise",
+            "failure",
+            "angle and latents are the same at all positions: the model finds nothing in the patterns that stands out "
+            "of the noise of their counts, and the angle means nothing",
+            "record more electrons per pattern, or add patterns up with preparation.scan_binning",
+        )
+
+
 def _latents(embedding: Embedding, recorded: NDArray[np.bool_]) -> Iterator[Finding]:
     use = recorded & np.isfinite(embedding.angle)
     if use.sum() < _TOO_FEW:
@@ -209,25 +232,19 @@ def _latents(embedding: Embedding, recorded: NDArray[np.bool_]) -> Iterator[Find
 
 
 def _angles(embedding: Embedding, measurements: Measurements) -> Iterator[Finding]:
-    """The angle beside the COM, smoothed where it is noisy, and what their uncertainties make one expect."""
+    """The angle beside the COM, filtered or smoothed where it is noisy, and what their uncertainties explain."""
     # content that looks the same at several angles has no direction that a COM could have
     if not measurements.is_scan or embedding.symmetry > 1:
         return
-    deflection = measurements.deflection
-    around = neighbour_mean(deflection)
-    # an upper bound of the noise along one axis: neighbours differ by their content, too
-    noise = 0.0 if measurements.noiseless else float(np.sqrt(np.nanmean((deflection - around) ** 2) / 1.125))
-    rms = float(np.sqrt(np.nanmean(deflection**2)))
-    if not rms > 0:
+    smooth, noise = _quiet_com(measurements)
+    if not np.nanmax(np.abs(smooth), initial=0) > 0:
         return
-    smooth = (8 * around + deflection) / 9 if noise > 0.3 * rms else deflection
-    noise = noise / 3 if noise > 0.3 * rms else noise
     agreement = compare_angles(embedding.angle, smooth, noiseless=measurements.noiseless)
     length = np.hypot(smooth[..., 0], smooth[..., 1])
     use = np.isfinite(length) & np.isfinite(embedding.angle) & (length > 0)
     if use.sum() < _TOO_FEW or agreement.sign is None:
         return
-    spread = np.hypot(np.minimum(embedding.angle_std[use], np.pi), noise / length[use])
+    spread = np.hypot(np.minimum(embedding.angle_std[use], np.pi), noise[use] / length[use])
     # the mean of |x| of a normal variable, at most that of directions without any order
     expected = float(np.degrees(np.average(np.minimum(0.8 * spread, np.pi / 2), weights=length[use])))
     error = agreement.error_mean_deg
@@ -239,3 +256,16 @@ def _angles(embedding: Embedding, measurements: Measurements) -> Iterator[Findin
             f"{expected:.0f}°",
             "defocus and thickness make the two differ; otherwise check disc, dark level and beam shift",
         )
+
+
+def _quiet_com(measurements: Measurements) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+    """The deflection with least noise, and the standard deviation of either coordinate's error."""
+    deflection, filtered = measurements.deflection, measurements.filtered_deflection
+    if filtered is not None:
+        return filtered, np.nan_to_num(measurements.maps["com_filtered_std"])
+    around = neighbour_mean(deflection)
+    # an upper bound of the noise along one axis: neighbours differ by their content, too
+    noise = 0.0 if measurements.noiseless else float(np.sqrt(np.nanmean((deflection - around) ** 2) / 1.125))
+    if noise > 0.3 * float(np.sqrt(np.nanmean(deflection**2))):
+        deflection, noise = (8 * around + deflection) / 9, noise / 3
+    return deflection, np.full(measurements.scan_shape, noise)

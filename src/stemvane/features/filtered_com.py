@@ -37,7 +37,8 @@ class FilteredCom(Representable):
     deflection : ndarray of float, shape (scan_y, scan_x, 2)
         ``(y, x)``, mean 0 over the scan, in `unit`; NaN where no pattern was recorded.
     std : ndarray of float, shape (scan_y, scan_x)
-        Standard deviation of the error of either coordinate, in `unit`; NaN also where the counts do not tell it.
+        Standard deviation of the error of either coordinate, in `unit`; NaN also where the counts do not tell it, and
+        all over the scan where no deflection stands out of the noise.
     unit : str
         ``mrad``, or ``px`` where the pixel size is unknown.
     is_filtered : bool
@@ -61,6 +62,11 @@ class FilteredCom(Representable):
     beyond_limit: float = 0.0
 
     @property
+    def shows_deflection(self) -> bool:
+        """Whether any of the deflection stands out of the noise; where none does, the estimate is 0 everywhere."""
+        return not self.is_filtered or bool(np.isfinite(self.std).any())
+
+    @property
     def magnitude(self) -> NDArray[np.float64]:
         """Length of the deflection, shape ``(scan_y, scan_x)``, in `unit`."""
         return np.asarray(np.linalg.norm(self.deflection, axis=-1))
@@ -77,6 +83,7 @@ class FilteredCom(Representable):
             ("deflection", f"rms {size:.3g} {self.unit}" if np.isfinite(size) else "unknown"),
             ("error", f"± {spread:.2g} {self.unit} along y and x" if np.isfinite(spread) else "unknown"),
             ("filtered", "over the whole scan" if self.is_filtered else "no, as measured"),
+            *([] if self.shows_deflection else [("warning", "nothing of the deflection stands out of the noise")]),
         ]
         return "FilteredCom", rows
 
@@ -150,6 +157,9 @@ def filter_com(measurements: Measurements) -> FilteredCom:
         estimate[place], std[place] = tile.gradient + readout @ tile.mean, tile.gradient_std
         potential[place], potential_std[place] = tile.potential, tile.potential_std
     estimate -= estimate[recorded].mean()
+    if not np.nanmax(std) > 0:
+        # no direction of the features holds more than noise: an error of 0 would say that the deflection is known
+        estimate[:], std[:] = 0, np.nan
     deflection = np.stack([estimate.imag, estimate.real], axis=-1)
     # electrons are deflected towards a higher potential; the features alone do not tell its sign
     rotation = measurements.calibration.scan_rotation or 0.0
@@ -182,6 +192,14 @@ def add_filtered_com(measurements: Measurements) -> Measurements:
         measurements = replace(measurements, findings=(*measurements.findings, finding))
     if not filtered.is_filtered:
         return measurements
+    if not filtered.shows_deflection:
+        finding = Finding(
+            "no_deflection",
+            "warning",
+            "nothing of the deflection stands out of the noise of the counts: directions of the COM are those of noise",
+            "record more electrons per pattern, or add patterns up with preparation.scan_binning",
+        )
+        return replace(measurements, findings=(*measurements.findings, finding))
     maps = {
         "com_filtered_y": filtered.deflection[..., 0],
         "com_filtered_x": filtered.deflection[..., 1],

@@ -69,7 +69,8 @@ def find_symmetry(
     Content of s-fold symmetry fits equally well at s angles, of which noise picks one; the mean of patterns rotated by
     their picks then holds the picked noise in orders that are no multiples of s. So templates with and without these
     orders are compared by their likelihood with the angle integrated out, less half the logarithm of the number of
-    patterns for every real coordinate (the Bayesian information criterion; Schwarz, Ann. Statist. 6, 461, 1978).
+    patterns for every real coordinate (the Bayesian information criterion; Schwarz, Ann. Statist. 6, 461, 1978). A
+    symmetry is found only where the likeliest template is likelier than none at all.
 
     Where counts are many, what picks is no noise but content that differs from pattern to pattern: a crystal of
     six-fold symmetry that is tilted by a little has stronger discs on one side, and of its six angles the one is
@@ -94,6 +95,9 @@ def find_symmetry(
         value -= np.log(len(features)) * np.count_nonzero(allowed)
         if value > best_value:
             best, best_value = symmetry, value
+    # where single patterns do not even tell a template from none, the one with fewest coordinates would win
+    if best_value <= 0:
+        return SymmetricTemplate(1, template)
     power = {symmetry: float(np.vdot(mean, mean).real) for symmetry, mean in found.items()}
     spread = np.maximum(counting, 1e-3 * level)
     for symmetry in sorted(found, reverse=True):
