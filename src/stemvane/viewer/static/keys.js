@@ -37,7 +37,7 @@ export function showHelp(root) {
 
 /** @param {Viewer} viewer */
 export function listenToKeys(viewer) {
-  const { root, store } = viewer;
+  const { root } = viewer;
   /** @type {Element | null} */
   let under = null;
   root.addEventListener("pointermove", (event) => {
@@ -54,7 +54,6 @@ export function listenToKeys(viewer) {
     if (event.altKey || event.metaKey || (event.ctrlKey && event.key.toLowerCase() !== "z")) return;
     if (act(viewer, event, under)) event.preventDefault();
   });
-  void store;
 }
 
 /**
@@ -86,7 +85,7 @@ function act(viewer, event, under) {
     }
     if (!viewer.session.latents.length) return false;
     const start = state.decodeAt ?? viewer.session.latents.map(() => 0);
-    const [x0, x1, y0, y1] = viewer.latents.range;
+    const [x0, x1, y0, y1] = viewer.page.latents.range;
     const moved = [...start];
     moved[state.axes[0]] += (far * right * (x1 - x0)) / 100;
     if (moved.length > 1) moved[state.axes[1]] -= (far * down * (y1 - y0)) / 100;
@@ -112,10 +111,10 @@ function act(viewer, event, under) {
     store.set({ pattern: next(modes, state.pattern) });
   } else if (key === "f") {
     if (document.fullscreenElement) void document.exitFullscreen();
-    else void (under ?? viewer.frames.map).requestFullscreen();
+    else void (under ?? viewer.page.frames.map).requestFullscreen();
   } else if (key === "x") {
-    for (const panel of [viewer.map.panel, viewer.patternPanel.panel, viewer.spectrum, viewer.decoded, viewer.grid]) panel.fit();
-    viewer.latents.fit();
+    for (const panel of [viewer.page.map.panel, viewer.page.patternPanel.panel, viewer.page.spectrum, viewer.page.decoded, viewer.page.grid]) panel.fit();
+    viewer.page.latents.fit();
   } else if (key === "escape") store.set({ selection: null });
   else if (event.key === "?") showHelp(viewer.root);
   else if (/^Digit[1-9]$/.test(event.code)) return storedView(viewer, event.code.slice(5), event.shiftKey);

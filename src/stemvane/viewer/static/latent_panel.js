@@ -10,6 +10,9 @@ import { valuesOf } from "./wire.js";
 /** @typedef {import("./session.js").Chosen} Chosen */
 /** @typedef {import("./geometry.js").Point} Point */
 
+// little-endian RGBA: what is selected, and what is not
+const CHOSEN = 0xff3fd2ff;
+const REST = 0x50282c33;
 const MARGIN = { left: 52, right: 10, top: 10, bottom: 38 };
 
 export class LatentPanel {
@@ -153,7 +156,7 @@ export class LatentPanel {
         const row = Math.floor((y1 - ys[i]) * scaleY);
         // NaN fails here, too
         if (!(column >= 0 && column < columns && row >= 0 && row < rows)) continue;
-        const color = pass ? (colors ? colors[i] || 0xff808080 : 0xffb07030) : 0x50282c33;
+        const color = pass ? (mask ? CHOSEN : colors?.[i] || 0xff808080) : REST;
         for (let y = Math.max(row - half, 0); y <= Math.min(row + half, rows - 1); y++) {
           for (let x = Math.max(column - half, 0); x <= Math.min(column + half, columns - 1); x++) {
             const at = y * columns + x;

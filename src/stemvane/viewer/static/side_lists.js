@@ -52,7 +52,7 @@ export function defectsList(viewer) {
  * @param {Viewer} viewer @param {number} y @param {number} x
  */
 function centre(viewer, y, x) {
-  const { panel } = viewer.map;
+  const { panel } = viewer.page.map;
   const [rows, columns] = viewer.session.scanShape;
   if (panel.zoom === 1) panel.zoom = 3;
   panel.shift = [0.5 - (y + 0.5) / rows, 0.5 - (x + 0.5) / columns];

@@ -1,14 +1,11 @@
 // The page: panels, what links them, and what each change asks of the server.
-import { HistogramPanel, ProfilePanel } from "./curve_panel.js";
-import { button, choice, element, saveFile, selectBox, signButton } from "./dom.js";
+import { button, element, saveFile } from "./dom.js";
 import { profileAlong } from "./geometry.js";
-import { ImagePanel } from "./image_panel.js";
-import { listenToKeys, showHelp } from "./keys.js";
-import { LatentPanel } from "./latent_panel.js";
-import { MapPanel } from "./map_panel.js";
+import { listenToKeys } from "./keys.js";
+import { Page } from "./page.js";
 import { formatNumber, spectrumOf } from "./numbers.js";
-import { PatternPanel, adoptDetector, patternContrast } from "./pattern_panel.js";
-import { PALETTES, SCALES, usualContrast } from "./raster.js";
+import { adoptDetector, patternContrast } from "./pattern_panel.js";
+import { PALETTES, usualContrast } from "./raster.js";
 import { Session, latestOnly } from "./session.js";
 import { defectsList, findingsList, labelsList } from "./side_lists.js";
 import { panelPng, panelSvg } from "./exports.js";
@@ -19,24 +16,10 @@ import { codeValues, valueAt, valuesOf } from "./wire.js";
 /** @typedef {import("./session.js").Chosen} Chosen */
 /** @typedef {import("./session.js").MapEntry} MapEntry */
 /** @typedef {import("./wire.js").Coded} Coded */
+/** @typedef {import("./image_panel.js").ImagePanel} ImagePanel */
 /** @typedef {import("./image_panel.js").PointerPlace} PointerPlace */
 
-const SCALE_NAMES = /** @type {Record<string, string>} */ ({ linear: "Linear", sqrt: "√", log: "Log" });
 const PALETTE_NAMES = /** @type {Record<string, string>} */ ({ grayC: "Grey", batlow: "Batlow", viridis: "Viridis", cividis: "Cividis", inferno: "Inferno" });
-
-/**
- * A panel's frame: heading, tools, content.
- * @param {string} name
- * @param {string} title
- * @param {(Node | null)[]} tools
- * @param {Node[]} content
- */
-function frameOf(name, title, tools, content) {
-  return element("section", { class: `panel ${name}`, "data-panel": name, "aria-label": title }, [
-    element("header", {}, [element("h2", { text: title }), ...tools]),
-    ...content,
-  ]);
-}
 
 export class Viewer {
   /**
@@ -63,7 +46,20 @@ export class Viewer {
     this.pattern = null;
     /** timings in ms, for benchmarks */
     this.timings = { firstPicture: 0, patterns: /** @type {number[]} */ ([]), detectors: /** @type {number[]} */ ([]) };
-    this.build();
+    this.alertTimer = 0;
+    this.hashTimer = 0;
+    this.colorTimer = 0;
+    this.shiftHeld = false;
+    this.busy = true;
+    this.newest = "";
+    this.lastMap = "";
+    this.exactFor = "";
+    /** @type {number[][][] | null} latents of the grid, and rows and columns of each pattern in it */
+    this.gridLatents = null;
+    /** @type {[number, number]} */
+    this.gridShape = [1, 1];
+    this.page = new Page(root, this);
+    listenToKeys(this);
     this.store.subscribe((state, changed) => this.react(state, changed));
     this.askPattern = latestOnly((/** @type {null} */ _) => this.loadPattern());
     this.askDetector = latestOnly((/** @type {null} */ _) => this.loadDetector());
@@ -74,241 +70,15 @@ export class Viewer {
 
   /** Show something that went wrong. @param {string} text */
   report(text) {
-    this.alert.textContent = text;
-    this.alert.hidden = !text;
+    this.page.alert.textContent = text;
+    this.page.alert.hidden = !text;
     clearTimeout(this.alertTimer);
-    this.alertTimer = window.setTimeout(() => (this.alert.hidden = true), 12_000);
+    this.alertTimer = window.setTimeout(() => (this.page.alert.hidden = true), 12_000);
   }
 
   /** Say something that needs no attention. @param {string} text */
   say(text) {
-    this.status.textContent = text;
-  }
-
-  build() {
-    const { store } = this;
-    this.alert = element("p", { class: "alert", role: "alert", hidden: true });
-    this.alertTimer = 0;
-    this.status = element("p", { class: "status", role: "status" });
-    this.title = element("h1", { text: "stemvane" });
-    this.readout = element("p", { class: "readout" });
-    this.mapBox = selectBox("Map", (name) => store.set({ map: name }));
-    this.paletteBox = selectBox("Colours of the map", (name) => this.setPalette(name));
-    this.mapScale = choice("Scale of the map", SCALES.map((value) => ({ value, text: SCALE_NAMES[value], title: `${value} scale of the map` })), (value) =>
-      store.set({ mapScale: value }),
-    );
-    this.tools = choice(
-      "Tool of the map",
-      [
-        { value: "cursor", text: "Cursor", title: "Show the pattern under the cursor (C)" },
-        { value: "rectangle", text: "Rectangle", title: "Select a rectangle of positions (R)" },
-        { value: "lasso", text: "Lasso", title: "Select positions with a lasso (O)" },
-        { value: "line", text: "Line", title: "Draw a line for a profile (P)" },
-        { value: "pan", text: "Pan", title: "Move the zoomed map (H)" },
-      ],
-      (value) => store.set({ tool: value }),
-    );
-    this.map = new MapPanel(this.session, store, {
-      onHover: (place) => this.readMap(place),
-      onSelect: (quick) => this.askSelection(quick),
-    });
-    this.patternMode = choice(
-      "Pattern shown",
-      [
-        { value: "cursor", text: "At cursor", title: "The pattern under the cursor" },
-        { value: "mean", text: "Mean", title: "Mean pattern of the selection" },
-        { value: "rotated", text: "Rotated mean", title: "Mean of the selection's patterns, each rotated back by its angle" },
-      ],
-      (value) => store.set({ pattern: value }),
-    );
-    this.patternScale = choice("Scale of the pattern", SCALES.map((value) => ({ value, text: SCALE_NAMES[value], title: `${value} scale of patterns` })), (value) =>
-      store.set({ patternScale: value }),
-    );
-    this.contrastBox = selectBox("Contrast of patterns", (value) => store.set({ patternContrast: value }));
-    this.contrastBox.append(
-      element("option", { value: "full", text: "Whole pattern" }),
-      element("option", { value: "disc", text: "Within the disc" }),
-    );
-    this.lock = element("button", { type: "button", text: "Lock", title: "Keep the contrast of this pattern for all others", "aria-pressed": "false", onclick: () => this.lockContrast() });
-    this.patternPanel = new PatternPanel(this.session, store, {
-      onHover: (place) => this.readPattern(place),
-      onDetector: (settled) => this.dragDetector(settled),
-    });
-    this.detectors = choice(
-      "Virtual detector",
-      [
-        ...["BF", "ABF", "ADF", "COM"].map((value) => ({ value, text: value, title: `Virtual detector: ${value}` })),
-        { value: "", text: "Off", title: "No virtual detector" },
-      ],
-      (value) => this.chooseDetector(value),
-    );
-    this.shapeBox = selectBox("Shape of the virtual detector", (value) => this.chooseDetector(value));
-    this.shapeBox.append(
-      element("option", { value: "", text: "Shape …" }),
-      ...["point", "disc", "annulus", "rectangle", "wedge"].map((value) => element("option", { value, text: value })),
-    );
-    this.keep = button("Keep", "Store this detector in the run, with a name", () => this.keepDetector());
-    this.decodedHere = new ImagePanel({ label: "What the model sees at the cursor" });
-    this.residual = new ImagePanel({ label: "Pattern minus what the model sees" });
-    this.modelNote = element("p", { class: "note" });
-    this.latents = new LatentPanel(this.session, store, {
-      onPoint: (latents, pin) => this.pointAt(latents, pin),
-      onSelect: (quick) => this.askSelection(quick),
-    });
-    this.latentTools = choice(
-      "Tool of the learned space",
-      [
-        { value: "point", text: "Decode", title: "Decode a pattern at the pointer; click to move the cursor there" },
-        { value: "lasso", text: "Lasso", title: "Select positions by their latents" },
-      ],
-      (value) => {
-        this.latents.tool = value;
-        this.latentTools.show(value);
-      },
-    );
-    this.latentTools.show("point");
-    this.axisBoxes = [0, 1].map((axis) =>
-      selectBox(`Latent along ${axis ? "y" : "x"}`, (value) => {
-        const axes = [...store.state.axes];
-        axes[axis] = Number(value);
-        store.set({ axes });
-      }),
-    );
-    this.histogram = new HistogramPanel({
-      onContrast: (low, high) => store.set({ contrast: { ...store.state.contrast, [store.state.map]: [low, high] } }),
-      onRange: (low, high, settled) => {
-        const name = store.state.map;
-        if (name === DETECTOR_MAP) return;
-        store.set({ selection: { kind: "range", map: name, low, high } });
-        this.askSelection(!settled);
-      },
-    });
-    this.profile = new ProfilePanel();
-    this.spectrum = new ImagePanel({ label: "Fourier spectrum of the map" });
-    this.decoded = new ImagePanel({ label: "Pattern decoded at a point of the learned space" });
-    this.angleSlider = element("input", { type: "range", min: "-180", max: "180", step: "1", "aria-label": "Angle of the decoded pattern in degrees" });
-    this.angleSlider.addEventListener("input", () => store.set({ angle: Number(this.angleSlider.value) }));
-    this.decodedNote = element("p", { class: "note" });
-    this.grid = new ImagePanel({
-      label: "Grid of decoded patterns",
-      onPress: (place) => this.pointInGrid(place, true),
-      onHover: (place) => place && this.pointInGrid(place, false),
-    });
-    this.widthBox = element("input", { type: "number", min: "1", max: "99", value: "1", "aria-label": "Width of the profile's line in pixels" });
-    this.widthBox.addEventListener("change", () => store.set({ lineWidth: Math.min(Math.max(Number(this.widthBox.value) || 1, 1), 99) }));
-    this.listHolder = element("div", { class: "list-holder" });
-    this.lowerLeft = this.tabs("lowerLeft", [
-      ["histogram", "Histogram", this.histogram.root],
-      ["profile", "Profile", element("div", { class: "with-controls" }, [this.profile.root, element("label", { class: "controls", text: "Width (px) " }, [this.widthBox])])],
-      ["spectrum", "Spectrum", this.spectrum.root],
-    ]);
-    this.lowerRight = this.tabs("lowerRight", [
-      ["decoded", "Decoded", element("div", { class: "with-controls" }, [this.decoded.root, element("div", { class: "controls" }, [element("span", { text: "Angle" }), this.angleSlider, this.decodedNote])])],
-      ["grid", "Grid", this.grid.root],
-      ["defects", "Defects", this.listHolder],
-      ["labels", "Labels", this.listHolder],
-      ["findings", "Findings", this.listHolder],
-    ]);
-    const full = (/** @type {HTMLElement} */ panel) => {
-      if (document.fullscreenElement) void document.exitFullscreen();
-      else void panel.requestFullscreen?.();
-    };
-    const expand = () => {
-      const made = signButton("M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4", "Full screen (F)", () => full(/** @type {HTMLElement} */ (made.closest(".panel"))));
-      return made;
-    };
-    const save = (/** @type {() => ImagePanel} */ panel, /** @type {() => string} */ name) =>
-      signButton("M8 2v8M4.5 7 8 10.5 11.5 7M2.5 13.5h11", "Save as SVG; with Shift, as PNG", () => this.savePanel(panel(), name()));
-    this.header = element("header", { class: "bar-top" }, [
-      this.title,
-      this.status,
-      this.readout,
-      element("div", { class: "actions" }, [
-        button("Undo", "Take back the last change (Ctrl+Z)", () => store.undo()),
-        button("Copy link", "Copy the address of this view", () => this.copyLink()),
-        button("Copy as Python", "Copy a script that makes what is shown", () => this.copyPython()),
-        button("Notebook", "Save a notebook that makes what is shown", () => this.download("notebook", { state: this.recipeState() })),
-        button("Selection as HDF5", "Save the selection, its maps and its mean pattern", () => this.saveSelection()),
-        button("?", "Keys (?)", () => showHelp(this.root), "Help"),
-      ]),
-    ]);
-    this.frames = {
-      map: frameOf("map", "Map", [this.mapBox, this.paletteBox, this.mapScale.root, this.tools.root, save(() => this.map.panel, () => this.shown?.entry.name ?? "map"), expand()], [this.map.panel.root]),
-      pattern: frameOf(
-        "pattern",
-        "Pattern",
-        [this.patternMode.root, this.patternScale.root, this.contrastBox, this.lock, this.detectors.root, this.shapeBox, this.keep, save(() => this.patternPanel.panel, () => "pattern"), expand()],
-        [this.patternPanel.panel.root],
-      ),
-      latents: frameOf("latents", "Learned space", [...this.axisBoxes, this.latentTools.root, expand()], [this.latents.root]),
-      lowerLeft: frameOf("lower-left", "Curves", [this.lowerLeft.bar], [this.lowerLeft.body]),
-      model: frameOf("model", "Model at the cursor", [this.modelNote], [
-        element("div", { class: "pair" }, [
-          element("figure", {}, [element("figcaption", { text: "Decoded" }), this.decodedHere.root]),
-          element("figure", {}, [element("figcaption", { text: "Residual" }), this.residual.root]),
-        ]),
-      ]),
-      lowerRight: frameOf("lower-right", "Explore", [this.lowerRight.bar], [this.lowerRight.body]),
-    };
-    this.workspace = element("main", { class: "workspace" }, Object.values(this.frames));
-    this.addSplitters();
-    this.root.classList.add("stemvane");
-    this.root.replaceChildren(this.header, this.alert, this.workspace);
-    listenToKeys(this);
-  }
-
-  /**
-   * Tabs that show one of several contents.
-   * @param {"lowerLeft" | "lowerRight"} name in the state
-   * @param {[string, string, HTMLElement][]} entries
-   */
-  tabs(name, entries) {
-    const bar = choice(name === "lowerLeft" ? "Curves" : "Explore", entries.map(([value, text]) => ({ value, text })), (value) =>
-      this.store.set({ [name]: value }),
-    );
-    const body = element("div", { class: "tab-body" }, [...new Set(entries.map(([, , content]) => content))]);
-    const show = (/** @type {string} */ value) => {
-      bar.show(value);
-      const wanted = entries.find(([each]) => each === value)?.[2];
-      for (const child of body.children) /** @type {HTMLElement} */ (child).hidden = child !== wanted;
-    };
-    return { bar: bar.root, body, show };
-  }
-
-  /** Bars between columns and rows that are dragged, or moved with the arrow keys. */
-  addSplitters() {
-    for (const [name, label] of [
-      ["column1", "Width of the left column"],
-      ["column2", "Width of the middle column"],
-      ["row", "Height of the upper row"],
-    ]) {
-      const bar = element("div", { class: `splitter ${name}`, role: "separator", tabindex: "0", "aria-label": label, "aria-valuenow": "50", "aria-orientation": name === "row" ? "horizontal" : "vertical" });
-      const place = (/** @type {number} */ share) => {
-        const held = Math.min(Math.max(share, 0.15), 0.85);
-        this.workspace.style.setProperty(`--${name}`, `${(100 * held).toFixed(2)}%`);
-        bar.setAttribute("aria-valuenow", String(Math.round(100 * held)));
-      };
-      const current = () => {
-        const box = this.workspace.getBoundingClientRect();
-        const at = bar.getBoundingClientRect();
-        return name === "row" ? (at.top + at.height / 2 - box.top) / box.height : (at.left + at.width / 2 - box.left) / box.width;
-      };
-      bar.addEventListener("pointerdown", (event) => bar.setPointerCapture(event.pointerId));
-      bar.addEventListener("pointermove", (event) => {
-        if (!bar.hasPointerCapture(event.pointerId)) return;
-        const box = this.workspace.getBoundingClientRect();
-        place(name === "row" ? (event.clientY - box.top) / box.height : (event.clientX - box.left) / box.width);
-      });
-      bar.addEventListener("keydown", (event) => {
-        const step = /** @type {Record<string, number>} */ ({ ArrowLeft: -0.02, ArrowUp: -0.02, ArrowRight: 0.02, ArrowDown: 0.02 })[event.key];
-        if (step) {
-          event.preventDefault();
-          event.stopPropagation();
-          place(current() + step);
-        }
-      });
-      this.workspace.append(bar);
-    }
+    this.page.status.textContent = text;
   }
 
   /** Load the scan and show it. */
@@ -334,21 +104,25 @@ export class Viewer {
   /** Take over what the server says of the scan. */
   adopt() {
     const { info } = this.session;
-    this.title.textContent = info.name;
+    this.page.title.textContent = info.name;
     document.title = this.inPage ? document.title : `${info.name} – stemvane`;
-    this.map.adopt();
-    for (const panel of [this.patternPanel.panel, this.decodedHere, this.residual, this.decoded]) adoptDetector(panel, this.session);
-    this.grid.aspect = info.aspect ?? 1;
-    this.grid.hasScaleBar = false;
+    this.page.map.adopt();
+    for (const panel of [this.page.patternPanel.panel, this.page.decodedHere, this.page.residual, this.page.decoded]) adoptDetector(panel, this.session);
+    this.page.grid.aspect = info.aspect ?? 1;
+    this.page.grid.hasScaleBar = false;
     this.fillMapBox();
-    this.axisBoxes.forEach((box, axis) => {
+    this.page.axisBoxes.forEach((box, axis) => {
       box.replaceChildren(...this.session.latents.map((_, k) => element("option", { value: String(k), text: `Latent ${k + 1}` })));
       box.hidden = this.session.latents.length < 2;
       box.value = String(this.store.state.axes[axis]);
     });
-    this.latents.adopt();
-    if (!info.pattern_source) this.patternPanel.panel.say("There are no patterns: open a run, or a file.");
+    this.page.latents.adopt();
+    if (!info.pattern_source) this.page.patternPanel.panel.say("There are no patterns: open a run, or a file.");
     this.fillLists();
+    const tab = this.page.lowerRight.bar.querySelector('[data-value="findings"]');
+    const n = info.findings.length;
+    if (tab) tab.textContent = n ? `Findings (${n})` : "Findings";
+    tab?.classList.toggle("alarming", info.findings.some((/** @type {{severity: string}} */ each) => each.severity === "failure"));
   }
 
   fillMapBox() {
@@ -365,15 +139,15 @@ export class Viewer {
       dragged,
       ...stored.map((/** @type {{name: string}} */ each, /** @type {number} */ i) => element("option", { value: `@stored${i}`, text: each.name })),
     ]);
-    this.mapBox.replaceChildren(...groups.values(), detectors);
-    this.mapBox.value = this.store.state.map;
+    this.page.mapBox.replaceChildren(...groups.values(), detectors);
+    this.page.mapBox.value = this.store.state.map;
   }
 
   fillLists() {
     const { lowerRight } = this.store.state;
-    if (lowerRight === "defects") this.listHolder.replaceChildren(defectsList(this));
-    if (lowerRight === "labels") this.listHolder.replaceChildren(labelsList(this));
-    if (lowerRight === "findings") this.listHolder.replaceChildren(findingsList(this));
+    if (lowerRight === "defects") this.page.listHolder.replaceChildren(defectsList(this));
+    if (lowerRight === "labels") this.page.listHolder.replaceChildren(labelsList(this));
+    if (lowerRight === "findings") this.page.listHolder.replaceChildren(findingsList(this));
   }
 
   /** Ask the server now and then whether there is more to show. */
@@ -390,9 +164,9 @@ export class Viewer {
       const parts = [];
       if ("bin" in progress) parts.push(`reading patterns ${Math.round(100 * progress.bin)} %`);
       if ("load_model" in progress) parts.push("loading the model");
-      if (newest) parts.push(`newer run: ${newest}`);
+      const wasBusy = this.busy;
       this.busy = "bin" in progress || "load_model" in progress;
-      this.say(parts.join(", "));
+      if (parts.length || wasBusy) this.say(parts.join(", "));
       this.showNewest(newest);
       if (version !== this.session.info.version) {
         const hadModel = this.session.info.model;
@@ -414,39 +188,39 @@ export class Viewer {
       const message = await this.session.ask("open_newest");
       if (message) location.search = `?scene=${message.header.scene}`;
     });
-    this.header.querySelector(".actions")?.prepend(open);
+    this.page.header.querySelector(".actions")?.prepend(open);
   }
 
   /** Buttons and boxes as the state has them. */
   showState() {
     const { state } = this.store;
-    this.mapBox.value = state.map;
-    this.tools.show(state.tool);
-    this.map.panel.canvas.dataset.tool = state.tool;
-    this.mapScale.show(state.mapScale);
-    this.patternScale.show(state.patternScale);
-    this.contrastBox.value = state.patternContrast;
-    this.patternMode.show(state.pattern);
-    for (const each of /** @type {NodeListOf<HTMLButtonElement>} */ (this.patternMode.root.querySelectorAll("button"))) {
+    this.page.mapBox.value = state.map;
+    this.page.tools.show(state.tool);
+    this.page.map.panel.canvas.dataset.tool = state.tool;
+    this.page.mapScale.show(state.mapScale);
+    this.page.patternScale.show(state.patternScale);
+    this.page.contrastBox.value = state.patternContrast;
+    this.page.patternMode.show(state.pattern);
+    for (const each of /** @type {NodeListOf<HTMLButtonElement>} */ (this.page.patternMode.root.querySelectorAll("button"))) {
       each.disabled =
         (each.dataset.value === "mean" && !this.chosen?.plain) || (each.dataset.value === "rotated" && !this.chosen?.rotated);
     }
     const detector = this.detectorName();
-    this.detectors.show(detector);
-    this.shapeBox.value = this.session.info.presets?.[detector] ? "" : detector;
-    this.keep.disabled = !state.detector || !this.session.info.writable;
-    this.lock.setAttribute("aria-pressed", String(Boolean(state.contrast["@pattern"])));
-    this.lowerLeft.show(state.lowerLeft);
-    this.lowerRight.show(state.lowerRight);
-    this.angleSlider.value = String(state.angle);
+    this.page.detectors.show(detector);
+    this.page.shapeBox.value = this.session.info.presets?.[detector] ? "" : detector;
+    this.page.keep.disabled = !state.detector || !this.session.info.writable;
+    this.page.lock.setAttribute("aria-pressed", String(Boolean(state.contrast["@pattern"])));
+    this.page.lowerLeft.show(state.lowerLeft);
+    this.page.lowerRight.show(state.lowerRight);
+    this.page.angleSlider.value = String(state.angle);
     const kind = this.shown?.entry.kind ?? "image";
     const free = kind === "image" || kind === "scalar";
-    this.paletteBox.replaceChildren(
+    this.page.paletteBox.replaceChildren(
       ...(free ? PALETTES : []).map((value) => element("option", { value, text: PALETTE_NAMES[value] })),
       ...(free ? [] : [element("option", { value: "", text: kind === "signed" ? "Vik, diverging" : kind === "class" ? "Classes" : "Roma, cyclic" })]),
     );
-    this.paletteBox.disabled = !free;
-    this.paletteBox.value = free ? (state.palettes[kind] ?? (kind === "scalar" ? "batlow" : "grayC")) : "";
+    this.page.paletteBox.disabled = !free;
+    this.page.paletteBox.value = free ? (state.palettes[kind] ?? (kind === "scalar" ? "batlow" : "grayC")) : "";
   }
 
   /** Name of the button that stands for the detector in use. */
@@ -469,7 +243,7 @@ export class Viewer {
     if (recolored) this.recolorPatterns();
     if (changed.has("detector")) this.askDetector(null);
     if (changed.has("selection") && !state.selection) this.takeSelection(null);
-    if (changed.has("axes")) this.latents.fit();
+    if (changed.has("axes")) this.page.latents.fit();
     if (changed.has("angle") || changed.has("decodeAt")) this.askDecoded(state.decodeAt);
     if (changed.has("line") || changed.has("lineWidth") || changed.has("lowerLeft")) this.showCurves();
     if (changed.has("lowerRight") || changed.has("defect")) {
@@ -477,9 +251,9 @@ export class Viewer {
       if (state.lowerRight === "grid") void this.loadGrid();
       if (state.lowerRight === "decoded") this.askDecoded(state.decodeAt);
     }
-    this.map.panel.draw();
-    this.patternPanel.panel.draw();
-    this.latents.draw();
+    this.page.map.panel.draw();
+    this.page.patternPanel.panel.draw();
+    this.page.latents.draw();
     clearTimeout(this.hashTimer);
     this.hashTimer = window.setTimeout(() => {
       if (!this.inPage) history.replaceState(null, "", `${location.pathname}${location.search}${stateToHash(this.store.state)}`);
@@ -507,15 +281,23 @@ export class Viewer {
   /** @param {MapEntry} entry @param {Coded} values @param {Coded} [strength] */
   showMap(entry, values, strength) {
     this.shown = { entry, values, strength };
-    this.map.show(entry, values, strength);
+    this.page.map.show(entry, values, strength);
     this.showState();
-    this.showCurves();
+    if (this.store.state.lowerLeft !== "spectrum" || entry.name !== DETECTOR_MAP) this.showCurves();
     requestAnimationFrame(() => {
       this.timings.firstPicture ||= performance.now() - this.started;
-      const { pixels } = this.map.panel;
-      this.latents.colors = pixels ? new Uint32Array(pixels.data.buffer) : null;
-      this.latents.refresh();
+      // while a detector is dragged the map alone must keep up
+      clearTimeout(this.colorTimer);
+      this.colorTimer = window.setTimeout(() => this.colorLatents(), entry.name === DETECTOR_MAP ? 150 : 0);
     });
+  }
+
+  /** Colour the learned space as the map is. */
+  colorLatents() {
+    const { pixels } = this.page.map.panel;
+    this.page.latents.colors = pixels ? new Uint32Array(pixels.data.buffer) : null;
+    this.page.latents.refresh();
+    this.showCurves();
   }
 
   showDetectorMap() {
@@ -534,7 +316,7 @@ export class Viewer {
     const array = strength ?? values;
     const [rows, columns] = this.session.scanShape;
     if (state.lowerLeft === "histogram") {
-      this.histogram.show(array, state.contrast[entry.name] ?? usualContrast(array, entry.kind), array.unit);
+      this.page.histogram.show(array, state.contrast[entry.name] ?? usualContrast(array, entry.kind), array.unit);
     } else if (state.lowerLeft === "profile") {
       const step = this.session.info.calibration?.scan_step;
       const profile = state.line ? profileAlong(valuesOf(array), rows, columns, state.line[0], state.line[1], state.lineWidth) : null;
@@ -544,16 +326,16 @@ export class Viewer {
         const end = profile.at[profile.at.length - 1] || 1;
         profile.at = profile.at.map((at) => (at / end) * length);
       }
-      this.profile.show(profile, array.unit, step ? "Å" : "px");
+      this.page.profile.show(profile, array.unit, step ? "Å" : "px");
     } else {
       const { modulus, rows: height, columns: width } = spectrumOf(valuesOf(array), rows, columns);
       const coded = codeValues(modulus, [height, width], "relative");
       const [, high] = usualContrast(coded, "image");
       const step = this.session.info.calibration?.scan_step;
-      this.spectrum.aspect = step ? width * step[1] / (height * step[0]) : width / height;
-      this.spectrum.stepX = step ? 1 / (width * step[1]) : 1 / width;
-      this.spectrum.stepUnit = step ? "Å⁻¹" : "px⁻¹";
-      this.spectrum.show(coded, { kind: "image", palette: "inferno", scale: "sqrt", low: 0, high: high || 1 });
+      this.page.spectrum.aspect = step ? width * step[1] / (height * step[0]) : width / height;
+      this.page.spectrum.stepX = step ? 1 / (width * step[1]) : 1 / width;
+      this.page.spectrum.stepUnit = step ? "Å⁻¹" : "px⁻¹";
+      this.page.spectrum.show(coded, { kind: "image", palette: "inferno", scale: "sqrt", low: 0, high: high || 1 });
     }
   }
 
@@ -567,7 +349,7 @@ export class Viewer {
     this.timings.patterns.push(performance.now() - began);
     this.showPattern();
     if (this.session.info.model === "ready") await this.loadModel(y, x);
-    else this.modelNote.textContent = this.session.info.model === "loading" ? "the model is being loaded" : "there is no model: open a run";
+    else this.page.modelNote.textContent = this.session.info.model === "loading" ? "the model is being loaded" : "there is no model: open a run";
   }
 
   /** @param {number} y @param {number} x */
@@ -575,16 +357,16 @@ export class Viewer {
     const message = await this.session.ask("model", { y, x });
     if (!message) return;
     const { decoded, residual } = message.arrays;
-    this.showDecoded(this.decodedHere, decoded);
+    this.showDecoded(this.page.decodedHere, decoded);
     if (residual) {
       const [least, most] = usualContrast(residual, "signed");
-      this.residual.show(residual, { kind: "signed", palette: "vik", scale: "linear", low: least, high: most });
-    } else this.residual.say("There are no polar patterns to compare with.");
+      this.page.residual.show(residual, { kind: "signed", palette: "vik", scale: "linear", low: least, high: most });
+    } else this.page.residual.say("There are no polar patterns to compare with.");
     const { latents, angle, angle_std } = message.header;
     const degrees = (/** @type {number} */ rad) => `${formatNumber((rad * 180) / Math.PI, 3)}°`;
     const parts = latents.map((/** @type {number} */ v, /** @type {number} */ k) => `z${k + 1} ${formatNumber(v, 3)}`);
     if (angle !== null) parts.push(`angle ${degrees(angle)}${angle_std === null ? "" : ` ± ${degrees(angle_std)}`}`);
-    this.modelNote.textContent = parts.join(", ");
+    this.page.modelNote.textContent = parts.join(", ");
     if (!this.store.state.decodeAt && this.store.state.lowerRight === "decoded") this.askDecoded(null);
   }
 
@@ -593,12 +375,12 @@ export class Viewer {
     const { pattern } = this.store.state;
     const mean = pattern === "mean" ? this.chosen?.plain : pattern === "rotated" ? this.chosen?.rotated : null;
     const array = mean ?? this.pattern;
-    if (array) this.patternPanel.show(array);
+    if (array) this.page.patternPanel.show(array);
   }
 
   /** Show decoded patterns in the colours of the pattern panel. */
   recolorPatterns() {
-    for (const panel of [this.decodedHere, this.decoded, this.grid]) {
+    for (const panel of [this.page.decodedHere, this.page.decoded, this.page.grid]) {
       if (panel.array) this.showDecoded(panel, panel.array);
     }
   }
@@ -614,7 +396,7 @@ export class Viewer {
     const { contrast } = this.store.state;
     const rest = { ...contrast };
     delete rest["@pattern"];
-    const { coloring } = this.patternPanel.panel;
+    const { coloring } = this.page.patternPanel.panel;
     this.store.set({ contrast: contrast["@pattern"] || !coloring ? rest : { ...rest, "@pattern": [coloring.low, coloring.high] } });
   }
 
@@ -705,9 +487,9 @@ export class Viewer {
   /** @param {Chosen | null} chosen */
   takeSelection(chosen) {
     this.chosen = chosen;
-    this.map.choose(chosen);
-    this.latents.chosen = chosen;
-    this.latents.refresh();
+    this.page.map.choose(chosen);
+    this.page.latents.chosen = chosen;
+    this.page.latents.refresh();
     if (!chosen && this.store.state.pattern !== "cursor") this.store.set({ pattern: "cursor" });
     this.showPattern();
     this.showState();
@@ -727,7 +509,7 @@ export class Viewer {
   /** @param {number[] | null} latents those under the cursor where there are none */
   async loadDecoded(latents) {
     if (this.session.info.model !== "ready") {
-      this.decoded.say(this.session.info.model === "loading" ? "The model is being loaded." : "There is no model: open a run.");
+      this.page.decoded.say(this.session.info.model === "loading" ? "The model is being loaded." : "There is no model: open a run.");
       return;
     }
     const [y, x] = this.store.state.cursor;
@@ -738,14 +520,14 @@ export class Viewer {
     const message = await this.session.ask("decode", { latents: values, angle });
     if (!message) return;
     const { decoded } = message.arrays;
-    this.showDecoded(this.decoded, decoded);
+    this.showDecoded(this.page.decoded, decoded);
     const parts = values.map((v, k) => `z${k + 1} ${formatNumber(v, 3)}`);
-    this.decodedNote.textContent = `${this.store.state.angle}°  ${parts.join(", ")}`;
+    this.page.decodedNote.textContent = `${this.store.state.angle}°  ${parts.join(", ")}`;
   }
 
   async loadGrid() {
     if (this.gridLatents) return;
-    if (!this.session.info.has_manifold) return this.grid.say("The grid is stored in a run: open one.");
+    if (!this.session.info.has_manifold) return this.page.grid.say("The grid is stored in a run: open one.");
     const message = await this.session.ask("manifold");
     if (!message) return;
     const { manifold } = message.arrays;
@@ -762,7 +544,7 @@ export class Viewer {
     }
     const mosaic = { ...manifold, codes, shape: [rows * height, columns * width] };
     this.gridShape = [height, width];
-    this.showDecoded(this.grid, mosaic);
+    this.showDecoded(this.page.grid, mosaic);
   }
 
   /** @param {PointerPlace} place @param {boolean} pin */
@@ -779,33 +561,33 @@ export class Viewer {
   /** @param {PointerPlace | null} place */
   readMap(place) {
     const shown = this.shown;
-    if (!place || !shown) return this.readout.replaceChildren();
+    if (!place || !shown) return this.page.readout.replaceChildren();
     const [rows, columns] = this.session.scanShape;
     const [y, x] = [Math.round(place.y), Math.round(place.x)];
-    if (y < 0 || x < 0 || y >= rows || x >= columns) return this.readout.replaceChildren();
+    if (y < 0 || x < 0 || y >= rows || x >= columns) return this.page.readout.replaceChildren();
     const step = this.session.info.calibration?.scan_step;
     const where = step ? `, ${formatNumber(y * step[0])} Å, ${formatNumber(x * step[1])} Å` : "";
     const value = valueAt(shown.values, y * columns + x);
     const isAngle = shown.entry.kind === "angle" || shown.entry.kind === "vector";
     let text = isAngle ? `${formatNumber((value * 180) / Math.PI, 4)}°` : `${formatNumber(value)} ${shown.values.unit}`;
     if (shown.strength) text += `, ${formatNumber(valueAt(shown.strength, y * columns + x))} ${shown.strength.unit}`;
-    this.readout.textContent = `(${y}, ${x})${where}: ${text}`;
+    this.page.readout.textContent = `(${y}, ${x})${where}: ${text}`;
   }
 
   /** @param {PointerPlace | null} place */
   readPattern(place) {
-    const { array } = this.patternPanel.panel;
-    if (!place || !array) return this.readout.replaceChildren();
+    const { array } = this.page.patternPanel.panel;
+    if (!place || !array) return this.page.readout.replaceChildren();
     const [rows, columns] = this.session.detectorShape;
     const [y, x] = [Math.round(place.y), Math.round(place.x)];
-    if (y < 0 || x < 0 || y >= rows || x >= columns) return this.readout.replaceChildren();
+    if (y < 0 || x < 0 || y >= rows || x >= columns) return this.page.readout.replaceChildren();
     const { pixel_size: pixel, optical_axis: axis } = this.session.info.calibration ?? {};
     let where = "";
     if (pixel && axis) {
       const [down, right] = [(place.y - axis[0]) * pixel[0], (place.x - axis[1]) * pixel[1]];
       where = `, ${formatNumber(Math.hypot(down, right), 3)} mrad at ${formatNumber((Math.atan2(-down, right) * 180) / Math.PI, 3)}°`;
     }
-    this.readout.textContent = `pixel (${y}, ${x})${where}: ${formatNumber(valueAt(array, y * columns + x))} ${array.unit}`;
+    this.page.readout.textContent = `pixel (${y}, ${x})${where}: ${formatNumber(valueAt(array, y * columns + x))} ${array.unit}`;
   }
 
   /** What a script needs to make the same. */
@@ -880,7 +662,7 @@ export class Viewer {
     this.session.info.annotations = message.header.annotations;
     this.fillMapBox();
     this.fillLists();
-    this.map.panel.draw();
+    this.page.map.panel.draw();
     this.say("stored in the run");
   }
 
