@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from fake_run import make_run
 from starlette.testclient import TestClient
+from viewed_run import make_viewed_run
 
 import stemvane as sv
-from stemvane import Dataset4D, save_dataset, synthetic
+from stemvane import Dataset4D, synthetic
 from stemvane.errors import ConfigError, DataError, RunError
 from stemvane.reduction.virtual_detectors import VirtualDetector
 from stemvane.runs.annotations import ANNOTATIONS, read_annotations, write_annotations
@@ -58,17 +59,7 @@ def scan():
 @pytest.fixture(scope="module")
 def measured_run(tmp_path_factory):
     """A run of a file, with a model, as the pipeline makes it."""
-    folder = tmp_path_factory.mktemp("viewed")
-    dataset, _ = synthetic((12, 10), (24, 24), dose=2e4)
-    save_dataset(dataset, folder / "scan.zarr")
-    config = sv.Config().replace(
-        source={"path": str(folder / "scan.zarr")},
-        training={"n_epochs": 2},
-        compare={"n_turned": 4},
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
-        return sv.run_pipeline(config, folder / "run")
+    return make_viewed_run(tmp_path_factory.mktemp("viewed"))
 
 
 @pytest.fixture(scope="module")

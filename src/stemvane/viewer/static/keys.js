@@ -65,7 +65,7 @@ function act(viewer, event, under) {
   const { store } = viewer;
   const { state } = store;
   const key = event.key.toLowerCase();
-  if (event.ctrlKey) return store.undo();
+  if (event.ctrlKey) return viewer.undo();
   const far = event.shiftKey ? 5 : 1;
   const ways = /** @type {Record<string, [number, number]>} */ ({ w: [-1, 0], a: [0, -1], s: [1, 0], d: [0, 1] });
   if (ways[key]) {

@@ -171,7 +171,7 @@ export class Page {
       this.status,
       this.readout,
       element("div", { class: "actions" }, [
-        button("Undo", "Take back the last change (Ctrl+Z)", () => store.undo()),
+        button("Undo", "Take back the last change (Ctrl+Z)", () => viewer.undo()),
         button("Copy link", "Copy the address of this view", () => viewer.copyLink()),
         button("Copy as Python", "Copy a script that makes what is shown", () => viewer.copyPython()),
         button("Notebook", "Save a notebook that makes what is shown", () => viewer.download("notebook", { state: viewer.recipeState() })),

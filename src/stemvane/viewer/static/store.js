@@ -126,12 +126,17 @@ export class Store {
     for (const listener of this.listeners) listener(this.state, changed);
   }
 
-  /** Take back the last step. */
+  /** Let the next change be a step of its own, as after a drag. */
+  settle() {
+    this.lastKey = "";
+  }
+
+  /** Take back the last step. @returns {Partial<State> | undefined} what was set back */
   undo() {
     const before = this.past.pop();
-    this.lastKey = "";
     if (before) this.set(before, false);
-    return Boolean(before);
+    this.settle();
+    return before;
   }
 }
 

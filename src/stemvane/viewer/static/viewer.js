@@ -81,6 +81,13 @@ export class Viewer {
     this.page.status.textContent = text;
   }
 
+  /** Take back the last step. */
+  undo() {
+    const before = this.store.undo();
+    if (before?.selection) this.askSelection(false);
+    return Boolean(before);
+  }
+
   /** Load the scan and show it. */
   async start() {
     if (!(await this.session.load())) return;
@@ -435,7 +442,9 @@ export class Viewer {
     if (state.map !== DETECTOR_MAP) this.store.set({ map: DETECTOR_MAP });
     this.exactRun?.abort();
     this.askDetector(null);
-    if (settled) void this.loadExact();
+    if (!settled) return;
+    this.store.settle();
+    void this.loadExact();
   }
 
   async loadDetector() {
@@ -473,6 +482,7 @@ export class Viewer {
   async loadSelection(quick) {
     const { selection } = this.store.state;
     if (!selection) return this.takeSelection(null);
+    if (!quick) this.store.settle();
     const message = await this.session.ask(
       "select",
       { selection, quick },

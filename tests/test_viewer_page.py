@@ -1,0 +1,293 @@
+"""The viewer's page in a real browser: every panel, what links them, keys, exports, and what may go wrong."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+import pytest
+from fake_run import make_run
+from viewed_run import make_viewed_run
+
+from stemvane.runs.annotations import read_annotations
+from stemvane.viewer.answers import Answers
+from stemvane.viewer.scene import Scene
+from stemvane.viewer.serving import ViewServer
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed to show the page in")
+AXE = Path(__file__).parent.parent / "build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+EVIL = "<img src=x onerror=alert(1)>"
+DESK = {"width": 1280, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield opened
+        opened.close()
+
+
+def serve(run):
+    scene = Scene.of_run(run)
+    server = ViewServer(Answers([scene]))
+    server.start()
+    scene.start()
+    return server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    started = serve(make_viewed_run(tmp_path_factory.mktemp("viewed")))
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def open_page(browser, server):
+    """Open the page; gives it when everything is drawn, and fails where the page has reported an error."""
+    contexts, troubles = [], []
+
+    def opened(address=None, *, state=None, ready="ready", **settings):
+        context = browser.new_context(**({"viewport": DESK, "accept_downloads": True} | settings))
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on(
+            "console", lambda said: said.type == "error" and "net::ERR" not in said.text and troubles.append(said.text)
+        )
+        page.on("dialog", lambda dialog: troubles.append(f"dialog {dialog.message}") or dialog.dismiss())
+        hash_ = "" if state is None else "#" + json.dumps(state)
+        page.goto((address or server.address) + hash_)
+        until(page, f"window.viewer?.session.info.model === '{ready}' && viewer.pattern && viewer.page.map.panel.drawn")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert troubles == []
+
+
+def until(page, condition, seconds=15):
+    """Wait for a condition on the page; its policy forbids what playwright's own waiting needs."""
+    for _ in range(int(seconds / 0.05)):
+        if page.evaluate(f"Boolean({condition})"):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never on the page: {condition}; status {page.evaluate('viewer?.page.status.textContent')}")
+
+
+def middle(page, panel):
+    box = page.locator(f".panel.{panel} .stage canvas").first.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def drag(page, points):
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    for point in points[1:]:
+        page.mouse.move(*point, steps=3)
+    page.mouse.up()
+
+
+def n_colors(page, canvas):
+    """Number of different colours of a canvas."""
+    return page.evaluate(
+        """(selector) => { const c = document.querySelector(selector);
+        const d = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer);
+        return new Set(d).size; }""",
+        canvas,
+    )
+
+
+def test_every_panel_shows_something_and_follows_the_cursor(open_page, server):
+    page = open_page()
+    assert server.token not in page.url
+    until(page, "viewer.page.residual.drawn && viewer.page.decoded.drawn && viewer.page.latents.drawn > 1")
+    for panel in ("map", "pattern", "latents", "lower-left", "model", "lower-right"):
+        assert n_colors(page, f".panel.{panel} .stage canvas") > 10, panel
+    for tab in ("Profile", "Spectrum", "Grid", "Defects", "Labels", "Findings"):
+        page.get_by_role("button", name=re.compile(f"^{tab}")).click()
+    until(page, "viewer.page.spectrum.drawn && viewer.gridLatents")
+    x, y = middle(page, "map")
+    before = page.evaluate("viewer.store.state.cursor.join()")
+    page.mouse.click(x + 60, y - 40)
+    until(page, f"viewer.store.state.cursor.join() !== '{before}'")
+    page.mouse.move(x + 10, y)
+    assert re.search(r"\(\d+, \d+\), .* Å: .*\d", page.locator(".readout").text_content())
+    page.mouse.move(*middle(page, "pattern"))
+    assert "mrad at" in page.locator(".readout").text_content()
+    # every map of the list can be shown
+    for name in page.evaluate("viewer.session.info.maps.map((each) => each.name)"):
+        page.select_option('select[aria-label="Map"]', name)
+        until(page, f"viewer.shown.entry.name === '{name}'")
+
+
+def test_selections_go_all_ways(open_page):
+    page = open_page()
+    x, y = middle(page, "map")
+    page.keyboard.press("o")
+    drag(page, [(x - 80, y - 80), (x + 60, y - 90), (x + 70, y + 60), (x - 60, y + 50)])
+    until(
+        page, "viewer.chosen?.n > 4 && viewer.store.state.pattern === 'mean' && viewer.chosen.nUsed === viewer.chosen.n"
+    )
+    assert page.evaluate("viewer.page.latents.chosen === viewer.chosen")
+    in_scan = page.evaluate("viewer.chosen.n")
+    page.get_by_role("button", name="Rotated mean").click()
+    until(page, "viewer.page.patternPanel.panel.array === viewer.chosen.rotated")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Selection as HDF5").click()
+    with h5py.File(download.value.path()) as file:
+        assert file["mask"][...].sum() == in_scan
+    x, y = middle(page, "latents")
+    page.locator(".panel.latents").get_by_role("button", name="Lasso").click()
+    drag(page, [(x - 150, y - 150), (x + 20, y - 150), (x + 20, y + 150), (x - 150, y + 150)])
+    until(page, "viewer.store.state.selection.space === 'latents' && viewer.chosen?.n > 0")
+    until(page, "viewer.page.map.shade")
+    page.keyboard.press("Escape")
+    until(page, "viewer.chosen === null && viewer.store.state.pattern === 'cursor'")
+    page.keyboard.press("Control+z")
+    until(page, "viewer.store.state.selection?.space === 'latents'")
+    # a range of values, with Shift on the histogram
+    x, y = middle(page, "lower-left")
+    page.keyboard.down("Shift")
+    drag(page, [(x - 50, y), (x + 40, y)])
+    page.keyboard.up("Shift")
+    until(page, "viewer.store.state.selection?.kind === 'range' && viewer.chosen?.n > 0")
+    drag(page, [(x + 175, y), (x + 100, y)])
+    until(page, "Object.keys(viewer.store.state.contrast).length === 1")
+
+
+def test_a_detector_is_dragged(open_page):
+    page = open_page()
+    page.get_by_role("button", name="BF", exact=True).click()
+    until(page, "viewer.detectorSignal?.exact && viewer.shown.entry.title === 'Virtual detector'")
+    x, y = middle(page, "pattern")
+    before = page.evaluate("viewer.store.state.detector")
+    drawn = page.evaluate("viewer.page.map.panel.drawn")
+    drag(page, [(x, y), (x + 15, y + 5), (x + 40, y + 10)])
+    moved = page.evaluate("viewer.store.state.detector")
+    assert moved["x"] > before["x"] + 1
+    assert moved["outer"] == before["outer"]
+    until(page, "viewer.detectorSignal?.exact && viewer.exactFor === JSON.stringify(viewer.store.state.detector)")
+    assert page.evaluate("viewer.page.map.panel.drawn") > drawn + 1
+    edge = page.evaluate(f"viewer.page.patternPanel.panel.toScreen({moved['y']}, {moved['x'] + moved['outer']})")
+    box = page.locator(".panel.pattern .stage").bounding_box()
+    drag(page, [(box["x"] + edge[1], box["y"] + edge[0]), (box["x"] + edge[1] + 30, box["y"] + edge[0])])
+    assert page.evaluate("viewer.store.state.detector.outer") > before["outer"] + 1
+    for shape in ("point", "annulus", "rectangle", "wedge"):
+        page.select_option('select[aria-label="Shape of the virtual detector"]', shape)
+        until(page, f"viewer.store.state.detector.shape === '{shape}' && viewer.detectorSignal.exact")
+    page.get_by_role("button", name="COM", exact=True).click()
+    until(page, "viewer.detectorSignal?.kind === 'vector' && viewer.shown.entry.kind === 'vector'")
+    page.locator(".panel.pattern").get_by_role("button", name="Off").click()
+    until(page, "viewer.store.state.detector === null && !viewer.store.state.map.startsWith('@')")
+
+
+def test_keys_and_the_address(open_page):
+    page = open_page(state={"cursor": [4, 5], "map": "latent_1", "patternScale": "log"})
+    state = "viewer.store.state"
+    assert page.evaluate(f"[{state}.map, {state}.patternScale, ...{state}.cursor]") == ["latent_1", "log", 4, 5]
+    for keys, cursor in (("d", [4, 6]), ("s", [5, 6]), ("Shift+W", [0, 6]), ("Shift+A", [0, 1])):
+        page.keyboard.press(keys)
+        assert page.evaluate(f"{state}.cursor") == cursor, keys
+    page.keyboard.press("Shift+Digit3")
+    page.keyboard.press("n")
+    until(page, f"{state}.map !== 'latent_1'")
+    page.keyboard.press("Digit3")
+    until(page, f"{state}.map === 'latent_1'")
+    page.keyboard.press("g")
+    assert page.evaluate(f"{state}.mapScale") == "sqrt"
+    page.keyboard.press("Control+z")
+    assert page.evaluate(f"{state}.mapScale") == "linear"
+    page.keyboard.press("l")
+    assert page.evaluate(f"{state}.decodeAt.length") == 2
+    until(page, "location.hash.includes('%5B0%2C1%5D')")
+    page.reload()
+    until(page, f"window.viewer?.session.info.name && {state}.map === 'latent_1' && {state}.cursor[1] === 1")
+    page.keyboard.press("?")
+    assert page.get_by_role("dialog", name="Keys").is_visible()
+    page.keyboard.press("Escape")
+    assert page.get_by_role("dialog").count() == 0
+
+
+def test_pictures_scripts_and_labels(open_page, server):
+    page = open_page()
+    for held, kind in (([], "svg"), (["Shift"], "png")):
+        with page.expect_download() as download:
+            page.locator(".panel.map button.sign").first.click(modifiers=held)
+        content = Path(download.value.path()).read_bytes()
+        assert download.value.suggested_filename.endswith(kind)
+        assert content.startswith(b"<svg" if kind == "svg" else b"\x89PNG")
+        assert kind == "png" or b'width="88mm"' in content
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Notebook").click()
+    assert json.loads(Path(download.value.path()).read_text())["nbformat"] == 4
+    # without the permission to copy, the script is shown
+    page.get_by_role("button", name="Copy as Python").click()
+    until(page, "document.querySelector('dialog textarea') || viewer.page.status.textContent === 'script copied'")
+    if page.locator("dialog textarea").count():
+        assert "import stemvane as sv" in page.locator("dialog textarea").input_value()
+        page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Labels").click()
+    page.get_by_role("button", name="Label the selection").click()
+    page.get_by_label("Name of the position under the cursor").last.fill(EVIL)
+    page.get_by_role("button", name="Store").click()
+    until(page, "viewer.session.info.annotations.labels.length === 1")
+    assert page.get_by_role("cell", name=EVIL, exact=True).is_visible()
+    run = server.answers.scenes[0].run
+    assert [label["name"] for label in read_annotations(run)["labels"]] == [EVIL]
+    assert page.locator("img").count() == 0
+
+
+def test_names_of_others_are_no_markup_and_a_lost_run_is_said(open_page, tmp_path):
+    started = serve(make_run(tmp_path / EVIL))
+    try:
+        page = open_page(started.address, ready="none")
+        assert page.locator("h1").text_content() == EVIL
+        assert page.locator("img").count() == 0
+        (tmp_path / EVIL).rename(tmp_path / "gone")
+        page.keyboard.press("d")
+        until(page, "!viewer.page.alert.hidden && viewer.page.alert.textContent.includes('removed or replaced')")
+    finally:
+        started.stop()
+
+
+def test_small_screens_and_darkness(open_page):
+    page = open_page(viewport={"width": 390, "height": 844}, has_touch=True, color_scheme="dark", device_scale_factor=2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert n_colors(page, ".panel.map .stage canvas") > 10
+    x, y = middle(page, "map")
+    page.touchscreen.tap(x + 40, y + 40)
+    until(page, "viewer.store.state.cursor.join() !== '6,5'")
+    ground = page.evaluate("getComputedStyle(viewer.root).backgroundColor")
+    assert sum(map(int, re.findall(r"\d+", ground)[:3])) < 150
+
+
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm install --prefix build/axe axe-core")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_serious_keeps_anyone_out(open_page, scheme):
+    page = open_page(color_scheme=scheme)
+    page.evaluate(AXE.read_text())
+    page.keyboard.press("?")
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Labels").click()
+    found += page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    serious = [(v["id"], [n["html"] for n in v["nodes"]]) for v in found if v["impact"] in ("serious", "critical")]
+    assert serious == []
+
+
+def test_a_server_that_ends_is_said(open_page, tmp_path):
+    started = serve(make_run(tmp_path / "run"))
+    page = open_page(started.address, ready="none")
+    assert page.evaluate("viewer.session.info.pattern_source") == "polar"
+    page.route("**/api/**", lambda route: route.abort())
+    page.evaluate("viewer.session.maps.clear()")
+    page.keyboard.press("d")
+    until(page, "viewer.page.alert.textContent.includes('does not answer')")
+    page.unroute("**/api/**")
+    started.stop()
