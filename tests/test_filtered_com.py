@@ -97,6 +97,14 @@ def test_without_noise_the_com_stays_as_it_is():
     assert add_filtered_com(measured) is measured
 
 
+def test_the_error_of_a_com_that_stays_is_that_of_single_electrons():
+    measured = sv.measure(simulated(scan_shape=(16, 16), scan_extent=(2.6, 2.6), dose=1e8))
+    result = sv.filter_com(measured)
+    off = measured.deflection - measured.expectation.deflection
+    assert not result.is_filtered
+    assert result.std.mean() == pytest.approx(off.std(), rel=0.25)
+
+
 def test_a_scan_of_a_few_positions_stays_as_it_is(graphene):
     few = replace(
         graphene,

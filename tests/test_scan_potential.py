@@ -157,3 +157,19 @@ def test_channels_are_scaled_at_once(handedness):
     same, conjugate = frame.scaling(factors)
     scaled = same * spectrum + conjugate * np.conj(mirror(spectrum))
     np.testing.assert_allclose(scaled, frame.responses(factors * frame.channels(spectrum)), atol=1e-6)
+
+
+def test_noise_that_goes_together_is_known_and_its_estimate_is_no_worse():
+    """Two features of one order that share most of their noise, and nothing in them."""
+    rng, shape = np.random.default_rng(3), (48, 48)
+    orders = np.array([1, 1, 2])
+    noise = rng.standard_normal((*shape, 3)) + 1j * rng.standard_normal((*shape, 3))
+    mixing = np.array([[1, 0, 0], [0.9, 0.3, 0], [0, 0, 2]])
+    colour = PotentialFilter.fit(
+        (noise @ mixing.T).astype(np.complex64), np.ones(shape, bool), orders, np.ones(3), (0.2, 0.2), 1.0
+    ).colour
+    np.testing.assert_allclose(colour @ colour.conj().T, mixing @ mixing.T, atol=0.15)
+    assert not colour[2, :2].any()
+    apart = PotentialFilter.fit(noise.astype(np.complex64), np.ones(shape, bool), orders, np.ones(3), (0.2, 0.2), 1.0)
+    off_diagonal = apart.colour - np.diag(np.diag(apart.colour))
+    assert np.abs(off_diagonal).max() < 0.05

@@ -87,7 +87,8 @@ def main() -> None:
     todo = [job for job in jobs if job.path(work).exists() == chosen.renew]
     progress = comparison.progress(chosen, len(todo))
     if todo and not chosen.tables:
-        pythons = _install(chosen.environments or chosen.work / "environments", quick=chosen.quick)
+        environments = chosen.environments or chosen.work / "environments"
+        pythons = Pythons() if chosen.renew else _install(environments, quick=chosen.quick)
         with ProcessPoolExecutor(chosen.jobs, get_context("spawn"), _start) as pool:
             running = {}
             for job in todo:

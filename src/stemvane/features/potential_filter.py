@@ -26,6 +26,11 @@ _LEAST_NOISE = 1e-3
 # with 60 Å of defocus the COM's angle is off by 6.7° without, and by 6.1, 5.4 and 5.3° after one to three of them
 _N_REFITS = 2
 
+# of the mean square that chance gives a correlation, exceeded by one in fifty
+_BY_CHANCE = 4.0
+# a Hann window makes neighbouring frequencies alike: means have as many times the variance of those of as many numbers
+_JOINED = 1.94**2
+
 Features = NDArray[np.complex64]
 Floats = NDArray[np.floating[Any]]
 
@@ -90,8 +95,9 @@ class PotentialFilter:
     ----------
     orders : ndarray of int, shape (n_features,)
         Circular order of each feature.
-    noise : ndarray of float, shape (n_features,)
-        Standard deviation of the counting noise of a real coordinate of each feature.
+    colour : ndarray of complex, shape (n_features, n_features)
+        Makes the features' counting noise of noise that has variance 1 in every real coordinate; Hermitian, and 0
+        between features of different order.
     transfer : ScanTransfer
         What the features have in common.
     step : tuple of float
@@ -99,7 +105,7 @@ class PotentialFilter:
     """
 
     orders: NDArray[np.int64]
-    noise: NDArray[np.float64]
+    colour: NDArray[np.complex128]
     transfer: ScanTransfer
     step: tuple[float, float]
 
@@ -142,16 +148,16 @@ class PotentialFilter:
         recorded, features = recorded[middle], features[middle]
         y = _centred(features, recorded)[0]
         weights = taper(recorded)
-        noise = _measure_noise(y, weights, orders, np.asarray(noise, float), step, cutoff)
-        noise = np.maximum(noise, _LEAST_NOISE * float(np.sqrt((np.abs(y) ** 2).mean())))
-        y /= noise[:, None, None].astype(np.float32)
+        least = _LEAST_NOISE * float(np.sqrt((np.abs(y) ** 2).mean()))
+        colour = _measure_noise(y, weights, orders, np.asarray(noise, float), least, step, cutoff)
+        y = np.tensordot(np.linalg.inv(colour).astype(np.complex64), y, axes=1)
         transfer = ScanTransfer.fit(y, weights, orders, step, cutoff)
         if transfer.share.any():
             along = np.tensordot(transfer.directions.conj(), y, axes=1)
             for _ in range(_N_REFITS):
                 problem = ScanProblem(transfer, step, along, recorded)
                 transfer = problem.refit(problem.solve())
-        return cls(orders, np.asarray(noise, np.float64), transfer, step)
+        return cls(orders, colour, transfer, step)
 
     def filter(
         self,
@@ -199,8 +205,8 @@ class PotentialFilter:
     ) -> FilteredTile:
         """Filter a part of a scan with its margins, which are then left out."""
         y, mean = _centred(features, recorded)
-        y /= self.noise[:, None, None].astype(np.float32)
-        combination = (combination * self.noise).astype(np.complex64)
+        y = np.tensordot(np.linalg.inv(self.colour).astype(np.complex64), y, axes=1)
+        combination = (combination @ self.colour).astype(np.complex64)
         transfer, shape = self.transfer, (recorded.shape[0], recorded.shape[1])
         estimate = ScanEstimate(len(self.orders), shape)
         potential, potential_variance = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
@@ -226,10 +232,10 @@ class PotentialFilter:
         return FilteredTile(
             rows,
             columns,
-            estimate.directions * self.noise.astype(np.float32),
+            (estimate.directions @ self.colour.T).astype(np.complex64),
             estimate.values[:, *inner],
             mean,
-            np.asarray(self.noise / np.sqrt(max(int(np.count_nonzero(recorded)), 1))),
+            np.asarray(np.linalg.norm(self.colour, axis=1) / np.sqrt(max(int(np.count_nonzero(recorded)), 1))),
             estimate.covariance,
             estimate.scale()[inner],
             potential[inner],
@@ -257,10 +263,14 @@ def _measure_noise(
     weights: Floats,
     orders: NDArray[np.int64],
     expected: NDArray[np.float64],
+    least: float,
     step: tuple[float, float],
     cutoff: float,
-) -> NDArray[np.float64]:
-    """Noise of a real coordinate of each feature, from spatial frequencies that hold nothing else.
+) -> NDArray[np.complex128]:
+    """Root of the noise's covariance, from spatial frequencies that hold nothing else.
+
+    Where patterns are far brighter in the middle than further out, noise of features of one order goes together.
+    Correlations that so few frequencies have by chance are taken back (James & Stein, 1961).
 
     Parameters
     ----------
@@ -271,7 +281,9 @@ def _measure_noise(
     orders : ndarray of int, shape (n_features,)
         Circular order of each feature.
     expected : ndarray of float, shape (n_features,)
-        Noise that the counts tell, kept where the scan has no such frequencies.
+        Noise of a real coordinate that the counts tell, kept where the scan has no such frequencies.
+    least : float
+        What is less counts as that much.
     step : tuple of float
         Scan step ``(y, x)`` in Å.
     cutoff : float
@@ -279,15 +291,29 @@ def _measure_noise(
 
     Returns
     -------
-    ndarray of float, shape (n_features,)
+    ndarray of complex, shape (n_features, n_features)
+        Of a real coordinate.
     """
     empty = noise_frequencies(weights.shape, step, cutoff)
     if empty is None:
-        return expected
-    power = np.array([(np.abs(fft.fft2(part * weights, norm="ortho")) ** 2)[empty].mean() for part in y])
-    measured = np.sqrt(power / np.where(orders == 0, 1, 2))
-    # what is far below the counts' own noise is rounding, not noise
-    return np.asarray(np.maximum(measured, 0.1 * expected))
+        return np.diag(np.maximum(expected, least)).astype(complex)
+    spectra = np.array([fft.fft2(part * weights, norm="ortho")[empty] for part in y])
+    root = np.zeros((len(y), len(y)), complex)
+    for order in np.unique(orders):
+        chosen = np.flatnonzero(orders == order)
+        x, n_coordinates = spectra[chosen], 1 if order == 0 else 2
+        covariance = x @ x.conj().T / (x.shape[1] * n_coordinates)
+        level = np.sqrt(np.diag(covariance).real)
+        correlation = covariance / np.maximum(np.outer(level, level), 1e-30)
+        by_chance = _BY_CHANCE * _JOINED * n_coordinates / (2 * x.shape[1])
+        correlation *= np.clip(1 - by_chance / np.maximum(np.abs(correlation) ** 2, 1e-30), 0, 1)
+        np.fill_diagonal(correlation, 1)
+        # what is far below the counts' own noise is rounding, not noise
+        level = np.maximum(level, np.maximum(0.1 * expected[chosen], least))
+        values, vectors = np.linalg.eigh(correlation * np.outer(level, level))
+        values = np.maximum(values, 1e-3 * values[-1])
+        root[np.ix_(chosen, chosen)] = (vectors * np.sqrt(values)) @ vectors.conj().T
+    return root
 
 
 def _cuts(n: int) -> list[tuple[slice, slice]]:
