@@ -441,6 +441,32 @@ def recorded(extent=5.1, **options):
     )
 
 
+@pytest.mark.parametrize(("factor", "word"), [(2.0, "brighter"), (0.5, "darker"), (1.0, None)])
+def test_a_patch_on_the_disc(factor, word):
+    patterns = discs((8, 8))
+    patterns[..., 20:28, 26:34] *= factor
+    uneven = [finding for finding in survey(scan_of(np.rint(patterns))).findings if finding.id == "uneven_disc"]
+    assert [(finding.severity, word in finding.message) for finding in uneven] == ([("warning", True)] if word else [])
+
+
+def test_a_patch_with_a_counterpart_is_the_specimen():
+    patterns = discs((8, 8))
+    for columns in (slice(27, 33), slice(15, 21)):
+        patterns[..., 21:27, columns] *= 0.5
+    assert "uneven_disc" not in ids(survey(scan_of(np.rint(patterns))).findings)
+
+
+def test_a_block_of_hot_pixels_on_the_disc_hides_it():
+    patterns = discs((8, 8))
+    assert "disc_hidden" not in ids(survey(scan_of(patterns)).findings)
+    patterns[..., 20:28, 28:36] = 640
+    assert "disc_hidden" in ids(survey(scan_of(patterns)).findings, "warning")
+    # who gives a mask knows of it
+    block = np.zeros((48, 48), bool)
+    block[20:28, 28:36] = True
+    assert "disc_hidden" not in ids(survey(replace(scan_of(patterns), bad_pixels=block)).findings)
+
+
 @pytest.fixture(scope="module")
 def unsteady():
     """A noisy scan with drift and flyback, whose lines jitter by up to two steps."""

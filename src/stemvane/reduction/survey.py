@@ -29,7 +29,9 @@ from stemvane.reduction.survey_findings import (
     calibration_findings,
     disc_findings,
     gain_findings,
+    hidden_findings,
     lone_region_findings,
+    patch_findings,
     pattern_findings,
     saturation_findings,
     shadow_findings,
@@ -230,7 +232,8 @@ def survey(
     recorded, error = _moments(frames)
     noise = detector_noise(frames, known)
     level = noise.dark_level
-    is_nan = known & ~(np.zeros_like(known) if dataset.bad_pixels is None else dataset.bad_pixels)
+    given = np.zeros_like(known) if dataset.bad_pixels is None else dataset.bad_pixels
+    is_nan = known & ~given
     region = bright_rectangles(recorded - level, error, known=known, scatter=noise.dark_scatter)
     if region.any():
         disc, _, _ = _follow_disc(frames, positions, known | region, level, dataset, shift_region)
@@ -286,7 +289,11 @@ def survey(
         *pattern_findings(len(raw), is_broken, frames, bad, level),
         *saturation_findings(frames, bad, disc, dataset.calibration.pixel_aspect),
         *disc_findings(disc, typical.image),
-        *shadow_findings(disc, recorded - level, error, bad, dataset.calibration.pixel_aspect),
+        *(
+            list(shadow_findings(disc, recorded - level, error, bad, dataset.calibration.pixel_aspect))
+            or patch_findings(disc, recorded - level, error, bad, dataset.calibration.pixel_aspect)
+        ),
+        *hidden_findings(disc, bad & ~given, dataset.calibration.pixel_aspect),
         *bright_spot_findings(n_spared),
         *bright_region_findings(region),
         *lone_region_findings(disc, typical.image, dataset.calibration),

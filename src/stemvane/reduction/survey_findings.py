@@ -19,7 +19,9 @@ __all__ = [
     "calibration_findings",
     "disc_findings",
     "gain_findings",
+    "hidden_findings",
     "lone_region_findings",
+    "patch_findings",
     "pattern_findings",
     "saturation_findings",
     "shadow_findings",
@@ -43,9 +45,18 @@ _MOST_SATURATED = 0.5
 # it may be the disc itself. `pytest tests/test_verdict.py -k region`
 _LEAST_LONE = 0.05
 _MOST_LONE = 0.2
+# a patch differs by this share of the disc's level from what lies as far from the axis, over so many of the disc's
+# area; with less, eight pixels across, angles are as they are without it. `pytest tests/test_verdict.py -k patch`
+_PATCH = 0.3
+_LEAST_PATCH = 0.02
+# bad pixels that are found on more than this share of the disc's area are worth a word: a block of 8 x 8 on a disc of
+# 20 pixels makes angles of 1.9 degrees 3.3, single ones on 3 % of it change them by a fiftieth
+_LEAST_HIDDEN = 0.05
 # what lies across the axis is its counterpart from this share of its level, found within so many pixels
 _COUNTERPART = 0.25
 _ACROSS = 2
+# standard errors of a mean by which it is another one
+_N_SIGMA = 6.0
 # chips that are matched to less than this show in no map
 _GAIN_STEP = 0.05
 
@@ -170,6 +181,65 @@ def shadow_findings(
             "was taken for the disc, so that the COM does not follow the deflection",
             "give these pixels as a mask (preparation.bad_pixels), or source.optical_axis and source.disc_radius",
         )
+
+
+def hidden_findings(disc: Disc | None, found: NDArray[np.bool_], aspect: float) -> Iterator[Finding]:
+    """Bad pixels that the survey has found on much of the disc."""
+    if disc is None or not (inside := _inside(disc, found.shape, aspect)).any():
+        return
+    share = float(found[inside].mean())
+    if share > _LEAST_HIDDEN:
+        yield Finding(
+            "disc_hidden",
+            "warning",
+            f"{100 * share:.0f} % of the disc's area are pixels that were found to be bad; what they hide of the "
+            "deflection is lost",
+            "see that they are bad in the mean pattern, and give a mask (preparation.bad_pixels) of those that are",
+        )
+
+
+def patch_findings(
+    disc: Disc | None,
+    pattern: NDArray[np.float64],
+    error: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    aspect: float,
+) -> Iterator[Finding]:
+    """A part of the disc, or one that touches it, that is brighter or darker than that across the axis."""
+    if disc is None:
+        return
+    y, x = np.indices(pattern.shape)
+    radius = np.hypot((y - disc.centre[0]) * aspect, x - disc.centre[1])
+    inside = _inside(disc, pattern.shape, aspect) & ~bad
+    if inside.sum() < _LEAST_PIXELS:
+        return
+    # what most pixels of a ring have is what a patch of it lacks; the disc's own edge is as wide as the opening below
+    ring = radius.astype(int)
+    usual = ndimage.median(pattern, np.where(bad, -1, ring), np.arange(ring.max() + 1))
+    excess = pattern - np.nan_to_num(usual)[ring]
+    level = float(np.median(pattern[inside]))
+    is_clear = ~bad & (np.abs(excess) > np.maximum(_PATCH * level, _N_SIGMA * error))
+    for sign, word in ((1, "brighter"), (-1, "darker")):
+        patch = ndimage.binary_opening(is_clear & (np.sign(excess) == sign), np.ones((3, 3)))
+        regions, n = ndimage.label(patch)
+        nearby = ndimage.maximum_filter(patch, 2 * _ACROSS + 1)
+        for number in range(1, n + 1):
+            places = np.argwhere(regions == number)
+            if radius[regions == number].min() > disc.radius + 1:
+                continue
+            across = np.rint(2 * np.array(disc.centre) - places).astype(int)
+            across = across[((across >= 0) & (across < pattern.shape)).all(axis=1)]
+            share = len(places) / (np.pi * disc.radius**2 / aspect)
+            if share < _LEAST_PATCH or nearby[tuple(across.T)].sum() > 0.5 * len(places):
+                continue
+            rows, columns = places.T
+            yield Finding(
+                "uneven_disc",
+                "warning",
+                f"rows {rows.min()} to {rows.max()}, columns {columns.min()} to {columns.max()}, on the disc or beside "
+                f"it, are {word} than what lies across the axis: a defect of the detector, or a tilted crystal",
+                "give these pixels as a mask (preparation.bad_pixels) if they are not part of the pattern",
+            )
 
 
 def bright_spot_findings(n_pixels: int) -> Iterator[Finding]:
