@@ -26,6 +26,11 @@ def one_line(error):
     return message
 
 
+def test_a_plain_array_makes_a_data_set():
+    patterns = np.arange(2 * 3 * 4 * 5, dtype=np.uint16).reshape(2, 3, 4, 5)
+    np.testing.assert_array_equal(Dataset4D(patterns).pattern(1, 2), patterns[1, 2])
+
+
 def test_an_array_is_wrapped_and_not_changed(patterns):
     dataset = Dataset4D.from_array(patterns, name="a", metadata={"x": 1})
     assert dataset.shape == SHAPE

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from stemvane import Calibration, Dataset4D, measure, open_dataset, prepare_scan, save_dataset, survey
+from stemvane import Calibration, Dataset4D, measure, open_dataset, prepare_scan, save_dataset, simulate, survey
 from stemvane.config import Config
 from stemvane.data.dataset import ScanAtoms, ScanDefects
 from stemvane.errors import ConfigError, DataError
@@ -33,6 +33,31 @@ def dataset():
         atoms=ScanAtoms(np.array([7]), AT, np.zeros(1), defects=ScanDefects(("N",), AT, *np.zeros((2, 1)), AT, [0])),
         electrons_per_pattern=100.0,
     )
+
+
+@pytest.mark.parametrize(("factor", "place"), [(1e200, ()), (1e-200, ()), (np.float32(1e30), (3, 5)), (-1e30, (3, 5))])
+def test_numbers_that_no_detector_counts_are_refused(factor, place):
+    patterns = np.random.default_rng(0).poisson(20.0, (8, 8, 24, 24)).astype(float)
+    patterns[..., 6:18, 6:18] *= 10
+    patterns[(*place, Ellipsis)] *= factor
+    with pytest.raises(DataError, match="no detector counts"):
+        survey(patterns)
+    known = Calibration(optical_axis=(11.5, 11.5), disc_radius=6.0)
+    with pytest.raises(DataError, match="no detector counts"):
+        measure(Dataset4D.from_array(patterns, calibration=known))
+
+
+def test_patterns_without_a_beam_are_missing_also_on_a_dark_level():
+    detector = {"preset": "analogue", "dead_share": 0.0}
+    scan = simulate(scan_shape=(12, 12), scan_extent=(2.0, 2.0), detector_shape=(32, 32), dose=2e4, detector=detector)
+    counts = scan.data.compute()
+    dark = np.random.default_rng(1).normal(scan.truth.dark_frame, 5.0, (12, 32, 32))
+    counts[5] = np.rint(dark)
+    recorded = Dataset4D.from_array(counts, calibration=Calibration(energy=60e3, convergence_semiangle=31.0))
+    measured = measure(prepare_scan(recorded))
+    np.testing.assert_array_equal(np.argwhere(~measured.recorded)[:, 0], [5] * 12)
+    assert not measured.polar[5].any()
+    assert [finding.id for finding in measured.findings if finding.id == "missing_patterns"]
 
 
 def test_nothing_is_done_where_nothing_is_asked_for(dataset):
@@ -255,7 +280,7 @@ def test_missing_patterns_keep_their_place():
     np.testing.assert_allclose(noticed.mean_pattern, whole.mean_pattern, rtol=1e-12)
     (finding,) = noticed.findings
     assert finding.id == "missing_patterns"
-    assert "3 of 20 patterns are empty or hold NaN, the first at scan position (3, 2)" in finding.message
+    assert "3 of 20 patterns are empty or nearly so, or hold NaN, the first at scan position (3, 2)" in finding.message
 
 
 def test_negative_counts_after_a_dark_are_measured():

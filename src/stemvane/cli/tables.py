@@ -73,6 +73,8 @@ def info_table(name: str, opened: Dataset4D, looked: Survey, shape_from: str, n_
         table.add_row("pixel size from the disc (mrad)", "", "", show_number(completed.pixel_size))
     if opened.missing is not None:
         table.add_row("patterns missing", "", "", f"{int(opened.missing.sum())} of {opened.n_patterns}")
+    if opened.bad_pixels is not None:
+        table.add_row("masked pixels", str(int(opened.bad_pixels.sum())), "file")
     counts = f"{looked.counts_mean:.6g} ({looked.counts_min:.6g} to {looked.counts_max:.6g})"
     table.add_row("counts per pattern: mean (range)", "", "", counts)
     table.add_row("largest pixel value", "", "", f"{looked.pixel_max:.6g}")
@@ -145,7 +147,7 @@ def _add_groups(table: Table, summary: Mapping[str, Any]) -> None:
         (deflection,) = ((key, group[key]) for key in group if key.startswith("deflection_"))
         unit = deflection[0].removeprefix("deflection_")
         table.add_row(
-            f"group {number}: {100 * group['share']:.2g} %",
+            f"group {number}: {_percent(group['share'])}",
             f"dark field {group['dark_field_over_median']:.3f}, bright field {group['bright_field_over_median']:.3f} "
             f"of the median, deflection {deflection[1]:.2g} {unit}",
         )
@@ -188,3 +190,8 @@ def progress_bars() -> Iterator[StageProgress]:
                 report(stage, done, total, note)
 
         yield show
+
+
+def _percent(share: float) -> str:
+    """A share in per cent, to two digits and at most whole ones."""
+    return f"{100 * share:.{0 if share >= 0.1 else 1}f} %"

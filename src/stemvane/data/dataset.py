@@ -116,12 +116,15 @@ class Dataset4D(Representable):
     truth: DetectorTruth | None = None
 
     def __post_init__(self) -> None:
-        _require_4d(self.data, self.name)
         for name in ("data", "expectation"):
             array = getattr(self, name)
+            if array is not None and not isinstance(array, da.Array):
+                array = as_lazy(array, self.name)
+                object.__setattr__(self, name, array)
             if array is not None and array.dtype == np.float16:
                 # sums and squares of half precision overflow at 65504
                 object.__setattr__(self, name, array.astype(np.float32))
+        _require_4d(self.data, self.name)
         if self.expectation is not None and self.expectation.shape != self.data.shape:
             raise DataError(
                 f"{self.name}: the noiseless patterns have shape {self.expectation.shape}, "

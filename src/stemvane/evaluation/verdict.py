@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
 from stemvane.data.measurements import LEAST_ANALOGUE, Measurements
+from stemvane.data.representation import format_count
 from stemvane.evaluation.com_agreement import compare_angles, neighbour_mean
 from stemvane.evaluation.scan_noise import fine_noise
 from stemvane.reduction.shift_fit import fit_shift
@@ -83,7 +84,8 @@ def _size(measurements: Measurements) -> Iterator[Finding]:
         yield Finding(
             "few_positions",
             "failure" if n < _TOO_FEW else "warning",
-            f"{n} patterns are {'too ' if n < _TOO_FEW else ''}few to learn from: agreement of so few means little",
+            f"{format_count(n, 'pattern')}: {'too ' if n < _TOO_FEW else ''}few to learn from, and agreement of so few "
+            "means little",
             "take a larger scan",
         )
 

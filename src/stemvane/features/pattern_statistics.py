@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.data.measurements import Measurements
+from stemvane.data.representation import format_count
 from stemvane.errors import DataError
 from stemvane.geometry.polar import PolarGrid, harmonics_of
 
@@ -94,7 +95,8 @@ class PatternStatistics:
         mask = recorded_positions(measurements, mask)
         total = pattern_totals(measurements, mask)
         if len(total) < 2:
-            raise DataError(f"{len(total)} patterns are too few to learn from; widen the mask or take a larger scan")
+            n_patterns = format_count(len(total), "pattern")
+            raise DataError(f"{n_patterns}: too few to learn from; widen the mask or take a larger scan")
         blocks = measurements.polar_blocks(mask)
         mean = np.sum([block.sum(axis=0, dtype=np.float64) for block in blocks], axis=0) / len(total)
         background = np.asarray(harmonics_of(mean), dtype=np.complex128)

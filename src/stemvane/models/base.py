@@ -17,7 +17,7 @@ from stemvane.data.arguments import require, require_numbers, require_path
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.progress import stage_bars
-from stemvane.data.representation import Representable, Row, format_quantity
+from stemvane.data.representation import Representable, Row, format_count, format_quantity
 from stemvane.errors import DataError, ModelError
 from stemvane.models.checks import check_mask, spread
 from stemvane.models.manifold import EmbeddedScan, latent_manifold
@@ -143,7 +143,8 @@ class PatternModel(Representable, ABC):
         allowed = self._allowed(measurements, mask)
         used = training_positions(allowed, self.training_config)
         if used.sum() < 2:
-            raise DataError(f"{used.sum()} patterns are too few to learn from; widen the mask or take a larger scan")
+            n_used = format_count(int(used.sum()), "pattern")
+            raise DataError(f"{n_used}: too few to learn from; widen the mask or take a larger scan")
         if callable(progress):
             self._learn(measurements, used, allowed, progress)
             return self

@@ -32,7 +32,7 @@ from stemvane.reduction.kernels.lanes import LanePlan
 from stemvane.reduction.kernels.passes import BeamShift, FramePreparation, PassPlan
 from stemvane.reduction.kernels.sums import ImagePlan
 from stemvane.reduction.prepare import prepare_scan
-from stemvane.reduction.prepared_frames import frame_preparation
+from stemvane.reduction.prepared_frames import frame_preparation, require_counts
 from stemvane.reduction.virtual_detectors import VirtualDetector
 
 __all__ = ["measure", "standard_detectors"]
@@ -41,6 +41,8 @@ __all__ = ["measure", "standard_detectors"]
 _STEPS = (((1, 0), (-1, 0)), ((0, 1), (0, -1)))
 # at five electrons per pattern 0.7 % have none
 _MANY_MISSING = 0.05
+# share of the usual counts below which the beam was off; of few electrons a single one is more
+_LEAST_TOTAL = 0.01
 
 
 def standard_detectors(
@@ -135,7 +137,8 @@ def measure(
     CalibrationError
         If axis or disc radius are unknown and cannot be found.
     DataError
-        If the data are no scan, the name of a virtual detector is that of another map, or no pattern has counts.
+        If the data are no scan, the name of a virtual detector is that of another map, no pattern has counts, or sums
+        are of numbers that no detector counts.
 
     Notes
     -----
@@ -143,8 +146,8 @@ def measure(
     the atoms. What bad pixels hold counts nowhere: each is filled with what the typical pattern has there, scaled as
     the good pixels around it are. Where the beam shifts with the scan, every pattern is measured about its own axis;
     polar and Cartesian samples to a sixteenth of a pixel, and from there by the slope of the typical pattern. Positions
-    without a pattern, or with one that has no counts or holds NaN, are NaN in the maps and 0 in polar and Cartesian
-    patterns.
+    without a pattern, or with one that holds NaN or less than a hundredth of the usual counts, are NaN in the maps and
+    0 in polar and Cartesian patterns.
     """
     dataset = as_dataset(dataset, "measure")
     config = MeasureConfig() if config is None else require(config, MeasureConfig, "measure")
@@ -398,8 +401,15 @@ def _as_measurements(
     pattern: NDArray[Any] | None,
 ) -> Measurements:
     calibration = dataset.calibration
-    # a pattern without counts has no centre
-    is_empty = sums[..., 0] <= 0
+    if dataset.data.dtype.kind == "f":
+        require_counts(sums[..., 0], dataset.name, "sums of patterns")
+    # a pattern without counts has no centre; where the beam was off, noise about the dark level leaves some
+    totals = sums[..., 0]
+    usual = float(np.median(totals[totals > 0])) if (totals > 0).any() else 0.0
+    is_empty = totals <= _LEAST_TOTAL * usual
+    for array in samples.values() if (is_empty & (totals > 0)).any() else ():
+        for row in np.flatnonzero(is_empty.any(axis=1)):
+            array[row] = np.where(is_empty[row, :, None, None], 0, array[row])
     n_recorded = int((~is_empty).sum())
     if not n_recorded:
         raise DataError(
@@ -416,8 +426,8 @@ def _as_measurements(
             Finding(
                 "missing_patterns",
                 "warning" if n_lost > _MANY_MISSING * dataset.n_patterns else "note",
-                f"{n_lost} of {dataset.n_patterns} patterns are empty or hold NaN, the first at scan position "
-                f"({first_y}, {first_x}); these positions are missing",
+                f"{n_lost} of {dataset.n_patterns} patterns are empty or nearly so, or hold NaN, the first at scan "
+                f"position ({first_y}, {first_x}); these positions are missing",
             )
         )
     step_y, step_x = calibration.pixel_size or (1.0, 1.0)

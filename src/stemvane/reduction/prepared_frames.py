@@ -9,10 +9,42 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stemvane.data.dataset import Dataset4D, reading_lazily
+from stemvane.errors import DataError
 from stemvane.reduction.bad_pixels import FillWeights
 from stemvane.reduction.kernels.passes import BeamShift, FramePreparation
 
-__all__ = ["frame_preparation", "prepared_patterns"]
+__all__ = ["frame_preparation", "prepared_patterns", "require_counts"]
+
+# squares of larger numbers, and of smaller ones, are lost in single precision
+_LARGEST, _SMALLEST = 1e15, 1e-15
+
+
+def require_counts(values: NDArray[Any], name: str, where: str) -> None:
+    """Refuse numbers that no detector counts, as those of damaged files or of another number type are.
+
+    Parameters
+    ----------
+    values : ndarray
+        Values of pixels or sums of patterns; NaN, infinity and 0 are none of these numbers.
+    name : str
+        Name of the data set, for the message.
+    where : str
+        What the values are, for the message.
+
+    Raises
+    ------
+    DataError
+        If any is beyond 10¹⁵, or all are below 10⁻¹⁵.
+    """
+    if values.dtype.kind != "f" or not values.size:
+        return
+    finite = np.isfinite(values)
+    largest = max(float(values.max(where=finite, initial=0)), -float(values.min(where=finite, initial=0)))
+    if largest > _LARGEST or 0 < largest < _SMALLEST:
+        raise DataError(
+            f"{name}: {where} are as large as {largest:.3g}, which no detector counts; check number type and byte "
+            "order (source.dtype), scale the data, or leave damaged positions out (preparation.missing)"
+        )
 
 
 def frame_preparation(dataset: Dataset4D) -> FramePreparation:

@@ -22,6 +22,7 @@ from stemvane.geometry.disc import Disc, find_disc
 from stemvane.reduction.bad_pixels import FillWeights, bad_pixels, bright_rectangles, fill_pattern
 from stemvane.reduction.detector_noise import DetectorNoise, detector_noise
 from stemvane.reduction.kernels.passes import BeamShift
+from stemvane.reduction.prepared_frames import require_counts
 from stemvane.reduction.shift_fit import ShiftFit, disc_positions, fit_shift
 from stemvane.reduction.survey_findings import (
     bright_region_findings,
@@ -70,7 +71,7 @@ class Survey(Representable):
     counts_mean, counts_min, counts_max : float
         Sum of a pattern.
     pixel_max : float
-        Largest value of any pixel.
+        Largest value of any pixel that is not known to be bad.
     n_empty : int
         Patterns without counts, or with NaN or infinity at a good pixel.
     hot_pixels, dead_pixels : ndarray of int, shape (n, 2)
@@ -222,12 +223,13 @@ def survey(
     Raises
     ------
     DataError
-        If the data are no scan.
+        If the data are no scan, or hold numbers that no detector counts.
     """
     dataset = as_dataset(dataset, "survey")
     config = config or SurveyConfig()
     raw, positions = _look(dataset, config.n_frames)
     known, is_broken = _broken(raw, dataset.bad_pixels)
+    require_counts(raw[~is_broken] if is_broken.any() else raw, dataset.name, "pixels")
     frames, positions = raw[~is_broken], positions[~is_broken]
     recorded, error = _moments(frames)
     noise = detector_noise(frames, known)
@@ -272,7 +274,7 @@ def survey(
         counts_mean=float(totals.mean()),
         counts_min=float(totals.min()),
         counts_max=float(totals.max()),
-        pixel_max=float(frames.max()) if frames.size else float("nan"),
+        pixel_max=float(frames.max(axis=0)[~known].max(initial=0)) if frames.size else float("nan"),
         n_empty=int(is_broken.sum()),
         hot_pixels=np.concatenate([hot, np.argwhere(region)]),
         dead_pixels=np.concatenate([dead, np.argwhere(is_nan)]),
