@@ -89,19 +89,19 @@ def imported_by(parsed, *, exempt=frozenset()):
 
 
 def drawing(parsed):
-    """Ids of the imports from figures in methods and properties of classes whose names begin with plot."""
+    """Ids of the imports from figures in methods that begin with plot, and from the viewer in those called view."""
     methods = [
-        member
+        (member, "figures" if member.name.startswith("plot") else "viewer")
         for node in ast.walk(parsed)
         if isinstance(node, ast.ClassDef)
         for member in node.body
-        if isinstance(member, ast.FunctionDef) and member.name.startswith("plot")
+        if isinstance(member, ast.FunctionDef) and (member.name.startswith("plot") or member.name == "view")
     ]
     return {
         id(node)
-        for method in methods
+        for method, room in methods
         for node in ast.walk(method)
-        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith("stemvane.figures.")
+        if isinstance(node, ast.ImportFrom) and f"{node.module}.".startswith(f"stemvane.{room}.")
     }
 
 
@@ -150,6 +150,9 @@ def test_only_plot_methods_may_import_figures_from_below():
         (f"def plot():\n    {page}", {"figures.style"}),
         (f"{page}\nclass A:\n    def plot(self): pass", {"figures.style"}),
         ("class A:\n    def plot(self):\n        import matplotlib.pyplot", set()),
+        (f"class A:\n    def view(self):\n        {page}", {"figures.style"}),
+        ("class A:\n    def view(self):\n        from stemvane.viewer.wire import code_array", set()),
+        ("class A:\n    def plot(self):\n        from stemvane.viewer.wire import code_array", {"viewer.wire"}),
     ):
         assert modules_of(ast.parse(source)) == expected, source
     assert "matplotlib.pyplot" in imported_by(

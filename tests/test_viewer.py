@@ -1,5 +1,8 @@
 """The viewer's answers, its server and who may ask it."""
 
+import base64
+import gzip
+import hashlib
 import json
 import re
 import struct
@@ -19,9 +22,12 @@ from stemvane.errors import ConfigError, DataError, RunError
 from stemvane.reduction.virtual_detectors import VirtualDetector
 from stemvane.runs.annotations import ANNOTATIONS, read_annotations, write_annotations
 from stemvane.viewer.answers import Answers
+from stemvane.viewer.bundle import bundle_modules, bundled
 from stemvane.viewer.detector_bins import bin_dataset
 from stemvane.viewer.detector_shapes import SHAPES, DetectorShape, preset_shapes
+from stemvane.viewer.notebook_widget import Conversation, viewer_widget
 from stemvane.viewer.recipes import notebook_of, python_of
+from stemvane.viewer.report_page import report_html, write_report
 from stemvane.viewer.scene import Scene
 from stemvane.viewer.selections import inside_polygon, mean_patterns, select_positions
 from stemvane.viewer.serving import RunWatch, ViewServer, scenes_of
@@ -626,3 +632,97 @@ def test_the_command_serves_and_says_where(call, measured_run, monkeypatch):
     code, _, err = call("view", measured_run.path, "--host", "0.0.0.0", "--no-browser")
     assert code == 1
     assert "token" in err
+
+
+# Reports and notebooks -------------------------------------------------------------------------------------------
+
+
+def carried(html):
+    """Messages that a report carries, by what they answer."""
+    text = re.search(r'<script id="answers" type="text/plain">(.*?)</script>', html, re.DOTALL)[1]
+    content, messages = gzip.decompress(base64.b64decode(text)), {}
+    while content:
+        (length,) = struct.unpack_from("<I", content)
+        header, arrays = decode_message(content[4 : 4 + length])
+        messages[header["answer"]] = header, arrays
+        content = content[4 + length :]
+    return messages
+
+
+def test_a_report_carries_what_the_run_shows(measured_run, tmp_path, call):
+    html = report_html(measured_run)
+    assert len(html) < 8e6
+    messages = carried(html)
+    np.testing.assert_allclose(messages["map:latent_1"][1]["values"], measured_run.embedding.latents[..., 0], atol=1e-3)
+    header, arrays = messages["patterns"]
+    y, x = header["positions"][5]
+    np.testing.assert_allclose(arrays["patterns"][5], Scene.of_run(measured_run).pattern(y, x), atol=0.01)
+    assert f"{measured_run.metrics['explained_variance']:.3f}" in html
+    for script in re.findall(r"<script(?: type=\"module\")?>(.*?)</script>", html, re.DOTALL):
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"sha256-{digest}" in html
+    code, out, _ = call("report", measured_run.path, "-o", tmp_path / "report.html")
+    assert (code, out.strip()) == (0, str(tmp_path / "report.html"))
+    assert (tmp_path / "report.html").read_text() == html
+    with pytest.raises(RunError, match="a folder"):
+        write_report(measured_run, tmp_path)
+
+
+def test_a_report_of_large_patterns_is_binned(tmp_path):
+    run = make_run(tmp_path / "a<b>&", detector=(70, 64), known={"pixel_size": (1.0, 1.0)})
+    html = report_html(run)
+    assert "<b>" not in html
+    messages = carried(html)
+    header, _ = messages["scene"]
+    assert header["detector_shape"] == [23, 21]
+    assert header["calibration"]["pixel_size"] == [3, 3]
+    assert header["calibration"]["optical_axis"] == pytest.approx([(34.5 - 1) / 3, (31.5 - 1) / 3])
+    y, x = messages["patterns"][0]["positions"][3]
+    pattern = Scene.of_run(run).pattern(y, x)[:69, :63].reshape(23, 3, 21, 3)
+    whole = np.isfinite(pattern).all(axis=(1, 3))
+    assert whole.sum() > 100
+    means = np.where(np.isfinite(pattern), pattern, 0).mean(axis=(1, 3))
+    np.testing.assert_allclose(messages["patterns"][1]["patterns"][3][whole], means[whole], atol=0.45)  # half a step
+
+
+def test_modules_become_one_script():
+    modules = {
+        "one": 'import { b } from "./two.js";\nexport const a = b + 1;\nconst c = 3;\n',
+        "two": "export const b = 1;\nconst c = 2;\n",
+    }
+    joined = bundle_modules(modules, "one")
+    assert joined.index("module_two") < joined.index("module_one =")
+    assert "import" not in joined
+    assert "export" not in joined
+    with pytest.raises(ValueError, match="circle"):
+        bundle_modules(modules | {"two": 'import { a } from "./one.js";\n'}, "one")
+    with pytest.raises(ValueError, match="not joined"):
+        bundle_modules(modules | {"two": "export default 1;\n"}, "one")
+    for entry in ("widget", "report"):
+        assert f"const module_{entry} = " in bundled(entry)
+        assert not re.search(r"^(import|export) ", bundled(entry), re.MULTILINE)
+
+
+def test_a_notebook_is_answered_by_messages(run_scene):
+    sent = []
+    conversation = Conversation(Answers([run_scene]), lambda content, buffers: sent.append((content, buffers)))
+    conversation.take("nonsense")
+    conversation.take({"id": 1, "scene": 0, "question": "map", "values": {"name": "latent_1"}})
+    conversation.take({"id": 2, "scene": "x", "question": None, "values": 3})
+    conversation.take({"id": 3, "stop": True})
+    conversation.take({"id": 3, "scene": 0, "question": "map", "values": {"name": "com"}})
+    conversation._pool.shutdown()
+    answers = {content["id"]: decode_message(buffers[0]) for content, buffers in sent if content["last"]}
+    assert set(answers) == {1, 2}
+    assert answers[1][1]["values"].shape == (12, 10)
+    assert "error" in answers[2][0]
+
+
+def test_objects_show_themselves_in_a_notebook(monkeypatch, measured_run, scan):
+    monkeypatch.setattr(Scene, "start", lambda scene: None)
+    measured, embedding = measured_run.measurements, measured_run.embedding
+    for widget in (measured_run.view(), measured.view(), measured.view(embedding), scan.view()):
+        assert "module_widget.render" in widget._esm
+        assert ".stemvane" in widget._css
+    with pytest.raises(DataError, match="cannot be viewed"):
+        viewer_widget("run")

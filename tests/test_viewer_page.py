@@ -1,5 +1,6 @@
 """The viewer's page in a real browser: every panel, what links them, keys, exports, and what may go wrong."""
 
+import base64
 import json
 import re
 import shutil
@@ -12,8 +13,12 @@ from viewed_run import make_viewed_run
 
 from stemvane.runs.annotations import read_annotations
 from stemvane.viewer.answers import Answers
+from stemvane.viewer.bundle import bundled
+from stemvane.viewer.notebook_widget import Conversation
+from stemvane.viewer.report_page import write_report
 from stemvane.viewer.scene import Scene
 from stemvane.viewer.serving import ViewServer
+from stemvane.viewer.web import static_files
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -131,9 +136,8 @@ def test_selections_go_all_ways(open_page):
     x, y = middle(page, "map")
     page.keyboard.press("o")
     drag(page, [(x - 80, y - 80), (x + 60, y - 90), (x + 70, y + 60), (x - 60, y + 50)])
-    until(
-        page, "viewer.chosen?.n > 4 && viewer.store.state.pattern === 'mean' && viewer.chosen.nUsed === viewer.chosen.n"
-    )
+    until(page, "viewer.chosen?.n > 4 && viewer.chosen.settled && viewer.store.state.pattern === 'mean'")
+    assert page.evaluate("viewer.chosen.nUsed === viewer.chosen.n")
     assert page.evaluate("viewer.page.latents.chosen === viewer.chosen")
     in_scan = page.evaluate("viewer.chosen.n")
     page.get_by_role("button", name="Rotated mean").click()
@@ -265,6 +269,65 @@ def test_small_screens_and_darkness(open_page):
     until(page, "viewer.store.state.cursor.join() !== '6,5'")
     ground = page.evaluate("getComputedStyle(viewer.root).backgroundColor")
     assert sum(map(int, re.findall(r"\d+", ground)[:3])) < 150
+
+
+def test_a_report_opens_from_a_file(open_page, server, tmp_path):
+    path = write_report(server.answers.scenes[0].run, tmp_path / "report.html")
+    page = open_page(path.as_uri())
+    assert page.locator("h2").first.text_content() == "Findings"
+    page.evaluate("viewer.root.scrollIntoView()")
+    page.evaluate("viewer.store.set({cursor: [1, 1], lowerRight: 'grid'})")
+    until(page, "viewer.page.grid.drawn && viewer.page.patternPanel.panel.drawn")
+    x, y = middle(page, "map")
+    page.locator(".panel.map").get_by_role("button", name="Rectangle").click()
+    drag(page, [(x - 70, y - 70), (x + 60, y + 60)])
+    until(page, "viewer.chosen?.n > 4 && viewer.page.patternPanel.panel.array === viewer.chosen.plain")
+    page.evaluate("viewer.store.set({lowerRight: 'decoded', decodeAt: [0.1, 0], angle: 90})")
+    until(page, "viewer.page.decoded.drawn > 1")
+    assert page.get_by_role("button", name="Copy as Python").is_hidden()
+
+
+def test_the_page_works_below_a_cell(open_page, browser, server):
+    """With the messages of a notebook's kernel, which this test stands in for."""
+    context = browser.new_context(viewport=DESK)
+    page = context.new_page()
+    troubles = []
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    conversation = Conversation(server.answers, lambda content, buffers: sent.append((content, buffers)))
+    sent = []
+
+    def ask(content):
+        conversation.take(json.loads(content))
+
+    page.expose_function("ask", ask)
+    page.set_content(f"<style>{static_files()['viewer.css'].decode()}</style><div id='cell'></div>")
+    page.add_script_tag(
+        type="module",
+        content=bundled("widget")
+        + """
+        const listeners = new Set();
+        window.hear = (content, text) => {
+          const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+          for (const each of listeners) each(content, [new DataView(bytes.buffer)]);
+        };
+        const [on, off] = [(_, f) => listeners.add(f), (_, f) => listeners.delete(f)];
+        const model = { send: (content) => window.ask(JSON.stringify(content)), on, off };
+        window.end = module_widget.render({ model, el: document.getElementById("cell") });
+        """,
+    )
+    for _ in range(200):
+        while sent:
+            content, buffers = sent.pop(0)
+            page.evaluate("([content, text]) => hear(content, text)", [content, base64.b64encode(buffers[0]).decode()])
+        if page.locator(".panel.map .bar-row").is_visible() and page.locator(".panel.model .note").text_content():
+            break
+        page.wait_for_timeout(50)
+    for panel in ("map", "pattern", "latents"):
+        assert n_colors(page, f".panel.{panel} .stage canvas") > 10, panel
+    assert "z1" in page.locator(".panel.model .note").text_content()
+    page.evaluate("end()")
+    context.close()
+    assert troubles == []
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm install --prefix build/axe axe-core")

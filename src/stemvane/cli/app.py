@@ -40,7 +40,7 @@ from stemvane.cli.options import (
     with_choices,
     with_settings,
 )
-from stemvane.cli.output_commands import export, figures, view
+from stemvane.cli.output_commands import export, figures, report, view
 from stemvane.cli.run_tables import folder_tables, run_table, sweep_tables
 from stemvane.cli.stopping import Stopped, stopping_signals
 from stemvane.cli.tables import info_table, print_table, progress_bars, structures_table, sweep_table, symmetry_table
@@ -389,7 +389,7 @@ def symmetry(
     print_findings(console, sort_findings([*analysis.findings, *run.findings]), _available())
 
 
-for _command_of_output in (figures, export, view):
+for _command_of_output in (figures, report, export, view):
     app.command()(_command_of_output)
 
 _PROGRAM: Any = typer.main.get_command(app)  # all commands with their options

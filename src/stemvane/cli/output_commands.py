@@ -15,7 +15,7 @@ from rich.text import Text
 from stemvane.cli.options import source_settings
 from stemvane.config import Config
 
-__all__ = ["export", "figures", "view"]
+__all__ = ["export", "figures", "report", "view"]
 
 _Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="compare the run's files with their checksums")]
 
@@ -71,6 +71,21 @@ def view(
     if browser and ("DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ or sys.platform != "linux"):
         webbrowser.open(server.address)
     server.run()
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="a finished run")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="HTML file to write; RUN_report.html beside the run if left out"),
+    ] = None,
+    verify: _Verify = True,
+) -> None:
+    """Write a run as one HTML file: findings, metrics, maps to look at, settings; it needs no server."""
+    from stemvane.runs.run import Run
+    from stemvane.viewer.report_page import write_report
+
+    typer.echo(write_report(Run.open(folder, verify=verify), output))
 
 
 def figures(

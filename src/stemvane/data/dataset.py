@@ -330,6 +330,12 @@ class Dataset4D(Representable):
         with reading_lazily(f"{self.name}: the pattern at scan position ({y}, {x})"):
             return np.asarray(self.data[y, x].compute())
 
+    def view(self) -> Any:
+        """Show patterns in a notebook, and maps of them as they are read; returns a widget of anywidget."""
+        from stemvane.viewer.notebook_widget import viewer_widget
+
+        return viewer_widget(self)
+
     def recalibrate(self, *, origin: str = "given", **changes: Any) -> Dataset4D:
         """Return the same data with some calibration values replaced.
 

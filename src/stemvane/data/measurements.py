@@ -23,6 +23,8 @@ from stemvane.geometry.polar import PolarGrid
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from stemvane.data.embedding import Embedding
+
 __all__ = ["LEAST_ANALOGUE", "Measurements"]
 
 LEAST_ANALOGUE = 1.4
@@ -204,6 +206,30 @@ class Measurements(Representable):
         from stemvane.figures.measurement_panels import draw_measurement
 
         return draw_measurement(self, what, ax)
+
+    def view(self, embedding: Embedding | None = None, model: Any = None) -> Any:
+        """Show maps and polar patterns in a notebook, linked.
+
+        Parameters
+        ----------
+        embedding : Embedding, optional
+            Latents and angles of these measurements, to be shown beside them.
+        model : PatternModel, optional
+            The model that made them, to decode patterns.
+
+        Returns
+        -------
+        anywidget.AnyWidget
+            A widget; the last expression of a cell shows it.
+
+        Raises
+        ------
+        MissingPackageError
+            If anywidget is not installed.
+        """
+        from stemvane.viewer.notebook_widget import viewer_widget
+
+        return viewer_widget(self, embedding, model)
 
     def polar_patterns(self) -> NDArray[np.float32]:
         """All polar patterns in memory, shape ``(n_patterns, n_radial, n_azimuthal)``.

@@ -455,6 +455,12 @@ class Run(Representable):
         manifold = Manifold(self.manifold, self.manifold_latents)
         return overview_page(self.measurements, self.embedding, manifold, self.metrics, figure=shown_figure(figure))
 
+    def view(self) -> Any:
+        """Show the run in a notebook, as ``stemvane view`` does in a browser; returns a widget of anywidget."""
+        from stemvane.viewer.notebook_widget import viewer_widget
+
+        return viewer_widget(self)
+
     def to_hyperspy(self) -> dict[str, Any]:
         """Maps and patterns as HyperSpy signals, by name; a `RunError` where HyperSpy is not installed."""
         return hyperspy_signals(self)

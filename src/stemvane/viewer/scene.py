@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.data.calibration import Calibration
-from stemvane.data.dataset import Dataset4D
+from stemvane.data.dataset import Dataset4D, reading_lazily
 from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
 from stemvane.data.measurements import Measurements
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Scene"]
 
+# s; a pattern that took longer to read is one of a compressed chunk, of which the neighbours are worth keeping
+_SLOW = 0.015
 # recorded patterns that are kept, since the mouse comes back to them
 _MOST_KEPT = 64 * 2**20
 
@@ -86,7 +89,8 @@ class Scene:
         self._model = model
         self._model_trouble = ""
         self._decoding = threading.Lock()
-        self._kept: OrderedDict[tuple[int, int], NDArray[Any]] = OrderedDict()
+        self._kept: OrderedDict[tuple[int, ...], NDArray[Any]] = OrderedDict()
+        self._slow: bool | None = None
         self._keeping = threading.Lock()
         self._closed = threading.Event()
         self._mark = _identity(run)
@@ -216,18 +220,44 @@ class Scene:
             raise DataError(f"no position ({y}, {x}) in a scan of {rows} × {columns}; choose one within it")
         if self.dataset is None:
             return self.polar_drawn(self.polar_pattern(y, x))
+        return self._without_bad_pixels(self._recorded_pattern(y, x))
+
+    def patterns(self, positions: Sequence[tuple[int, int]]) -> NDArray[Any]:
+        """Read some patterns, as `pattern` does, shape ``(n, k_y, k_x)``; each chunk of a file is read once."""
+        if self.dataset is None:
+            return np.stack([self.pattern(y, x) for y, x in positions])
+        rows, columns = np.transpose(positions)
+        with reading_lazily(f"{self.name}: some patterns"):
+            return self._without_bad_pixels(np.asarray(self.dataset.data.vindex[rows, columns].compute()))
+
+    def _without_bad_pixels(self, frames: NDArray[Any]) -> NDArray[Any]:
+        bad = self.bad_pixels
+        return frames if bad is None or not bad.any() else np.where(bad, np.nan, frames)
+
+    def _recorded_pattern(self, y: int, x: int) -> NDArray[Any]:
+        """One pattern; where reading one takes long, as in compressed files, with its neighbours, which are kept."""
+        assert self.dataset is not None
+        if self._slow is None:
+            began = time.perf_counter()
+            frame = self.dataset.pattern(y, x)
+            self._slow = time.perf_counter() - began > _SLOW
+            return frame
+        if not self._slow:
+            return self.dataset.pattern(y, x)
+        chunks = self.dataset.data.chunks[:2]
+        block = tuple(
+            int(np.searchsorted(np.cumsum(sizes), at, side="right")) for sizes, at in zip(chunks, (y, x), strict=True)
+        )
+        top, left = (int(sum(sizes[:i])) for sizes, i in zip(chunks, block, strict=True))
         with self._keeping:
-            if (y, x) in self._kept:
-                self._kept.move_to_end((y, x))
-                return self._kept[y, x]
-        frame = self.dataset.pattern(y, x)
-        if self.bad_pixels is not None and self.bad_pixels.any():
-            frame = np.where(self.bad_pixels, np.nan, frame)
-        with self._keeping:
-            self._kept[y, x] = frame
-            while len(self._kept) * frame.nbytes > _MOST_KEPT:
+            if block not in self._kept:
+                with reading_lazily(f"{self.name}: the patterns around ({y}, {x})"):
+                    self._kept[block] = np.asarray(self.dataset.data.blocks[block].compute())
+            self._kept.move_to_end(block)
+            while len(self._kept) > 1 and sum(kept.nbytes for kept in self._kept.values()) > _MOST_KEPT:
                 self._kept.popitem(last=False)
-        return frame
+            frame = self._kept[block][y - top, x - left]
+        return np.asarray(frame)
 
     def polar_pattern(self, y: int, x: int) -> NDArray[np.float32]:
         """Read the polar pattern of a position, shape ``(n_radial, n_azimuthal)``; a `DataError` without any."""

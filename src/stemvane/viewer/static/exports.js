@@ -1,5 +1,5 @@
 // A panel as a figure: SVG at the width of a journal's column, or PNG of it at 600 dots per inch.
-import { formatNumber, niceNumber } from "./numbers.js";
+import { formatLength, formatNumber, niceNumber } from "./numbers.js";
 import { unscaled } from "./raster.js";
 
 /** @typedef {import("./image_panel.js").ImagePanel} ImagePanel */
@@ -34,7 +34,7 @@ export function panelSvg(panel) {
     `<image x="0" y="0" width="${WIDTH}" height="${height.toFixed(2)}" preserveAspectRatio="none" style="image-rendering:pixelated" href="${panel.buffer.toDataURL("image/png")}"/>`,
     `<rect x="2" y="${(height - 7).toFixed(2)}" width="${(Math.max(bar, 12) + 3).toFixed(2)}" height="5.5" fill="#000" fill-opacity="0.55"/>`,
     `<rect x="3.5" y="${(height - 3.2).toFixed(2)}" width="${bar.toFixed(2)}" height="0.8" fill="#fff"/>`,
-    text(3.5, height - 4, `${formatNumber(length)} ${panel.stepUnit || "px"}`, "start", "#fff"),
+    text(3.5, height - 4, formatLength(length, panel.stepUnit), "start", "#fff"),
   ];
   if (coloring && coloring.kind !== "class") {
     const unit = panel.strength ? panel.strength.unit : (panel.array?.unit ?? "");

@@ -1,6 +1,6 @@
 // A canvas that shows one image: zoom, pan, colours, scale bar, colour bar, and whatever is drawn on top.
 import { element } from "./dom.js";
-import { formatNumber, niceNumber } from "./numbers.js";
+import { formatLength, formatNumber, niceNumber } from "./numbers.js";
 import { colorImage, paletteTable, unscaled } from "./raster.js";
 
 /** @typedef {import("./wire.js").Coded} Coded */
@@ -174,7 +174,7 @@ export class ImagePanel {
     const shown = Math.min(columns * scaleX, width);
     const length = niceNumber(((0.3 * shown) / scaleX) * step);
     const pixels = (length / step) * scaleX;
-    const text = `${formatNumber(length)} ${this.stepUnit || "px"}`;
+    const text = formatLength(length, this.stepUnit);
     const y = Math.min(top + rows * this.frame.scaleY, height) - 12;
     const x = Math.max(left, 0) + 10;
     context.font = "600 12px system-ui, sans-serif";

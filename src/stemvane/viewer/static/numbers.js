@@ -23,6 +23,16 @@ export function formatNumber(value, digits = 4) {
 }
 
 /**
+ * A length on a scale bar; long ones in nanometres.
+ * @param {number} length
+ * @param {string} unit
+ */
+export function formatLength(length, unit) {
+  if (unit === "Å" && length >= 100) return `${formatNumber(length / 10)} nm`;
+  return `${formatNumber(length)} ${unit || "px"}`;
+}
+
+/**
  * Largest of 1, 2, 5 times a power of ten that does not exceed a positive value.
  * @param {number} value
  */

@@ -172,10 +172,12 @@ export class Page {
       this.readout,
       element("div", { class: "actions" }, [
         button("Undo", "Take back the last change (Ctrl+Z)", () => viewer.undo()),
-        button("Copy link", "Copy the address of this view", () => viewer.copyLink()),
+        viewer.inPage ? null : button("Copy link", "Copy the address of this view", () => viewer.copyLink()),
+        element("span", { class: "actions needs-server" }, [
         button("Copy as Python", "Copy a script that makes what is shown", () => viewer.copyPython()),
         button("Notebook", "Save a notebook that makes what is shown", () => viewer.download("notebook", { state: viewer.recipeState() })),
         button("Selection as HDF5", "Save the selection, its maps and its mean pattern", () => viewer.saveSelection()),
+        ]),
         button("?", "Keys (?)", () => showHelp(root), "Help"),
       ]),
     ]);
@@ -184,7 +186,7 @@ export class Page {
       pattern: frameOf(
         "pattern",
         "Pattern",
-        [this.patternMode.root, this.patternScale.root, this.contrastBox, this.lock, this.detectors.root, this.shapeBox, this.keep, save(() => this.patternPanel.panel, () => "pattern"), expand()],
+        [this.patternMode.root, this.patternScale.root, this.contrastBox, this.lock, element("span", { class: "actions needs-server" }, [this.detectors.root, this.shapeBox, this.keep]), save(() => this.patternPanel.panel, () => "pattern"), expand()],
         [this.patternPanel.panel.root],
       ),
       latents: frameOf("latents", "Learned space", [...this.axisBoxes, this.latentTools.root, expand()], [this.latents.root]),
@@ -200,6 +202,7 @@ export class Page {
     this.workspace = element("main", { class: "workspace" }, Object.values(this.frames));
     this.addSplitters();
     root.classList.add("stemvane");
+    root.classList.toggle("in-page", viewer.inPage);
     root.replaceChildren(this.header, this.alert, this.workspace);
   }
 

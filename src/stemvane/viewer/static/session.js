@@ -1,5 +1,5 @@
 // One scan as the page knows it: what the server says of it, and what has been fetched.
-import { AnswerError, latestOnly } from "./transport.js";
+import { AnswerError } from "./transport.js";
 
 /** @typedef {import("./wire.js").Coded} Coded */
 /** @typedef {import("./wire.js").Message} Message */
@@ -23,6 +23,7 @@ import { AnswerError, latestOnly } from "./transport.js";
  * @property {Coded} mask
  * @property {number} n
  * @property {number} nUsed
+ * @property {boolean} settled whether it is drawn to its end
  * @property {Coded | null} plain
  * @property {Coded | null} rotated
  */
@@ -113,5 +114,3 @@ export class Session {
     return this.info.detector_shape ?? [1, 1];
   }
 }
-
-export { latestOnly };

@@ -6,10 +6,11 @@ import { Page } from "./page.js";
 import { formatNumber, spectrumOf } from "./numbers.js";
 import { adoptDetector, patternContrast } from "./pattern_panel.js";
 import { PALETTES, usualContrast } from "./raster.js";
-import { Session, latestOnly } from "./session.js";
+import { Session } from "./session.js";
 import { defectsList, findingsList, labelsList } from "./side_lists.js";
 import { panelPng, panelSvg } from "./exports.js";
 import { DETECTOR_MAP, Store, stateToHash } from "./store.js";
+import { latestOnly } from "./transport.js";
 import { codeValues, valueAt, valuesOf } from "./wire.js";
 
 /** @typedef {import("./transport.js").Transport} Transport */
@@ -50,6 +51,7 @@ export class Viewer {
     this.hashTimer = 0;
     this.colorTimer = 0;
     this.shiftHeld = false;
+    this.stopped = false;
     this.busy = true;
     this.newest = "";
     this.lastMap = "";
@@ -105,12 +107,19 @@ export class Viewer {
     this.askPattern(null);
     if (state.detector) this.askDetector(null);
     if (state.selection) this.askSelection(false);
-    void this.watch();
+    if (!this.session.info.offline) void this.watch();
+  }
+
+  /** End asking. */
+  stop() {
+    this.stopped = true;
+    this.exactRun?.abort();
   }
 
   /** Take over what the server says of the scan. */
   adopt() {
     const { info } = this.session;
+    this.root.classList.toggle("offline", Boolean(info.offline));
     this.page.title.textContent = info.name;
     document.title = this.inPage ? document.title : `${info.name} – stemvane`;
     this.page.map.adopt();
@@ -159,7 +168,7 @@ export class Viewer {
 
   /** Ask the server now and then whether there is more to show. */
   async watch() {
-    for (;;) {
+    while (!this.stopped) {
       await new Promise((resolve) => setTimeout(resolve, document.hidden ? 5000 : this.busy ? 400 : 2000));
       const message = await this.session.ask("status");
       if (!message) {
@@ -355,7 +364,8 @@ export class Viewer {
     this.pattern = message.arrays.pattern;
     this.timings.patterns.push(performance.now() - began);
     this.showPattern();
-    if (this.session.info.model === "ready") await this.loadModel(y, x);
+    if (this.session.info.offline) this.askDecoded(this.store.state.decodeAt);
+    else if (this.session.info.model === "ready") await this.loadModel(y, x);
     else this.page.modelNote.textContent = this.session.info.model === "loading" ? "the model is being loaded" : "there is no model: open a run";
   }
 
@@ -490,7 +500,7 @@ export class Viewer {
     );
     if (!message || !this.store.state.selection) return;
     const { mask, plain, rotated } = message.arrays;
-    this.takeSelection({ mask, plain: plain ?? null, rotated: rotated ?? null, n: message.header.n, nUsed: message.header.n_used });
+    this.takeSelection({ mask, plain: plain ?? null, rotated: rotated ?? null, n: message.header.n, nUsed: message.header.n_used, settled: !quick });
     if (this.store.state.pattern === "cursor" && plain) this.store.set({ pattern: "mean" });
   }
 
