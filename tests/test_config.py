@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -10,8 +11,10 @@ from stemvane.config import (
     MODEL_CONFIGS,
     CoordinateConfig,
     HarmonicConfig,
+    MeasureConfig,
     NMFConfig,
     PCAConfig,
+    PreparationConfig,
     SimulationConfig,
 )
 from stemvane.errors import CalibrationError, ConfigError
@@ -25,6 +28,18 @@ def message(call, *arguments):
     text = str(caught.value)
     assert "\n" not in text
     return text
+
+
+def test_files_are_named_by_text_or_path(tmp_path):
+    for name in (tmp_path / "dark.npy", str(tmp_path / "dark.npy")):
+        config = PreparationConfig.from_dict({"dark": name})
+        assert config.dark == str(name)
+        assert config.files() == (tmp_path / "dark.npy",)
+    for value in (np.zeros((4, 4)), 3, None):
+        with pytest.raises(ConfigError, match=r"'dark' is .*; give the name of a file; an array can be saved"):
+            PreparationConfig.from_dict({"dark": value})
+    with pytest.raises(ConfigError, match=r"masks\.left.*give the name of a file"):
+        MeasureConfig.from_dict({"masks": {"left": 1}})
 
 
 def test_defaults_come_back_from_toml(tmp_path):

@@ -47,6 +47,15 @@ def test_numbers_that_no_detector_counts_are_refused(factor, place):
         measure(Dataset4D.from_array(patterns, calibration=known))
 
 
+@pytest.mark.parametrize(("factor", "fires"), [(1.0, False), (2.0, True), (0.5, True)])
+def test_a_dark_image_of_another_exposure_is_said(tmp_path, factor, fires):
+    detector = {"preset": "analogue", "dead_share": 0.0}
+    scan = simulate(scan_shape=(12, 12), scan_extent=(2.0, 2.0), detector_shape=(32, 32), dose=2e4, detector=detector)
+    np.save(tmp_path / "dark.npy", factor * scan.truth.dark_frame)
+    prepared = prepare_scan(Dataset4D(scan.data.compute()), dark=tmp_path / "dark.npy")
+    assert ("dark_image" in [finding.id for finding in prepared.findings]) == fires
+
+
 def test_patterns_without_a_beam_are_missing_also_on_a_dark_level():
     detector = {"preset": "analogue", "dead_share": 0.0}
     scan = simulate(scan_shape=(12, 12), scan_extent=(2.0, 2.0), detector_shape=(32, 32), dose=2e4, detector=detector)

@@ -69,6 +69,18 @@ def test_features_that_do_not_respond_have_no_direction(thin):
     np.testing.assert_allclose(along, [0.64, 0, 0.36], atol=0.1)
 
 
+def test_power_that_no_direction_explains_is_not_the_potentials():
+    """Weak content that all features share stands out of a ring's noise, but not in any combination of features."""
+    rng, shape, orders = np.random.default_rng(7), (32, 32), np.arange(60)
+    y = noise(rng, (60, *shape))
+    y.imag[0] = 0
+    y += 0.12 * rng.normal(size=(60, 1, 1)) * np.cos(2 * np.pi * np.arange(32) / 8)
+    transfer = ScanTransfer.fit(y, taper(np.ones(shape, bool)), orders, (0.2, 0.2), 2.0)
+    assert not len(transfer.directions)
+    assert not transfer.share.any()
+    PotentialFilter.fit(np.moveaxis(y, 0, -1), np.ones(shape, bool), orders, np.ones(60), (0.2, 0.2), 2.0)
+
+
 def test_nothing_but_noise_has_no_direction_and_stays_nothing():
     rng = np.random.default_rng(5)
     y = noise(rng, (8, 48, 48))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterator
 from html import escape
@@ -9,16 +10,25 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, get_args
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from stemvane.errors import ConfigError
 
 __all__ = ["FileName", "FileNames", "Section", "section_of"]
 
+
+def _as_text(name: Any) -> Any:
+    """The text of a path; what is neither is refused with its cure."""
+    if isinstance(name, str | os.PathLike):
+        return os.fspath(name)
+    raise ValueError("give the name of a file; an array can be saved with numpy.save")
+
+
+_Name = Annotated[str, BeforeValidator(_as_text)]
 _FILES = "names files"
-FileName = Annotated[str, _FILES]
+FileName = Annotated[_Name, _FILES]
 """A setting that names a file or a folder which is read; empty for none."""
-FileNames = Annotated[dict[str, str], _FILES]
+FileNames = Annotated[dict[str, _Name], _FILES]
 """A setting whose values name such files."""
 
 
@@ -141,5 +151,5 @@ def _cure(error: Any) -> str:
 
 
 def _shorten(value: Any) -> str:
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."

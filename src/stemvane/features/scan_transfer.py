@@ -112,9 +112,9 @@ class ScanTransfer:
             spectrum, shape = _tapered(np.tensordot(directions.conj(), features, axes=1), weights)
             frame = ScanFrame(of_directions, shape, step, whole.handedness)
             rings = _fit_rings(frame, spectrum, cutoff, _largest_of_noise(frame, weights, cutoff))
-        return cls(
-            directions, of_directions, rings.radii, rings.vectors, rings.share, rings.tilt, cutoff, whole.handedness
-        )
+        # what no combination of features follows, as noise that all share, is not a potential's
+        share = rings.share if len(directions) else np.zeros_like(rings.share)
+        return cls(directions, of_directions, rings.radii, rings.vectors, share, rings.tilt, cutoff, whole.handedness)
 
     @property
     def complex_vectors(self) -> NDArray[np.complex128]:

@@ -317,7 +317,8 @@ class PolarGrid:
         # what a pixel adds to a ring; it lies on two or three of them, all pairs of which it has a part in
         places, entry = np.unique(pixel * self.n_radial + ring, return_inverse=True)
         columns, rows = np.divmod(places, self.n_radial)
-        spread = np.sqrt(np.ravel(variance))[columns]
+        # a mean of counts without a dark level is below zero where next to nothing falls
+        spread = np.sqrt(np.maximum(np.ravel(variance), 0))[columns]
         first, second = _pairs(columns)
         cell = rows[first] * self.n_radial + rows[second]
         result = np.zeros((self.n_orders, self.n_radial, self.n_radial))

@@ -163,6 +163,14 @@ def _uncorrected(config: PreparationConfig, looked: Survey) -> Iterator[Finding]
             f"pixels without electrons show {level:.4g} counts",
             "set preparation.dark_level or give a dark image (preparation.dark)",
         )
+    if level and config.dark:
+        yield Finding(
+            "dark_image",
+            "warning",
+            f"with the dark image subtracted, pixels without electrons show {level:.4g} counts: it is not of this "
+            "exposure",
+            "give the mean of frames without a beam, of the same exposure time, or leave preparation.dark out",
+        )
     n_bad = len(looked.hot_pixels) + len(looked.dead_pixels)
     if n_bad and not config.mask_hot_and_dead:
         yield Finding("bad_pixels", "warning", f"{n_bad} bad pixels are left in", "set preparation.mask_hot_and_dead")
