@@ -8,6 +8,7 @@ from .defects.analysis import DefectAnalysis as DefectAnalysis
 from .defects.library import simulate_library as simulate_library
 from .defects.search import find_defects as find_defects
 from .errors import StemvaneError as StemvaneError
+from .evaluation.com_agreement import angle_difference as angle_difference
 from .evaluation.com_agreement import compare as compare
 from .export.writers import export_run as export_run
 from .features.alignment import align_rotation as align_rotation

@@ -30,6 +30,8 @@ MAP_NAMES = (
     "image",
     "angle",
     "angle_std",
+    "deflection_angle",
+    "deflection_angle_std",
     "log_evidence",
     "mean_pattern",
     "manifold",

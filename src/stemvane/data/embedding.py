@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Embedding"]
 
 _MAPS = ("latents", "latent_std", "angle", "angle_std", "angle_posterior", "log_evidence")
+_OF_COM = ("deflection_angle", "deflection_angle_std")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,6 +51,9 @@ class Embedding(Representable):
         Whether each position was estimated from the patterns of its neighbours, too.
     symmetry : int
         Rotational symmetry of the content: angles that differ by ``2 π / symmetry`` are the same.
+    deflection_angle, deflection_angle_std : ndarray of float, shape (scan_y, scan_x), optional
+        Direction of the COM in rad, filtered over the scan where the measurements have that, and its circular standard
+        deviation: another quantity than `angle`, which is that of the content. None where it is not known.
     """
 
     latents: NDArray[np.floating[Any]]
@@ -62,6 +66,8 @@ class Embedding(Representable):
     latent_unit: str = field(default="", kw_only=True)
     uses_neighbours: bool = field(default=False, kw_only=True)
     symmetry: int = field(default=1, kw_only=True)
+    deflection_angle: NDArray[np.floating[Any]] | None = field(default=None, kw_only=True)
+    deflection_angle_std: NDArray[np.floating[Any]] | None = field(default=None, kw_only=True)
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -92,8 +98,9 @@ class Embedding(Representable):
         Parameters
         ----------
         what : str
-            ``overview`` for a page with everything, or a single panel: ``angle``, ``angle_std``, ``latent 1`` and so
-            on, ``latents`` for the plane of the first two, or ``log_evidence``.
+            ``overview`` for a page with everything, or a single panel: ``angle``, ``angle_std``, ``deflection_angle``
+            where that of the COM is known, ``latent 1`` and so on, ``latents`` for the plane of the first two, or
+            ``log_evidence``.
         ax : matplotlib.axes.Axes, optional
             Axes to draw a panel into; those of a new figure where left out.
         figure : matplotlib.figure.Figure, optional
@@ -165,15 +172,22 @@ class Embedding(Representable):
             ("embedded", f"{n_valid} of {n_all} positions" if n_valid < n_all else "all positions"),
             ("latents", f"{self.n_latent}" + (f": {'; '.join(ranges[:6])}" if ranges else "")),
             ("angle", f"uncertain by {np.median(spread):.3g} deg (median){fold}" if len(spread) else "unknown"),
+            *self._of_com(),
             ("angle grid", f"{self.angle_posterior.shape[-1]} angles"),
             ("log evidence", f"{evidence.mean():.4g} nat per pattern (mean)" if len(evidence) else "unknown"),
         ]
         return "Embedding", rows
 
+    def _of_com(self) -> Sequence[Row]:
+        std = self.deflection_angle_std
+        if std is None or not np.isfinite(std).any():
+            return ()
+        return (("angle of the COM", f"uncertain by {np.degrees(np.nanmedian(std)):.3g} deg (median)"),)
+
     def write(self, group: zarr.Group) -> None:
         """Write every map as an array of its name into a Zarr group."""
-        units = {"angle": "rad", "angle_std": "rad", "log_evidence": "nat"}
-        for name in _MAPS:
+        units = dict.fromkeys(("angle", "angle_std", *_OF_COM), "rad") | {"log_evidence": "nat"}
+        for name in (*_MAPS, *(name for name in _OF_COM if getattr(self, name) is not None)):
             array = group.create_array(name, data=np.asarray(getattr(self, name), np.float32), overwrite=True)
             array.attrs["unit"] = units.get(name, "")
         # not of the group, whose file is there before there is an embedding
@@ -183,4 +197,5 @@ class Embedding(Representable):
     def read(cls, group: zarr.Group) -> Embedding:
         """Read what `write` wrote."""
         maps = [np.asarray(group[name][...]) for name in _MAPS]  # type: ignore[index]
-        return cls(*maps, symmetry=int(group["angle"].attrs.get("symmetry", 1)))  # type: ignore[arg-type]
+        of_com = {name: np.asarray(group[name][...]) for name in _OF_COM if name in group}  # type: ignore[index]
+        return cls(*maps, symmetry=int(group["angle"].attrs.get("symmetry", 1)), **of_com)  # type: ignore[arg-type]

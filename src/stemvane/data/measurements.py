@@ -171,6 +171,37 @@ class Measurements(Representable):
             return None
         return np.stack([self.maps["com_filtered_y"], self.maps["com_filtered_x"]], axis=-1)
 
+    def com_noise(self, counts_per_electron: float | None = None) -> float:
+        """Standard deviation of a coordinate of the COM by its counts: that of the places of single electrons.
+
+        Parameters
+        ----------
+        counts_per_electron : float, optional
+            As the survey has found where it is left out; 1 where it has not.
+
+        Returns
+        -------
+        float
+            In `com_unit`; 0 without noise, NaN where the mean pattern is not known.
+        """
+        counts = np.nan_to_num(np.asarray(self.mean_pattern, np.float64))
+        if self.noiseless:
+            return 0.0
+        if self.bad_pixels is not None:
+            counts = np.where(self.bad_pixels, 0, counts)
+        total = float(counts.sum())
+        if not total > 0:
+            return float("nan")
+        if counts_per_electron is None:
+            record = {} if self.preparation is None else self.preparation.record
+            counts_per_electron = float(record.get("counts_per_electron", 1.0))
+        size = 1.0 if self.com_unit == "px" else float(np.mean(self.calibration.pixel_size or 1.0))
+        squares = (self.grid.places(self.detector_shape) ** 2).sum(axis=0) * size**2
+        noisy = counts_per_electron * counts + self.readout_counts * (counts > 0)
+        # the mean pattern is wider than any by what the COM moves
+        moved = float(np.nanmean((self.com**2).sum(axis=-1))) * float(noisy.sum()) / total
+        return float(np.sqrt(max(float((noisy * squares).sum()) / total - moved, 0.0) / (2 * total)))
+
     @property
     def com_magnitude(self) -> NDArray[np.floating[Any]]:
         """Length of the deflection, shape ``(scan_y, scan_x)``, in `com_unit`."""

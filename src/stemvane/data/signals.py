@@ -111,7 +111,8 @@ def maps_of(run: _HasResults) -> list[Signal]:
     -------
     list of Signal
         Shape ``(scan_y, scan_x)`` each: the measured maps, ``com_magnitude``, ``com_angle``, ``image`` where there is
-        one, ``angle``, ``angle_std``, ``log_evidence``, and ``latent_1``, ``latent_std_1`` and so on.
+        one, ``angle``, ``angle_std``, ``deflection_angle`` and ``deflection_angle_std`` where known, ``log_evidence``,
+        and ``latent_1``, ``latent_std_1`` and so on.
 
     Raises
     ------
@@ -125,6 +126,9 @@ def maps_of(run: _HasResults) -> list[Signal]:
     if measured.image is not None:
         planes.append(("image", measured.image, ""))
     planes += [("angle", learned.angle, "rad"), ("angle_std", learned.angle_std, "rad")]
+    if learned.deflection_angle is not None and learned.deflection_angle_std is not None:
+        planes.append(("deflection_angle", learned.deflection_angle, "rad"))
+        planes.append(("deflection_angle_std", learned.deflection_angle_std, "rad"))
     planes.append(("log_evidence", learned.log_evidence, "nat"))
     for index in range(learned.n_latent):
         planes.append((f"latent_{index + 1}", learned.latents[..., index], ""))

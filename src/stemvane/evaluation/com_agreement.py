@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,20 @@ from stemvane.data.arguments import require_same_scan
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 
-__all__ = ["AngleAgreement", "compare", "compare_angles", "explained_variance", "neighbour_mean"]
+__all__ = [
+    "AngleAgreement",
+    "AngleDifference",
+    "angle_difference",
+    "compare",
+    "compare_angles",
+    "explained_variance",
+    "neighbour_mean",
+]
 
 _Floats = NDArray[np.floating[Any]]
+
+# standard deviations that hold 95 % of a normal variable
+_WITHIN = 1.96
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,63 @@ def compare_angles(angle: _Floats, field: _Floats, *, noiseless: bool) -> AngleA
     )
 
 
+class AngleDifference(NamedTuple):
+    """How far the angle of the content is from the direction of the COM, which is another quantity.
+
+    Attributes
+    ----------
+    difference : ndarray of float, shape (scan_y, scan_x)
+        Content's angle less the COM's in rad, after the sense of rotation and the constant offset that bring them
+        closest; NaN where either is unknown.
+    std : ndarray of float, shape (scan_y, scan_x)
+        What the uncertainties of both make one expect, rad.
+    """
+
+    difference: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+    @property
+    def differs(self) -> NDArray[np.bool_]:
+        """True where they differ beyond the 95 % that both uncertainties explain, shape ``(scan_y, scan_x)``."""
+        return np.asarray(np.abs(self.difference) > _WITHIN * self.std)
+
+
+def angle_difference(embedding: Embedding, measurements: Measurements) -> AngleDifference | None:
+    """Hold the angle of the content against the direction of the COM, filtered over the scan where that is known.
+
+    Parameters
+    ----------
+    embedding : Embedding
+        Latents and angles of a scan.
+    measurements : Measurements
+        Measurements of the same scan.
+
+    Returns
+    -------
+    AngleDifference or None
+        None where there is nothing to compare, such as content that looks the same at several angles, which has no
+        direction that a COM could have.
+
+    Raises
+    ------
+    DataError
+        If an argument is of another kind.
+    """
+    require_same_scan(embedding, measurements, "angle_difference")
+    of_com, of_com_std = embedding.deflection_angle, embedding.deflection_angle_std
+    if of_com is None or of_com_std is None or embedding.symmetry > 1:
+        return None
+    filtered = measurements.filtered_deflection
+    field = measurements.deflection if filtered is None else filtered
+    agreement = compare_angles(embedding.angle, field, noiseless=measurements.noiseless)
+    if agreement.sign is None:
+        return None
+    apart = embedding.angle - agreement.sign * of_com - math.radians(agreement.offset_deg)
+    # what is uncertain all around the circle can be half a turn off at most
+    stds = [np.minimum(np.asarray(std, np.float64), np.pi) for std in (embedding.angle_std, of_com_std)]
+    return AngleDifference(np.angle(np.exp(1j * apart)), np.hypot(*stds))
+
+
 def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
     """Compare latents and angle with the centre of mass.
 
@@ -141,7 +209,7 @@ def compare(embedding: Embedding, measurements: Measurements) -> dict[str, Any]:
             result[f"com_angle_error_median_deg{suffix}"] = measured.error_median_deg
             result[f"com_angle_error_mean_deg{suffix}"] = measured.error_mean_deg
             result[f"com_pearson_r{suffix}"] = _pearson(measurements.com_magnitude, length)
-    result |= _compare_filtered(measurements, references[-1])
+    result |= _compare_filtered(measurements, references[-1]) | _tell_apart(embedding, measurements)
     keys = [key for key in result if key.endswith("_neighbours")]
     if references[-1][0] != "_truth":
         result |= dict.fromkeys(key.replace("_neighbours", "_truth") for key in keys)
@@ -162,6 +230,23 @@ def _compare_filtered(measurements: Measurements, truth: tuple[str, _Floats, boo
             np.hypot(*np.moveaxis(filtered, -1, 0)), np.hypot(*np.moveaxis(field, -1, 0))
         ),
     }
+
+
+def _tell_apart(embedding: Embedding, measurements: Measurements) -> dict[str, float | None]:
+    """Uncertainties of the angles of content and COM, and where these differ beyond them."""
+    keys = ("angle_std", "deflection_angle_std", "angle_difference")
+    maps = {"angle_std": embedding.angle_std, "deflection_angle_std": embedding.deflection_angle_std}
+    apart = angle_difference(embedding, measurements)
+    if apart is not None:
+        maps["angle_difference"] = np.abs(apart.difference)
+    result: dict[str, float | None] = dict.fromkeys((*(f"{key}_median_deg" for key in keys), "angle_differs_share"))
+    for key, values_of in maps.items():
+        # a model without an angle knows it nowhere
+        if values_of is not None and np.isfinite(embedding.angle).any() and np.isfinite(values_of).any():
+            result[f"{key}_median_deg"] = float(np.degrees(np.nanmedian(values_of)))
+    if apart is not None and np.isfinite(apart.difference).any():
+        result["angle_differs_share"] = float(apart.differs[np.isfinite(apart.difference)].mean())
+    return {key: None if value is None or not math.isfinite(value) else value for key, value in result.items()}
 
 
 def neighbour_mean(field: _Floats) -> _Floats:

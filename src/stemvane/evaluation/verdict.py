@@ -12,7 +12,7 @@ from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
 from stemvane.data.measurements import LEAST_ANALOGUE, Measurements
 from stemvane.data.representation import format_count
-from stemvane.evaluation.com_agreement import compare_angles, neighbour_mean
+from stemvane.evaluation.com_agreement import angle_difference, compare_angles, neighbour_mean
 from stemvane.evaluation.scan_noise import fine_noise
 from stemvane.reduction.shift_fit import fit_shift
 
@@ -32,6 +32,8 @@ _CLEAR = 2.0
 _DIFFERENCE = 10.0
 _CONTRADICTION = 20.0
 _MULTIPLE = 1.5
+# share of positions where they differ beyond the 95 % that both uncertainties explain
+_APART = 0.2
 # what is left of the beam's shift, over what the specimen and noise do
 _SHIFT_LEFT = 0.5
 # an edge column that differs from the others by so many of their standard deviations is none of them
@@ -257,6 +259,20 @@ def _angles(embedding: Embedding, measurements: Measurements) -> Iterator[Findin
             f"the angle differs from the direction of the COM by {error:.0f}°, where their uncertainties explain "
             f"{expected:.0f}°",
             "defocus and thickness make the two differ; otherwise check disc, dark level and beam shift",
+        )
+        return
+    apart = angle_difference(embedding, measurements)
+    if apart is None:
+        return
+    known = np.isfinite(apart.difference)
+    share, typical = apart.differs[known].mean(), np.degrees(np.median(np.abs(apart.difference[known])))
+    if share > _APART:
+        yield Finding(
+            "angles_differ",
+            "note",
+            f"at {100 * share:.0f} % of the positions, the angle of the content differs from that of the COM by more "
+            f"than their uncertainties explain ({typical:.2g}° in the median): they are two quantities",
+            "take the filtered COM for the deflection, and the model's angle for the content",
         )
 
 

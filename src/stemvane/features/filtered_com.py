@@ -137,7 +137,9 @@ def filter_com(measurements: Measurements) -> FilteredCom:
     step, band_limit = said_step or (1.0, 1.0), trusted_limit(said_limit, beyond)
     known, readout, spread = _read_com(in_middle, com[middle], recorded[middle], basis, step, band_limit)
     noise = np.append(basis.counting, spread)
-    variance = 0.0 if measurements.noiseless else _counting_variance(measurements, basis.noise**2)
+    # content makes the highest orders say more counts per electron than there are, never fewer
+    each = measurements.counts_per_electron if measurements.counts_per_electron > 1 else min(basis.noise**2, 1.0)
+    variance = np.nan_to_num(measurements.com_noise(each)) ** 2
     content = float(np.nanmean(np.abs(com[recorded]) ** 2))
     # counts that are no counts, such as negative ones, tell no noise
     if too_small or not 2 * variance >= _WORTH_FILTERING * content:
@@ -211,26 +213,6 @@ def add_filtered_com(measurements: Measurements) -> Measurements:
         maps |= {"shared_potential": filtered.potential, "shared_potential_std": filtered.potential_std}
         units |= {"shared_potential": "noise of a pattern", "shared_potential_std": "noise of a pattern"}
     return replace(measurements, maps={**measurements.maps, **maps}, units={**measurements.units, **units})
-
-
-def _counting_variance(measurements: Measurements, gain: float) -> float:
-    """Variance of a coordinate of the COM: that of the places of single electrons, and of the readout.
-
-    `gain` is the counts per electron that the highest orders tell. Content makes them more, never fewer.
-    """
-    counts = np.nan_to_num(np.asarray(measurements.mean_pattern, np.float64))
-    if measurements.bad_pixels is not None:
-        counts = np.where(measurements.bad_pixels, 0, counts)
-    total = float(counts.sum())
-    if not total > 0:
-        return 0.0
-    size = 1.0 if measurements.com_unit == "px" else float(np.mean(measurements.calibration.pixel_size or 1.0))
-    squares = (measurements.grid.places(measurements.detector_shape) ** 2).sum(axis=0) * size**2
-    each = measurements.counts_per_electron if measurements.counts_per_electron > 1 else min(gain, 1.0)
-    noisy = each * counts + measurements.readout_counts * (counts > 0)
-    # the mean pattern is wider than any by what the COM moves
-    moved = float(np.nanmean((measurements.com**2).sum(axis=-1))) * noisy.sum() / total
-    return float(max((noisy * squares).sum() / total - moved, 0.0) / (2 * total))
 
 
 def _read_com(

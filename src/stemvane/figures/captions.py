@@ -16,6 +16,7 @@ __all__ = [
     "SCAN_FRAME",
     "angle_error_caption",
     "angle_error_remarks",
+    "angle_std_caption",
     "caption_height",
     "pearson_words",
     "scan_rotation_remarks",
@@ -74,6 +75,19 @@ def angle_error_caption(metrics: Mapping[str, Any]) -> str:
     spread = metrics.get("com_angle_error_median_deg_neighbours")
     noise = "" if spread is None else f": it is {_degrees(spread)} from the mean COM of its neighbours"
     return f"{words}position's own measured COM, whose noise counts as an error, too{noise}."
+
+
+def angle_std_caption(metrics: Mapping[str, Any]) -> str:
+    """How well the angles of content and COM are known, and where they differ beyond it; empty where unknown."""
+    content, of_com = metrics.get("angle_std_median_deg"), metrics.get("deflection_angle_std_median_deg")
+    if content is None or of_com is None:
+        return ""
+    share = metrics.get("angle_differs_share")
+    differ = "" if share is None else f" They differ by more than both explain at {100 * share:.0f} % of the positions."
+    return (
+        f"The rotation, the angle of the content, is uncertain by {_degrees(content)}, the direction of the COM by "
+        f"{_degrees(of_com)} (medians).{differ}"
+    )
 
 
 def scan_rotation_remarks(metrics: Mapping[str, Any]) -> tuple[str, ...]:

@@ -40,8 +40,8 @@ def draw_embedding(embedding: Embedding, what: str, ax: Axes | None = None) -> A
     embedding : Embedding
         Latents and angles of a scan.
     what : str
-        ``angle``, ``angle_std``, ``latent 1`` and so on, ``latents`` for the plane of the first two, or
-        ``log_evidence``.
+        ``angle``, ``angle_std``, ``deflection_angle`` where that of the COM is known, ``latent 1`` and so on,
+        ``latents`` for the plane of the first two, or ``log_evidence``.
     ax : Axes, optional
         Axes to draw into; those of a new figure where left out.
 
@@ -56,7 +56,8 @@ def draw_embedding(embedding: Embedding, what: str, ax: Axes | None = None) -> A
         If there is nothing of that name.
     """
     names = [f"latent {i + 1}" for i in range(embedding.n_latent)]
-    choices = ["angle", "angle_std", *names, *(["latents"] if names else []), "log_evidence"]
+    of_com = [] if embedding.deflection_angle is None else ["deflection_angle"]
+    choices = ["angle", "angle_std", *of_com, *names, *(["latents"] if names else []), "log_evidence"]
     if what not in choices:
         raise DataError(f"an embedding has no {what!r} to draw; it has {', '.join(choices)}")
     ax, step = panel_axes(ax), embedding.scan_step
@@ -68,6 +69,10 @@ def draw_embedding(embedding: Embedding, what: str, ax: Axes | None = None) -> A
         values = np.degrees(np.where(np.isfinite(embedding.angle_std), embedding.angle_std, np.nan))
         attach_color_bar(ax, draw_map(ax, values, step, MAGNITUDES), "standard deviation of the angle", "°")
         ax.set_title("Uncertainty of the rotation")
+    elif what == "deflection_angle" and embedding.deflection_angle is not None:
+        draw_map(ax, embedding.deflection_angle, step, ANGLES)
+        ax.set_title("Direction of the COM (detector frame)")
+        attach_color_wheel(ax)
     elif what == "latents":
         attach_color_bar(ax, _draw_latents(ax, embedding), "patterns per bin", "")
         ax.set_title("Latents of the scan")

@@ -18,6 +18,7 @@ from stemvane.figures.captions import (
     DETECTOR_FRAME,
     angle_error_caption,
     angle_error_remarks,
+    angle_std_caption,
     caption_height,
     pearson_words,
     scan_rotation_remarks,
@@ -101,6 +102,7 @@ def _caption(embedding: Embedding, metrics: Mapping[str, Any], empty: NDArray[np
         words.append("Hatched in (a): the scan has no pattern with such latents.")
     if _has_angle(embedding):
         words += ["Dark in (e): the angle is uncertain, black if all are equally likely.", angle_error_caption(metrics)]
+        words.append(angle_std_caption(metrics))
     if np.isnan(embedding.angle if _has_angle(embedding) else embedding.angle_std).any():
         words.append("Grey: positions left out.")
     return " ".join(word for word in words if word)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stemvane.config import Config
 from stemvane.data.arguments import require, require_numbers, require_path
+from stemvane.data.deflection_angle import add_deflection_angle
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.progress import stage_bars
@@ -182,10 +183,9 @@ class PatternModel(Representable, ABC):
         allowed = self._allowed(measurements, mask)
         maps = spread(self._embed(measurements, allowed, rescale), allowed)
         step, unit = measurements.calibration.scan_step, self.settings.model.latent_unit
-        uses_neighbours = self._uses_neighbours(measurements)
-        embedding = Embedding(
-            *maps, scan_step=step, latent_unit=unit, uses_neighbours=uses_neighbours, symmetry=self.symmetry
-        )
+        near, fold = self._uses_neighbours(measurements), self.symmetry
+        embedding = Embedding(*maps, scan_step=step, latent_unit=unit, uses_neighbours=near, symmetry=fold)
+        embedding = add_deflection_angle(embedding, measurements)
         if measurements.is_scan or self._embedded_scan is None:
             radius = measurements.calibration.disc_radius
             intensity = "dose" if measurements.noiseless else measurements.units["total"]
