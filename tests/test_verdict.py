@@ -449,6 +449,28 @@ def test_a_patch_on_the_disc(factor, word):
     assert [(finding.severity, word in finding.message) for finding in uneven] == ([("warning", True)] if word else [])
 
 
+@pytest.mark.parametrize(("n_hit", "severity"), [(0, None), (1, "warning"), (13, "failure")])
+@pytest.mark.parametrize("shared", [False, True])
+def test_spikes_of_x_rays_are_said(n_hit, severity, shared):
+    patterns, rng = discs(), np.random.default_rng(4)
+    for y, x in rng.permutation(np.argwhere(np.ones((16, 16), bool)))[:n_hit]:
+        row, column = rng.integers(2, 45, 2)
+        patterns[y, x, row, column] += 1000
+        patterns[y, x, row, column + 1] += 400 * shared
+    said = [finding.severity for finding in survey(scan_of(patterns)).findings if finding.id == "spikes"]
+    assert said == ([severity] if severity else [])
+
+
+def test_spikes_are_no_discs_and_no_hot_pixels():
+    patterns = (
+        discs((8, 8)) + discs((8, 8), radius=3.0, centre=(8.0, 8.0), dose=4000) * (np.arange(8) == 3)[:, None, None]
+    )
+    patterns[..., 40, 40] = 900
+    assert "spikes" not in ids(survey(scan_of(patterns)).findings)
+    analogue = recorded(detector="analogue")
+    assert "spikes" not in ids(survey(analogue).findings)
+
+
 def test_a_patch_with_a_counterpart_is_the_specimen():
     patterns = discs((8, 8))
     for columns in (slice(27, 33), slice(15, 21)):
@@ -459,6 +481,9 @@ def test_a_patch_with_a_counterpart_is_the_specimen():
 def test_a_block_of_hot_pixels_on_the_disc_hides_it():
     patterns = discs((8, 8))
     assert "disc_hidden" not in ids(survey(scan_of(patterns)).findings)
+    gap = patterns.copy()
+    gap[..., 23:25, :] = 0
+    assert "disc_hidden" not in ids(survey(scan_of(gap)).findings)
     patterns[..., 20:28, 28:36] = 640
     assert "disc_hidden" in ids(survey(scan_of(patterns)).findings, "warning")
     # who gives a mask knows of it

@@ -36,6 +36,7 @@ from stemvane.reduction.survey_findings import (
     pattern_findings,
     saturation_findings,
     shadow_findings,
+    spike_findings,
 )
 from stemvane.reduction.variation import RadialVariation, radial_variation
 
@@ -295,6 +296,7 @@ def survey(
             list(shadow_findings(disc, recorded - level, error, bad, dataset.calibration.pixel_aspect))
             or patch_findings(disc, recorded - level, error, bad, dataset.calibration.pixel_aspect)
         ),
+        *spike_findings(frames, positions, recorded - level, bad, disc, noise),
         *hidden_findings(disc, bad & ~given, dataset.calibration.pixel_aspect),
         *bright_spot_findings(n_spared),
         *bright_region_findings(region),

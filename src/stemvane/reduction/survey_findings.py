@@ -12,6 +12,7 @@ from scipy import ndimage
 from stemvane.data.calibration import Calibration
 from stemvane.data.findings import Finding
 from stemvane.geometry.disc import Disc
+from stemvane.reduction.detector_noise import DetectorNoise
 
 __all__ = [
     "bright_region_findings",
@@ -25,6 +26,7 @@ __all__ = [
     "pattern_findings",
     "saturation_findings",
     "shadow_findings",
+    "spike_findings",
 ]
 
 # a circle that lies beyond the detector by this share has lost counts of one side
@@ -49,14 +51,22 @@ _MOST_LONE = 0.2
 # area; with less, eight pixels across, angles are as they are without it. `pytest tests/test_verdict.py -k patch`
 _PATCH = 0.3
 _LEAST_PATCH = 0.02
-# bad pixels that are found on more than this share of the disc's area are worth a word: a block of 8 x 8 on a disc of
-# 20 pixels makes angles of 1.9 degrees 3.3, single ones on 3 % of it change them by a fiftieth
-_LEAST_HIDDEN = 0.05
+# moment of the bad pixels about the disc's centre, over its area and radius, from which they are worth a word: a block
+# of 8 x 8 on a disc of 20 pixels, 0.1, makes angles of 1.9 degrees 3.3; a gap through the middle has next to none
+_LEAST_HIDDEN = 0.02
 # what lies across the axis is its counterpart from this share of its level, found within so many pixels
 _COUNTERPART = 0.25
 _ACROSS = 2
 # standard errors of a mean by which it is another one
 _N_SIGMA = 6.0
+# a pixel that is as many times as bright as all around it in its own and in the mean pattern, and by as many electrons
+# and standard deviations of the readout noise beyond, was not lit by the beam; discs of fewer pixels are such pixels
+_SPIKE = 8.0
+_SPIKE_ELECTRONS = 20.0
+_SPIKE_SIGMA = 10.0
+_SMALLEST_DISC = 3.0
+# where 5 % of the patterns have one the filtered COM is lost; `pytest tests/test_verdict.py -k spike`
+_MOST_SPIKES = 0.005
 # chips that are matched to less than this show in no map
 _GAIN_STEP = 0.05
 
@@ -184,16 +194,17 @@ def shadow_findings(
 
 
 def hidden_findings(disc: Disc | None, found: NDArray[np.bool_], aspect: float) -> Iterator[Finding]:
-    """Bad pixels that the survey has found on much of the disc."""
+    """Bad pixels that the survey has found on one side of the disc."""
     if disc is None or not (inside := _inside(disc, found.shape, aspect)).any():
         return
     share = float(found[inside].mean())
-    if share > _LEAST_HIDDEN:
+    offset = np.argwhere(found & inside) - np.array(disc.centre)
+    if np.hypot(*offset.sum(axis=0)) > _LEAST_HIDDEN * disc.radius * inside.sum():
         yield Finding(
             "disc_hidden",
             "warning",
-            f"{100 * share:.0f} % of the disc's area are pixels that were found to be bad; what they hide of the "
-            "deflection is lost",
+            f"{100 * share:.0f} % of the disc's area are pixels that were found to be bad, most of them on one side: "
+            "what they hide of the deflection is lost",
             "see that they are bad in the mean pattern, and give a mask (preparation.bad_pixels) of those that are",
         )
 
@@ -240,6 +251,44 @@ def patch_findings(
                 f"it, are {word} than what lies across the axis: a defect of the detector, or a tilted crystal",
                 "give these pixels as a mask (preparation.bad_pixels) if they are not part of the pattern",
             )
+
+
+def spike_findings(
+    frames: NDArray[Any],
+    positions: NDArray[np.int64],
+    mean: NDArray[np.float64],
+    bad: NDArray[np.bool_],
+    disc: Disc | None,
+    noise: DetectorNoise,
+) -> Iterator[Finding]:
+    """Patterns with single pixels that X-rays or cosmic rays have lit."""
+    if disc is None or disc.radius < _SMALLEST_DISC or not np.isfinite(noise.counts_per_electron):
+        return
+    beyond = _SPIKE_ELECTRONS * max(noise.counts_per_electron, 1.0) + _SPIKE_SIGMA * noise.readout + noise.dark_level
+    limit = np.where(bad, np.inf, _SPIKE * np.maximum(ndimage.maximum_filter(mean, 5), 0) + beyond)
+    hit = [number for number, frame in enumerate(frames) if _has_spike(frame, limit, bad, noise.dark_level)]
+    if hit:
+        y, x = positions[hit[0]]
+        share = len(hit) / len(frames)
+        yield Finding(
+            "spikes",
+            "failure" if share > _MOST_SPIKES else "warning",
+            f"{len(hit)} of {len(frames)} patterns hold single pixels that are far brighter than all around them, the "
+            f"first at scan position ({y}, {x}): X-rays or cosmic rays, which move the COM",
+            "remove them from the data, or leave the positions out (preparation.missing)",
+        )
+
+
+def _has_spike(frame: NDArray[Any], limit: NDArray[np.float64], bad: NDArray[np.bool_], level: float) -> bool:
+    """Whether a pixel beyond its limit is alone, the charge that it shares with its neighbours aside."""
+    for y, x in np.argwhere(frame > limit):
+        top, left = max(0, y - 2), max(0, x - 2)
+        around = np.where(bad, level, frame)[top : y + 3, left : x + 3] - level
+        rows, columns = np.indices(around.shape)
+        border = np.maximum(np.abs(rows + top - y), np.abs(columns + left - x)) == 2
+        if frame[y, x] - level > _SPIKE * np.max(around[border], initial=0):
+            return True
+    return False
 
 
 def bright_spot_findings(n_pixels: int) -> Iterator[Finding]:
