@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import re
+import shlex
 import struct
 from dataclasses import replace
 from io import BytesIO
@@ -17,12 +18,13 @@ from starlette.testclient import TestClient
 from viewed_run import make_viewed_run
 
 import stemvane as sv
-from stemvane import Dataset4D, synthetic
+from stemvane import Dataset4D, save_dataset, synthetic
 from stemvane.errors import ConfigError, DataError, RunError
 from stemvane.reduction.virtual_detectors import VirtualDetector
 from stemvane.runs.annotations import ANNOTATIONS, read_annotations, write_annotations
 from stemvane.viewer.answers import Answers
 from stemvane.viewer.bundle import bundle_modules, bundled
+from stemvane.viewer.changes import rerun_with
 from stemvane.viewer.detector_bins import bin_dataset
 from stemvane.viewer.detector_shapes import SHAPES, DetectorShape, preset_shapes
 from stemvane.viewer.notebook_widget import Conversation, viewer_widget
@@ -471,6 +473,54 @@ def test_labels_are_stored_in_the_run(tmp_path):
         deep = {"a": deep}
     with pytest.raises(DataError, match="mark it again"):
         write_annotations(opened, {"labels": [{"name": "a", "selection": deep}]})
+
+
+def test_another_run_takes_what_was_changed(run_scene, tmp_path, monkeypatch, nothing_drawn):
+    answers = Answers([run_scene])
+    changes = {
+        "axis": [11.25, 12.5],
+        "radius": 6.5,
+        "pixels": [[3, 4], [99, 99]],
+        "positions": [{"kind": "rectangle", "space": "scan", "points": [[0, 0], [1, 9]]}],
+    }
+    header, _ = ask(answers, "rerun", changes=changes)
+    rerun = rerun_with(run_scene, changes)
+    assert header["command"] == rerun.command
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / rerun.name).write_text(rerun.settings)
+    for name, content in rerun.masks.items():
+        (tmp_path / name).write_bytes(content)
+    config = sv.Config.from_toml(tmp_path / rerun.name)
+    assert config.source.optical_axis == (11.25, 12.5)
+    words = shlex.split(rerun.command)
+    assert words[:2] == ["stemvane", "run"]
+    assert words[-2:] == ["--config", rerun.name]
+    again = sv.run_pipeline(config.replace(training={"n_epochs": 1}), tmp_path / "again").measurements
+    assert again.calibration.disc_radius == 6.5
+    assert again.bad_pixels[3, 4]
+    assert not again.recorded[:2].any()
+    assert again.recorded[2:].all()
+    # what was left out is seen to be missing when that run is opened
+    scene = Scene.of_run(sv.Run.open(tmp_path / "again"))
+    assert np.isnan(scene.pattern(5, 5)[3, 4])
+    for wrong in ({"axis": "here"}, {"radius": -1}, {"pixels": [[float("nan"), 1]]}, {"positions": [3]}):
+        with pytest.raises(DataError, match=";"):
+            rerun_with(run_scene, wrong)
+
+
+def test_scans_that_were_flipped_are_shown_as_they_were_measured(tmp_path, nothing_drawn):
+    dataset, _ = synthetic((6, 8), (24, 20), dose=2e4)
+    save_dataset(dataset, tmp_path / "scan.zarr")
+    config = sv.Config().replace(
+        source={"path": str(tmp_path / "scan.zarr")},
+        preparation={"flip_y": True, "scan_region": (0, 5, 1, 7)},
+        training={"n_epochs": 1},
+        compare={"n_turned": 4},
+    )
+    scene = Scene.of_run(sv.run_pipeline(config, tmp_path / "run"))
+    np.testing.assert_array_equal(scene.pattern(2, 3), dataset.pattern(2, 4)[::-1])
+    with pytest.raises(DataError, match="flipped, cropped or binned"):
+        rerun_with(scene, {})
 
 
 # Who may ask -----------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from fake_run import make_run
 from viewed_run import make_viewed_run
@@ -328,6 +329,45 @@ def test_the_page_works_below_a_cell(open_page, browser, server):
     page.evaluate("end()")
     context.close()
     assert troubles == []
+
+
+def test_two_runs_are_compared(open_page, server, tmp_path):
+    other = make_run(tmp_path / "other", shape=(24, 20))
+    started = ViewServer(Answers([server.answers.scenes[0], Scene.of_run(other)]))
+    started.start()
+    try:
+        page = open_page(started.address)
+        page.select_option('select[aria-label="Compare with another run"]', label="beside other")
+        until(page, "viewer.companion.map.drawn && viewer.companion.pattern.drawn")
+        page.evaluate("viewer.store.set({cursor: [6, 5], map: 'com'})")
+        assert page.evaluate("viewer.companion.cursor") == [13, 11]
+        until(page, "viewer.companion.map.coloring.kind === 'vector'")
+        page.evaluate("viewer.store.set({map: 'log_evidence'})")
+        box = page.locator(".companion .stage canvas").first.bounding_box()
+        page.mouse.click(box["x"] + box["width"] / 2 + 20, box["y"] + box["height"] / 2)
+        until(page, "viewer.store.state.cursor.join() !== '6,5'")
+        page.evaluate("viewer.compare('')")
+        assert page.locator(".companion").count() == 0
+    finally:
+        started.stop()
+
+
+def test_changes_for_another_run_are_marked(open_page):
+    page = open_page()
+    page.get_by_role("button", name="BF", exact=True).click()
+    page.get_by_role("button", name="Run again", exact=True).click()
+    page.get_by_role("button", name="Take the detector").click()
+    page.get_by_role("button", name="Paint", exact=True).click()
+    x, y = middle(page, "pattern")
+    drag(page, [(x - 60, y), (x - 10, y)])
+    assert page.evaluate("viewer.store.state.changes.pixels.length") > 2
+    page.get_by_role("button", name="Run again with these").click()
+    dialog = page.get_by_role("dialog", name="Run again")
+    dialog.wait_for()
+    assert "disc_radius" in dialog.locator("textarea").input_value()
+    with page.expect_download() as download:
+        dialog.get_by_role("button", name="bad_pixels.npy").click()
+    assert np.load(download.value.path()).sum() == page.evaluate("viewer.store.state.changes.pixels.length")
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm install --prefix build/axe axe-core")

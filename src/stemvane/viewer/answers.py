@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stemvane.errors import DataError, RunError, StemvaneError
 from stemvane.reduction.blocks import in_order, n_threads, partition
 from stemvane.runs.annotations import read_annotations, write_annotations
+from stemvane.viewer.changes import rerun_with
 from stemvane.viewer.detector_shapes import DetectorShape
 from stemvane.viewer.recipes import notebook_of, python_of
 from stemvane.viewer.scene import Scene
@@ -73,6 +74,7 @@ class Answers:
             "python": self._python,
             "notebook": self._notebook,
             "annotate": self._annotate,
+            "rerun": self._rerun,
             "open_newest": self._open_newest,
         }
 
@@ -299,6 +301,11 @@ class Answers:
             raise DataError(f"{scene.name}: labels are stored in a run; open one")
         write_annotations(scene.run, _mapping(values, "annotations"))
         yield encode_message(annotations=read_annotations(scene.run))
+
+    def _rerun(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
+        rerun = rerun_with(scene, _mapping(values, "changes"))
+        files = [Coded(name, np.frombuffer(content, np.uint8), 0.0, 1.0, "") for name, content in rerun.masks.items()]
+        yield encode_message(files, command=rerun.command, settings=rerun.settings, name=rerun.name)
 
     def _open_newest(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
         """Open the newest run of the folder that is watched, as a further scene."""

@@ -20,6 +20,7 @@ from stemvane.data.findings import Finding, sort_findings
 from stemvane.data.measurements import Measurements
 from stemvane.errors import DataError, RunError, StemvaneError
 from stemvane.io.files import open_source
+from stemvane.reduction.preparation import preprocess_patterns
 from stemvane.reduction.survey import survey
 from stemvane.runs.defects_folder import read_symmetry
 from stemvane.runs.run import Run
@@ -410,10 +411,13 @@ def _recorded(run: Run, measurements: Measurements) -> tuple[Dataset4D | None, t
         return None, ()
     trouble = ""
     try:
-        opened = open_source(source)
+        # flipped, cropped and binned as it was measured; counts stay as they were recorded
+        plain = {"dark": "", "gain": "", "bad_pixels": "", "missing": "", "normalise": False}
+        opened, _ = preprocess_patterns(open_source(source), run.config.preparation.model_copy(update=plain))
         expected = (*measurements.scan_shape, *measurements.detector_shape)
         if opened.shape == expected:
-            return replace(opened, bad_pixels=measurements.bad_pixels), ()
+            missing = ~measurements.recorded
+            return replace(opened, bad_pixels=measurements.bad_pixels, missing=missing if missing.any() else None), ()
         trouble = f"{Path(source.path).name} has the shape {opened.shape}, the run {expected}"
     except StemvaneError as error:
         trouble = " ".join(str(error).split())

@@ -154,6 +154,7 @@ export class Page {
       ["grid", "Grid", this.grid.root],
       ["defects", "Defects", this.listHolder],
       ["labels", "Labels", this.listHolder],
+      ["changes", "Run again", this.listHolder],
       ["findings", "Findings", this.listHolder],
     ]);
     const full = (/** @type {HTMLElement} */ panel) => {
@@ -166,9 +167,14 @@ export class Page {
     };
     const save = (/** @type {() => ImagePanel} */ panel, /** @type {() => string} */ name) =>
       signButton("M8 2v8M4.5 7 8 10.5 11.5 7M2.5 13.5h11", "Save as SVG; with Shift, as PNG", () => viewer.savePanel(panel(), name()));
+    this.mapPair = element("div", { class: "pair" }, [this.map.panel.root]);
+    this.patternPair = element("div", { class: "pair" }, [this.patternPanel.panel.root]);
+    this.compareBox = selectBox("Compare with another run", (value) => viewer.compare(value));
+    this.compareBox.hidden = true;
     this.header = element("header", { class: "bar-top" }, [
       this.title,
       this.status,
+      this.compareBox,
       this.readout,
       element("div", { class: "actions" }, [
         button("Undo", "Take back the last change (Ctrl+Z)", () => viewer.undo()),
@@ -182,12 +188,12 @@ export class Page {
       ]),
     ]);
     this.frames = {
-      map: frameOf("map", "Map", [this.mapBox, this.paletteBox, this.mapScale.root, this.tools.root, save(() => this.map.panel, () => viewer.shown?.entry.name ?? "map"), expand()], [this.map.panel.root]),
+      map: frameOf("map", "Map", [this.mapBox, this.paletteBox, this.mapScale.root, this.tools.root, save(() => this.map.panel, () => viewer.shown?.entry.name ?? "map"), expand()], [this.mapPair]),
       pattern: frameOf(
         "pattern",
         "Pattern",
         [this.patternMode.root, this.patternScale.root, this.contrastBox, this.lock, element("span", { class: "actions needs-server" }, [this.detectors.root, this.shapeBox, this.keep]), save(() => this.patternPanel.panel, () => "pattern"), expand()],
-        [this.patternPanel.panel.root],
+        [this.patternPair],
       ),
       latents: frameOf("latents", "Learned space", [...this.axisBoxes, this.latentTools.root, expand()], [this.latents.root]),
       lowerLeft: frameOf("lower-left", "Curves", [this.lowerLeft.bar], [this.lowerLeft.body]),

@@ -118,7 +118,12 @@ export class PatternPanel {
 
   /** @param {PointerPlace} place */
   press(place) {
-    const { detector } = this.store.state;
+    const { detector, brush } = this.store.state;
+    if (brush) {
+      this.grip = "brush";
+      this.paint(place);
+      return true;
+    }
     this.grip = this.gripAt(place);
     if (!detector || !this.grip) return false;
     this.held = { place, detector };
@@ -128,6 +133,7 @@ export class PatternPanel {
 
   /** @param {PointerPlace} place */
   drag(place) {
+    if (this.grip === "brush") return this.paint(place);
     if (!this.held) return;
     const { detector, place: from } = this.held;
     const aspect = this.session.info.aspect ?? 1;
@@ -155,8 +161,40 @@ export class PatternPanel {
     this.hooks.onDetector(false);
   }
 
+  /** Mark a pixel as bad, or as good again. @param {PointerPlace} place */
+  paint(place) {
+    const [rows, columns] = this.session.detectorShape;
+    const [y, x] = [Math.round(place.y), Math.round(place.x)];
+    if (y < 0 || x < 0 || y >= rows || x >= columns) return;
+    const { brush, changes } = this.store.state;
+    const others = changes.pixels.filter((pixel) => pixel[0] !== y || pixel[1] !== x);
+    this.store.set({ changes: { ...changes, pixels: brush === "add" ? [...others, [y, x]] : others } });
+  }
+
+  /** What another run is to do otherwise. @param {CanvasRenderingContext2D} context */
+  drawChanges(context) {
+    const { changes } = this.store.state;
+    const { scaleX, scaleY } = this.panel.frame;
+    context.fillStyle = "rgb(255 40 40 / 75%)";
+    for (const [py, px] of changes.pixels) {
+      const [y, x] = this.panel.toScreen(py, px);
+      context.fillRect(x - scaleX / 2, y - scaleY / 2, scaleX, scaleY);
+    }
+    const { axis, radius } = changes;
+    if (!axis || !radius) return;
+    const [y, x] = this.panel.toScreen(...axis);
+    strokeTwice(context, MARKS.select, () => {
+      context.arc(x, y, radius * scaleX, 0, 2 * Math.PI);
+      context.moveTo(x - 6, y);
+      context.lineTo(x + 6, y);
+      context.moveTo(x, y - 6);
+      context.lineTo(x, y + 6);
+    });
+  }
+
   /** @param {CanvasRenderingContext2D} context */
   drawOver(context) {
+    this.drawChanges(context);
     const { detector } = this.store.state;
     const { calibration } = this.session.info;
     const { scaleX, scaleY } = this.panel.frame;

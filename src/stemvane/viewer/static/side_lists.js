@@ -97,6 +97,39 @@ export function labelsList(viewer) {
   ]);
 }
 
+/** What another run is to do otherwise. @param {Viewer} viewer */
+export function changesList(viewer) {
+  const { changes, detector, selection, brush } = viewer.store.state;
+  const set = (/** @type {Partial<import("./store.js").Changes>} */ part) => viewer.store.set({ changes: { ...changes, ...part } });
+  const tool = (/** @type {string} */ value, /** @type {string} */ text, /** @type {string} */ title) =>
+    element("button", { type: "button", text, title, "aria-pressed": String(brush === value), onclick: () => viewer.store.set({ brush: brush === value ? "" : value }) });
+  const isDisc = detector?.shape === "disc";
+  const take = button("Take the detector", "Take centre and radius of the disc-shaped virtual detector as optical axis and disc", () =>
+    set({ axis: detector && [detector.y, detector.x], radius: detector?.outer ?? null }),
+  );
+  take.disabled = !isDisc;
+  const leave = button("Leave out the selection", "Leave the selected positions out", () => selection && set({ positions: [...changes.positions, selection] }));
+  leave.disabled = !selection;
+  const clear = (/** @type {Partial<import("./store.js").Changes>} */ part, /** @type {string} */ what) => button("Clear", `Clear: ${what}`, () => set(part));
+  const row = (/** @type {string} */ name, /** @type {string} */ text, /** @type {Node[]} */ tools) =>
+    element("tr", {}, [element("th", { scope: "row", text: name }), element("td", { text }), element("td", {}, tools)]);
+  const axis = changes.axis ? `(${formatNumber(changes.axis[0])}, ${formatNumber(changes.axis[1])}) px, radius ${formatNumber(changes.radius)} px` : "as before";
+  return element("div", { class: "list" }, [
+    element("table", {}, [
+      element("tbody", {}, [
+        row("Axis and disc", axis, [take, clear({ axis: null, radius: null }, "axis and disc")]),
+        row("Bad pixels", `${changes.pixels.length} painted`, [
+          tool("add", "Paint", "Paint bad pixels on the pattern"),
+          tool("remove", "Erase", "Make painted pixels good again"),
+          clear({ pixels: [] }, "bad pixels"),
+        ]),
+        row("Positions", `${changes.positions.length} ${changes.positions.length === 1 ? "selection" : "selections"} left out`, [leave, clear({ positions: [] }, "positions")]),
+      ]),
+    ]),
+    element("div", { class: "choice" }, [button("Run again with these", "Show the command and its settings", () => viewer.showRerun())]),
+  ]);
+}
+
 /** @param {Viewer} viewer */
 export function findingsList(viewer) {
   /** @type {{severity: string, message: string, cure: string}[]} */

@@ -27,6 +27,15 @@
  */
 
 /**
+ * What another run is to do otherwise.
+ * @typedef {object} Changes
+ * @property {Point | null} axis
+ * @property {number | null} radius
+ * @property {Point[]} pixels that are bad
+ * @property {Selection[]} positions that are left out
+ */
+
+/**
  * @typedef {object} State
  * @property {string} map name of a map, or DETECTOR_MAP
  * @property {Point} cursor scan position
@@ -47,6 +56,8 @@
  * @property {string} lowerLeft tab below the map
  * @property {string} lowerRight tab below the learned space
  * @property {number | null} defect number of the chosen defect
+ * @property {string} brush what pressing on the pattern paints: nothing, add or remove
+ * @property {Changes} changes for another run
  */
 
 /** Name of the map that the dragged detector gives. */
@@ -74,11 +85,13 @@ export function initialState() {
     lowerLeft: "histogram",
     lowerRight: "decoded",
     defect: null,
+    brush: "",
+    changes: { axis: null, radius: null, pixels: [], positions: [] },
   };
 }
 
 // changes of these can be undone
-const UNDOABLE = ["map", "detector", "selection", "contrast", "line", "mapScale", "patternScale", "palettes"];
+const UNDOABLE = ["map", "detector", "selection", "contrast", "line", "mapScale", "patternScale", "palettes", "changes"];
 const MOST_UNDONE = 100;
 
 /** Holds the state, tells listeners of changes, undoes them, and writes them into the address. */

@@ -1,4 +1,5 @@
 // The page: panels, what links them, and what each change asks of the server.
+import { Companion } from "./companion.js";
 import { button, element, saveFile } from "./dom.js";
 import { profileAlong } from "./geometry.js";
 import { listenToKeys } from "./keys.js";
@@ -7,7 +8,7 @@ import { formatNumber, spectrumOf } from "./numbers.js";
 import { adoptDetector, patternContrast } from "./pattern_panel.js";
 import { PALETTES, usualContrast } from "./raster.js";
 import { Session } from "./session.js";
-import { defectsList, findingsList, labelsList } from "./side_lists.js";
+import { changesList, defectsList, findingsList, labelsList } from "./side_lists.js";
 import { panelPng, panelSvg } from "./exports.js";
 import { DETECTOR_MAP, Store, stateToHash } from "./store.js";
 import { latestOnly } from "./transport.js";
@@ -51,6 +52,8 @@ export class Viewer {
     this.hashTimer = 0;
     this.colorTimer = 0;
     this.shiftHeld = false;
+    /** @type {Companion | null} */
+    this.companion = null;
     this.stopped = false;
     this.busy = true;
     this.newest = "";
@@ -123,6 +126,13 @@ export class Viewer {
     this.page.title.textContent = info.name;
     document.title = this.inPage ? document.title : `${info.name} – stemvane`;
     this.page.map.adopt();
+    const { compareBox } = this.page;
+    if (info.names.length > 1 && compareBox.options.length !== info.names.length) {
+      const others = info.names.map((/** @type {string} */ name, /** @type {number} */ i) => element("option", { value: String(i), text: `beside ${name}` }));
+      others.splice(this.session.number, 1);
+      compareBox.replaceChildren(element("option", { value: "", text: "Compare …" }), ...others);
+      compareBox.hidden = false;
+    }
     for (const panel of [this.page.patternPanel.panel, this.page.decodedHere, this.page.residual, this.page.decoded]) adoptDetector(panel, this.session);
     this.page.grid.aspect = info.aspect ?? 1;
     this.page.grid.hasScaleBar = false;
@@ -139,6 +149,16 @@ export class Viewer {
     const n = info.findings.length;
     if (tab) tab.textContent = n ? `Findings (${n})` : "Findings";
     tab?.classList.toggle("alarming", info.findings.some((/** @type {{severity: string}} */ each) => each.severity === "failure"));
+  }
+
+  /** Show another run beside this one, or none. @param {string} number of its scene */
+  compare(number) {
+    this.companion?.remove();
+    this.companion = number === "" ? null : new Companion(this, Number(number));
+    if (!this.companion) return;
+    this.page.mapPair.append(this.companion.roots[0]);
+    this.page.patternPair.append(this.companion.roots[1]);
+    void this.companion.start();
   }
 
   fillMapBox() {
@@ -163,6 +183,7 @@ export class Viewer {
     const { lowerRight } = this.store.state;
     if (lowerRight === "defects") this.page.listHolder.replaceChildren(defectsList(this));
     if (lowerRight === "labels") this.page.listHolder.replaceChildren(labelsList(this));
+    if (lowerRight === "changes") this.page.listHolder.replaceChildren(changesList(this));
     if (lowerRight === "findings") this.page.listHolder.replaceChildren(findingsList(this));
   }
 
@@ -262,6 +283,8 @@ export class Viewer {
     if (changed.has("axes")) this.page.latents.fit();
     if (changed.has("angle") || changed.has("decodeAt")) this.askDecoded(state.decodeAt);
     if (changed.has("line") || changed.has("lineWidth") || changed.has("lowerLeft")) this.showCurves();
+    if (state.lowerRight === "changes" && ["changes", "brush", "selection", "detector"].some((name) => changed.has(name))) this.fillLists();
+    if (changed.has("lowerRight") && state.lowerRight !== "changes" && state.brush) this.store.set({ brush: "" });
     if (changed.has("lowerRight") || changed.has("defect")) {
       this.fillLists();
       if (state.lowerRight === "grid") void this.loadGrid();
@@ -663,6 +686,33 @@ export class Viewer {
     const file = `${this.session.info.name}_${name}`.replace(/[^A-Za-z0-9_-]+/g, "_");
     if (this.shiftHeld) saveFile(`${file}.png`, await panelPng(panel), "image/png");
     else saveFile(`${file}.svg`, panelSvg(panel), "image/svg+xml");
+  }
+
+  /** The command that runs the scan again with what was changed here, and the files that it needs. */
+  async showRerun() {
+    const message = await this.session.ask("rerun", { changes: this.store.state.changes });
+    if (!message) return;
+    const { command, settings, name } = message.header;
+    const area = element("textarea", { rows: "12", readonly: true, "aria-label": "Settings of the other run" });
+    area.value = settings;
+    const files = Object.entries(message.arrays).map(([file, { codes }]) =>
+      button(`Save ${file}`, "Save the mask beside the settings", () => saveFile(file, /** @type {BlobPart} */ (codes), "application/octet-stream")),
+    );
+    const dialog = element("dialog", { "aria-label": "Run again" }, [
+      element("h2", { text: "Run again" }),
+      element("p", { text: "Save these files in one folder, and run there:" }),
+      element("pre", { text: command }),
+      area,
+      element("div", { class: "actions" }, [
+        button(`Save ${name}`, "Save the settings", () => saveFile(name, settings, "application/toml")),
+        ...files,
+        button("Copy the command", "Copy the command", () => this.copyText(command, "command copied")),
+        button("Close", "Close", () => dialog.remove()),
+      ]),
+    ]);
+    dialog.addEventListener("close", () => dialog.remove());
+    this.root.append(dialog);
+    dialog.showModal();
   }
 
   /** Store the dragged detector in the run. */
