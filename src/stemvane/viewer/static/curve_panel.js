@@ -58,7 +58,7 @@ export class CurvePanel {
     context.lineWidth = 1;
     context.strokeRect(MARGIN.left + 0.5, MARGIN.top + 0.5, width - 1, height - 1);
     context.textAlign = "center";
-    const step = niceNumber((x[1] - x[0] || 1) / 4);
+    const step = niceNumber((x[1] - x[0] || 1) / Math.max(width / 90, 1));
     for (let v = Math.ceil(x[0] / step) * step; v <= x[1]; v += step) {
       const at = MARGIN.left + ((v - x[0]) / (x[1] - x[0] || 1)) * width;
       context.fillRect(at, MARGIN.top + height, 1, 4);

@@ -238,7 +238,7 @@ export class LatentPanel {
     const unit = this.session.info.latent_unit ? ` (${this.session.info.latent_unit})` : "";
     const [first, second] = this.store.state.axes;
     context.textAlign = "center";
-    const stepX = niceNumber((x1 - x0) / 4);
+    const stepX = niceNumber((x1 - x0) / Math.max(width / 80, 1));
     for (let v = Math.ceil(x0 / stepX) * stepX; v < x1; v += stepX) {
       const [, x] = this.toScreen(v, y0);
       context.fillRect(x, MARGIN.top + height, 1, 4);
@@ -247,7 +247,7 @@ export class LatentPanel {
     context.fillText(`latent ${first + 1}${unit}`, MARGIN.left + width / 2, MARGIN.top + height + 32);
     if (this.values.length < 2) return;
     context.textAlign = "right";
-    const stepY = niceNumber((y1 - y0) / 4);
+    const stepY = niceNumber((y1 - y0) / Math.max(height / 60, 1));
     for (let v = Math.ceil(y0 / stepY) * stepY; v < y1; v += stepY) {
       const [y] = this.toScreen(x0, v);
       context.fillRect(MARGIN.left - 4, y, 4, 1);

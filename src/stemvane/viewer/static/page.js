@@ -167,8 +167,9 @@ export class Page {
     };
     const save = (/** @type {() => ImagePanel} */ panel, /** @type {() => string} */ name) =>
       signButton("M8 2v8M4.5 7 8 10.5 11.5 7M2.5 13.5h11", "Save as SVG; with Shift, as PNG", () => viewer.savePanel(panel(), name()));
-    this.mapPair = element("div", { class: "pair" }, [this.map.panel.root]);
-    this.patternPair = element("div", { class: "pair" }, [this.patternPanel.panel.root]);
+    this.captions = [element("figcaption", { hidden: true }), element("figcaption", { hidden: true })];
+    this.mapPair = element("div", { class: "pair" }, [element("figure", {}, [this.captions[0], this.map.panel.root])]);
+    this.patternPair = element("div", { class: "pair" }, [element("figure", {}, [this.captions[1], this.patternPanel.panel.root])]);
     this.compareBox = selectBox("Compare with another run", (value) => viewer.compare(value));
     this.compareBox.hidden = true;
     this.header = element("header", { class: "bar-top" }, [

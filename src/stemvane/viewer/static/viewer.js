@@ -155,6 +155,10 @@ export class Viewer {
   compare(number) {
     this.companion?.remove();
     this.companion = number === "" ? null : new Companion(this, Number(number));
+    for (const caption of this.page.captions) {
+      caption.hidden = !this.companion;
+      caption.textContent = this.session.info.name;
+    }
     if (!this.companion) return;
     this.page.mapPair.append(this.companion.roots[0]);
     this.page.patternPair.append(this.companion.roots[1]);
