@@ -68,7 +68,9 @@ def open_page(browser, server):
         page.on("dialog", lambda dialog: troubles.append(f"dialog {dialog.message}") or dialog.dismiss())
         hash_ = "" if state is None else "#" + json.dumps(state)
         page.goto((address or server.address) + hash_)
-        until(page, f"window.viewer?.session.info.model === '{ready}' && viewer.pattern && viewer.page.map.panel.drawn")
+        until(
+            page, f"window.viewer?.session?.info?.model === '{ready}' && viewer.pattern && viewer.page.map.panel.drawn"
+        )
         return page
 
     yield opened
@@ -212,7 +214,7 @@ def test_keys_and_the_address(open_page):
     assert page.evaluate(f"{state}.decodeAt.length") == 2
     until(page, "location.hash.includes('%5B0%2C1%5D')")
     page.reload()
-    until(page, f"window.viewer?.session.info.name && {state}.map === 'latent_1' && {state}.cursor[1] === 1")
+    until(page, f"window.viewer?.session?.info?.name && {state}.map === 'latent_1' && {state}.cursor[1] === 1")
     page.keyboard.press("?")
     assert page.get_by_role("dialog", name="Keys").is_visible()
     page.keyboard.press("Escape")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -305,7 +306,8 @@ class Answers:
     def _rerun(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
         rerun = rerun_with(scene, _mapping(values, "changes"))
         files = [Coded(name, np.frombuffer(content, np.uint8), 0.0, 1.0, "") for name, content in rerun.masks.items()]
-        yield encode_message(files, command=rerun.command, settings=rerun.settings, name=rerun.name)
+        words = [shlex.quote(word) for word in (rerun.path, rerun.output, rerun.name)]
+        yield encode_message(files, words=words, settings=rerun.settings, name=rerun.name)
 
     def _open_newest(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
         """Open the newest run of the folder that is watched, as a further scene."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -10,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stemvane.config import Config
 from stemvane.errors import DataError
 from stemvane.io.images import read_image
+from stemvane.runs.rerun import changed_settings
 from stemvane.viewer.scene import Scene
 from stemvane.viewer.selections import select_positions
 
@@ -28,24 +27,25 @@ class Rerun(NamedTuple):
 
     Attributes
     ----------
-    command : str
-        The command line.
+    path, output : str
+        File of the scan, and folder for the run.
     settings : str
-        Settings as TOML, to be saved as `name`.
+        Settings as TOML.
     name : str
-        Name of the file of settings in the command.
+        Name of a file for them.
     masks : dict of str to bytes
         Images of what is left out, as NumPy files, by the names that the settings give them.
     """
 
-    command: str
+    path: str
+    output: str
     settings: str
     name: str
     masks: dict[str, bytes]
 
 
 def rerun_with(scene: Scene, changes: Mapping[str, Any]) -> Rerun:
-    """Turn changes of a viewer into a command and its files.
+    """Turn changes of a viewer into settings and masks.
 
     Parameters
     ----------
@@ -64,12 +64,12 @@ def rerun_with(scene: Scene, changes: Mapping[str, Any]) -> Rerun:
     DataError
         If the scan does not come from a file, was flipped, cropped or binned, or a change is none of these.
     """
-    config = Config() if scene.run is None else scene.run.config
+    config = changed_settings(scene.run, {}, {})
     path = config.source.path or (
         "" if scene.dataset is None or scene.dataset.path is None else str(scene.dataset.path)
     )
     if not path:
-        raise DataError(f"{scene.name}: it was not read from a file, so no command can run it again")
+        raise DataError(f"{scene.name}: it was not read from a file, so it cannot be run again")
     preparation = config.preparation
     usual = type(preparation)()
     if any(getattr(preparation, name) != getattr(usual, name) for name in _GEOMETRY):
@@ -98,10 +98,9 @@ def rerun_with(scene: Scene, changes: Mapping[str, Any]) -> Rerun:
             content = BytesIO()
             np.lib.format.write_array(content, mask, allow_pickle=False)
             masks[name], files[file] = file, content.getvalue()
-    changed = config.replace(source=source, preparation=masks)
+    changed = changed_settings(scene.run, source, masks)
     name = f"{scene.name}_again.toml"
-    words = ["stemvane", "run", path, "-o", f"{scene.name}_again", "--config", name]
-    return Rerun(shlex.join(words), changed.to_toml(), name, files)
+    return Rerun(path, f"{scene.name}_again", changed.to_toml(), name, files)
 
 
 def _given(path: str, shape: tuple[int, int]) -> NDArray[np.bool_]:

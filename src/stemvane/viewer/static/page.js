@@ -57,7 +57,7 @@ export class Page {
     );
     this.map = new MapPanel(session, store, {
       onHover: (place) => viewer.readMap(place),
-      onSelect: (quick) => viewer.askSelection(quick),
+      onSelect: (quick) => viewer.select(quick),
     });
     this.patternMode = choice(
       "Pattern shown",
@@ -100,7 +100,7 @@ export class Page {
     this.modelNote = element("p", { class: "note" });
     this.latents = new LatentPanel(session, store, {
       onPoint: (latents, pin) => viewer.pointAt(latents, pin),
-      onSelect: (quick) => viewer.askSelection(quick),
+      onSelect: (quick) => viewer.select(quick),
     });
     this.latentTools = choice(
       "Tool of the learned space",
@@ -127,7 +127,7 @@ export class Page {
         const name = store.state.map;
         if (name === DETECTOR_MAP) return;
         store.set({ selection: { kind: "range", map: name, low, high } });
-        viewer.askSelection(!settled);
+        viewer.select(!settled);
       },
     });
     this.profile = new ProfilePanel();

@@ -515,11 +515,16 @@ export class Viewer {
     if (this.store.state.map === DETECTOR_MAP) this.showDetectorMap();
   }
 
+  /** Ask what is selected. @param {boolean} quick whether it is still being drawn */
+  select(quick) {
+    if (!quick) this.store.settle();
+    this.askSelection(quick);
+  }
+
   /** @param {boolean} quick */
   async loadSelection(quick) {
     const { selection } = this.store.state;
     if (!selection) return this.takeSelection(null);
-    if (!quick) this.store.settle();
     const message = await this.session.ask(
       "select",
       { selection, quick },
@@ -696,7 +701,8 @@ export class Viewer {
   async showRerun() {
     const message = await this.session.ask("rerun", { changes: this.store.state.changes });
     if (!message) return;
-    const { command, settings, name } = message.header;
+    const { words, settings, name } = message.header;
+    const command = `stemvane run ${words[0]} -o ${words[1]} --config ${words[2]}`;
     const area = element("textarea", { rows: "12", readonly: true, "aria-label": "Settings of the other run" });
     area.value = settings;
     const files = Object.entries(message.arrays).map(([file, { codes }]) =>
