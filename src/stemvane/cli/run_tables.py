@@ -56,6 +56,8 @@ _LEARNED = {
     "explained_variance_truth": "of the noiseless patterns",
     "evidence_heldout": "evidence, held out (nat per pattern)",
     "evidence_noise_level": "noise level of the evidence",
+    "network_gain": "gained by the network over the closed form (nat per pattern)",
+    "network_gain_std": "standard error of this",
     "noise_level": "noise level of the training (rms residual)",
     "invariance_error": "latents of rotated patterns change by (s.d.)",
     "angle_std_median_deg": "the content's angle is uncertain by (deg, median)",
@@ -161,7 +163,10 @@ def _calibration(calibration: Calibration, origins: Mapping[str, str]) -> Iterat
 def _training(run: Run) -> str:
     """How the model was trained, and how long it took."""
     training, metrics = run.config.training, run.metrics
-    epochs = f"{training.n_epochs} epochs" if run.config.model.has_epochs else "closed form"
+    n_epochs = len(run.history["epoch"])
+    epochs = f"{n_epochs} epochs" if run.config.model.has_epochs else "closed form"
+    if run.config.model.has_epochs and n_epochs < training.n_epochs:
+        epochs = f"closed form, since {n_epochs} epochs of the network gained nothing"
     words = [epochs, f"seed {training.seed}", f"on {run.manifest.get('device', 'an unknown device')}"]
     seconds, speed = metrics.get("train_seconds"), metrics.get("train_patterns_per_second")
     words += [] if seconds is None else [f"{seconds:.3g} s"]

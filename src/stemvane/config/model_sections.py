@@ -134,6 +134,11 @@ class TrainingConfig(Section):
     """How any model is trained; batch size and learning rate belong to the model."""
 
     n_epochs: int = Field(75, ge=0, description="passes over the training patterns; none in closed-form models")
+    n_shown: int = Field(
+        300_000,
+        ge=1,
+        description="patterns that all passes show the model together; of a larger scan every pass shows a random part",
+    )
     holdout: float = Field(0.1, ge=0, lt=1, description="share of the patterns that is held out from training")
     max_patterns: int = Field(100_000, ge=2, description="largest number of training patterns, chosen at random")
     seed: int = Field(0, ge=0, description="random seed of the training")

@@ -55,6 +55,8 @@ def run_metrics(
         "train_patterns_per_second": model.history.patterns_per_second,
         "noise_level": model.noise_level,
     }
+    gain = model.history.gain
+    metrics["network_gain"], metrics["network_gain_std"] = (None, None) if gain is None else gain
     metrics |= rotation_metrics(measurements) | score_model(model, embedding, measurements)[0]
     return metrics | measure_invariance(model, embedding, measurements, sample, config)
 

@@ -204,7 +204,8 @@ def _constant(embedding: Embedding, measurements: Measurements) -> Iterator[Find
     use = measurements.recorded & np.isfinite(embedding.angle)
     if measurements.noiseless or use.sum() < _TOO_FEW:
         return
-    latents, std = embedding.latents[use], np.nanmean(embedding.latent_std[use])
+    latents = embedding.latents[use]
+    std = np.nanmean(embedding.latent_std[use]) if latents.size else 0.0
     angle = embedding.angle[use] * embedding.symmetry
     spread = float(np.abs(np.angle(np.exp(1j * (angle - angle[0])))).max()) / embedding.symmetry
     if spread < _SAME and np.ptp(latents, axis=0).max(initial=0.0) <= _SAME * std:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stemvane.config import AlignConfig
 from stemvane.data.representation import Representable, Row
+from stemvane.features.blas import on_one_blas_thread
 from stemvane.features.cross_correlation import best_angles
 from stemvane.features.harmonics import HarmonicBasis, rotate_features
 from stemvane.features.template_symmetry import find_symmetry
@@ -66,6 +67,7 @@ class Alignment(Representable):
         return "Alignment", rows
 
 
+@on_one_blas_thread
 def align_rotation(
     features: NDArray[np.complexfloating[Any, Any]],
     basis: HarmonicBasis,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stemvane.config import BasisConfig
 from stemvane.data.measurements import Measurements
 from stemvane.features.background import fit_basis
+from stemvane.features.blas import on_one_blas_thread
 from stemvane.features.feature_noise import FeatureNoise
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.features.potential_filter import FilteredTile, PotentialFilter
@@ -59,6 +60,7 @@ class FeatureReader:
     _latest: list[_Filtered] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
+    @on_one_blas_thread
     def fit(
         cls,
         measurements: Measurements,
@@ -174,6 +176,7 @@ class FeatureReader:
         factor = self.basis.intensity_factor(measurements, mask) if rescale else 1.0
         return np.asarray(self.basis.counting * np.sqrt(max(factor, 0.0)))
 
+    @on_one_blas_thread
     def _filtered(self, measurements: Measurements, mask: NDArray[np.bool_], rescale: bool) -> list[FilteredTile]:
         """All parts of the filtered scan."""
         key = (mask.tobytes(), rescale)

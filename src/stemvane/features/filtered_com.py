@@ -13,6 +13,7 @@ from stemvane.data.arguments import require
 from stemvane.data.findings import Finding
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_shape
+from stemvane.features.blas import on_one_blas_thread
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.features.potential_filter import PotentialFilter
 from stemvane.features.scan_frame import content_beyond, noise_frequencies, scan_middle, taper, trusted_limit
@@ -94,6 +95,7 @@ def _rms(values: NDArray[np.float64]) -> float:
     return float(np.sqrt((known**2).mean())) if len(known) else np.nan
 
 
+@on_one_blas_thread
 def filter_com(measurements: Measurements) -> FilteredCom:
     """Estimate the deflection at every position from all patterns of the scan.
 

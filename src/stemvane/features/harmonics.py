@@ -13,6 +13,7 @@ from stemvane.config import BasisConfig
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError, ModelError
+from stemvane.features.blas import on_one_blas_thread
 from stemvane.features.cross_correlation import order_phases
 from stemvane.features.pattern_statistics import PatternStatistics, highest_order, pattern_totals, recorded_positions
 from stemvane.geometry.polar import harmonics_of, polar_from
@@ -230,12 +231,16 @@ class HarmonicBasis(Representable):
         orders = [(order, np.flatnonzero(self.orders == order)) for order in np.unique(self.orders)]
         if mask is not None and not mask.any():
             yield np.empty((0, self.n_features), np.complex64)
-        for block in measurements.polar_blocks(mask):
+
+        @on_one_blas_thread
+        def analyse(block: NDArray[np.floating[Any]]) -> NDArray[np.complex64]:
             x = harmonics_of(block) * factor - self.background
             out = np.empty((len(block), self.n_features), np.complex64)
             for order, at in orders:
                 out[:, at] = x[:, order] @ self.analysis[at].T
-            yield out
+            return out
+
+        yield from map(analyse, measurements.polar_blocks(mask))
 
     def polar(self, features: NDArray[np.complexfloating[Any, Any]], *, background: bool = True) -> NDArray[np.float64]:
         """Polar patterns of features, shape ``(n_patterns, n_radial, n_azimuthal)``."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from stemvane.models.harmonic_network import HarmonicNetwork
+from stemvane.models.threads import map_in_threads
 
 __all__ = ["best_noise_variance", "log_evidence"]
 
@@ -49,14 +50,14 @@ def log_evidence(
     Tensor, shape (n_patterns,)
         Log likelihood of every pattern in nats.
     """
-    generator = torch.Generator(device=features.device).manual_seed(seed)
-    with torch.no_grad():
-        return torch.cat(
-            [
-                _log_evidence(model, part, torch.tensor(variance, device=part.device), n_samples, refined, generator)
-                for part in features.split(_CHUNK)
-            ]
-        )
+
+    def of_part(part: tuple[int, Tensor]) -> Tensor:
+        number, x = part
+        generator = torch.Generator(device=x.device).manual_seed(seed + number)
+        with torch.no_grad():
+            return _log_evidence(model, x, torch.tensor(variance, device=x.device), n_samples, refined, generator)
+
+    return torch.cat(list(map_in_threads(of_part, enumerate(features.split(_CHUNK)))))
 
 
 def best_noise_variance(

@@ -29,10 +29,16 @@ from stemvane.models.harmonic_network import HarmonicNetwork
 from stemvane.models.inference import embed_features, reconstruct_mean
 from stemvane.models.pattern_noise import PatternNoise
 from stemvane.models.pixel_model import mean_pixels, require_grid
-from stemvane.models.training import device_named, one_thread
+from stemvane.models.threads import map_in_threads, one_thread
+from stemvane.models.training import device_named
 from stemvane.models.uncertainty import learn_priors
 
 __all__ = ["HarmonicModel", "TrainingFeatures"]
+
+# what a thousand patterns say of two models, the rest of them says, too
+_N_COMPARED = 1024
+# what networks make of so many patterns stays in the processor's cache
+_N_TOGETHER = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +182,7 @@ class HarmonicModel(PatternModel):
         x = torch.cat([part for part, _ in self._chunks(measurements, allowed, neighbours=False)])
         with one_thread():
             variance = best_noise_variance(network, x) if noise_level is None else noise_level**2
-            values = log_evidence(network, x, variance, n_samples=n_samples)
+        values = log_evidence(network, x, variance, n_samples=n_samples)
         return values.double().cpu().numpy(), math.sqrt(variance)
 
     @abstractmethod
@@ -195,6 +201,15 @@ class HarmonicModel(PatternModel):
         x = as_tensor(features / length).to(device_named(self.training_config.device))
         as_recorded = reader.basis.features(measurements, used) if reader.uses_neighbours(measurements) else features
         return TrainingFeatures(reader, features, as_recorded, length, noise, x)
+
+    def _sample(
+        self, data: TrainingFeatures, measurements: Measurements, mask: NDArray[np.bool_], allowed: NDArray[np.bool_]
+    ) -> Tensor:
+        """At most 1024 patterns of the mask, evenly spread, read as those of the training."""
+        places = np.flatnonzero(mask)
+        chosen = np.zeros_like(mask)
+        chosen.ravel()[places[:: max(1, -(-len(places) // _N_COMPARED))]] = True
+        return as_tensor(data.reader.features(measurements, chosen, allowed)[0] / data.length).to(data.x.device)
 
     def _untrained(self, data: TrainingFeatures) -> HarmonicNetwork:
         """Network at its smallest noise level, before it knows anything of the patterns."""
@@ -248,12 +263,13 @@ class HarmonicModel(PatternModel):
     def _embed(
         self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
     ) -> Sequence[Sequence[NDArray[Any]]]:
-        fitted, parts = self._need(), []
-        for x, noise in self._chunks(measurements, allowed, rescale=rescale):
-            with one_thread():
-                columns = embed_features(fitted.network, x, noise, fitted.angle_noise)
-            parts.append([column.cpu().numpy() for column in columns])
-        return parts
+        fitted = self._need()
+
+        def embed(part: tuple[Tensor, PatternNoise]) -> list[NDArray[Any]]:
+            columns = embed_features(fitted.network, *part, fitted.angle_noise)
+            return [column.cpu().numpy() for column in columns]
+
+        return list(map_in_threads(embed, self._chunks(measurements, allowed, rescale=rescale)))
 
     def _uses_neighbours(self, measurements: Measurements) -> bool:
         return self._need().reader.uses_neighbours(measurements)
@@ -299,9 +315,11 @@ class HarmonicModel(PatternModel):
     def _reproduce(self, measurements: Measurements, mask: NDArray[np.bool_]) -> Iterator[NDArray[np.complex64]]:
         """Reconstructed features of the patterns in the mask, some at a time."""
         fitted = self._need()
-        for x, _ in self._chunks(measurements, mask):
-            with one_thread():
-                yield as_complex(reconstruct_mean(fitted.network, x)) * np.float32(fitted.length)
+
+        def reproduce(part: tuple[Tensor, PatternNoise]) -> NDArray[np.complex64]:
+            return as_complex(reconstruct_mean(fitted.network, part[0])) * np.float32(fitted.length)
+
+        yield from map_in_threads(reproduce, self._chunks(measurements, mask))
 
     def _chunks(
         self,
@@ -315,4 +333,7 @@ class HarmonicModel(PatternModel):
         fitted = self._need()
         device = fitted.network.template.device
         for features, noise in fitted.reader.blocks(measurements, mask, neighbours=neighbours, rescale=rescale):
-            yield as_tensor(features / fitted.length).to(device), PatternNoise.of(noise, fitted.length, device)
+            x, errors = as_tensor(features / fitted.length).to(device), PatternNoise.of(noise, fitted.length, device)
+            for start in range(0, max(len(x), 1), _N_TOGETHER):
+                part = slice(start, start + _N_TOGETHER)
+                yield x[part], errors.of_some(part)

@@ -41,9 +41,9 @@ class PatternNoise(NamedTuple):
         real, imag = (self.factor**2).sum(0).chunk(2)
         return torch.outer(self.scale**2, (real + imag) / 2)
 
-    def every(self, step: int) -> PatternNoise:
-        """Errors of every so many of the patterns."""
-        return PatternNoise(self.factor, self.scale[::step])
+    def of_some(self, part: slice) -> PatternNoise:
+        """Errors of some of the patterns."""
+        return PatternNoise(self.factor, self.scale[part])
 
     def along(self, network: HarmonicNetwork, vectors: Tensor, angle: Tensor) -> Tensor:
         """Variance of products of the patterns, rotated back, with vectors.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
@@ -26,9 +25,9 @@ __all__ = [
     "Recipe",
     "Trainable",
     "TrainingHistory",
+    "batches",
     "check_device",
     "device_named",
-    "one_thread",
     "train",
     "training_positions",
 ]
@@ -96,11 +95,25 @@ class EpochReport:
 
 @dataclass
 class TrainingHistory:
-    """Every epoch's report, and how long training took."""
+    """Every epoch's report, how long training took, and what it was worth.
+
+    Attributes
+    ----------
+    epochs : list of EpochReport
+        Means over every epoch.
+    seconds : float
+        Time of the training steps.
+    n_patterns : int
+        Number of patterns shown, repeats counted.
+    gain : tuple of float or None
+        Nats by which a pilot of the training makes a held-out pattern likelier than the closed form does, and their
+        standard error; None where this was not compared.
+    """
 
     epochs: list[EpochReport] = field(default_factory=list)
     seconds: float = 0.0
     n_patterns: int = 0
+    gain: tuple[float, float] | None = None
 
     @property
     def columns(self) -> dict[str, NDArray[np.float64]]:
@@ -156,8 +169,7 @@ def train(
     """
     generator = torch.Generator(device=patterns.device).manual_seed(config.seed)
     n = len(patterns)
-    size = min(batch_size, n, max(64, n // 8))
-    n_batches = max(1, n // size)
+    size, n_batches = batches(n, batch_size, config)
     parameters = list(model.parameters())
     optimizer = Adam(parameters, recipe.betas)
     n_steps = max(1, config.n_epochs * n_batches)
@@ -199,6 +211,14 @@ def train(
     model.train(False)
 
 
+def batches(n_patterns: int, batch_size: int, config: TrainingConfig) -> tuple[int, int]:
+    """Number of patterns per step, and of steps per epoch; parameters as of `train`."""
+    size = min(batch_size, n_patterns, max(64, n_patterns // 8))
+    # a network of this size has seen enough of a large scan long before it has seen all of it as often
+    n_shown = min(n_patterns, round(config.n_shown / max(config.n_epochs, 1)))
+    return size, max(1, n_shown // size)
+
+
 def training_positions(allowed: NDArray[np.bool_], config: TrainingConfig) -> NDArray[np.bool_]:
     """Positions to train on: without the share that is held out, and without what is beyond ``max_patterns``."""
     positions = np.flatnonzero(allowed)
@@ -211,17 +231,6 @@ def training_positions(allowed: NDArray[np.bool_], config: TrainingConfig) -> ND
     used = np.zeros(allowed.shape, bool)
     used.ravel()[remaining] = True
     return used
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run PyTorch on one thread: small steps lose more time waiting for each other than they gain."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _rate(done: float) -> float:

@@ -48,7 +48,7 @@ def learn_priors(network: HarmonicNetwork, x: Tensor, noise: PatternNoise) -> No
     """
     with torch.no_grad():
         step = max(1, len(x) // _MOST_PATTERNS)
-        x, noise = x[::step], noise.every(step)
+        x, noise = x[::step], noise.of_some(slice(None, None, step))
         template_angle = network.angles(x)
         aligned = network.rotate(x, -template_angle)
         size = (network.components[0] ** 2).sum()

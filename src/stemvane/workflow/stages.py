@@ -131,6 +131,7 @@ def learn_stage(
         run.write_trained_on(np.asarray(model.training_mask))
         run.record(device=device)
         notes |= {"train_seconds": model.history.seconds, "patterns_shown": model.history.n_patterns}
+        notes["network_gain"] = model.history.gain
     return model
 
 
@@ -233,7 +234,9 @@ def _restore_model(run: Run) -> PatternModel:
     columns, record = run.history, run.manifest["stages"]["learn"]
     rows = zip(*(columns[part.name] for part in fields(EpochReport)), strict=True)
     epochs = [EpochReport(int(epoch), *map(float, values)) for epoch, *values in rows]
-    model.history = TrainingHistory(epochs, record["train_seconds"], record["patterns_shown"])
+    gain = record.get("network_gain")
+    of_training = record["train_seconds"], record["patterns_shown"]
+    model.history = TrainingHistory(epochs, *of_training, None if gain is None else tuple(gain))
     return model
 
 
