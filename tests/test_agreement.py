@@ -136,7 +136,7 @@ def test_explained_variance():
     assert explained_variance(4 * whole, whole) == pytest.approx(-3)
 
 
-def test_a_turn_by_90_degrees_is_rot90():
+def test_a_rotation_by_90_degrees_is_rot90():
     rng = np.random.default_rng(0)
     patterns = rng.uniform(1, 2, (3, 17, 17))
     mean = rng.uniform(5, 6, (17, 17))
@@ -164,7 +164,7 @@ def test_content_moves_counter_clockwise_on_the_screen(degrees, aspect):
     assert rotated.dtype == np.float32
 
 
-def test_turned_intensities_are_never_negative():
+def test_rotated_intensities_are_never_negative():
     pattern = np.zeros((15, 15))
     pattern[5, 9] = 1
     rotated = rotate_patterns(pattern[None], np.array([0.4]), np.zeros((15, 15)), around((7, 7)))

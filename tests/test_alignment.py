@@ -80,7 +80,7 @@ def test_two_calls_are_identical(noiseless, aligned):
         np.testing.assert_array_equal(getattr(again, name), value)
 
 
-def test_turned_patterns_shift_the_angles(noiseless, aligned):
+def test_rotated_patterns_shift_the_angles(noiseless, aligned):
     """Every pattern by a quarter turn of its own, in Cartesian pixels."""
     _, _, truth, dataset = noiseless
     n = np.random.default_rng(0).integers(0, 4, (16, 16))
@@ -96,7 +96,7 @@ def test_turned_patterns_shift_the_angles(noiseless, aligned):
     assert np.median(difference(alignment.angle, truth.angle + n * np.pi / 2)[1]) < 2.0
 
 
-def test_turned_features_shift_the_angles_alone(noiseless, aligned):
+def test_rotated_features_shift_the_angles_alone(noiseless, aligned):
     features, basis, *_ = noiseless
     extra = np.random.default_rng(0).uniform(-np.pi, np.pi, len(features))
     alignment = align_rotation(rotate_features(features, basis.orders, extra), basis, SHORT)

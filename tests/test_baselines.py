@@ -140,7 +140,7 @@ def test_a_file_of_another_model_is_refused(models, tmp_path):
         RotationVAE.load(path)
 
 
-def test_an_embedding_says_whether_it_has_seen_the_neighbours(models, measurements, noiseless):
+def test_an_embedding_says_whether_it_uses_neighbours(models, measurements, noiseless):
     for name, model in models.items():
         embedding = model.embed(measurements)
         assert embedding.uses_neighbours == (name in ("harmonic", "alignment"))
@@ -225,7 +225,7 @@ def test_principal_components_are_those_of_the_covariance(noiseless):
     assert (np.mean(latents**3, axis=0) > -1e-3).all()
 
 
-def test_a_turned_pattern_takes_two_components_for_each_order_and_one_template():
+def test_a_rotated_pattern_takes_two_components_for_each_order_and_one_template():
     """A dipole with an admixture of order 2, turned by all angles: rank 4, or one template."""
     angle = 2 * np.pi * np.arange(144).reshape(SCAN) / 144
     dataset, truth = synthetic(SCAN, DETECTOR, n_content=1, angle=angle)
@@ -414,7 +414,7 @@ def test_a_killed_run_of_a_baseline_goes_on(tmp_path, monkeypatch, nothing_drawn
     assert run.metrics["explained_variance_heldout"] is not None
 
 
-def test_the_picture_of_the_motive_shows_what_is_found():
+def test_the_picture_of_the_motive_shows_what_is_measured():
     script = Path(__file__).parent.parent / "docs" / "draw_motive.py"
     spec = importlib.util.spec_from_file_location("draw_motive", script)
     drawn = importlib.util.module_from_spec(spec)

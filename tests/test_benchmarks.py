@@ -200,7 +200,7 @@ def test_changed_and_pristine_sites_of_known_defects(tools, lattice):
     assert (shifted.changed == -1).all()
 
 
-def test_a_site_that_a_method_lacks_is_never_found(tools, lattice):
+def test_a_site_that_a_method_lacks_is_never_detected(tools, lattice):
     positions, truth = lattice
     here = np.linalg.norm(positions - truth.sites[0], axis=1) > 0.1
     places = tools.defect_scores.Places.of(positions[here], np.ones(99, bool), truth)
@@ -242,7 +242,7 @@ def test_mahalanobis_distance_does_not_follow_outliers(tools, rng):
     assert distances[:4].min() > 4 * distances[4:].max()
 
 
-def test_defects_found_named_doubled_and_false(tools, lattice):
+def test_defects_detected_named_doubled_and_false(tools, lattice):
     _, truth = lattice
     positions = np.array([[4.1, 4.0], [14.0, 13.5], [14.0, 15.0], [9.0, 1.0]])
     kinds = SimpleNamespace(kind=np.array([0, 1, 2, 1]))

@@ -192,7 +192,7 @@ def test_the_users_calibration_is_in_the_units_of_calibration():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_calibration_turns_by_a_finite_angle(value):
+def test_a_calibration_rotates_by_a_finite_angle(value):
     with pytest.raises(CalibrationError, match=r"scan_rotation is .*; it must be finite"):
         Calibration(scan_rotation=value)
 

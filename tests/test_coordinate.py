@@ -133,7 +133,7 @@ def test_loss_is_that_of_the_publication():
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
-def test_an_angle_turns_the_pattern_counter_clockwise(quarters):
+def test_an_angle_rotates_the_pattern_counter_clockwise(quarters):
     network = untrained()
     latents = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -248,7 +248,7 @@ def test_the_same_seed_gives_the_same(small):
     assert one.history.epochs[0].learning_rate == one.history.epochs[1].learning_rate == 5e-3
 
 
-def test_no_latent_is_a_template_that_turns(small):
+def test_no_latent_is_a_template_that_rotates(small):
     model = trained(small[0], 0, n_epochs=2)
     embedding = model.embed(small[0])
     assert embedding.latents.shape == (*SCAN, 0)

@@ -102,7 +102,7 @@ def test_a_damaged_sweep_is_noticed(tmp_path):
     assert Sweep.open(tmp_path / "sweep", verify=False).summary == {"recommended": 26}
 
 
-def test_the_command_can_be_told_to_read_on(finished, tmp_path, monkeypatch, capsys):
+def test_the_command_reads_on_where_that_is_asked_for(finished, tmp_path, monkeypatch, capsys):
     shutil.copytree(finished, tmp_path / "run")
     flip(tmp_path / "run" / "history.csv")
     monkeypatch.setattr(sys, "argv", ["stemvane", "info", str(tmp_path / "run")])

@@ -286,7 +286,7 @@ def test_the_picture_shows_what_is_measured():
     assert drawn.PICTURE.exists()
 
 
-def test_the_picture_of_the_rotation_shows_what_is_found():
+def test_the_picture_of_the_rotation_shows_what_is_measured():
     drawn = script("draw_conventions")
     _, _, (rotated, flipped) = drawn.deflections()
     assert (rotated.flipped, flipped.flipped) == (False, True)

@@ -298,18 +298,18 @@ def test_a_file_does_not_replace_a_folder(small, tmp_path):
 
 
 @pytest.mark.parametrize(("to", "name"), [("hspy", "a.h5"), ("emd", "a.hspy"), ("zarr", "a"), ("csv", "a.txt")])
-def test_a_wrong_ending_is_told(small, tmp_path, to, name):
+def test_a_wrong_ending_is_refused(small, tmp_path, to, name):
     with pytest.raises(FileFormatError, match="ends in"):
         export_run(small, to, tmp_path / name)
 
 
-def test_an_unknown_format_is_told(small):
+def test_an_unknown_format_is_refused(small):
     with pytest.raises(ConfigError, match=r"'png'.*hspy, emd, zarr, tiff, csv"):
         export_run(small, "png")
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_a_full_disk_is_told_and_leaves_nothing(small, mounted, to):
+def test_a_full_disk_is_reported_and_leaves_nothing(small, mounted, to):
     needs_tifffile(to)
     disk = mounted("size=4k" if to == "csv" else "size=32k")
     with pytest.raises(FileFormatError, match=r"No space left on device.*free space") as error:
@@ -329,7 +329,7 @@ def test_an_old_export_outlives_a_full_disk(small, mounted):
 
 
 @pytest.mark.parametrize("to", FORMATS)
-def test_a_place_that_cannot_be_written_is_told(small, tmp_path, request, to):
+def test_a_place_that_cannot_be_written_is_reported(small, tmp_path, request, to):
     needs_tifffile(to)
     if os.geteuid() == 0:  # root may write everywhere but on a read-only disk
         place = request.getfixturevalue("mounted")("ro,size=64k")
@@ -367,7 +367,7 @@ def test_a_killed_export_is_in_nobodys_way(small):
     assert {entry.name for entry in small.path.parent.iterdir()} == {"run", "run.zarr", "run.csv"}
 
 
-def test_a_damaged_run_is_told_as_such(small):
+def test_a_damaged_run_is_reported_as_such(small):
     for chunk in (small.path / "measurements.zarr" / "polar" / "c").rglob("*"):
         if chunk.is_file():
             chunk.write_bytes(b"\xff" * chunk.stat().st_size)

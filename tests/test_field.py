@@ -46,7 +46,7 @@ def test_divergence_is_negative_where_vectors_point_inwards():
     assert divergence(inwards)[16, 16] < 0
 
 
-def test_a_scan_turned_by_90_degrees_turns_map_and_vectors():
+def test_a_scan_rotated_by_90_degrees_rotates_map_and_vectors():
     rng = np.random.default_rng(0)
     scan = rng.random((3, 5, 16, 16)) + 0.5
     calibration = Calibration(optical_axis=(7.5, 7.5), disc_radius=5.0)
@@ -58,7 +58,7 @@ def test_a_scan_turned_by_90_degrees_turns_map_and_vectors():
     np.testing.assert_allclose(after.com_magnitude, np.rot90(before.com_magnitude), atol=1e-12)
 
 
-def test_vectors_turn_counter_clockwise_after_the_flip():
+def test_vectors_rotate_counter_clockwise_after_the_flip():
     right, down = np.array([0.0, 1.0]), np.array([1.0, 0.0])
     np.testing.assert_allclose(rotate_vectors(right, np.pi / 2), [-1, 0], atol=1e-12)  # up
     np.testing.assert_allclose(rotate_vectors(down, np.pi / 2), [0, 1], atol=1e-12)

@@ -265,7 +265,7 @@ def test_agreement_says_above_which_com_the_angle_counts(run: Run, noiseless: bo
     assert f"|COM| > 20 % of {most}" in words(agreement_page(measurements, run.embedding, run.metrics))
 
 
-def test_agreement_turns_by_sign_and_offset(run: Run) -> None:
+def test_agreement_is_aligned_by_sign_and_offset(run: Run) -> None:
     figure = agreement_page(run.measurements, run.embedding, run.metrics)
     (axes,) = named(figure, "rotation")
     counts = np.ma.filled(np.ma.asarray(axes.collections[0].get_array()).reshape(72, 72), 0)
@@ -352,7 +352,7 @@ def test_without_energy_and_step_the_deflection_is_drawn(tmp_path: Path) -> None
     assert "Integrated COM" in words(figure)
 
 
-def test_a_found_rotation_says_how_certain_it_is(tmp_path: Path) -> None:
+def test_a_measured_rotation_says_how_certain_it_is(tmp_path: Path) -> None:
     made = make_run(tmp_path / "run", field=True, known=FIELD, finish=False)
     rotation = {"scan_rotation_deg": -59.21, "scan_rotation_uncertainty_deg": 1.04, "scan_rotation_source": "found"}
     made.write_metrics({**made.metrics, **rotation, "scan_rotation_ambiguous": True, "scan_flipped": True})

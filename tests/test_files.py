@@ -283,7 +283,7 @@ def test_hspy(tmp_path, patterns):
     assert open_dataset(path.with_suffix(".renamed")).shape == patterns.shape
 
 
-def test_hspy_axes_are_turned(tmp_path, patterns):
+def test_hspy_axes_are_reordered(tmp_path, patterns):
     reordered = np.ascontiguousarray(patterns.transpose(2, 0, 3, 1))
     order = axes(("k_y", "scan_y", "k_x", "scan_x"), (8, 5, 10, 7), (False, True, False, True))
     dataset = open_dataset(write_hspy(tmp_path / "a.hspy", reordered, order))
@@ -391,7 +391,7 @@ def test_damaged_files_end_in_one_line(tmp_path, patterns, dataset, kind):
     complaint(damaged(kind, tmp_path, patterns, dataset) if kind != "missing" else tmp_path / "missing.hspy")
 
 
-def test_damage_within_a_chunk_is_told_when_it_is_read(tmp_path, dataset):
+def test_damage_within_a_chunk_is_reported_when_it_is_read(tmp_path, dataset):
     path = save_dataset(dataset, tmp_path / "a.zarr")
     chunk = next(p for p in (path / "data").rglob("*") if p.is_file() and p.name != "zarr.json")
     chunk.write_bytes(b"\0" * 100)

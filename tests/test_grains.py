@@ -155,7 +155,7 @@ def test_range_of_little_more_than_a_convergent_disc_is_none(dose):
 
 
 @pytest.mark.parametrize("lattice", ["hexagon", "two-fold"])
-def test_electrons_that_count_for_one_are_told_from_discs_that_come_and_go(lattice):
+def test_electrons_that_count_for_one_are_distinguished_from_discs_that_come_and_go(lattice):
     record = prepare_scan(make_scan(replace(SMALL, lattice=lattice)).dataset).preparation.record
     assert record["counts_per_electron"] == pytest.approx(1.0, abs=0.1)
 
@@ -169,7 +169,7 @@ def test_angles_of_grains_are_not_held_against_the_com(grains):
     assert np.isnan(metrics["angle_error_median_deg"])
 
 
-def test_rotated_patterns_of_grains_are_found_rotated(grains):
+def test_rotated_patterns_of_grains_have_rotated_angles(grains):
     scan, measurements = grains
     model = AlignedPCA(n_latent=1).fit(measurements, progress=False)
     assert not model.has_oriented_background

@@ -42,7 +42,7 @@ def counted():
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_a_turned_pattern_has_features_times_a_phase(dataset, measurements, n):
+def test_a_rotated_pattern_has_features_times_a_phase(dataset, measurements, n):
     # a background that is the same after a quarter turn is what stays fixed; the residual is what turns
     every = measure(
         changed(dataset, lambda p: np.concatenate([np.rot90(p, k, axes=(2, 3)) for k in range(4)]).astype(np.float32))
@@ -76,7 +76,7 @@ def test_any_features_survive_not_only_those_of_patterns(measurements, basis):
     np.testing.assert_allclose(again, features, atol=2e-4)
 
 
-def test_squared_length_is_kept_by_turning_and_background_can_be_left_out(measurements, basis):
+def test_squared_length_is_kept_by_rotating_and_background_can_be_left_out(measurements, basis):
     features = basis.features(measurements)
     assert basis.n_coordinates == 2 * basis.n_features - np.count_nonzero(basis.orders == 0)
     # an order 0 has no phase: its features are real

@@ -184,7 +184,7 @@ def test_one_number_stands_for_both_axes_of_a_step_but_not_of_a_position():
         (lambda scan, path: stemvane.save_figures(stemvane.measure(scan)), "Run.open"),
     ],
 )
-def test_another_kind_of_object_is_told_what_to_call_first(tmp_path, known, door, cure):
+def test_another_kind_of_object_is_refused_with_what_to_call_first(tmp_path, known, door, cure):
     with pytest.raises(DataError, match=cure) as info:
         door(known, tmp_path)
     assert "\n" not in str(info.value)

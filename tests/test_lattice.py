@@ -185,7 +185,7 @@ def test_rounding_does_not_keep_the_reduction_from_ending():
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_reduced_vectors_are_the_shortest_and_turn_counter_clockwise(name):
+def test_reduced_vectors_are_the_shortest_and_counter_clockwise(name):
     rng = np.random.default_rng(4)
     for rotation in rng.uniform(0, 360, 12):
         vectors = cell(*CELLS[name], rotation)

@@ -173,7 +173,7 @@ def test_com_angles_are_counter_clockwise_on_the_screen():
     np.testing.assert_allclose(np.cos(np.deg2rad([0, 90, 180, 270]) - measured.com_angle[0]), 1)
 
 
-def test_turned_patterns_turn_com_and_polar_patterns():
+def test_rotated_patterns_rotate_com_and_polar_patterns():
     pattern = np.random.default_rng(0).random((20, 20))
     scan = np.stack([np.rot90(pattern, n) for n in range(4)])[None]
     measured = measure(wrap(scan, Calibration(optical_axis=(9.5, 9.5), disc_radius=6.0)))

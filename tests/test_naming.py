@@ -91,7 +91,7 @@ def test_what_is_weak_and_lacks_its_kind_has_no_name(scene, library):
     assert names == {"N": UNKNOWN, "vacancy": "vacancy"}
 
 
-def test_a_pair_is_named_where_both_its_atoms_are_found(library):
+def test_a_pair_is_named_where_both_its_atoms_are_detected(library):
     measurements, embedding = learned(defects={"N-N-para": 1}, placement_seed=2)
     defects = find_defects(measurements, embedding, library=library).defects
     atoms = measurements.atoms.defects.sites
@@ -122,7 +122,7 @@ def test_a_probe_that_is_not_known_cannot_be_simulated(scene, missing, said):
         simulate_library(replace(scene[0], calibration=replace(known, **{missing: None})))
 
 
-def test_a_kept_library_is_not_simulated_again(scene, library, kept_library, monkeypatch):
+def test_a_stored_library_is_not_simulated_again(scene, library, kept_library, monkeypatch):
     import stemvane.defects.library
 
     def refused(*_, **__):

@@ -144,7 +144,7 @@ def test_the_run_folder_is_whole(finished, scan):
     np.testing.assert_allclose(run.measurements.com, scan[1].com, atol=1e-4)
 
 
-def test_progress_is_told_stage_by_stage(finished):
+def test_progress_is_reported_stage_by_stage(finished):
     calls = finished[1]
     stages = list(dict.fromkeys(call[0] for call in calls))
     assert stages == ["measure", "learn", "read"]
@@ -331,7 +331,7 @@ def test_nothing_after_the_pass_reads_the_raw_data(finished, scan):
     np.testing.assert_array_equal(sample["patterns"][...], scan[0].data.compute()[rows, columns])
 
 
-def test_a_full_disk_is_told(tmp_path, small, monkeypatch):
+def test_a_full_disk_is_reported(tmp_path, small, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -365,7 +365,7 @@ def test_the_disc_is_looked_for_where_it_is_unknown(scan):
     ("value", "words"),
     [(1.0, "no bright-field disc"), (0.0, "are empty"), (np.nan, "hold NaN"), (-1.0, "no bright-field disc")],
 )
-def test_a_disc_that_cannot_be_found_is_told(tmp_path, value, words):
+def test_a_missing_disc_is_reported(tmp_path, value, words):
     dataset = Dataset4D.from_array(np.full((4, 4, 16, 16), value), name="flat")
     with pytest.raises(CalibrationError) as error:
         run_pipeline(QUICK, tmp_path / "run", dataset=dataset)

@@ -248,7 +248,7 @@ def test_they_follow_the_beams_shift():
 
 
 @pytest.mark.parametrize("ellipse", [None, (1.2, 0.7)])
-def test_turned_patterns_are_turned_and_ellipses_undone(ellipse):
+def test_rotated_patterns_are_rotated_and_ellipses_undone(ellipse):
     plane = plane_of_pixels(1.0, ellipse)
     axis, shape = (31.5, 31.5), (64, 64)
     known = Calibration(optical_axis=axis, disc_radius=14.0, ellipse=ellipse)
@@ -284,7 +284,7 @@ def test_streaming_and_the_run_folder(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"n": 0}, {"half_width": 0.0}, {"half_width": np.nan}, {"axis": (np.inf, 1.0)}])
-def test_impossible_grids_are_told_in_one_line(change):
+def test_impossible_grids_are_refused_in_one_line(change):
     with pytest.raises(CalibrationError, match="check axis and disc radius") as info:
         PixelGrid(**({"axis": (3.0, 3.0), "half_width": 2.0, "n": 4} | change))
     assert "\n" not in str(info.value)

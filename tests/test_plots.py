@@ -218,7 +218,7 @@ def test_a_model_that_was_not_trained_says_so(fitted: tuple[RotationVAE, Measure
     assert [text.get_text() for text in RotationVAE().plot_history().texts] == ["no epochs of training"]
 
 
-def test_an_embedding_says_whether_it_has_seen_the_neighbours(fitted: tuple[RotationVAE, Measurements]) -> None:
+def test_an_embedding_says_whether_it_uses_neighbours(fitted: tuple[RotationVAE, Measurements]) -> None:
     """With the filter over the scan it has, and is not held against them; without it, and off a scan, it has not."""
     model, measurements = fitted
     assert model.embed(measurements).uses_neighbours

@@ -89,7 +89,7 @@ def test_masked_pixels_do_not_count():
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 @pytest.mark.parametrize("size", [32, 33])
-def test_turned_pixels_are_shifted_samples(quarters, size):
+def test_rotated_pixels_are_shifted_samples(quarters, size):
     centre = (size - 1) / 2
     grid = PolarGrid(axis=(centre, centre), outer=15.0, n_radial=15, n_azimuthal=64)
     pattern = np.random.default_rng(0).random((size, size))
@@ -103,7 +103,7 @@ def test_turned_pixels_are_shifted_samples(quarters, size):
 
 @few
 @given(hnp.arrays(float, (3, 5, 16), elements=reals), st.integers(-16, 16))
-def test_turning_by_whole_sectors_is_a_shift(polar, n):
+def test_rotating_by_whole_sectors_is_a_shift(polar, n):
     harmonics = harmonics_of(polar)
     expected = harmonics_of(np.roll(polar, n, axis=-1))
     np.testing.assert_allclose(rotate(harmonics, 2 * np.pi * n / 16), expected, atol=1e-9)
@@ -130,7 +130,7 @@ def test_harmonics_and_back_even(polar, one, other):
     np.testing.assert_allclose(harmonics[:, 0].real, polar.mean(-1), atol=1e-9)
 
 
-def test_a_turn_by_any_angle_follows_the_pixels():
+def test_a_rotation_by_any_angle_follows_the_pixels():
     # blobs turned about the axis on the screen, counter-clockwise
     axis, angle = np.array([31.5, 31.5]), 0.6
     y, x = np.indices((64, 64), dtype=float)
@@ -240,7 +240,7 @@ def test_chosen_grids():
         lambda: VirtualDetector.annulus("ring", (8, 8), (3.5, 3.5), 3.0, 2.0),
     ],
 )
-def test_impossible_grids_are_told_in_one_line(wrong):
+def test_impossible_grids_are_refused_in_one_line(wrong):
     with pytest.raises(CalibrationError) as info:
         wrong()
     assert "\n" not in str(info.value)

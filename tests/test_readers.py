@@ -294,7 +294,7 @@ def test_missing_neighbours(tmp_path):
     assert "alone.mib" in complaint(tmp_path / "alone.hdr", FileFormatError)
 
 
-def test_a_file_that_vanishes_is_told_when_it_is_read(tmp_path):
+def test_a_file_that_vanishes_is_reported_when_it_is_read(tmp_path):
     path = made.npy(tmp_path).path
     dataset = open_dataset(path)
     path.unlink()

@@ -78,7 +78,7 @@ def test_groups_are_numbered_by_what_they_scatter(made, regions):
     assert regions.com_unit == "mrad"
 
 
-def test_patterns_are_turned_before_they_are_averaged(made, regions):
+def test_patterns_are_rotated_before_they_are_averaged(made, regions):
     """The rim's deflection goes round the particle: its plain mean is none, the turned one is whole."""
     measurements = made[1]
     grid = measurements.grid

@@ -141,7 +141,7 @@ def test_every_object_prints_in_eight_lines_and_has_an_html_form(objects):
         assert not re.search(r"<script|onerror|javascript:", html)
 
 
-def test_what_was_found_is_said(objects):
+def test_findings_are_shown(objects):
     measured = next(thing for thing in objects if type(thing).__name__ == "Measurements")
     assert measured.origins["optical_axis"] == "found"
     assert measured.origins["pixel_size"] == "given"

@@ -202,7 +202,7 @@ def test_a_run_without_training_has_an_empty_history(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["manifest.json", "metrics.json", "config.toml", "measurements.zarr/zarr.json"])
 @pytest.mark.parametrize("damage", ["{ broken " + "x" * 100_000, ""])
-def test_damage_is_told_in_one_line(tmp_path: Path, part: str, damage: str) -> None:
+def test_damage_is_reported_in_one_line(tmp_path: Path, part: str, damage: str) -> None:
     make_run(tmp_path / "run")
     (tmp_path / "run" / part).write_text(damage)
     with pytest.raises(RunError) as error:
@@ -217,7 +217,7 @@ def test_a_lost_array_is_noticed(tmp_path: Path) -> None:
         Run.open(tmp_path / "run")
 
 
-def test_a_damaged_chunk_is_told_when_it_is_read(tmp_path: Path) -> None:
+def test_a_damaged_chunk_is_reported_when_it_is_read(tmp_path: Path) -> None:
     make_run(tmp_path / "run")
     for chunk in (tmp_path / "run" / "embedding.zarr" / "angle" / "c").rglob("*"):
         if chunk.is_file():
@@ -239,7 +239,7 @@ def test_a_finished_run_cannot_be_changed(tmp_path: Path) -> None:
         run.store("embedding").create_array("angle", data=np.zeros(3), overwrite=True)
 
 
-def test_a_missing_run_is_told(tmp_path: Path) -> None:
+def test_a_missing_run_is_reported(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="does not exist"):
         Run.open(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()

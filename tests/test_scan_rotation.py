@@ -50,7 +50,7 @@ def test_rotation_and_handedness_are_found(degrees, flipped):
     assert rotation.curl_ratio[int(flipped)] < 0.05 < 0.5 < rotation.curl_ratio[int(not flipped)]
 
 
-def test_without_scatterers_half_a_turn_is_open():
+def test_without_scatterers_the_rotation_is_known_up_to_180_degrees():
     _, field, step = atoms_in_view()
     rotation = find_rotation(detected(field, np.radians(150)), step)
     assert rotation.ambiguous
@@ -59,7 +59,7 @@ def test_without_scatterers_half_a_turn_is_open():
     assert difference(rotation.angle, np.radians(150), period=np.pi) < np.radians(0.2)
 
 
-def test_a_map_that_has_nothing_to_do_with_the_field_does_not_settle_half_a_turn():
+def test_a_map_that_has_nothing_to_do_with_the_field_does_not_settle_180_degrees():
     _, field, step = atoms_in_view()
     rotation = find_rotation(field, step, np.random.default_rng(1).normal(size=field.shape[:2]))
     assert rotation.ambiguous
@@ -195,7 +195,7 @@ def test_convention_of_pyxem(degrees):
 
 
 @pytest.mark.parametrize(("quarters", "flipped"), [(0, False), (1, False), (2, False), (3, True)])
-def test_patterns_that_were_turned(quarters, flipped):
+def test_patterns_that_were_rotated(quarters, flipped):
     """From patterns on: a detector turned by np.rot90 needs the opposite rotation."""
     potential, field, step = atoms_in_view((20, 24), (0.5, 0.5), seed=3)
     k_y, k_x = np.indices((17, 17)) - 8.0

@@ -201,7 +201,7 @@ def test_bad_settings_are_named(changes, word):
         simulate(**changes)
 
 
-def test_synthetic_turns_counter_clockwise_on_the_screen():
+def test_synthetic_rotates_counter_clockwise_on_the_screen():
     shape = (3, 4)
     angle = np.linspace(0, 5, 12).reshape(shape)
     (plain, truth), (rotated, rotated_truth) = (synthetic(shape, (24, 24), angle=a) for a in (angle, angle + np.pi / 2))
@@ -237,7 +237,7 @@ def test_synthetic_truth_and_noise():
         synthetic(symmetry=0)
 
 
-def test_synthetic_structures_that_do_not_turn():
+def test_synthetic_structures_that_do_not_rotate():
     shape, detector = (3, 4), (24, 24)
     angle = np.linspace(0, 5, 12).reshape(shape)
     plain, _ = synthetic(shape, detector, angle=angle)

@@ -330,7 +330,7 @@ G2 = (
 )
 
 
-def test_the_two_generations_of_empad_are_told_apart(tmp_path):
+def test_the_two_generations_of_empad_are_distinguished(tmp_path):
     """65 frames of the second are as large as 64 of the first, whose frames end with notes."""
     first, second = empad_frames(64, 2), empad_frames(65, 0)
     path = tmp_path / "a.raw"

@@ -130,7 +130,7 @@ def test_one_defect_lies_in_the_middle_of_the_scan(kind):
 
 
 @pytest.mark.parametrize("kind", ["N", "Si-C3", "vacancy", "stone-wales"])
-def test_every_placement_is_the_same_defect_turned(kind):
+def test_every_placement_is_the_same_defect_rotated(kind):
     """Distances about the defect are those of the stored geometry, whatever its turn."""
     size = graphene(EXTENT).cell.lengths()[:2]
     patch = load_patch(kind)

@@ -299,7 +299,7 @@ def test_a_folder_that_exists_is_refused(tmp_path, recorded, nothing_drawn):
         ({}, {"training": {"holdout": 0.0}}, "training.holdout"),
     ],
 )
-def test_bad_ranges_are_told_before_anything_is_done(tmp_path, recorded, choices, changes, words):
+def test_bad_ranges_are_refused_before_anything_is_done(tmp_path, recorded, choices, changes, words):
     with pytest.raises(ConfigError, match=words) as info:
         swept(recorded.replace(**changes), tmp_path / "sweep", **choices)
     assert "\n" not in str(info.value)

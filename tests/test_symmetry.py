@@ -57,7 +57,7 @@ def test_atoms_are_where_they_are(pristine):
     assert apart.max() < 0.1
 
 
-def test_every_defect_is_found_and_nothing_else(broken):
+def test_every_defect_is_detected_and_nothing_else(broken):
     measurements, _, analysis = broken
     truth = measurements.atoms.defects
     apart = np.linalg.norm(analysis.defects.positions[:, None] - truth.positions, axis=-1)
@@ -80,7 +80,7 @@ def test_what_is_missing_is_an_atom(broken):
             assert abs(deflection) < 0.15
 
 
-def test_nothing_is_found_in_a_pristine_sheet(pristine):
+def test_nothing_is_detected_in_a_pristine_sheet(pristine):
     analysis = pristine[2]
     assert len(analysis.defects.p) == 0
     assert analysis.defects.kinds.n_kinds == 0

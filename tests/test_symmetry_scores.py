@@ -36,7 +36,7 @@ def test_coefficients_scatter_as_much_as_what_they_are_summed_over():
 
 
 @pytest.mark.parametrize("rotation", [0.3, -2.0])
-def test_a_turn_is_a_phase_of_the_coefficients(rotation):
+def test_a_rotation_is_a_phase_of_the_coefficients(rotation):
     window, rng = Window(0.8, 5), np.random.default_rng(0)
     points, values = rng.normal(size=(50, 2)), rng.normal(size=50)
     up, right = -points[:, 0], points[:, 1]
@@ -312,7 +312,7 @@ def lattice_of(first, second, between):
 @pytest.mark.parametrize(
     ("lattice", "n"), [((2.46, 2.46, 120), 6), ((2.9, 2.9, 90), 4), ((2.9, 3.3, 90), 2), ((2.9, 2.9, 104), 2)]
 )
-def test_turns_of_a_lattice(lattice, n):
+def test_rotations_of_a_lattice(lattice, n):
     np.testing.assert_allclose(lattice_rotations(lattice_of(*lattice)), 2 * np.pi * np.arange(n) / n)
 
 
@@ -356,7 +356,7 @@ def as_described(values, pristine, noise=1.0, shifts=0.0):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_defects_are_sorted_into_kinds_with_their_turns(seed):
+def test_defects_are_sorted_into_kinds_with_their_rotations(seed):
     rng = np.random.default_rng(seed)
     kinds = kinds_of_defects(seed)
     kind = rng.permutation([0] * 9 + [1] * 5)
@@ -450,7 +450,7 @@ def test_features_in_which_the_lattice_is_even_do_not_hide_a_difference():
     np.testing.assert_array_equal(classify_defects(even, turns).kind, [0, 0, 0, 1, 1, 1])
 
 
-def test_turns_that_the_lattice_does_not_have_are_not_tried():
+def test_rotations_that_the_lattice_does_not_have_are_not_tried():
     kinds = kinds_of_defects(5)
     described = np.stack([rotated_by(kinds[0], t) for t in (0, SIXTH, 0, SIXTH)]) + noise_like(4, 1)
     groups = classify_defects(as_described(described, noise_like(100, 2)), np.array([0, np.pi]))
@@ -516,7 +516,7 @@ def test_a_centre_between_two_atoms_is_the_middle_of_their_bond(honeycomb):
     np.testing.assert_allclose(centres, honeycomb.positions[[middle, other]].mean(axis=0)[None], atol=1e-12)
 
 
-def test_nothing_found_has_no_centres(honeycomb):
+def test_nothing_detected_has_no_centres(honeycomb):
     owner, centres = centres_of_sites(honeycomb, {})
     assert centres.shape == (0, 2)
     assert np.all(owner == -1)

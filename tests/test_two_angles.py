@@ -54,7 +54,7 @@ def test_the_direction_of_the_measured_com_is_as_uncertain_as_it_says(measured):
     assert not deflection_angle(quiet)[1].any()
 
 
-def test_two_angles_differ_where_they_are_turned_apart(measured):
+def test_two_angles_differ_where_they_are_rotated_apart(measured):
     turned = np.zeros(measured.scan_shape)
     turned[:2] = 1.0
     apart = angle_difference(embedding_of(measured, turned), measured)

@@ -92,7 +92,7 @@ def test_second_latent_errs_as_it_says_where_the_angle_is_not_known(learned):
         assert 0.85 < float((error / std[:, 1])[tenth].square().mean().sqrt()) < 1.15
 
 
-def test_posteriors_stay_the_same_when_patterns_are_turned(learned):
+def test_posteriors_stay_the_same_when_patterns_are_rotated(learned):
     network, _, x, noise = learned
     step = 2 * math.pi / 72 * 5
     with torch.no_grad():

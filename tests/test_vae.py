@@ -118,7 +118,7 @@ def test_latents_are_distances_between_patterns_along_the_components(vae):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
-def test_a_turned_pattern_is_drawn_as_the_drawing_turned(vae, n):
+def test_a_rotated_pattern_is_drawn_as_the_drawing_rotated(vae, n):
     latents = np.random.default_rng(0).normal(size=(3, 2))
     straight = vae.decode(latents, background=False)
     rotated = vae.decode(latents, n * np.pi / 2, background=False)
@@ -137,7 +137,7 @@ def test_drawings_are_like_the_patterns(vae, source, measurements, embedding):
     assert misfit < 0.2 * np.sqrt(np.mean((blank - expected)[known] ** 2))
 
 
-def test_turned_data_keep_their_latents_and_turn_their_angle():
+def test_rotated_data_keep_their_latents_and_rotate_their_angle():
     """Every pattern and its three quarter turns: then the background is the same after a quarter turn."""
     dataset, _ = synthetic((8, 16), DETECTOR, dose=2e4, seed=2)
     patterns = dataset.data.compute()
@@ -528,7 +528,7 @@ def test_history_adds_up_and_the_noise_level_keeps_above_its_floor(vae, measurem
     assert fitted(noiseless, n_epochs=6).noise_level >= 0.05 * (1 - 1e-6)
 
 
-def test_no_content_has_a_part_along_the_turn_of_the_template(vae):
+def test_no_content_has_a_part_along_the_rotation_of_the_template(vae):
     """Nor has the curved part one along a component."""
     network = vae._fitted.network
     latents = 2 * torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
@@ -553,7 +553,7 @@ def test_training_keeps_template_and_components(vae, untrained):
     assert before.decoder[-1].weight.abs().max() == 0
 
 
-def test_progress_is_told_every_epoch(measurements):
+def test_progress_is_reported_every_epoch(measurements):
     reports = []
     vae = RotationVAE(1, basis=BASIS, training=training(n_epochs=2)).fit(measurements, progress=reports.append)
     assert [report.epoch for report in reports] == [1, 2]

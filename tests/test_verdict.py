@@ -72,7 +72,7 @@ def clean():
     return measure(prepare_scan(scan_of(discs())))
 
 
-def test_a_clean_scan_has_nothing_to_be_told(clean):
+def test_a_clean_scan_has_no_findings(clean):
     assert ids(judge(clean, embedding_of(clean)), "warning", "failure") == []
 
 
@@ -90,7 +90,7 @@ def test_few_positions():
     assert "few_positions" in ids(judge(some), "warning")
 
 
-def test_a_beam_shift_is_removed_or_told():
+def test_a_beam_shift_is_removed_or_reported():
     moving = scan_of(discs(shift=(3.0, 2.0)))
     for switch, expected in (("auto", []), ("off", ["beam_shift", "beam_shift_left"])):
         measured = measure(prepare_scan(moving, descan=switch))
@@ -522,7 +522,7 @@ def test_content_beyond_the_band_limit(unsteady, wrong, fires):
 
 
 @pytest.mark.parametrize("kind", ["counting", "analogue"])
-def test_patterns_smoothed_over_the_scan_are_told(kind):
+def test_patterns_smoothed_over_the_scan_are_reported(kind):
     scan = recorded(detector=kind)
     counts = scan.data.compute().astype(np.float32)
     pairs = counts + np.roll(counts, 1, axis=1)
