@@ -42,7 +42,7 @@ def shared_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def kept_library(tmp_path_factory):
+def shared_library(tmp_path_factory):
     """`simulate_library` with a folder that all processes share, so that no library is simulated twice."""
     folder = shared_folder(tmp_path_factory) / "library"
 
@@ -67,7 +67,7 @@ def short_training(monkeypatch):
 
 
 @pytest.fixture
-def nothing_drawn(monkeypatch):
+def without_figures(monkeypatch):
     """Figures take most of a quick run's time, and have tests of their own."""
     monkeypatch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
     monkeypatch.setattr("stemvane.workflow.sweep.save_sweep_figure", lambda sweep, **_: sweep.figures_path.mkdir())

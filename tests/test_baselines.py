@@ -396,7 +396,7 @@ def test_a_whole_run_of_another_model(tmp_path, name):
     assert "noise level" not in drawn["learning_curves"]
 
 
-def test_a_killed_run_of_a_baseline_goes_on(tmp_path, monkeypatch, nothing_drawn):
+def test_a_killed_run_of_a_baseline_goes_on(tmp_path, monkeypatch, without_figures):
     from stemvane import save_dataset
     from stemvane.workflow import pipeline
 

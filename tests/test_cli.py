@@ -168,7 +168,7 @@ def test_info_of_bad_files(call, shelf, name):
 
 
 @pytest.mark.parametrize("name", ["nan.zarr", "empty.zarr", "dark.zarr", "flat.zarr"])
-def test_info_tells_of_bad_patterns(call, shelf, name):
+def test_info_reports_bad_patterns(call, shelf, name):
     code, out, err = call("info", shelf / name)
     assert (code, err) == (0, "")
     assert any(f"{severity}: " in out for severity in ("note", "warning", "failure"))
@@ -277,7 +277,7 @@ def test_bad_options_of_simulate(call, tmp_path, option, value):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_defects_are_simulated_where_they_are_asked_for(call, tmp_path):
+def test_defects_are_simulated_on_request(call, tmp_path):
     asked = ("--scan", "2x2", "--scan-step", "10", "--detector", "16", "--defects", "N=1, Si-C3=1", "--seed", "3")
     code, said, _ = call("simulate", "graphene-vacancy", "-o", "a.zarr", *asked, "--placement-seed", "4")
     assert (code, "a.zarr: 2 x 2 x 16 x 16" in said) == (0, True)
@@ -303,7 +303,7 @@ def no_simulation(*_, **__):
     raise AssertionError("hours of computing, thrown away")
 
 
-def test_where_a_simulation_goes_is_checked_before_it_starts(call, tmp_path, monkeypatch):
+def test_the_output_of_a_simulation_is_checked_before_it_starts(call, tmp_path, monkeypatch):
     monkeypatch.setattr("stemvane.simulation.simulate.simulate", no_simulation)
     assert_refused(call("simulate", "graphene", "-o", "a.h5"), "a.h5", ".zarr")
     (tmp_path / "a.zarr").mkdir()
@@ -318,11 +318,11 @@ def test_an_output_that_exists_is_left_alone(call, tmp_path, shelf, kind, overwr
     place = tmp_path / "run"
     if kind == "folder":
         place.mkdir()
-    kept = place / "thesis.tex" if kind == "folder" else place
-    kept.write_text("years of work")
+    users_file = place / "thesis.tex" if kind == "folder" else place
+    users_file.write_text("years of work")
     for command in (["run", shelf / "good.zarr"], ["demo"]):
         assert_refused(call(*command, "-o", "run", *overwrite), "exists", "another name")
-    assert kept.read_text() == "years of work"
+    assert users_file.read_text() == "years of work"
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
@@ -364,7 +364,7 @@ def test_energies(text, energy):
 
 
 @pytest.mark.parametrize("text", ["keV", "60e", "60keV!", "6O", "1,5keV", "nan", "inf"])
-def test_energies_that_are_none(text):
+def test_words_that_are_no_energies(text):
     with pytest.raises(ConfigError, match="60keV"):
         option_values.read_energy(text)
 
@@ -440,7 +440,7 @@ def test_from_a_simulation_to_figures(call, tmp_path, shelf, monkeypatch):
     assert not (tmp_path / "other").exists()
 
 
-def test_the_users_numbers_reach_the_settings(call, tmp_path, shelf, nothing_drawn):
+def test_the_users_numbers_reach_the_settings(call, tmp_path, shelf, without_figures):
     code, _, err = call(
         *("run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml"),
         *("--energy", "100keV", "--semiangle", "12", "--scan-step", "0.7", "--pixel", "1.5x1.6", "--n-epochs", "0"),
@@ -471,7 +471,7 @@ def test_info_shows_what_is_given(call, shelf):
     assert call("info", shelf / "good.zarr", "--disc-radius", "7.5")[1].count("calibration says 7.50 px") == 1
 
 
-def test_a_scan_without_a_disc_runs_once_axis_and_radius_are_given(call, tmp_path, shelf, nothing_drawn):
+def test_a_scan_without_a_disc_runs_once_axis_and_radius_are_given(call, tmp_path, shelf, without_figures):
     command = ("run", shelf / "flat.zarr", "-o", "run", "--config", shelf / "quick.toml")
     assert_refused(call(*command), "flat", "--axis", "source.optical_axis")
     assert_refused(call(*command, "--axis", "7.5x7.5"), "--disc-radius", "source.disc_radius")
@@ -487,7 +487,7 @@ def cells(table):
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if "│" in line]
 
 
-def test_a_run_says_what_it_has_taken_over(call, tmp_path, shelf, monkeypatch):
+def test_a_run_says_what_it_resumes_from(call, tmp_path, shelf, monkeypatch):
     command = ("run", shelf / "good.zarr", "-o", "run", "--config", shelf / "quick.toml")
     with monkeypatch.context() as patch:
         patch.setattr("stemvane.workflow.stages.save_figures", no_simulation)
@@ -501,7 +501,7 @@ def test_a_run_says_what_it_has_taken_over(call, tmp_path, shelf, monkeypatch):
     assert call(*command, "--overwrite")[2] == ""
 
 
-def test_in_a_process_of_its_own(tmp_path, shelf):
+def test_in_a_separate_process(tmp_path, shelf):
     """Exit codes and streams as a shell sees them; stderr is no terminal here, so it stays silent."""
     stemvane = [sys.executable, "-c", "from stemvane.cli.app import main; main()"]
 
@@ -597,7 +597,7 @@ def test_bad_settings_on_the_command_line(call, tmp_path, shelf, text, words):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_paper_s_numbers_stand_beside_the_demo_only(call, monkeypatch, shelf, nothing_drawn):
+def test_the_paper_s_numbers_stand_beside_the_demo_only(call, monkeypatch, shelf, without_figures):
     monkeypatch.setattr("stemvane.workflow.pipeline.demo_config", lambda: Config.from_toml(shelf / "quick.toml"))
     small = ("--set", "simulation.scan_shape=[8, 8]", "--set", "simulation.detector_shape=[16, 16]")
     code, out, _ = call("demo", "-o", "run", *small)
@@ -646,7 +646,7 @@ def test_every_flag_is_an_option_and_every_setting_is_one():
         assert setting in type(getattr(config, section)).model_fields, name
 
 
-def test_epochs_have_no_effect_on_a_model_in_closed_form(call, shelf, tmp_path, nothing_drawn):
+def test_epochs_have_no_effect_on_a_model_in_closed_form(call, shelf, tmp_path, without_figures):
     quick = ("--config", shelf / "quick.toml", "--set", "model.model=alignment")
     run = ("run", shelf / "good.zarr", "-o", tmp_path / "run", *quick)
     code, _, err = call(*run, "--n-epochs", "3")

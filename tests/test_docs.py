@@ -262,8 +262,8 @@ def test_code_blocks_run(page, tmp_path, monkeypatch, capsys, short_training):
         assert said.strip() in text(page)
 
 
-def test_the_tutorial_names_every_defect(capsys, kept_library, monkeypatch):
-    monkeypatch.setattr("stemvane.simulate_library", kept_library)
+def test_the_tutorial_names_every_defect(capsys, shared_library, monkeypatch):
+    monkeypatch.setattr("stemvane.simulate_library", shared_library)
     page = text("tutorials/defects.md")
     code, printed = re.findall(r"```(?:python)?\n(.*?)```", page, re.DOTALL)[:2]
     assert len(re.sub(r"\n+", "\n", code).strip().splitlines()) <= 10

@@ -32,8 +32,8 @@ def scene():
 
 
 @pytest.fixture(scope="module")
-def library(scene, kept_library):
-    return kept_library(scene[0])
+def library(scene, shared_library):
+    return shared_library(scene[0])
 
 
 def named(scene, library, config=None):
@@ -122,29 +122,29 @@ def test_a_probe_that_is_not_known_cannot_be_simulated(scene, missing, said):
         simulate_library(replace(scene[0], calibration=replace(known, **{missing: None})))
 
 
-def test_a_stored_library_is_not_simulated_again(scene, library, kept_library, monkeypatch):
+def test_a_stored_library_is_not_simulated_again(scene, library, shared_library, monkeypatch):
     import stemvane.defects.library
 
     def refused(*_, **__):
         raise AssertionError("simulated again")
 
     monkeypatch.setattr(stemvane.defects.library, "simulate", refused)
-    again = kept_library(scene[0])
+    again = shared_library(scene[0])
     assert again.names == library.names
     for one, other in zip(again.scans, library.scans, strict=True):
         np.testing.assert_array_equal(one.polar, other.polar)
     with pytest.raises(AssertionError, match="simulated again"):
-        kept_library(scene[0], SymmetryConfig(defocus=50.0))
+        shared_library(scene[0], SymmetryConfig(defocus=50.0))
 
 
-def test_the_command_writes_names(tmp_path, monkeypatch, library, kept_library):
+def test_the_command_writes_names(tmp_path, monkeypatch, library, shared_library):
     import stemvane.defects.library
 
     hosts = []
 
     def shared(measurements, config, *, progress):
         hosts.append(config.library)
-        return kept_library(measurements, config)
+        return shared_library(measurements, config)
 
     monkeypatch.setattr(stemvane.defects.library, "simulate_library", shared)
     few = {kind: DEFECTS[kind] for kind in ("N", "Si-C3", "Si-C4")}

@@ -84,7 +84,7 @@ def angle_errors(run, truth):
     return np.degrees(np.angle(np.exp(1j * (run.embedding.angle - truth.angle))))
 
 
-def test_the_truth_is_found(finished, scan):
+def test_angle_and_latents_follow_the_truth(finished, scan):
     run, truth = finished[0], scan[1]
     errors = angle_errors(run, truth)
     # the gauge calls 0 what the COM calls 0, up to the part of the content that is no dipole
@@ -111,7 +111,7 @@ def test_the_metrics_agree_with_the_truth(finished):
     assert metrics["equivariance_error_deg"] < 2
 
 
-def test_every_metric_of_the_house_plan_is_there(finished):
+def test_no_metric_is_missing(finished):
     run = finished[0]
     metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
     assert (ALWAYS | TRUTH) - metrics.keys() == set()
@@ -124,7 +124,7 @@ def test_every_metric_of_the_house_plan_is_there(finished):
     assert metrics["total_seconds"] > metrics["train_seconds"] > 0
 
 
-def test_the_run_folder_is_whole(finished, scan):
+def test_the_run_folder_is_complete(finished, scan):
     run = finished[0]
     assert {entry.name for entry in run.path.iterdir()} == PARTS
     assert [entry.name for entry in run.path.parent.iterdir()] == ["synthetic"]
@@ -149,9 +149,9 @@ def test_progress_is_reported_stage_by_stage(finished):
     stages = list(dict.fromkeys(call[0] for call in calls))
     assert stages == ["measure", "learn", "read"]
     for stage in stages:
-        done = [call[1] for call in calls if call[0] == stage]
-        assert done == sorted(done)
-        assert calls[[call[0] for call in calls].index(stage)][2] == done[-1]
+        n_done = [call[1] for call in calls if call[0] == stage]
+        assert n_done == sorted(n_done)
+        assert calls[[call[0] for call in calls].index(stage)][2] == n_done[-1]
 
 
 def test_the_same_seed_gives_the_same_run(finished, tmp_path, scan):
@@ -163,7 +163,7 @@ def test_the_same_seed_gives_the_same_run(finished, tmp_path, scan):
     assert content(run.figures_path)["figure2.png"] == content(finished[0].figures_path)["figure2.png"]
 
 
-def test_counts_with_a_known_expectation(tmp_path, nothing_drawn):
+def test_counts_with_a_known_expectation(tmp_path, without_figures):
     dataset, truth = synthetic((16, 16), (24, 24), dose=20000)
     run = run_pipeline(QUICK.replace(model={"n_latent": 0}), tmp_path / "run", dataset=dataset)
     metrics = run.metrics
@@ -176,7 +176,7 @@ def test_counts_with_a_known_expectation(tmp_path, nothing_drawn):
     assert np.median(np.abs(angle_errors(run, truth))) < 10
 
 
-def test_the_invariance_of_a_recorded_scan_is_that_of_prepared_patterns(tmp_path, nothing_drawn):
+def test_the_invariance_of_a_recorded_scan_is_that_of_prepared_patterns(tmp_path, without_figures):
     dataset, _ = synthetic((20, 20), (32, 32), dose=20000)
     rng, expected = np.random.default_rng(1), dataset.expectation.compute()
     moves = np.stack(np.meshgrid(*2 * [np.linspace(-1.5, 1.5, 20)], indexing="ij"), axis=-1)
@@ -204,10 +204,10 @@ def test_a_simulated_run_knows_its_atoms(tmp_path):
         simulation={"scan_shape": (12, 12), "scan_extent": (4.9, 4.9), "detector_shape": (16, 16)},
         training={"n_epochs": 0},
     )
-    told = []
-    run_pipeline(config, tmp_path / "run", progress=lambda stage, *_: told.append(stage))
+    stages = []
+    run_pipeline(config, tmp_path / "run", progress=lambda stage, *_: stages.append(stage))
     run = Run.open(tmp_path / "run")
-    assert "simulate" in told
+    assert "simulate" in stages
     assert run.store("measurements")["sample/patterns"].shape == (0, 16, 16)
     assert set(run.measurements.atoms.numbers) == {6}
     assert (run.figures_path / "figure1.svg").exists()
@@ -252,7 +252,7 @@ def test_an_existing_folder_is_refused_and_left_alone(tmp_path, small):
     assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["run", "run/thesis.tex"]
 
 
-def test_an_old_run_stays_until_the_new_one_is_complete(tmp_path, small, monkeypatch, nothing_drawn):
+def test_an_old_run_stays_until_the_new_one_is_complete(tmp_path, small, monkeypatch, without_figures):
     path = tmp_path / "run"
     run_pipeline(QUICK, path, dataset=small)
     before = content(path)
@@ -269,12 +269,12 @@ def test_an_old_run_stays_until_the_new_one_is_complete(tmp_path, small, monkeyp
         run_pipeline(QUICK, path, dataset=filled(small, np.nan), overwrite=True)
     assert content(path) == before
 
-    seen = []
+    seeds = []
     newer = QUICK.replace(training={"seed": 7})
     run_pipeline(
-        newer, path, dataset=small, overwrite=True, progress=lambda *_: seen.append(Run.open(path).manifest["seed"])
+        newer, path, dataset=small, overwrite=True, progress=lambda *_: seeds.append(Run.open(path).manifest["seed"])
     )
-    assert set(seen) == {0}
+    assert set(seeds) == {0}
     assert Run.open(path).manifest["seed"] == 7
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
@@ -293,7 +293,7 @@ def test_refused_data_leave_nothing(tmp_path, small, value):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_patterns_that_cannot_be_measured_are_missing(tmp_path, small, nothing_drawn):
+def test_patterns_that_cannot_be_measured_are_missing(tmp_path, small, without_figures):
     patterns = small.data.compute().astype(np.float32)
     patterns[3, 2], patterns[1, 4, 5, 5], patterns[0, 1, 5, 5], patterns[5, 5] = 0, np.nan, np.inf, -1
     lost = np.zeros(small.scan_shape, bool)
@@ -308,7 +308,7 @@ def test_patterns_that_cannot_be_measured_are_missing(tmp_path, small, nothing_d
 
 
 @pytest.mark.parametrize("device", ["abacus", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused_before_anything_is_done(tmp_path, monkeypatch, device):
+def test_a_missing_device_is_refused_before_any_work(tmp_path, monkeypatch, device):
     monkeypatch.setattr("stemvane.workflow.stages.open_source", lambda config: pytest.fail("the file was opened"))
     config = QUICK.replace(training={"device": device}, source={"path": "a.zarr"})
     with pytest.raises(ModelError, match=f"device '{device}' is not available"):
@@ -344,21 +344,21 @@ def test_a_full_disk_is_reported(tmp_path, small, monkeypatch):
         assert not (tmp_path / "run").exists()
 
 
-def test_the_users_numbers_go_before_the_file_s(small):
+def test_the_users_numbers_take_precedence_over_those_of_the_file(small):
     config = QUICK.replace(source={"scan_step": (0.5, 0.6), "energy": 80e3})
-    found = prepare_scan(small.recalibrate(**config.source.calibration())).calibration
-    assert (found.scan_step, found.energy) == ((0.5, 0.6), 80e3)
-    assert found.pixel_size == small.calibration.pixel_size
+    calibration = prepare_scan(small.recalibrate(**config.source.calibration())).calibration
+    assert (calibration.scan_step, calibration.energy) == ((0.5, 0.6), 80e3)
+    assert calibration.pixel_size == small.calibration.pixel_size
 
 
-def test_the_disc_is_looked_for_where_it_is_unknown(scan):
+def test_an_unknown_disc_is_measured(scan):
     dataset = scan[0]
     known = dataset.calibration
     bare = dataset.recalibrate(optical_axis=None, disc_radius=None, pixel_size=None)
-    found = prepare_scan(bare).calibration
-    np.testing.assert_allclose(found.optical_axis, known.optical_axis, atol=0.2)
-    assert found.disc_radius == pytest.approx(known.disc_radius, abs=0.3)
-    np.testing.assert_allclose(found.pixel_size, known.pixel_size, rtol=0.05)
+    completed = prepare_scan(bare).calibration
+    np.testing.assert_allclose(completed.optical_axis, known.optical_axis, atol=0.2)
+    assert completed.disc_radius == pytest.approx(known.disc_radius, abs=0.3)
+    np.testing.assert_allclose(completed.pixel_size, known.pixel_size, rtol=0.05)
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_a_missing_disc_is_reported(tmp_path, value, words):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_manifest_names_the_file(tmp_path, small, nothing_drawn):
+def test_the_manifest_names_the_file(tmp_path, small, without_figures):
     path = save_dataset(small, tmp_path / "a.zarr")
     run = run_pipeline(QUICK.replace(source={"path": str(path)}), tmp_path / "run")
     assert run.manifest["data"]["path"] == str(path)
@@ -402,12 +402,12 @@ def test_a_recorded_scan(tmp_path):
     metrics = run.metrics
     assert metrics["angle_sign"] == 1
     assert metrics["angle_error_median_deg"] < 60
-    # the estimate has seen the neighbours, so that it is not held against them; the COM has not
-    seen = {key for key in metrics if key.endswith("_neighbours") and not key.startswith("com_")}
+    # the estimate uses the neighbours, so that it is not held against them; the COM does not
+    of_neighbours = {key for key in metrics if key.endswith("_neighbours") and not key.startswith("com_")}
     assert metrics["com_angle_error_median_deg_neighbours"] == pytest.approx(32.7, abs=0.5)
     assert 0 < metrics["explained_variance_heldout"] < 1
     # no truth is known here, and none is made up
     assert (ALWAYS | TRUTH) - metrics.keys() == set()
     null = {key for key, value in metrics.items() if value is None}
     unasked = {"electrons_per_pattern", "network_gain", "network_gain_std"}
-    assert null == {key for key in metrics if key.endswith("_truth")} | seen | unasked
+    assert null == {key for key in metrics if key.endswith("_truth")} | of_neighbours | unasked

@@ -165,7 +165,7 @@ def test_the_table_has_a_row_for_each_training(finished):
     assert min(behind) == 0
 
 
-def test_the_folder_holds_the_recommended_model(finished, tmp_path, nothing_drawn):
+def test_the_folder_holds_the_recommended_model(finished, tmp_path, without_figures):
     sweep, calls = finished
     assert {part.name for part in sweep.path.iterdir()} == PARTS
     assert {part.name for part in sweep.figures_path.iterdir()} == {"sweep.png", "sweep.svg"}
@@ -217,7 +217,7 @@ def test_every_column_and_file_is_documented(finished):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system knows no SIGKILL")
-def test_a_killed_sweep_goes_on_where_it_was(tmp_path, recorded, trainings, nothing_drawn):
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path, recorded, trainings, without_figures):
     (tmp_path / "settings.toml").write_text(recorded.to_toml())
     code = """
 import os, signal, sys
@@ -249,7 +249,7 @@ run_sweep(Config.from_toml(sys.argv[1]), sys.argv[2], n_latent=(0, 1), n_seeds=2
     assert_same(sweep, swept(recorded, tmp_path / "afresh"))
 
 
-def test_trainings_are_taken_over_one_by_one(tmp_path, recorded, trainings, nothing_drawn):
+def test_trainings_are_taken_over_one_by_one(tmp_path, recorded, trainings, without_figures):
     interrupted(recorded, tmp_path / "sweep", 3)
     assert trainings == [(0, 0), (0, 1), (1, 0)]
     hidden = tmp_path / ".sweep.partial"
@@ -281,7 +281,7 @@ def test_trainings_are_taken_over_one_by_one(tmp_path, recorded, trainings, noth
     assert not [stage for stage in run.manifest["stages"] if stage.startswith("train ")]
 
 
-def test_a_folder_that_exists_is_refused(tmp_path, recorded, nothing_drawn):
+def test_a_folder_that_exists_is_refused(tmp_path, recorded, without_figures):
     path = swept(recorded, tmp_path / "sweep", n_seeds=1).path
     before = (path / "sweep.csv").read_bytes()
     with pytest.raises(RunError, match="exists already"):
@@ -331,7 +331,7 @@ def test_what_the_agreement_is_with(tmp_path, dose):
     assert ("the COM itself" in (sweep.figures_path / "sweep.svg").read_text()) == (dose is not None)
 
 
-def test_opening_what_is_no_sweep(tmp_path, recorded, finished, nothing_drawn):
+def test_opening_what_is_no_sweep(tmp_path, recorded, finished, without_figures):
     with pytest.raises(RunError, match="does not exist"):
         Sweep.open(tmp_path / "nothing")
     interrupted(recorded, tmp_path / "sweep", 1)

@@ -475,7 +475,7 @@ def test_labels_are_stored_in_the_run(tmp_path):
         write_annotations(opened, {"labels": [{"name": "a", "selection": deep}]})
 
 
-def test_another_run_takes_what_was_changed(run_scene, tmp_path, monkeypatch, nothing_drawn):
+def test_another_run_takes_what_was_changed(run_scene, tmp_path, monkeypatch, without_figures):
     answers = Answers([run_scene])
     changes = {
         "axis": [11.25, 12.5],
@@ -506,7 +506,7 @@ def test_another_run_takes_what_was_changed(run_scene, tmp_path, monkeypatch, no
             rerun_with(run_scene, wrong)
 
 
-def test_scans_that_were_flipped_are_shown_as_they_were_measured(tmp_path, nothing_drawn):
+def test_scans_that_were_flipped_are_shown_as_they_were_measured(tmp_path, without_figures):
     dataset, _ = synthetic((6, 8), (24, 20), dose=2e4)
     save_dataset(dataset, tmp_path / "scan.zarr")
     config = sv.Config().replace(
