@@ -126,7 +126,7 @@ def test_fitting_again_brings_the_transfer_closer():
     transfer = ScanTransfer.fit(thin.y, weights, ORDERS, STEP, CUTOFF)
     along = np.tensordot(transfer.directions.conj(), thin.y, axes=1)
     problem = ScanProblem(transfer, STEP, along, thin.recorded)
-    again = problem.refit(problem.solve())
+    again = problem.refit(transfer, problem.solve())
 
     def misfit(transfer):
         problem = ScanProblem(transfer, STEP, along, thin.recorded)

@@ -3,7 +3,7 @@
 Run as ``python -m benchmarks.accuracy.angles``; writes ``benchmarks/results/angles.json`` and prints the table of the
 README. Every scan is simulated at three doses, filtered, and a model is trained on it. The truth of the COM's angle is
 the direction of the noiseless COM. That of the content's is what the same model says of the noiseless patterns; of
-analytic patterns, whose content is one shape that rotates, it is the angle that they were made with but a constant.
+analytic patterns, whose content is one shape that rotates, it is the angle that they were made with up to a constant.
 Without counts, the content's angle of a crystal is held against that of the closed-form alignment instead, which says
 how far two models of the same patterns are apart.
 """

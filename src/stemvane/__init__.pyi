@@ -11,6 +11,8 @@ from .errors import StemvaneError as StemvaneError
 from .evaluation.com_agreement import angle_difference as angle_difference
 from .evaluation.com_agreement import compare as compare
 from .export.writers import export_run as export_run
+from .features.aberrations import Aberrations as Aberrations
+from .features.aberrations import fit_aberrations as fit_aberrations
 from .features.alignment import align_rotation as align_rotation
 from .features.filtered_com import FilteredCom as FilteredCom
 from .features.filtered_com import filter_com as filter_com

@@ -195,7 +195,7 @@ class Measurements(Representable):
         if counts_per_electron is None:
             record = {} if self.preparation is None else self.preparation.record
             counts_per_electron = float(record.get("counts_per_electron", 1.0))
-        size = 1.0 if self.com_unit == "px" else float(np.mean(self.calibration.pixel_size or 1.0))
+        size = 1.0 if self.com_unit == "px" else float((self.calibration.pixel_size or (1.0, 1.0))[1])
         squares = (self.grid.places(self.detector_shape) ** 2).sum(axis=0) * size**2
         noisy = counts_per_electron * counts + self.readout_counts * (counts > 0)
         # the mean pattern is wider than any by what the COM moves

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 from stemvane.config import MeasureConfig
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
+from stemvane.errors import DataError
 from stemvane.evaluation.com_agreement import compare, explained_variance
 from stemvane.evaluation.invariance import measure_invariance
+from stemvane.features.aberrations import fit_aberrations
 from stemvane.field.maps import rotation_metrics
 from stemvane.models.base import PatternModel
 
-__all__ = ["run_metrics", "score_model"]
+__all__ = ["aberration_metrics", "run_metrics", "score_model"]
 
 _N_EVIDENCE = 8192
 
@@ -57,8 +60,22 @@ def run_metrics(
     }
     gain = model.history.gain
     metrics["network_gain"], metrics["network_gain_std"] = (None, None) if gain is None else gain
+    metrics |= aberration_metrics(measurements)
     metrics |= rotation_metrics(measurements) | score_model(model, embedding, measurements)[0]
     return metrics | measure_invariance(model, embedding, measurements, sample, config)
+
+
+def aberration_metrics(measurements: Measurements) -> dict[str, float | None]:
+    """Aberrations of the probe as in ``metrics.json``; None where the optics are unknown or explain too little."""
+    keys = ("defocus", "defocus_std", "astigmatism", "astigmatism_std", "astigmatism_angle_deg")
+    try:
+        found = fit_aberrations(measurements)
+    except DataError:
+        return dict.fromkeys(keys)
+    if not found.is_explained:
+        return dict.fromkeys(keys)
+    values = (found.defocus, found.defocus_std, found.astigmatism, found.astigmatism_std)
+    return dict(zip(keys, (*values, math.degrees(found.astigmatism_angle)), strict=True))
 
 
 def score_model(

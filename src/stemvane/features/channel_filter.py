@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from stemvane.features.probe_transfer import ProbeTransfer
 from stemvane.features.scan_estimate import Remainder
 from stemvane.features.scan_frame import ScanFrame, count_workers, mirror, scan_frequencies, taper
 from stemvane.features.scan_problem import conjugate_gradients, error_map, symmetric, torus_shape
@@ -29,7 +30,7 @@ def filter_channels(
     recorded: NDArray[np.bool_],
     orders: NDArray[np.int64],
     step: tuple[float, float],
-    transfer: ScanTransfer,
+    transfer: ScanTransfer | ProbeTransfer,
 ) -> Remainder | None:
     """Estimate features channel by channel.
 
@@ -47,7 +48,7 @@ def filter_channels(
         Circular order of each feature.
     step : tuple of float
         Scan step ``(y, x)`` in Å.
-    transfer : ScanTransfer
+    transfer : ScanTransfer or ProbeTransfer
         Its directions are estimated, too.
 
     Returns
@@ -121,7 +122,7 @@ def filter_channels(
 
 
 def _directions(
-    spectrum: Features, orders: NDArray[np.int64], weights: NDArray[np.float64], transfer: ScanTransfer
+    spectrum: Features, orders: NDArray[np.int64], weights: NDArray[np.float64], transfer: ScanTransfer | ProbeTransfer
 ) -> tuple[Features, NDArray[np.int64]]:
     """Directions of the transfer, and others with more power at the weighted frequencies than noise explains."""
     inside = weights > 0.01 * weights.max()

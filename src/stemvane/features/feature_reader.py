@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stemvane.config import BasisConfig
 from stemvane.data.measurements import Measurements
+from stemvane.features.aberrations import computed_response
 from stemvane.features.background import fit_basis
 from stemvane.features.blas import on_one_blas_thread
 from stemvane.features.feature_noise import FeatureNoise
@@ -194,7 +195,8 @@ class FeatureReader:
         step, band_limit = measurements.calibration.scan_step, measurements.calibration.band_limit
         noise = self._counting(measurements, mask, rescale)
         limit = trusted_limit(band_limit, content_beyond(features, middle, noise, step, band_limit))
-        scan_filter = PotentialFilter.fit(features, middle, self.basis.orders, noise, step, limit)
+        probe = computed_response(measurements, self.basis) if measurements.is_scan else None
+        scan_filter = PotentialFilter.fit(features, middle, self.basis.orders, noise, step, limit, probe)
         tiles = list(scan_filter.filter(read, mask))
         self._latest[:] = [_Filtered(weakref.ref(measurements), key, tiles)]
         return tiles

@@ -13,6 +13,7 @@ from stemvane.data.arguments import require
 from stemvane.data.findings import Finding
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_shape
+from stemvane.features.aberrations import computed_response
 from stemvane.features.blas import on_one_blas_thread
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.features.potential_filter import PotentialFilter
@@ -154,7 +155,8 @@ def filter_com(measurements: Measurements) -> FilteredCom:
         return np.concatenate([features, rest[..., None]], axis=-1).astype(np.complex64)
 
     orders = np.append(basis.orders, 1)
-    scan_filter = PotentialFilter.fit(read_all(middle), recorded[middle], orders, noise, step, band_limit)
+    probe = computed_response(measurements, basis, with_com=known)
+    scan_filter = PotentialFilter.fit(read_all(middle), recorded[middle], orders, noise, step, band_limit, probe)
     estimate = np.zeros(recorded.shape, complex)
     std, potential, potential_std = (np.full(recorded.shape, np.nan) for _ in range(3))
     for tile in scan_filter.filter(read_all, recorded, readout):

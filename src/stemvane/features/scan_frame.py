@@ -16,6 +16,7 @@ __all__ = [
     "count_workers",
     "mirror",
     "noise_frequencies",
+    "scan_angles",
     "scan_frequencies",
     "scan_middle",
     "taper",
@@ -80,9 +81,7 @@ class ScanFrame:
     @cached_property
     def phases(self) -> NDArray[np.complex64]:
         """``exp(1j m φ_q)``, shape ``(n_features, y, x)``."""
-        y, x = _frequency_axes(self.shape, self.step)
-        # directions are counter-clockwise on the screen, where y grows downwards
-        angle = self.handedness * np.arctan2(-y, x)
+        angle = self.handedness * scan_angles(self.shape, self.step)
         highest = int(self.orders.max(initial=0))
         by_order = np.exp(1j * np.arange(highest + 1)[:, None, None] * angle).astype(np.complex64)
         return np.asarray(by_order[self.orders])
@@ -131,6 +130,13 @@ def scan_frequencies(shape: tuple[int, ...], step: tuple[float, float]) -> NDArr
     """Lengths in 1/Å of the discrete spatial frequencies of a scan of ``(y, x)`` positions, of the same shape."""
     y, x = _frequency_axes(shape, step)
     return np.asarray(np.hypot(y, x))
+
+
+def scan_angles(shape: tuple[int, ...], step: tuple[float, float]) -> NDArray[np.float64]:
+    """Directions in rad of the same, counter-clockwise on the screen."""
+    y, x = _frequency_axes(shape, step)
+    # y grows downwards
+    return np.asarray(np.arctan2(-y, x))
 
 
 def noise_frequencies(

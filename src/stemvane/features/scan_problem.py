@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from stemvane.features.probe_transfer import ProbeTransfer
 from stemvane.features.scan_frame import ScanFrame, count_workers, mirror
 from stemvane.features.scan_transfer import ScanTransfer
 from stemvane.features.shrinkage import estimate_power, ring_numbers
@@ -52,7 +53,7 @@ class ScanProblem:
 
     Parameters
     ----------
-    transfer : ScanTransfer
+    transfer : ScanTransfer or ProbeTransfer
         What the features have in common.
     step : tuple of float
         Scan step ``(y, x)`` in Å.
@@ -63,12 +64,16 @@ class ScanProblem:
     """
 
     def __init__(
-        self, transfer: ScanTransfer, step: tuple[float, float], y: Features, recorded: NDArray[np.bool_]
+        self,
+        transfer: ScanTransfer | ProbeTransfer,
+        step: tuple[float, float],
+        y: Features,
+        recorded: NDArray[np.bool_],
     ) -> None:
         self.transfer, self.step, self.y, self.recorded = transfer, step, y, recorded
         shape = torus_shape((recorded.shape[0], recorded.shape[1]))
         self.frame = ScanFrame(transfer.orders, shape, step, transfer.handedness)
-        self.responses = self.frame.responses(transfer.channels_at(self.frame.frequency))
+        self.responses = transfer.responses(self.frame)
         self.known = recorded.sum() / self.frame.frequency.size
         self._present = recorded.astype(np.float32)
         self._data = self._project(y)
@@ -95,7 +100,12 @@ class ScanProblem:
         """Features along the directions that a potential of this spectrum gives."""
         return self._inverse(self.responses * spectrum)
 
-    def refit(self, solution: PotentialSolution) -> ScanTransfer:
+    @property
+    def explained(self) -> float:
+        """Power of the patterns along the responses, by which transfers can be compared."""
+        return float((np.abs(self._data) ** 2).sum())
+
+    def refit(self, transfer: ScanTransfer, solution: PotentialSolution) -> ScanTransfer:
         """Transfer that makes all features likeliest, edges left out exactly, given what is known of the potential.
 
         A window over the scan, which the transfer was first found with, turns phases within a crystal's peaks. This is
@@ -105,6 +115,8 @@ class ScanProblem:
 
         Parameters
         ----------
+        transfer : ScanTransfer
+            That of this problem.
         solution : PotentialSolution
             Of this problem.
 
@@ -112,7 +124,7 @@ class ScanProblem:
         -------
         ScanTransfer
         """
-        transfer, frame = self.transfer, self.frame
+        frame = self.frame
         hats = transfer.hats(frame.frequency)
         uncertain = solution.power / (1 + self.known * solution.power)
         flat = hats.reshape(len(hats), -1)

@@ -135,6 +135,10 @@ class ScanTransfer:
         lengths = np.linalg.norm(channels, axis=1, keepdims=True)
         return replace(self, vectors=(channels / np.maximum(lengths, 1e-9)).astype(np.float32))
 
+    def responses(self, frame: ScanFrame) -> NDArray[np.complex64]:
+        """Response of every combination to the potential, of length 1, shape ``(n_directions, y, x)``."""
+        return frame.responses(self.channels_at(frame.frequency))
+
     def channels_at(self, frequency: NDArray[np.float64]) -> NDArray[np.float32]:
         """Response of every channel to the potential, of length 1, shape ``(n_channels, y, x)``."""
         inside = (frequency <= self.cutoff) & (frequency > 0)
