@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -119,14 +121,18 @@ def rotate_patterns(patterns: _Floats, angles: _Floats, mean_pattern: _Floats, g
     out = np.empty(patterns.shape, np.float32)
     right, up = grid.places((mean_pattern.shape[0], mean_pattern.shape[1]))
     back = np.linalg.inv(grid.plane)
-    for i, (pattern, angle) in enumerate(zip(patterns, angles, strict=True)):
-        cosine, sine = np.cos(angle), np.sin(angle)
+
+    def rotate(i: int) -> None:
+        cosine, sine = np.cos(angles[i]), np.sin(angles[i])
         from_right, from_up = right * cosine + up * sine, up * cosine - right * sine
         columns, rows_up = np.tensordot(back, np.stack([from_right, from_up]), axes=1)
         where = np.stack([grid.axis[0] - rows_up, grid.axis[1] + columns])
         # "constant" would cut off border pixels whose place is beyond the border by rounding alone
-        content = ndimage.map_coordinates(pattern - mean_pattern, where, order=3, mode="grid-constant")
+        content = ndimage.map_coordinates(patterns[i] - mean_pattern, where, order=3, mode="grid-constant")
         out[i] = np.maximum(mean_pattern + content, 0)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(rotate, range(len(patterns))))
     return out
 
 
@@ -169,9 +175,9 @@ def invariance(
     """
     angles = np.random.default_rng(seed).uniform(-np.pi, np.pi, len(patterns))
     grid = measurements.grid
-    # both sides go through the same splines, at angle 0 on one of them
+    # splines go through the pixels' values, so an angle of 0 needs none
     fixed = measurements.mean_pattern if background is None else background
-    still = rotate_patterns(patterns, np.zeros(len(patterns)), fixed, grid)
+    still = np.maximum(patterns, 0).astype(np.float32)
     moved = rotate_patterns(patterns, angles, fixed, grid)
     latents, angle = encode(still)
     moved_latents, moved_angle = encode(moved)

@@ -83,12 +83,17 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     good = ~bad
     if len(frames) < 8 or good.sum() < 16:
         return DetectorNoise()
-    values = frames[:, good].astype(np.float64)
-    mean = values.mean(axis=0)
-    noise = _without_components(values - mean)
-    if noise is None or not (noise**2).mean(axis=0).max() > 1e-9 * max(np.abs(mean).max(), 1e-300) ** 2:
+    values = frames[:, good]
+    mean = values.mean(axis=0, dtype=np.float64)
+    # half the numbers' size is half the time, and rounding is far below any noise
+    spread = (values - mean).astype(np.float32)
+    noise = _without_components(spread)
+    if (
+        noise is None
+        or not (noise**2).mean(axis=0, dtype=np.float64).max() > 1e-9 * max(np.abs(mean).max(), 1e-300) ** 2
+    ):
         return _even_level(frames, bad)
-    variance = (noise**2).mean(axis=0)
+    variance = (noise**2).mean(axis=0, dtype=np.float64)
     dark, surroundings = _darkest(mean, good)
     level = float(np.median(np.median(values[:, dark], axis=0)))
     quiet = float(np.median(variance[dark]))
@@ -108,9 +113,9 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     if not is_offset and mean[even].sum() > 0:
         # discs that come and go as a whole leave some of themselves in the noise of where they are bright; in the
         # darkest pixels there is less of anything, and what scatters there tells whether electrons count for one
-        spread = values - mean
         bounds = [
-            float(part[even].sum() / mean[even].sum()) for part in ((spread**2).mean(axis=0), _shared(spread, good))
+            float(part[even].sum() / mean[even].sum())
+            for part in ((spread**2).mean(axis=0, dtype=np.float64), _shared(spread, good))
         ]
         if bounds[0] < _COUNTED:
             per_pixel, per_electron = (
@@ -124,13 +129,13 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     return DetectorNoise(level, scatter, math.sqrt(quiet), per_pixel, per_electron)
 
 
-def _shared(noise: NDArray[np.float64], good: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _shared(noise: NDArray[np.float32], good: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Mean product of every good pixel's noise with that of itself and the pixels around it."""
-    image = np.zeros((len(noise), *good.shape))
+    image = np.zeros((len(noise), *good.shape), np.float32)
     image[:, good] = noise
     width = 2 * _SPREAD + 1
     sums = ndimage.uniform_filter(image, (0, width, width), mode="constant") * width**2
-    return np.asarray((image * sums).mean(axis=0)[good])
+    return np.asarray((image * sums).mean(axis=0, dtype=np.float64)[good])
 
 
 def _even_level(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNoise:
@@ -165,13 +170,13 @@ def _darkest(mean: NDArray[np.float64], good: NDArray[np.bool_]) -> tuple[NDArra
     return surroundings <= np.quantile(surroundings, _DARK_SHARE), surroundings
 
 
-def _without_components(residual: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def _without_components(residual: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """Residuals without the components that stand above noise, scaled to its variance; None where there is none."""
     n = len(residual)
     spread = np.sqrt((residual**2).mean(axis=0))
     varying = spread > 0
     scaled = residual[:, varying] / spread[varying]
-    values, vectors = np.linalg.eigh(scaled @ scaled.T / max(int(varying.sum()), 1))
+    values, vectors = np.linalg.eigh((scaled @ scaled.T).astype(np.float64) / max(int(varying.sum()), 1))
     # noise alone has no eigenvalue above this multiple of its mean
     highest = (1 + math.sqrt(n / max(int(varying.sum()), 1))) ** 2
     keep = np.ones(n, bool)
@@ -184,4 +189,5 @@ def _without_components(residual: NDArray[np.float64]) -> NDArray[np.float64] | 
         return None
     # centring has taken one direction already
     n_left = max(1, int(keep.sum()) - 1)
-    return np.asarray((vectors[:, keep] @ (vectors[:, keep].T @ residual)) * math.sqrt(n / n_left))
+    held = vectors[:, keep].astype(np.float32)
+    return np.asarray((held @ (held.T @ residual)) * np.float32(math.sqrt(n / n_left)))
