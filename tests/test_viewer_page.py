@@ -346,7 +346,7 @@ def test_two_runs_are_compared(open_page, server, tmp_path):
         until(page, "viewer.companion.map.coloring.kind === 'vector'")
         page.evaluate("viewer.store.set({map: 'log_evidence'})")
         box = page.locator(".companion .stage canvas").first.bounding_box()
-        page.mouse.click(box["x"] + box["width"] / 2 + 20, box["y"] + box["height"] / 2)
+        page.mouse.click(box["x"] + box["width"] / 2 + 50, box["y"] + box["height"] / 2)
         until(page, "viewer.store.state.cursor.join() !== '6,5'")
         page.evaluate("viewer.compare('')")
         assert page.locator(".companion").count() == 0
