@@ -1,10 +1,10 @@
 // Curves: the histogram, whose ends set the contrast, and the profile along a line.
 import { element } from "./dom.js";
-import { formatNumber, histogramOf, niceNumber, percentilesOf } from "./numbers.js";
+import { formatTick, histogramOf, niceNumber, percentilesOf } from "./numbers.js";
 
 /** @typedef {import("./wire.js").Coded} Coded */
 
-const MARGIN = { left: 50, right: 14, top: 10, bottom: 34 };
+const MARGIN = { left: 58, right: 18, top: 10, bottom: 34 };
 
 /** A canvas with axes. */
 export class CurvePanel {
@@ -62,7 +62,7 @@ export class CurvePanel {
     for (let v = Math.ceil(x[0] / step) * step; v <= x[1]; v += step) {
       const at = MARGIN.left + ((v - x[0]) / (x[1] - x[0] || 1)) * width;
       context.fillRect(at, MARGIN.top + height, 1, 4);
-      context.fillText(formatNumber(Math.abs(v) < step / 1e6 ? 0 : v, 3), at, MARGIN.top + height + 16);
+      context.fillText(formatTick(v, step), at, MARGIN.top + height + 16);
     }
     context.fillText(labelX, MARGIN.left + width / 2, MARGIN.top + height + 31);
     if (y) {
@@ -71,7 +71,7 @@ export class CurvePanel {
       for (let v = Math.ceil(y[0] / stepY) * stepY; v <= y[1]; v += stepY) {
         const at = MARGIN.top + (1 - (v - y[0]) / (y[1] - y[0] || 1)) * height;
         context.fillRect(MARGIN.left - 4, at, 4, 1);
-        context.fillText(formatNumber(Math.abs(v) < stepY / 1e6 ? 0 : v, 3), MARGIN.left - 6, at + 4);
+        context.fillText(formatTick(v, stepY), MARGIN.left - 6, at + 4);
       }
     }
     context.save();

@@ -2,7 +2,7 @@
 import { element } from "./dom.js";
 import { thinLine } from "./geometry.js";
 import { MARKS, strokeTwice } from "./map_panel.js";
-import { formatNumber, niceNumber } from "./numbers.js";
+import { formatTick, niceNumber } from "./numbers.js";
 import { valuesOf } from "./wire.js";
 
 /** @typedef {import("./store.js").Store} Store */
@@ -13,7 +13,7 @@ import { valuesOf } from "./wire.js";
 // little-endian RGBA: what is selected, and what is not
 const CHOSEN = 0xff3fd2ff;
 const REST = 0x50282c33;
-const MARGIN = { left: 52, right: 10, top: 10, bottom: 38 };
+const MARGIN = { left: 62, right: 10, top: 10, bottom: 38 };
 
 export class LatentPanel {
   /**
@@ -242,7 +242,7 @@ export class LatentPanel {
     for (let v = Math.ceil(x0 / stepX) * stepX; v < x1; v += stepX) {
       const [, x] = this.toScreen(v, y0);
       context.fillRect(x, MARGIN.top + height, 1, 4);
-      context.fillText(formatNumber(Math.abs(v) < stepX / 1e6 ? 0 : v, 3), x, MARGIN.top + height + 16);
+      context.fillText(formatTick(v, stepX), x, MARGIN.top + height + 16);
     }
     context.fillText(`latent ${first + 1}${unit}`, MARGIN.left + width / 2, MARGIN.top + height + 32);
     if (this.values.length < 2) return;
@@ -251,7 +251,7 @@ export class LatentPanel {
     for (let v = Math.ceil(y0 / stepY) * stepY; v < y1; v += stepY) {
       const [y] = this.toScreen(x0, v);
       context.fillRect(MARGIN.left - 4, y, 4, 1);
-      context.fillText(formatNumber(Math.abs(v) < stepY / 1e6 ? 0 : v, 3), MARGIN.left - 6, y + 4);
+      context.fillText(formatTick(v, stepY), MARGIN.left - 6, y + 4);
     }
     context.save();
     context.translate(12, MARGIN.top + height / 2);

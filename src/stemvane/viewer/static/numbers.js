@@ -23,6 +23,16 @@ export function formatNumber(value, digits = 4) {
 }
 
 /**
+ * The number beside a tick, with as many digits as tell it from the next one.
+ * @param {number} value
+ * @param {number} step from tick to tick
+ */
+export function formatTick(value, step) {
+  if (Math.abs(value) < step / 1e6) return "0";
+  return formatNumber(value, Math.min(Math.max(Math.ceil(Math.log10(Math.abs(value) / step)) + 1, 2), 9));
+}
+
+/**
  * A length on a scale bar; long ones in nanometres.
  * @param {number} length
  * @param {string} unit

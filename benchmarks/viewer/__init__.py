@@ -1,0 +1,1 @@
+"""How fast the viewer answers, and how much memory its server takes."""
