@@ -426,7 +426,7 @@ def test_from_a_simulation_to_figures(call, tmp_path, shelf, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     lines = call("info", "run")[1].splitlines()
     monkeypatch.setenv("COLUMNS", "200")
-    assert len(lines) <= 45
+    assert len(lines) <= 50
     assert max(len(line.rstrip()) for line in lines) <= 80, out
 
     code, out, err = call("figures", "run", "-o", "drawn", "--dpi", "60")
