@@ -86,6 +86,18 @@ def test_clusters_name_the_extra():
         pass
 
 
+def test_the_viewer_names_its_extras(tmp_path, command):
+    dataset, _ = synthetic((3, 3), (16, 16))
+    save_dataset(dataset, tmp_path / "scan.zarr")
+    code, errors = command("view", "scan.zarr")
+    assert code == 1
+    assert errors.strip() == 'error: the viewer needs starlette; install it: pip install "stemvane[view]"'
+    with pytest.raises(
+        MissingPackageError, match=r'^the viewer in a notebook needs anywidget; .*"stemvane\[notebook\]"$'
+    ):
+        dataset.view()
+
+
 @pytest.mark.parametrize("words", ["demo -o demo", "structures", "structures -o picture.png"])
 def test_commands_end_with_that_line(tmp_path, command, words):
     code, errors = command(*words.split())

@@ -23,7 +23,7 @@ from stemvane.errors import ConfigError, DataError, RunError
 from stemvane.reduction.virtual_detectors import VirtualDetector
 from stemvane.runs.annotations import ANNOTATIONS, read_annotations, write_annotations
 from stemvane.viewer.answers import Answers
-from stemvane.viewer.bundle import bundle_modules, bundled
+from stemvane.viewer.bundle import bundle_modules, bundled, static_files
 from stemvane.viewer.changes import rerun_with
 from stemvane.viewer.detector_bins import bin_dataset
 from stemvane.viewer.detector_shapes import SHAPES, DetectorShape, preset_shapes
@@ -33,7 +33,7 @@ from stemvane.viewer.report_page import report_html, write_report
 from stemvane.viewer.scene import Scene
 from stemvane.viewer.selections import inside_polygon, mean_patterns, select_positions
 from stemvane.viewer.serving import RunWatch, ViewServer, scenes_of
-from stemvane.viewer.web import static_files, web_app
+from stemvane.viewer.web import LOOPBACK, web_app
 from stemvane.viewer.wire import code_array, decode_message, encode_message
 
 TOKEN = "a-token-of-the-tests"
@@ -526,7 +526,7 @@ def test_scans_that_were_flipped_are_shown_as_they_were_measured(tmp_path, witho
 
 @pytest.fixture
 def client(run_scene):
-    return TestClient(web_app(Answers([run_scene]), TOKEN), base_url="http://127.0.0.1")
+    return TestClient(web_app(Answers([run_scene]), TOKEN, [*LOOPBACK, "hub.example"]), base_url="http://127.0.0.1")
 
 
 def test_the_token_opens_the_page_and_its_cookie_the_rest(client):
@@ -569,6 +569,7 @@ def test_every_answer_forbids_scripts_of_others(client):
         ({"host": "[::1"}, 403),
         ({"host": ""}, 403),
         ({"host": "localhost:9999"}, 200),
+        ({"host": "hub.example", "origin": "http://hub.example"}, 200),
         ({"host": "[::1]:8765"}, 200),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),

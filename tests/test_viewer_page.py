@@ -14,12 +14,11 @@ from viewed_run import make_viewed_run
 
 from stemvane.runs.annotations import read_annotations
 from stemvane.viewer.answers import Answers
-from stemvane.viewer.bundle import bundled
+from stemvane.viewer.bundle import bundled, static_files
 from stemvane.viewer.notebook_widget import Conversation
 from stemvane.viewer.report_page import write_report
 from stemvane.viewer.scene import Scene
 from stemvane.viewer.serving import ViewServer
-from stemvane.viewer.web import static_files
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -34,6 +34,10 @@ def view(
     token: Annotated[
         str | None, typer.Option(help="token of the address, 12 letters or more; made up if left out")
     ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", help="a further name to be called by, such as that of a JupyterHub; may be repeated"),
+    ] = None,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open the page in a browser")] = True,
     energy: Annotated[str | None, typer.Option(help="beam energy, such as 60keV")] = None,
     semiangle: Annotated[float | None, typer.Option(help="convergence semi-angle, mrad")] = None,
@@ -46,7 +50,9 @@ def view(
     from stemvane.cli.options import read_pair
     from stemvane.io.files import open_source
     from stemvane.viewer.answers import Answers
-    from stemvane.viewer.serving import ViewServer, scenes_of
+    from stemvane.viewer.serving import ViewServer, require_server, scenes_of
+
+    require_server()
 
     source = source_settings(energy, semiangle, scan_step, pixel, None, None, None)
     if scan is not None:
@@ -56,7 +62,7 @@ def view(
         return open_source(Config().replace(source={**source, "path": str(path)}).source)
 
     scenes, watch = scenes_of(paths, open_file, verify=verify)
-    server = ViewServer(Answers(scenes, watch), host=host, port=port, token=token)
+    server = ViewServer(Answers(scenes, watch), host=host, port=port, token=token, names=names or [])
     for scene in scenes:
         scene.start()
     console = Console()

@@ -17,7 +17,7 @@ from stemvane.runs.annotations import read_annotations, write_annotations
 from stemvane.viewer.changes import rerun_with
 from stemvane.viewer.detector_shapes import DetectorShape
 from stemvane.viewer.recipes import notebook_of, python_of
-from stemvane.viewer.scene import Scene
+from stemvane.viewer.scene import Scene, give_back_memory
 from stemvane.viewer.scene_maps import vector_map
 from stemvane.viewer.selection_file import selection_hdf5
 from stemvane.viewer.selections import mean_patterns, select_positions
@@ -172,6 +172,7 @@ class Answers:
 
     def _pattern(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
         y, x = _position(values)
+        scene.asked_at = time.monotonic()
         pattern = code_array("pattern", scene.pattern(y, x), self._pattern_unit(scene))
         yield encode_message([pattern], y=y, x=x, source=scene.pattern_source)
 
@@ -249,10 +250,12 @@ class Answers:
         signals = np.full((len(wanted), *scene.scan_shape), np.nan)
         told = time.monotonic()
         for part, block, share in _weighted_sums(scene, wanted):
+            scene.asked_at = time.monotonic()
             signals[:, *part] = block
             if time.monotonic() - told > _MOST_PROGRESS:
                 told = time.monotonic()
                 yield encode_message(progress=share)
+        give_back_memory()
         if shape.signal == "com":
             yield self._com_message(scene, list(signals), exact=True)
         else:
@@ -280,6 +283,9 @@ class Answers:
             told = time.monotonic()
             if mean.done < 1:
                 yield encode_message(progress=mean.done)
+            scene.asked_at = told
+        if not values.get("quick"):
+            give_back_memory()
         arrays = [chosen, code_array("plain", mean.plain, unit)]
         if mean.rotated is not None:
             arrays.append(code_array("rotated", mean.rotated, unit))

@@ -5,14 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
+from importlib.resources import files
 
-from stemvane.viewer.web import static_files
+__all__ = ["KINDS", "bundle_modules", "bundled", "static_files"]
 
-__all__ = ["bundle_modules", "bundled"]
+KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
+"""Media types of the page's files, by the ends of their names."""
 
 _IMPORT = re.compile(r'^import \{ ([^}]*) \} from "\./([a-z_]+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 _EXPORTED = re.compile(r"^export (?:async )?(?:function|class|const) (\w+)", re.MULTILINE)
+
+
+def static_files() -> dict[str, bytes]:
+    """Content of every file of the page, by name."""
+    folder = files("stemvane.viewer") / "static"
+    return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name.rpartition(".")[2] in KINDS}
 
 
 def bundle_modules(modules: Mapping[str, str], entry: str) -> str:

@@ -14,9 +14,8 @@ from stemvane.errors import DataError
 from stemvane.extras import require_package
 from stemvane.runs.run import Run
 from stemvane.viewer.answers import Answers
-from stemvane.viewer.bundle import bundled
+from stemvane.viewer.bundle import bundled, static_files
 from stemvane.viewer.scene import Scene
-from stemvane.viewer.web import static_files
 
 if TYPE_CHECKING:
     from stemvane.models.base import PatternModel
@@ -95,6 +94,8 @@ def viewer_widget(
     MissingPackageError
         If anywidget is not installed.
     """
+    with require_package("the viewer in a notebook", "stemvane[notebook]"):
+        import anywidget  # noqa: F401
     if isinstance(shown, Run):
         scene = Scene.of_run(shown)
     elif isinstance(shown, Measurements):
@@ -112,7 +113,7 @@ def viewer_widget(
 
 @cache
 def _widget_class() -> Any:
-    with require_package("the viewer in a notebook", "stemvane[notebook]"):
-        import anywidget
+    import anywidget
+
     script = f"{bundled('widget')}\nexport default {{ render: module_widget.render }};\n"
     return type("ViewerWidget", (anywidget.AnyWidget,), {"_esm": script, "_css": static_files()["viewer.css"].decode()})

@@ -18,10 +18,9 @@ from stemvane.errors import RunError
 from stemvane.io.atomic import write_text
 from stemvane.runs.run import Run
 from stemvane.viewer.answers import Answers, framed
-from stemvane.viewer.bundle import bundled
+from stemvane.viewer.bundle import bundled, static_files
 from stemvane.viewer.report_metrics import explain_metrics
 from stemvane.viewer.scene import Scene
-from stemvane.viewer.web import static_files
 from stemvane.viewer.wire import Coded, code_array, decode_message, encode_message
 
 __all__ = ["report_html", "write_report"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -31,10 +33,12 @@ from stemvane.viewer.scene_maps import SceneMap, maps_of_embedding, maps_of_meas
 if TYPE_CHECKING:
     from stemvane.models.base import PatternModel
 
-__all__ = ["Scene"]
+__all__ = ["Scene", "give_back_memory"]
 
 # s; a pattern that took longer to read is one of a compressed chunk, of which the neighbours are worth keeping
 _SLOW = 0.015
+# s; how long after a question the pass over all patterns goes slowly, and how slowly
+_JUST_NOW, _PAUSE = 0.5, 0.1
 # recorded patterns that are kept, since the mouse comes back to them
 _MOST_KEPT = 64 * 2**20
 
@@ -61,6 +65,8 @@ class Scene:
         Grows whenever there is more to show.
     progress : dict of str to float
         Share done of what is being done.
+    asked_at : float
+        When something was asked last that reads patterns, by the monotonic clock.
     """
 
     def __init__(
@@ -92,6 +98,7 @@ class Scene:
         self._decoding = threading.Lock()
         self._kept: OrderedDict[tuple[int, ...], NDArray[Any]] = OrderedDict()
         self._slow: bool | None = None
+        self.asked_at = 0.0
         self._keeping = threading.Lock()
         self._closed = threading.Event()
         self._mark = _identity(run)
@@ -239,8 +246,10 @@ class Scene:
         """One pattern; where reading one takes long, as in compressed files, with its neighbours, which are kept."""
         assert self.dataset is not None
         if self._slow is None:
-            began = time.perf_counter()
             frame = self.dataset.pattern(y, x)
+            # the second time no disk is waited for, only a chunk unpacked
+            began = time.perf_counter()
+            self.dataset.pattern(y, x)
             self._slow = time.perf_counter() - began > _SLOW
             return frame
         if not self._slow:
@@ -324,6 +333,7 @@ class Scene:
             self.note("warning", f"patterns could not be read ({' '.join(str(error).split())}); open it again")
         finally:
             self.progress.pop(work.__name__.strip("_"), None)
+            give_back_memory()
 
     def note(self, severity: str, message: str) -> None:
         """Add something that the user should know of."""
@@ -354,6 +364,9 @@ class Scene:
     def _binned(self, bins: DetectorBins, done: float, moments: NDArray[np.float64] | None = None) -> bool:
         self.bins = bins
         self.progress["bin"] = done
+        # the disk is the user's first: while there are questions the pass goes slowly
+        if done < 1 and time.monotonic() - self.asked_at < _JUST_NOW:
+            self._closed.wait(_PAUSE)
         if moments is not None and self.maps_due(done):
             self._add_read_maps(bins, moments)
         return not self._closed.is_set()
@@ -402,6 +415,13 @@ class Scene:
             raise
         finally:
             self.version += 1
+
+
+def give_back_memory() -> None:
+    """Give the system back what glibc keeps of the memory that threads have freed; elsewhere this does nothing."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _recorded(run: Run, measurements: Measurements) -> tuple[Dataset4D | None, tuple[Finding, ...]]:

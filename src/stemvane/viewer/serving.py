@@ -18,7 +18,7 @@ from stemvane.viewer.answers import Answers
 from stemvane.viewer.scene import Scene
 from stemvane.viewer.web import LOOPBACK, web_app
 
-__all__ = ["RunWatch", "ViewServer", "is_run", "scenes_of"]
+__all__ = ["RunWatch", "ViewServer", "is_run", "require_server", "scenes_of"]
 
 _FIRST_PORT = 8765
 _PORTS_TRIED = 50
@@ -28,6 +28,13 @@ def is_run(path: Path) -> bool:
     """Whether a folder says that it is a finished run."""
     manifest = read_manifest(path) if path.is_dir() else None
     return manifest is not None and manifest.get("kind", "run") == "run" and manifest.get("status") == "complete"
+
+
+def require_server() -> None:
+    """Refuse to go on where the packages of the server are missing; a `MissingPackageError`."""
+    with require_package("the viewer", "stemvane[view]"):
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
 
 
 class RunWatch:
@@ -129,6 +136,8 @@ class ViewServer:
         Port; the first free one from 8765 on where left out.
     token : str, optional
         What a browser must show; made up where left out.
+    names : sequence of str
+        Further names that the server may be called by, such as that of a JupyterHub before it.
 
     Raises
     ------
@@ -140,7 +149,13 @@ class ViewServer:
     """
 
     def __init__(
-        self, answers: Answers, *, host: str = "127.0.0.1", port: int | None = None, token: str | None = None
+        self,
+        answers: Answers,
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        token: str | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         if host not in LOOPBACK and not token:
             raise ConfigError(f"other machines could reach the viewer on {host}; give a token of your own, too")
@@ -148,7 +163,8 @@ class ViewServer:
             raise ConfigError("a token shorter than 12 letters can be guessed; give a longer one, or none")
         self.answers = answers
         self.token = token or secrets.token_urlsafe(24)
-        hosts = [*LOOPBACK, host] if host not in ("0.0.0.0", "::") else [*LOOPBACK, *_names_of_this_machine()]
+        everywhere = host in ("0.0.0.0", "::")
+        hosts = [*LOOPBACK, *names, *(_names_of_this_machine() if everywhere else [host])]
         app = web_app(answers, self.token, hosts)
         with require_package("the viewer", "stemvane[view]"):
             import uvicorn

@@ -5,31 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from stemvane.extras import require_package
 from stemvane.viewer.answers import Answers, framed
+from stemvane.viewer.bundle import KINDS, bundled, static_files
 from stemvane.viewer.guard import Guard
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-__all__ = ["LOOPBACK", "static_files", "web_app"]
+__all__ = ["LOOPBACK", "web_app"]
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Names of this machine."""
 
 # a selection of some thousand corners, and labels of many of these
 _MOST_BYTES = 4 * 2**20
-_KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
-
-
-def static_files() -> dict[str, bytes]:
-    """Content of every file of the page, by name."""
-    folder = files("stemvane.viewer") / "static"
-    return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.name.rpartition(".")[2] in _KINDS}
 
 
 def web_app(answers: Answers, token: str, hosts: Iterable[str] = LOOPBACK) -> Guard:
@@ -60,8 +53,8 @@ def web_app(answers: Answers, token: str, hosts: Iterable[str] = LOOPBACK) -> Gu
         from starlette.responses import PlainTextResponse, Response, StreamingResponse
         from starlette.routing import Route
 
-    # read once: no name of a request reaches the file system
-    content = static_files()
+    # read once: no name of a request reaches the file system; one script is there sooner than twenty modules
+    content = static_files() | {"page.bundle.js": bundled("main").encode()}
 
     async def page(request: Request) -> Response:
         return Response(content["index.html"], media_type="text/html")
@@ -70,7 +63,7 @@ def web_app(answers: Answers, token: str, hosts: Iterable[str] = LOOPBACK) -> Gu
         name = request.path_params["name"]
         if name not in content:
             return PlainTextResponse("no such file", 404)
-        return Response(content[name], media_type=_KINDS[name.rpartition(".")[2]])
+        return Response(content[name], media_type=KINDS[name.rpartition(".")[2]])
 
     async def ask(request: Request) -> Response:
         if request.headers.get("content-type", "").partition(";")[0] != "application/json":

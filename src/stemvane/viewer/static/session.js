@@ -71,11 +71,15 @@ export class Session {
     if (!message) return false;
     this.info = message.header;
     this.maps.clear();
-    if (this.info.n_latent && !this.latents.length) {
-      const latents = await this.ask("latents");
-      if (latents) this.latents = Object.values(latents.arrays);
-    }
     return true;
+  }
+
+  /** Fetch the latents of all positions, once. @returns {Promise<boolean>} whether there are new ones */
+  async loadLatents() {
+    if (!this.info.n_latent || this.latents.length) return false;
+    const latents = await this.ask("latents");
+    if (latents) this.latents = Object.values(latents.arrays);
+    return Boolean(latents);
   }
 
   /** @param {string} name @returns {MapEntry | undefined} */

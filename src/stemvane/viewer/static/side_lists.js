@@ -13,7 +13,8 @@ function emptyNote(text) {
 export function defectsList(viewer) {
   /** @type {{y: number, x: number, kind: number, name: string | null, p: number}[]} */
   const defects = viewer.session.info.defects ?? [];
-  if (!defects.length) return emptyNote("No defects are listed: stemvane symmetry searches a run for them.");
+  const classes = classButtons(viewer);
+  if (!defects.length) return classes ?? emptyNote("No defects are listed: stemvane symmetry searches a run for them.");
   const rows = defects.map((defect, number) => {
     const show = () => {
       const [rows, columns] = viewer.session.scanShape;
@@ -40,11 +41,30 @@ export function defectsList(viewer) {
   );
   return element("div", { class: "list" }, [
     element("div", { class: "choice" }, members),
+    classes,
     element("table", {}, [
       element("thead", {}, [element("tr", {}, ["No.", "Kind", "p", "(y, x)"].map((text) => element("th", { scope: "col", text })))]),
       element("tbody", {}, rows),
     ]),
   ]);
+}
+
+/** Buttons that select the members of each class of the map that is shown, where it shows classes. @param {Viewer} viewer */
+function classButtons(viewer) {
+  const { shown } = viewer;
+  if (shown?.entry.kind !== "class") return null;
+  const { codes, low, step, missing } = shown.values;
+  const values = [...new Set(codes)].filter((code) => code !== missing).map((code) => Math.round(low + step * code));
+  const buttons = values
+    .sort((a, b) => a - b)
+    .slice(0, 60)
+    .map((value) =>
+      button(`${shown.entry.title} ${value}`, "Select the members of this class", () => {
+        viewer.store.set({ selection: { kind: "class", map: shown.entry.name, value } });
+        viewer.select(false);
+      }),
+    );
+  return element("div", { class: "choice" }, buttons);
 }
 
 /**

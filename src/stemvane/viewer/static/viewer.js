@@ -108,6 +108,7 @@ export class Viewer {
     this.showState();
     this.askMap(null);
     this.askPattern(null);
+    if (await this.session.loadLatents()) this.adopt();
     if (state.detector) this.askDetector(null);
     if (state.selection) this.askSelection(false);
     if (!this.session.info.offline) void this.watch();
@@ -326,6 +327,7 @@ export class Viewer {
     this.shown = { entry, values, strength };
     this.page.map.show(entry, values, strength);
     this.showState();
+    if (entry.kind === "class" || this.store.state.lowerRight === "defects") this.fillLists();
     if (this.store.state.lowerLeft !== "spectrum" || entry.name !== DETECTOR_MAP) this.showCurves();
     requestAnimationFrame(() => {
       this.timings.firstPicture ||= performance.now() - this.started;
