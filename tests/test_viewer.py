@@ -47,6 +47,7 @@ def ask(answers, question, **values):
 
 
 def wait_for(scene):
+    scene._survey()
     scene._bin()
     scene.progress.clear()
     return scene
@@ -597,6 +598,8 @@ def test_only_short_json_is_a_question(client):
     assert client.post("/api/0/scene", content=b"{}", headers={"content-type": "text/plain"}).status_code == 415
     assert client.post("/api/0/scene", content=b"{", headers={"content-type": "application/json"}).status_code == 400
     assert client.post("/api/0/scene", json=[1]).status_code == 400
+    deep = b'{"a":' + b"[" * 100_000
+    assert client.post("/api/0/scene", content=deep, headers={"content-type": "application/json"}).status_code == 400
     assert client.post("/api/0/scene", json={"a": "b" * 5_000_000}).status_code == 413
     assert client.get("/api/0/scene").status_code == 405
 

@@ -153,6 +153,7 @@ class Answers:
             has_angle=embedding is not None and bool(np.isfinite(embedding.angle).any()),
             has_manifold=run is not None and embedding is not None,
             pattern_source=scene.pattern_source,
+            binned=scene.bins is not None,
             pattern_unit=self._pattern_unit(scene),
             has_polar=scene.has_polar,
             model=scene.model_state,
@@ -294,13 +295,13 @@ class Answers:
     def _export(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
         selection = _mapping(values, "selection")
         content = selection_hdf5(scene, selection)
-        yield _file_message(f"{_file_name(scene)}_selection.h5", content)
+        yield _file_message(f"{scene.file_name}_selection.h5", content)
 
     def _python(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
-        yield _file_message(f"{_file_name(scene)}.py", python_of(scene, _mapping(values, "state")).encode())
+        yield _file_message(f"{scene.file_name}.py", python_of(scene, _mapping(values, "state")).encode())
 
     def _notebook(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
-        yield _file_message(f"{_file_name(scene)}.ipynb", notebook_of(scene, _mapping(values, "state")).encode())
+        yield _file_message(f"{scene.file_name}.ipynb", notebook_of(scene, _mapping(values, "state")).encode())
 
     def _annotate(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
         """Store labels and detectors, the only thing that is ever written."""
@@ -413,8 +414,3 @@ def _mapping(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _file_message(name: str, content: bytes) -> bytes:
     return encode_message([Coded("file", np.frombuffer(content, np.uint8), 0.0, 1.0, "")], file=name)
-
-
-def _file_name(scene: Scene) -> str:
-    """The scene's name without anything that a file system or a page might take for something else."""
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in scene.name)[:60] or "scan"

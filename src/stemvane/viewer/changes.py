@@ -94,13 +94,13 @@ def rerun_with(scene: Scene, changes: Mapping[str, Any]) -> Rerun:
         missing |= select_positions(scene, selection)
     for name, mask in (("bad_pixels", bad), ("missing", missing)):
         if mask.any():
-            file = f"{scene.name}_{name}.npy"
+            file = f"{scene.file_name}_{name}.npy"
             content = BytesIO()
             np.lib.format.write_array(content, mask, allow_pickle=False)
             masks[name], files[file] = file, content.getvalue()
     changed = changed_settings(scene.run, source, masks)
-    name = f"{scene.name}_again.toml"
-    return Rerun(path, f"{scene.name}_again", changed.to_toml(), name, files)
+    name = f"{scene.file_name}_again.toml"
+    return Rerun(path, f"{scene.file_name}_again", changed.to_toml(), name, files)
 
 
 def _given(path: str, shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -147,6 +147,7 @@ def _answers(scene: Scene) -> Iterator[bytes]:
         "calibration": calibration,
         "model": "ready" if header["has_manifold"] else "none",
         "presets": {},
+        "binned": False,
         "annotations": {"labels": [], "detectors": []},
     }
     yield encode_message(**words)

@@ -101,6 +101,8 @@ class Scene:
         self.asked_at = 0.0
         self._keeping = threading.Lock()
         self._closed = threading.Event()
+        self._making = threading.Lock()
+        self._moments: NDArray[np.float64] | None = None
         self._mark = _identity(run)
         for made in (
             *(() if measurements is None else maps_of_measurements(measurements)),
@@ -168,6 +170,11 @@ class Scene:
         empty = np.full(dataset.scan_shape, np.nan)
         scene.maps["total"] = SceneMap("total", "Total intensity", "Images", "counts", "image", empty)
         return scene
+
+    @property
+    def file_name(self) -> str:
+        """The name without anything that a file system or a page might take for something else."""
+        return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in self.name)[:60] or "scan"
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -316,8 +323,8 @@ class Scene:
         return preset_shapes(self.calibration, self.detector_shape)
 
     def start(self) -> None:
-        """Begin to bin all patterns and to load the model, each in a thread of its own."""
-        for work in (self._bin, self._load_model):
+        """Begin to bin all patterns, to look for the disc and to load the model, each in a thread of its own."""
+        for work in (self._bin, self._survey, self._load_model):
             threading.Thread(target=self._try, args=(work,), daemon=True).start()
 
     def close(self) -> None:
@@ -345,12 +352,12 @@ class Scene:
         if self.has_polar and self.measurements is not None:
             bin_measurements(self.measurements, self._binned)
         elif self.dataset is not None:
-            self._survey()
             bin_dataset(self.dataset, self._binned)
 
     def _survey(self) -> None:
-        """Find disc and axis, so that presets lie where they belong."""
-        assert self.dataset is not None
+        """Find disc and axis of a scan that nobody has measured, so that presets lie where they belong."""
+        if self.dataset is None or self.measurements is not None:
+            return
         found = survey(self.dataset)
         changes = {
             name: value
@@ -359,16 +366,23 @@ class Scene:
         }
         self.calibration = self.calibration.replace(**changes)
         self.notes = list(sort_findings([*self.notes, *found.findings]))
+        with self._making:
+            if self.bins is not None and self._moments is not None:
+                self._add_read_maps(self.bins, self._moments)
         self.version += 1
 
     def _binned(self, bins: DetectorBins, done: float, moments: NDArray[np.float64] | None = None) -> bool:
+        if self.bins is None:
+            self.version += 1
         self.bins = bins
         self.progress["bin"] = done
         # the disk is the user's first: while there are questions the pass goes slowly
         if done < 1 and time.monotonic() - self.asked_at < _JUST_NOW:
             self._closed.wait(_PAUSE)
         if moments is not None and self.maps_due(done):
-            self._add_read_maps(bins, moments)
+            with self._making:
+                self._moments = moments
+                self._add_read_maps(bins, moments)
         return not self._closed.is_set()
 
     def maps_due(self, done: float) -> bool:

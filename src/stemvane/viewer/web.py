@@ -75,7 +75,7 @@ def web_app(answers: Answers, token: str, hosts: Iterable[str] = LOOPBACK) -> Gu
                 return PlainTextResponse("the question is too long; draw a simpler selection", 413)
         try:
             values = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
             return PlainTextResponse("the question is no JSON mapping", 400)

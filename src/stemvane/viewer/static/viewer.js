@@ -108,6 +108,7 @@ export class Viewer {
     this.showState();
     this.askMap(null);
     this.askPattern(null);
+    this.askDecoded(state.decodeAt);
     if (await this.session.loadLatents()) this.adopt();
     if (state.detector) this.askDetector(null);
     if (state.selection) this.askSelection(false);
@@ -393,6 +394,10 @@ export class Viewer {
     this.pattern = message.arrays.pattern;
     this.timings.patterns.push(performance.now() - began);
     this.showPattern();
+    if (this.session.info.model === "none" && !this.session.info.offline) {
+      this.page.decodedHere.say("There is no model: open a run.");
+      this.page.residual.say("");
+    }
     if (this.session.info.offline) this.askDecoded(this.store.state.decodeAt);
     else if (this.session.info.model === "ready") await this.loadModel(y, x);
     else this.page.modelNote.textContent = this.session.info.model === "loading" ? "the model is being loaded" : "there is no model: open a run";
@@ -489,6 +494,7 @@ export class Viewer {
   async loadDetector() {
     const { detector } = this.store.state;
     if (!detector) return;
+    if (!this.session.info.binned) return this.say("patterns are being read, then detectors answer at once");
     const began = performance.now();
     const message = await this.session.ask("detector", detector);
     if (!message) return;
