@@ -23,7 +23,7 @@ from stemvane.viewer.serving import ViewServer
 playwright = pytest.importorskip("playwright.sync_api", reason="the page is tested with playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed to show the page in")
-AXE = Path(__file__).parent.parent / "build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+AXE = Path(__file__).parent.parent / "build" / "npm" / "node_modules" / "axe-core" / "axe.min.js"
 EVIL = "<img src=x onerror=alert(1)>"
 DESK = {"width": 1280, "height": 800}
 
@@ -214,6 +214,13 @@ def test_keys_and_the_address(open_page):
     until(page, "location.hash.includes('%5B0%2C1%5D')")
     page.reload()
     until(page, f"window.viewer?.session?.info?.name && {state}.map === 'latent_1' && {state}.cursor[1] === 1")
+    wide = page.locator(".panel.map").bounding_box()["width"]
+    page.get_by_role("separator", name="Width of the left column").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".panel.map").bounding_box()["width"] > wide
+    bar = page.locator(".splitter.row").bounding_box()
+    drag(page, [(bar["x"] + 300, bar["y"] + 3), (bar["x"] + 300, bar["y"] - 80)])
+    assert abs(page.locator(".splitter.row").bounding_box()["y"] - bar["y"] + 83) < 8
     page.keyboard.press("?")
     assert page.get_by_role("dialog", name="Keys").is_visible()
     page.keyboard.press("Escape")
@@ -371,7 +378,7 @@ def test_changes_for_another_run_are_marked(open_page):
     assert np.load(download.value.path()).sum() == page.evaluate("viewer.store.state.changes.pixels.length")
 
 
-@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm install --prefix build/axe axe-core")
+@pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm install --prefix build/npm axe-core")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_nothing_serious_keeps_anyone_out(open_page, scheme):
     page = open_page(color_scheme=scheme)
