@@ -633,3 +633,26 @@ def test_a_table_of_filters_has_means_over_draws_and_marks_the_best(tools):
     assert "| `filter_com` | **2.00** ± 0.00 | 0.4000 ± 0.1000 | **0.300** ± 0.000 | 70, 90 |" in text
     assert "| bound | 0.10 | 0.9000 | 0.100 |  |" in text
     assert f"| {name} | 3.00 | **2.00** | 2.50 | a rival | 0.10 |" in text
+
+
+def test_exponents_are_those_of_powers():
+    from benchmarks.whole.comparison import exponent
+
+    numbers = [10, 100, 1000, 10_000, 100_000]
+    # a constant that small sizes show does not count
+    assert exponent(numbers, [0.1 + 1e-4 * n**1.5 for n in numbers]) == pytest.approx(1.5, abs=0.02)
+
+
+def test_a_table_of_whole_runs_has_what_was_measured():
+    from benchmarks.whole.comparison import tables
+
+    job = {"name": "a run", "kind": "run", "positions": 64, "pixels": 32, "aim": 4.0, "seconds": 1}
+    results = {
+        "now": {"seconds": 2.0, "cpu_seconds": 3.0, "memory_mb": 400.0, "stages": {"measure": 0.5, "learn": 1.0}},
+        "before": {"seconds": 9.0, "cpu_seconds": 9.0, "memory_mb": 900.0, "stages": {"measure": 1.0, "learn": 7.0}},
+    }
+    cells = [
+        {"part": "jobs", "job": job, "state": state, "round": 0, "result": result} for state, result in results.items()
+    ]
+    text = tables({"machine": {"processors": 2, "time": "today"}, "cells": cells})
+    assert "| a run | 1 | 9.00 (9.00 to 9.00) | 2.00 (2.00 to 2.00) | 4 | 3.0 | 400.0 | measure 0.5" in text

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -41,12 +41,13 @@ from stemvane.cli.options import (
     with_settings,
 )
 from stemvane.cli.output_commands import export, figures, report, view
-from stemvane.cli.run_tables import folder_tables, run_table, sweep_tables
 from stemvane.cli.stopping import Stopped, stopping_signals
 from stemvane.cli.tables import info_table, print_table, progress_bars, structures_table, sweep_table, symmetry_table
-from stemvane.config import Config
 from stemvane.data.findings import sort_findings
 from stemvane.errors import ConfigError, StemvaneError
+
+if TYPE_CHECKING:
+    from stemvane.config import Config
 
 __all__ = ["app", "main"]
 
@@ -147,6 +148,7 @@ def simulate(
     overwrite: _Overwrite = False,
 ) -> None:
     """Simulate a 4D-STEM scan and write it as a Zarr data set that carries its atoms and defects."""
+    from stemvane.config import Config
     from stemvane.io.files import place_for_dataset
 
     config = Config.from_toml(settings) if settings else Config()
@@ -230,6 +232,8 @@ def info(
 
     Numbers given as options take precedence over the file's.
     """
+    from stemvane.config import Config
+
     source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
     source |= reading_settings(
         file, scan, dataset, shape, dtype, skip_frames, ignore_extra, flyback, sensor, background, image, vacuum
@@ -288,6 +292,8 @@ def run(
     strict: _Strict = False,
 ) -> None:
     """Measure, align, learn, compare and draw: from a recorded or simulated scan to Figure 2 or 1."""
+    from stemvane.config import Config
+
     config = with_settings(Config.from_toml(settings) if settings else Config(), set_)
     source = source_settings(energy, semiangle, scan_step, pixel, axis, disc_radius, scan_rotation)
     source |= reading_settings(
@@ -313,6 +319,8 @@ def sweep(
     overwrite: _Overwrite = False,
 ) -> None:
     """Train with several numbers of latents and several seeds, and recommend a number with its reason."""
+    from stemvane.config import Config
+
     numbers = read_range(n_latent, "--n-latent")
     from stemvane.workflow.pipeline import demo_config
     from stemvane.workflow.sweep import run_sweep
@@ -437,6 +445,7 @@ def _is_run_folder(path: Path) -> bool:
 
 def _summaries(folder: Path, *, verify: bool) -> list[Table]:
     """Tables that sum up a run, or a sweep."""
+    from stemvane.cli.run_tables import folder_tables, sweep_tables
     from stemvane.io.atomic import read_manifest
     from stemvane.runs.run import Run
     from stemvane.runs.sweep_folder import Sweep
@@ -456,6 +465,7 @@ def _run(
     with_paper: bool = False,
     strict: bool = False,
 ) -> None:
+    from stemvane.cli.run_tables import run_table
     from stemvane.workflow.pipeline import run_pipeline
 
     command = shlex.join(["stemvane", *sys.argv[1:]])

@@ -6,13 +6,15 @@ import math
 import re
 import tomllib
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
-from stemvane.config import Config
 from stemvane.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stemvane.config import Config
 
 __all__ = [
     "FLAGS",

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.text import Text
 
 from stemvane.cli.options import source_settings
-from stemvane.config import Config
 
 __all__ = ["export", "figures", "report", "view"]
 
@@ -48,6 +47,7 @@ def view(
 ) -> None:
     """Show runs and scans in a browser: maps, patterns and the learned space in one page, linked."""
     from stemvane.cli.options import read_pair
+    from stemvane.config import Config
     from stemvane.io.files import open_source
     from stemvane.viewer.answers import Answers
     from stemvane.viewer.serving import ViewServer, require_server, scenes_of
@@ -103,6 +103,7 @@ def figures(
     verify: _Verify = True,
 ) -> None:
     """Draw the figures of a run again."""
+    from stemvane.config import Config
     from stemvane.figures.saving import save_figures
     from stemvane.runs.run import Run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.cells import cell_len
@@ -15,12 +15,13 @@ from rich.table import Table
 from rich.text import Text
 
 from stemvane.cli.options import show_bytes, show_number
-from stemvane.data.dataset import Dataset4D
 from stemvane.data.progress import StageProgress, is_interactive, stage_bars
-from stemvane.reduction.survey import Survey
-from stemvane.runs.sweep_folder import REFERENCES, Sweep
-from stemvane.simulation.catalogue import TOLERANCE, bond_agrees, bond_length
 from stemvane.specimens import SPECIMENS
+
+if TYPE_CHECKING:
+    from stemvane.data.dataset import Dataset4D
+    from stemvane.reduction.survey import Survey
+    from stemvane.runs.sweep_folder import Sweep
 
 __all__ = ["info_table", "print_table", "progress_bars", "structures_table", "sweep_table", "symmetry_table"]
 
@@ -93,6 +94,8 @@ def info_table(name: str, opened: Dataset4D, looked: Survey, shape_from: str, n_
 
 def structures_table() -> Table:
     """Every specimen that can be simulated, with a bond as relaxed and as published."""
+    from stemvane.simulation.catalogue import TOLERANCE, bond_agrees, bond_length
+
     caption = f"* differs from the published lengths by more than {TOLERANCE} Å; see docs/structures.md"
     table = Table(title="Structures", title_justify="left", caption=caption, caption_justify="left")
     for label in ("name", "atoms changed", "what it is", "bond", "here (Å)", "published (Å)", "published in"):
@@ -105,6 +108,8 @@ def structures_table() -> Table:
 
 def sweep_table(sweep: Sweep) -> Table:
     """Means over the seeds for each number of latents, the spread behind them, and which one is recommended."""
+    from stemvane.runs.sweep_folder import REFERENCES
+
     suffix = sweep.reference
     columns = (
         ("evidence_heldout", "evidence (nat)", "{:.1f}"),

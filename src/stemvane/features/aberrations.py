@@ -34,6 +34,8 @@ _CLEAR = 6.0
 _LEAST_NOISE = 0.01
 # points along a pixel at which the aperture is looked up
 _N_SUBPIXELS = 2
+# pixels of a larger aperture are taken together until its radius has as many
+_MOST_RADIUS = 16
 # defocus that changes the phase at the aperture's edge by this is one step of the search, and so many are tried
 _SEARCH_STEP, _N_SEARCHED = 0.7, 25
 _N_ROUNDS = 8
@@ -122,21 +124,25 @@ class ProbeResponse:
         size = float(pixel[1])
         right, up = grid.places(measurements.detector_shape) * size
         inside = np.hypot(right, up) <= self.semiangle + size
-        part = (np.arange(_N_SUBPIXELS) - (_N_SUBPIXELS - 1) / 2) / _N_SUBPIXELS * size
-        self.points = [right[inside] + 1j * up[inside] + dx + 1j * dy for dx in part for dy in part]
+        n_together = max(1, round(self.semiangle / size / _MOST_RADIUS))
+        blocks = _blocks(inside, n_together)
+        n_pixels_of = blocks.sum(axis=1)
+        centres = (blocks @ (right[inside] + 1j * up[inside])) / n_pixels_of
+        part = (np.arange(_N_SUBPIXELS) - (_N_SUBPIXELS - 1) / 2) / _N_SUBPIXELS * size * n_together
+        self.points = [centres + dx + 1j * dy for dx in part for dy in part]
         valid = None if measurements.bad_pixels is None else ~measurements.bad_pixels
         weights = grid.weights(measurements.detector_shape, valid)
         n_samples, n_pixels = weights.area.size, len(weights.indptr) - 1
         polar = sparse.csc_array((weights.weight, weights.sample, weights.indptr), shape=(n_samples, n_pixels))
         turns = np.exp(-1j * np.outer(basis.orders, grid.azimuths)) / grid.n_azimuthal
         of_samples = (basis.analysis[:, :, None] * turns[:, None, :]).reshape(basis.n_features, -1)
-        self.reading = np.asarray((polar[:, inside.ravel()].T @ of_samples.T).T)
+        self.reading = np.asarray((blocks @ (polar[:, inside.ravel()].T @ of_samples.T)).T)
         # features are of counts, and the COM of shares of them; y of the COM grows downwards
         total = basis.mean_total
         aperture = np.mean([np.abs(self._wave(k, np.zeros(3))) ** 2 for k in self.points], axis=0)
-        self.n_per_change = total / aperture.sum() / len(self.points)
+        self.n_per_change = total / (aperture @ n_pixels_of) / len(self.points)
         unit = 1.0 if measurements.com_unit == "mrad" else 1 / size
-        self.moment = (right - 1j * up)[inside] * unit / total
+        self.moment = blocks @ (right - 1j * up)[inside] * unit / total
 
     @property
     def edge_phase(self) -> float:
@@ -179,6 +185,14 @@ class ProbeResponse:
         phase = defocus * np.abs(square) + along * square.real + diagonal * square.imag
         inside = np.abs(square) <= self.semiangle**2
         return np.where(inside, np.exp(1j * np.pi / self.wavelength * 1e-6 * phase), 0)
+
+
+def _blocks(inside: NDArray[np.bool_], side: int) -> sparse.csr_array:
+    """Which squares of pixels hold each of the pixels inside, shape ``(n_squares, n_inside)``."""
+    rows, columns = np.nonzero(inside)
+    _, square = np.unique(np.stack([rows // side, columns // side]), axis=1, return_inverse=True)
+    n = len(rows)
+    return sparse.csr_array((np.ones(n), (square.ravel(), np.arange(n))), shape=(int(square.max()) + 1, n))
 
 
 def fit_aberrations(measurements: Measurements) -> Aberrations:
