@@ -127,6 +127,12 @@ def test_every_panel_shows_something_and_follows_the_cursor(open_page, server):
     assert re.search(r"\(\d+, \d+\), .* Å: .*\d", page.locator(".readout").text_content())
     page.mouse.move(*middle(page, "pattern"))
     assert "mrad at" in page.locator(".readout").text_content()
+    assert page.locator(".alert").is_hidden()
+    # the profile of a map of directions is one in degrees
+    profile = """(() => { viewer.store.set({map: "angle", lowerLeft: "profile", lineWidth: 3, line: [[5, 1], [5, 8]]});
+        return viewer.page.widthBox.value })()"""
+    assert page.evaluate(profile) == "3"
+    until(page, "viewer.page.profile.unit === '°' && viewer.page.profile.profile.mean.every((v) => Math.abs(v) <= 180)")
     # every map of the list can be shown
     for name in page.evaluate("viewer.session.info.maps.map((each) => each.name)"):
         page.select_option('select[aria-label="Map"]', name)

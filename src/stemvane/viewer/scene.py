@@ -38,7 +38,7 @@ __all__ = ["Scene", "give_back_memory"]
 # s; a pattern that took longer to read is one of a compressed chunk, of which the neighbours are worth keeping
 _SLOW = 0.015
 # s; how long after a question the pass over all patterns goes slowly, and how slowly
-_JUST_NOW, _PAUSE = 0.5, 0.1
+_JUST_NOW, _PAUSE = 0.5, 0.3
 # recorded patterns that are kept, since the mouse comes back to them
 _MOST_KEPT = 64 * 2**20
 

@@ -96,6 +96,19 @@ export function histogramOf(array, low, high, n) {
   return counts;
 }
 
+/** Mean of the finite values. @param {Float32Array} values */
+function meanOf(values) {
+  let sum = 0;
+  let count = 0;
+  for (const v of values) {
+    if (Number.isFinite(v)) {
+      sum += v;
+      count++;
+    }
+  }
+  return count ? sum / count : 0;
+}
+
 /**
  * Fourier transform in place, of a length that is a power of two.
  * @param {Float64Array} re
@@ -136,18 +149,12 @@ export function fourierTransform(re, im) {
  * @param {Float32Array} values NaN counts as the mean
  * @param {number} rows
  * @param {number} columns
+ * @param {Float32Array} [imaginary] part of values that are complex numbers, as directions are
  * @returns {{modulus: Float32Array, rows: number, columns: number}}
  */
-export function spectrumOf(values, rows, columns) {
-  let sum = 0;
-  let count = 0;
-  for (const v of values) {
-    if (Number.isFinite(v)) {
-      sum += v;
-      count++;
-    }
-  }
-  const mean = count ? sum / count : 0;
+export function spectrumOf(values, rows, columns, imaginary) {
+  const mean = meanOf(values);
+  const meanImaginary = imaginary ? meanOf(imaginary) : 0;
   const height = 2 ** Math.ceil(Math.log2(Math.max(2, rows)));
   const width = 2 ** Math.ceil(Math.log2(Math.max(2, columns)));
   const hann = (/** @type {number} */ i, /** @type {number} */ n) =>
@@ -157,7 +164,9 @@ export function spectrumOf(values, rows, columns) {
   for (let y = 0; y < rows; y++) {
     for (let x = 0; x < columns; x++) {
       const v = values[y * columns + x];
-      re[y][x] = Number.isFinite(v) ? (v - mean) * hann(y, rows) * hann(x, columns) : 0;
+      const window = Number.isFinite(v) ? hann(y, rows) * hann(x, columns) : 0;
+      re[y][x] = window ? (v - mean) * window : 0;
+      im[y][x] = window && imaginary ? (imaginary[y * columns + x] - meanImaginary) * window : 0;
     }
     fourierTransform(re[y], im[y]);
   }

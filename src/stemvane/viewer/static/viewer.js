@@ -23,6 +23,20 @@ import { codeValues, valueAt, valuesOf } from "./wire.js";
 
 const PALETTE_NAMES = /** @type {Record<string, string>} */ ({ grayC: "Grey", batlow: "Batlow", viridis: "Viridis", cividis: "Cividis", inferno: "Inferno" });
 
+/**
+ * Directions as arrows, whose parts can be averaged and transformed.
+ * @param {Coded} angle
+ * @param {Coded | undefined} strength their lengths; 1 where there is none
+ * @param {number} period angles that differ by this are the same
+ */
+function arrowParts(angle, strength, period) {
+  const angles = valuesOf(angle);
+  const lengths = strength ? valuesOf(strength) : null;
+  const of = (/** @type {(v: number) => number} */ part) =>
+    angles.map((v, i) => (lengths ? lengths[i] : 1) * part((2 * Math.PI * v) / period));
+  return { cos: of(Math.cos), sin: of(Math.sin) };
+}
+
 export class Viewer {
   /**
    * @param {HTMLElement} root
@@ -256,6 +270,7 @@ export class Viewer {
     this.page.lowerLeft.show(state.lowerLeft);
     this.page.lowerRight.show(state.lowerRight);
     this.page.angleSlider.value = String(state.angle);
+    this.page.widthBox.value = String(state.lineWidth);
     const kind = this.shown?.entry.kind ?? "image";
     const free = kind === "image" || kind === "scalar";
     this.page.paletteBox.replaceChildren(
@@ -361,20 +376,34 @@ export class Viewer {
     const { state } = this.store;
     const array = strength ?? values;
     const [rows, columns] = this.session.scanShape;
+    const isArrow = entry.kind === "angle" || entry.kind === "vector";
     if (state.lowerLeft === "histogram") {
       this.page.histogram.show(array, state.contrast[entry.name] ?? usualContrast(array, entry.kind), array.unit);
     } else if (state.lowerLeft === "profile") {
       const step = this.session.info.calibration?.scan_step;
-      const profile = state.line ? profileAlong(valuesOf(array), rows, columns, state.line[0], state.line[1], state.lineWidth) : null;
+      const along = (/** @type {Float32Array} */ of) =>
+        state.line ? profileAlong(of, rows, columns, state.line[0], state.line[1], state.lineWidth) : null;
+      const isAngle = entry.kind === "angle";
+      const parts = isAngle ? arrowParts(values, strength, entry.period) : null;
+      const profile = along(parts ? parts.cos : valuesOf(array));
+      if (profile && parts) {
+        // directions are averaged as arrows, so that 359° and 1° give 0°
+        const sine = along(parts.sin)?.mean ?? [];
+        const perRad = (180 / Math.PI) * (entry.period / (2 * Math.PI));
+        profile.mean = profile.mean.map((c, i) => perRad * Math.atan2(sine[i], c));
+      }
       if (profile && step && state.line) {
         const [from, to] = state.line;
         const length = Math.hypot((to[0] - from[0]) * step[0], (to[1] - from[1]) * step[1]);
         const end = profile.at[profile.at.length - 1] || 1;
         profile.at = profile.at.map((at) => (at / end) * length);
       }
-      this.page.profile.show(profile, array.unit, step ? "Å" : "px");
+      this.page.profile.show(profile, isAngle ? "°" : array.unit, step ? "Å" : "px");
     } else {
-      const { modulus, rows: height, columns: width } = spectrumOf(valuesOf(array), rows, columns);
+      const parts = isArrow ? arrowParts(values, strength, entry.period) : null;
+      const { modulus, rows: height, columns: width } = parts
+        ? spectrumOf(parts.cos, rows, columns, parts.sin)
+        : spectrumOf(valuesOf(array), rows, columns);
       const coded = codeValues(modulus, [height, width], "relative");
       const [, high] = usualContrast(coded, "image");
       const step = this.session.info.calibration?.scan_step;
@@ -574,6 +603,7 @@ export class Viewer {
     }
     const [y, x] = this.store.state.cursor;
     const at = y * this.session.scanShape[1] + x;
+    if (!latents && this.session.latents.length < this.session.info.n_latent) return;
     const values = latents ?? this.session.latents.map((each) => valueAt(each, at));
     if (!values.every(Number.isFinite)) return;
     const angle = (this.store.state.angle * Math.PI) / 180;
