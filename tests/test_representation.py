@@ -102,6 +102,7 @@ def objects(tmp_path_factory):
         run.embedding,
         stemvane.field_maps(run.measurements),
         stemvane.filter_com(run.measurements),
+        stemvane.Aberrations(60.0, 0.4, 5.0, 0.3, 0.5, 0.99),
         basis,
         stemvane.align_rotation(basis.features(measured), basis),
         measured,

@@ -168,6 +168,8 @@ ARGUMENTS = {
     "figures": ["{}/run"],
     "symmetry": ["{}/run"],
     "export": ["{}/run"],
+    "report": ["{}/run"],
+    "view": ["{}/run", "--no-browser"],
 }
 
 
@@ -195,6 +197,8 @@ def test_no_option_ends_in_a_traceback(name, shelf, tmp_path, monkeypatch, capsy
         "stemvane.export.writers.maps_of",
         "stemvane.export.writers.patterns_of",
         "stemvane.reduction.survey.survey",
+        "stemvane.viewer.report_page.write_report",
+        "stemvane.viewer.serving.ViewServer",
     ):
         monkeypatch.setattr(place, too_far)
     monkeypatch.chdir(tmp_path)
