@@ -7,8 +7,12 @@ import pytest
 from benchmarks.denoise.scans import Scan, simulated
 
 import stemvane as sv
+from stemvane.data.deflection_angle import deflection_angle
+from stemvane.data.embedding import Embedding
 from stemvane.errors import DataError
 from stemvane.evaluation.metrics import aberration_metrics
+from stemvane.evaluation.verdict import judge
+from stemvane.features.filtered_com import add_filtered_com
 
 SETTINGS = {"scan_shape": (40, 40), "scan_extent": (6.5, 6.5), "detector_shape": (32, 32), "dose": 5e4}
 
@@ -75,3 +79,16 @@ def test_a_run_has_them_among_its_metrics(astigmatic):
     unknown = aberration_metrics(replace(astigmatic, calibration=astigmatic.calibration.replace(energy=None)))
     assert set(unknown) == set(metrics)
     assert not any(unknown.values())
+
+
+def test_angles_that_defocus_parts_are_no_failure(astigmatic):
+    """The content's angle has no direction of the COM then, and both are given."""
+    angle, std = deflection_angle(astigmatic)
+    shape, latents = angle.shape, np.zeros((*angle.shape, 1))
+    random = np.random.default_rng(0).uniform(-np.pi, np.pi, shape)
+    small, posterior = np.full(shape, 0.05), np.full((*shape, 8), 1 / 8)
+    of_com = {"deflection_angle": angle, "deflection_angle_std": std}
+    embedding = Embedding(latents, latents, random, small, posterior, np.zeros(shape), **of_com)
+    severities = {finding.id: finding.severity for finding in judge(add_filtered_com(astigmatic), embedding)}
+    assert severities["angles_differ"] == "note"
+    assert "angle_contradicts_com" not in severities

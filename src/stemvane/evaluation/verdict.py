@@ -14,6 +14,7 @@ from stemvane.data.measurements import LEAST_ANALOGUE, Measurements
 from stemvane.data.representation import format_count
 from stemvane.evaluation.com_agreement import angle_difference, compare_angles, neighbour_mean
 from stemvane.evaluation.scan_noise import fine_noise
+from stemvane.features.aberrations import defocus_that_matters
 from stemvane.reduction.shift_fit import fit_shift
 
 __all__ = ["judge"]
@@ -32,6 +33,7 @@ _CLEAR = 2.0
 _DIFFERENCE = 10.0
 _CONTRADICTION = 20.0
 _MULTIPLE = 1.5
+_WHICH = "take the filtered COM for the deflection, and the model's angle for the content"
 # share of positions where they differ beyond the 95 % that both uncertainties explain
 _APART = 0.2
 # what is left of the beam's shift, over what the specimen and noise do
@@ -254,6 +256,16 @@ def _angles(embedding: Embedding, measurements: Measurements) -> Iterator[Findin
     expected = float(np.degrees(np.average(np.minimum(0.8 * spread, np.pi / 2), weights=length[use])))
     error = agreement.error_mean_deg
     if error > _DIFFERENCE and error > _MULTIPLE * expected:
+        defocus = None if measurements.polar is None else defocus_that_matters(measurements)
+        if defocus is not None:
+            yield Finding(
+                "angles_differ",
+                "note",
+                f"the angle of the content differs from that of the COM by {error:.0f}°, where their uncertainties "
+                f"explain {expected:.0f}°: the scan tells a defocus of {round(defocus)} Å".replace("-", "−"),
+                _WHICH,
+            )
+            return
         yield Finding(
             "angle_contradicts_com",
             "failure" if error > _CONTRADICTION else "warning",
@@ -273,7 +285,7 @@ def _angles(embedding: Embedding, measurements: Measurements) -> Iterator[Findin
             "note",
             f"at {100 * share:.0f} % of the positions, the angle of the content differs from that of the COM by more "
             f"than their uncertainties explain ({typical:.2g}° in the median): they are two quantities",
-            "take the filtered COM for the deflection, and the model's angle for the content",
+            _WHICH,
         )
 
 

@@ -20,7 +20,7 @@ from stemvane.features.harmonics import HarmonicBasis
 from stemvane.features.potential_filter import measure_noise
 from stemvane.features.scan_frame import mirror, scan_middle, taper
 
-__all__ = ["Aberrations", "ProbeResponse", "computed_response", "fit_aberrations"]
+__all__ = ["Aberrations", "ProbeResponse", "computed_response", "defocus_that_matters", "fit_aberrations"]
 
 # spatial frequencies of the scan that are fitted to, the strongest first
 _MOST_FREQUENCIES = 48
@@ -149,6 +149,12 @@ class ProbeResponse:
         """Phase in rad at the edge of the aperture that 1 Å of defocus makes."""
         return np.pi / self.wavelength * 1e-6 * self.semiangle**2
 
+    def is_changed_by(self, aberrations: Aberrations) -> bool:
+        """Whether aberrations explain a scan and make the features answer otherwise than in focus."""
+        astigmatism = aberrations.astigmatism * aberrations.is_astigmatic
+        phases = np.array([abs(aberrations.defocus), astigmatism]) * self.edge_phase
+        return aberrations.is_explained and bool((phases > _LEAST_PHASES).any())
+
     def __call__(self, frequency: _Map, coefficients: _Floats) -> _Map:
         """Answer to frequencies.
 
@@ -231,6 +237,17 @@ def fit_aberrations(measurements: Measurements) -> Aberrations:
     return _fit(measurements, basis, ProbeResponse(measurements, basis))
 
 
+def defocus_that_matters(measurements: Measurements) -> float | None:
+    """Defocus in Å of a scan that is out of focus or astigmatic, as it tells itself; None close to focus or unknown."""
+    try:
+        basis = HarmonicBasis.fit(measurements, BasisConfig())
+        response = ProbeResponse(measurements, basis)
+        found = _fit(measurements, basis, response)
+    except DataError:
+        return None
+    return found.defocus if response.is_changed_by(found) else None
+
+
 def computed_response(
     measurements: Measurements, basis: HarmonicBasis, *, with_com: NDArray[np.complex128] | None = None
 ) -> Callable[[_Map], _Map] | None:
@@ -257,11 +274,9 @@ def computed_response(
         found = _fit(measurements, basis, response)
     except DataError:
         return None
-    turn = np.exp(-1j * (measurements.calibration.scan_rotation or 0.0))
-    astigmatism = found.astigmatism * found.is_astigmatic
-    phases = np.array([abs(found.defocus), astigmatism]) * response.edge_phase
-    if not found.is_explained or not (phases > _LEAST_PHASES).any():
+    if not response.is_changed_by(found):
         return None
+    turn = np.exp(-1j * (measurements.calibration.scan_rotation or 0.0))
 
     def answer(frequency: _Map) -> _Map:
         features, moment = response.with_moment(frequency * turn, found.coefficients)
