@@ -17,6 +17,7 @@ __all__ = ["notebook_of", "python_of"]
 _MAPS_OF_EMBEDDING = {
     "angle": "embedding.angle",
     "angle_std": "embedding.angle_std",
+    "deflection_angle": "embedding.deflection_angle",
     "log_evidence": "embedding.log_evidence",
 }
 

@@ -130,6 +130,12 @@ def maps_of_embedding(embedding: Embedding) -> Iterator[SceneMap]:
     if np.isfinite(embedding.angle_std).any():
         uncertain = np.where(np.isfinite(embedding.angle_std), embedding.angle_std, np.nan)
         yield SceneMap("angle_std", "Uncertainty of the rotation", learned, "rad", "scalar", uncertain)
+    if embedding.deflection_angle is not None:
+        title = "Direction of the COM, filtered"
+        yield SceneMap("deflection_angle", title, learned, "rad", "angle", embedding.deflection_angle)
+    if embedding.deflection_angle_std is not None and np.isfinite(embedding.deflection_angle_std).any():
+        uncertain = np.where(np.isfinite(embedding.deflection_angle_std), embedding.deflection_angle_std, np.nan)
+        yield SceneMap("deflection_angle_std", "Uncertainty of that direction", learned, "rad", "scalar", uncertain)
     for k in range(embedding.n_latent):
         spread = embedding.latent_std[..., k]
         if np.isfinite(spread).any():
