@@ -2,11 +2,12 @@
 
 import h5py
 import hdf5plugin
+import numcodecs
 import numpy as np
 import pytest
 import zarr
 from numcodecs import Blosc
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from stemvane.io.chunks import decoders_of, read_hdf5, read_zarr
 
@@ -126,3 +127,43 @@ def test_half_a_blosc_chunk_of_zarr_is_refused(tmp_path, zarr_format, left):
         read_zarr(tmp_path, "a", everything)
     first = (slice(0, 2), *everything[1:])
     np.testing.assert_array_equal(read_zarr(tmp_path, "a", first), whole[:2])
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("compression", ["blosc", "zstd", "gzip", "none", "filtered"])
+@pytest.mark.parametrize("dtype", ["uint16", ">u2", "float32"])
+def test_any_part_of_a_zarr_array_is_what_zarr_reads(tmp_path, zarr_format, compression, dtype):
+    codecs = {
+        "blosc": (Blosc(cname="lz4"), BloscCodec(cname="lz4")),
+        "zstd": (numcodecs.Zstd(), ZstdCodec()),
+        "gzip": (numcodecs.GZip(), GzipCodec()),
+    }
+    options = {"compressors": codecs[compression][zarr_format - 2] if compression in codecs else None}
+    if compression == "filtered" and zarr_format == 2:
+        options["filters"] = [numcodecs.Delta(dtype="<f4" if dtype == "float32" else dtype)]
+    if compression == "filtered" and zarr_format == 3:
+        options |= {"shards": (4, 6, 9, 11), "compressors": BloscCodec()}
+    shape, chunks = numbers("uint16").shape, (2, 3, 9, 11)
+    array = zarr.create_array(
+        tmp_path / "a", shape=shape, dtype=dtype, chunks=chunks, zarr_format=zarr_format, fill_value=3, **options
+    )
+    # the last rows were never written, and hold the fill value
+    array[:4] = numbers("uint16")[:4].astype(dtype)
+    array = zarr.open_array(tmp_path / "a", mode="r")
+    for part in (
+        np.s_[0:5, 0:7, 0:9, 0:11],
+        np.s_[1:4, 2:7, 3:4, 0:11],
+        np.s_[2:4, 3:6, 0:9, 0:11],
+        np.s_[4:5, 6:7, 8:9, 10:11],
+    ):
+        read = read_zarr(tmp_path, "a", part)
+        np.testing.assert_array_equal(read, array[part])
+        assert read.dtype == array.dtype
+
+
+def test_a_zarr_array_that_was_written_anew_is_read_anew(tmp_path):
+    part = np.s_[0:2, 0:2]
+    zarr.create_array(tmp_path / "a", data=np.ones((2, 2), "u2"), chunks=(2, 2))
+    assert (read_zarr(tmp_path, "a", part) == 1).all()
+    zarr.create_array(tmp_path / "a", data=np.full((2, 2), 2.5, "f4"), chunks=(1, 2), overwrite=True)
+    assert (read_zarr(tmp_path, "a", part) == 2.5).all()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import numpy as np
 import zarr
 from numcodecs import Blosc, blosc, lz4, zstd
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, BytesCodec, ZstdCodec
 from zarr.storage import ZipStore
 
 __all__ = ["decoders_of", "read_hdf5", "read_zarr"]
@@ -51,17 +53,31 @@ def read_hdf5(dataset: h5py.Dataset, part: Any) -> NDArray[Any]:
     box, decoders = _box(part, dataset.shape), decoders_of(dataset)
     if box is None or not decoders:
         return np.asarray(dataset[part])
-    result = np.empty([stop - start for start, stop in box], dataset.dtype)
-    steps = dataset.chunks
-    for corner in product(*(range(start // n * n, stop, n) for (start, stop), n in zip(box, steps, strict=True))):
+
+    def read(corner: tuple[int, ...]) -> Any:
         if dataset.id.get_chunk_info_by_coord(corner).byte_offset is None:
-            return np.asarray(dataset[part])  # never written: the library knows what to put there
+            return None  # never written: the library knows what to put there
         skipped, raw = dataset.id.read_direct_chunk(corner)
         if skipped:
-            return np.asarray(dataset[part])
+            return None
         for decode in decoders:
             raw = decode(raw)
-        chunk = np.frombuffer(raw, dataset.dtype).reshape(steps)
+        return raw
+
+    whole = _assembled(box, dataset.chunks, dataset.dtype, read)
+    return np.asarray(dataset[part]) if whole is None else whole
+
+
+def _assembled(
+    box: list[tuple[int, int]], steps: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[tuple[int, ...]], Any]
+) -> NDArray[Any] | None:
+    """Put a box together from chunks; None where `read` has no bytes for the chunk that begins at a corner."""
+    result = np.empty([stop - start for start, stop in box], dtype)
+    for corner in product(*(range(start // n * n, stop, n) for (start, stop), n in zip(box, steps, strict=True))):
+        raw = read(corner)
+        if raw is None:
+            return None
+        chunk = np.frombuffer(raw, dtype).reshape(steps)
         if chunk.shape == result.shape and chunk.flags.writeable:
             return chunk
         source, target = [], []
@@ -96,13 +112,58 @@ def read_zarr(path: Path, key: str, part: tuple[slice, ...]) -> NDArray[Any]:
         behind it.
     """
     if path.is_dir():
-        array = zarr.open_array(path / key, mode="r")
-        _check_blosc(array, part, lambda name: _head_of_file(path / key / name))
-        return np.asarray(array[part])
+        return _read_folder(path / key, part)
     with ZipStore(path, mode="r") as store, zipfile.ZipFile(path) as archive:
         array = zarr.open_array(store, path=key, mode="r")
         _check_blosc(array, part, lambda name: _head_in_archive(archive, f"{key}/{name}".lstrip("/")))
         return np.asarray(array[part])
+
+
+def _read_folder(folder: Path, part: tuple[slice, ...]) -> NDArray[Any]:
+    """As `read_zarr`; chunks of one compression are decompressed by the thread that asks, without Zarr's event loop."""
+    files = [folder / name for name in ("zarr.json", ".zarray")]
+    array = _opened(folder, tuple(file.stat().st_mtime_ns for file in files if file.is_file()))
+    decode, box = _decoder_of(array), _box(part, array.shape)
+    if decode is not None and box is not None:
+
+        def read(corner: tuple[int, ...]) -> Any:
+            place = tuple(first // n for first, n in zip(corner, array.chunks, strict=True))
+            file = folder / array.metadata.encode_chunk_key(place)
+            # Zarr knows what a chunk holds that was never written
+            return decode(file.read_bytes()) if file.is_file() else None
+
+        whole = _assembled(box, array.chunks, array.dtype, read)
+        if whole is not None:
+            return whole
+    _check_blosc(array, part, lambda name: _head_of_file(folder / name))
+    return np.asarray(array[part])
+
+
+@lru_cache(maxsize=16)
+def _opened(folder: Path, written: tuple[int, ...]) -> zarr.Array[Any]:
+    """Array in a folder; opened again where its description was `written` anew."""
+    return zarr.open_array(folder, mode="r")
+
+
+def _decoder_of(array: zarr.Array[Any]) -> Decoder | None:
+    """What undoes the compression of an array's chunks; None where more than one thing was done to them."""
+    metadata, dtype = array.metadata, array.dtype
+    if dtype.kind not in "uif" or not dtype.isnative:
+        return None
+    if metadata.zarr_format == 2:
+        is_plain = metadata.order == "C" and not metadata.filters
+        compression: Any = metadata.compressor
+    else:
+        first: Any = metadata.codecs[0]
+        compression = metadata.codecs[-1]
+        is_plain = len(metadata.codecs) == 2 and isinstance(first, BytesCodec)
+        if is_plain and getattr(first.endian, "value", sys.byteorder) != sys.byteorder:
+            return None
+    if not is_plain:
+        return None
+    if isinstance(compression, (Blosc, BloscCodec)):
+        return _blosc
+    return zstd.decompress if isinstance(compression, ZstdCodec) else None
 
 
 def _check_blosc(
