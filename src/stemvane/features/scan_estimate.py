@@ -36,6 +36,10 @@ class Remainder(NamedTuple):
     variance: NDArray[np.float64]
     scale: NDArray[np.float32]
 
+    def along(self, chosen: NDArray[np.bool_]) -> Remainder:
+        """The same along some of the directions."""
+        return Remainder(self.directions[chosen], self.values[chosen], self.variance[chosen], self.scale)
+
 
 class ScanEstimate:
     """Sum of estimates of the features of a scan.
