@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec, TypeVar
+from functools import cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
-from threadpoolctl import threadpool_limits
+from scipy import linalg  # noqa: F401, so that its library is among those that are loaded
+from threadpoolctl import ThreadpoolController
 
 __all__ = ["on_one_blas_thread"]
 
@@ -22,7 +23,13 @@ def on_one_blas_thread(function: Callable[_Parameters, _Result]) -> Callable[_Pa
 
     @wraps(function)
     def limited(*args: _Parameters.args, **options: _Parameters.kwargs) -> _Result:
-        with threadpool_limits(limits=1, user_api="blas"):
+        with _libraries().limit(limits=1, user_api="blas"):
             return function(*args, **options)
 
     return limited
+
+
+@cache
+def _libraries() -> Any:
+    """The libraries of this process that multiply matrices; to look for them takes some milliseconds."""
+    return ThreadpoolController()
