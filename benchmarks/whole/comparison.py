@@ -113,7 +113,13 @@ def main() -> None:
     states = {"now": ROOT / "src"} | ({"before": chosen.before.absolute() / "src"} if chosen.before else {})
     jobs = [job for job in JOBS if chosen.only in job.name and (not chosen.quick or job.seconds <= QUICK_SECONDS)]
     n_rounds = 1 if chosen.quick else chosen.rounds
-    todo = [("jobs", job, state, number) for number in range(n_rounds) for job in jobs for state in states]
+    todo = [
+        ("jobs", job, state, number)
+        for number in range(n_rounds)
+        for job in jobs
+        for state in states
+        if state == "now" or job.is_compared
+    ]
     if chosen.scale and not chosen.quick:
         todo += [("scale", job, "now", 0) for job in SCALE]
     places = [
