@@ -7,10 +7,13 @@ import json
 import re
 import shlex
 import struct
+import time
 from dataclasses import replace
 from io import BytesIO
 
+import dask.array as da
 import h5py
+import httpx2
 import numpy as np
 import pytest
 from fake_run import make_run
@@ -638,6 +641,34 @@ def test_other_machines_need_a_token_of_the_users():
     assert first.token != second.token
     for server in (first, second):
         server._socket.close()
+
+
+def test_a_client_that_goes_away_ends_its_work():
+    """Every block takes a while; after the client has left, hardly any more is read."""
+    read = []
+
+    def slow(block, block_info=None):
+        read.append(block_info[0]["array-location"][0][0])
+        time.sleep(0.03)
+        return block
+
+    patterns = da.ones((60, 4, 16, 16), chunks=(1, 4, 16, 16), dtype=np.uint8).map_blocks(slow, dtype=np.uint8)
+    server = ViewServer(Answers([Scene.of_dataset(Dataset4D(patterns))]))
+    server.start()
+    try:
+        with httpx2.Client(base_url=server.address.partition("/?")[0]) as client:
+            client.get(f"/?token={server.token}")
+            question = {"shape": "disc", "y": 7, "x": 7, "outer": 4}
+            with client.stream("POST", "/api/0/exact", json=question) as answer:
+                next(answer.iter_raw())
+            n = len(read)
+            time.sleep(0.5)
+            assert len(read) < n + 12
+            assert len(read) < 60
+            # and others are answered meanwhile and afterwards
+            assert client.post("/api/0/status", json={}).status_code == 200
+    finally:
+        server.stop()
 
 
 # What is opened --------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ _SLOW = 0.015
 # s; how long after a question the pass over all patterns goes slowly, and how slowly
 _JUST_NOW, _PAUSE = 0.5, 0.3
 # recorded patterns that are kept, since the mouse comes back to them
-_MOST_KEPT = 64 * 2**20
+_MOST_KEPT = 32 * 2**20
 
 
 class Scene:
