@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -13,12 +13,9 @@ from matplotlib.transforms import Bbox
 
 from stemvane.data.arguments import require
 from stemvane.data.findings import Finding
-from stemvane.defects.analysis import DefectAnalysis
 from stemvane.errors import ConfigError, RunError
 from stemvane.figures.agreement_page import agreement_page
-from stemvane.figures.defects_page import defects_page
 from stemvane.figures.field_page import field_page
-from stemvane.figures.grains_page import grains_page
 from stemvane.figures.history_page import history_page
 from stemvane.figures.manifold_panel import Manifold
 from stemvane.figures.overview_page import overview_page
@@ -28,7 +25,9 @@ from stemvane.figures.sweep_page import sweep_page
 from stemvane.io.places import Place
 from stemvane.runs.run import Run
 from stemvane.runs.sweep_folder import Sweep
-from stemvane.segmentation import find_grains
+
+if TYPE_CHECKING:
+    from stemvane.defects.analysis import DefectAnalysis
 
 __all__ = ["save_figures", "save_structures_figure", "save_sweep_figure", "save_symmetry_figure"]
 
@@ -81,6 +80,9 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
         "learning_curves": lambda: history_page(run.history),
     }
     if measurements.is_scan and embedding.symmetry > 1:
+        from stemvane.figures.grains_page import grains_page
+        from stemvane.segmentation import find_grains
+
         pages["grains"] = lambda: grains_page(measurements, embedding, find_grains(embedding), manifold)
     if "field_x" not in measurements.maps:
         del pages["field"]
@@ -160,6 +162,8 @@ def save_symmetry_figure(run: Run, analysis: DefectAnalysis, folder: str | Path,
     RunError
         If the folder cannot be written.
     """
+    from stemvane.figures.defects_page import defects_page
+
     return _save(
         defects_page(run.measurements, run.embedding, analysis),
         _places(Path(folder), "symmetry", own=True),
