@@ -88,14 +88,15 @@ def imported_by(parsed, *, exempt=frozenset()):
     return imports
 
 
-def drawing(parsed):
-    """Ids of the imports from figures in methods that begin with plot, and from the viewer in those called view."""
+def shortcuts(parsed):
+    """Ids of the imports in methods that only pass the object on to a folder above, each to one folder."""
+    rooms = {"view": "viewer", "filtered_com": "features"}
     methods = [
-        (member, "figures" if member.name.startswith("plot") else "viewer")
+        (member, "figures" if member.name.startswith("plot") else rooms[member.name])
         for node in ast.walk(parsed)
         if isinstance(node, ast.ClassDef)
         for member in node.body
-        if isinstance(member, ast.FunctionDef) and (member.name.startswith("plot") or member.name == "view")
+        if isinstance(member, ast.FunctionDef) and (member.name.startswith("plot") or member.name in rooms)
     ]
     return {
         id(node)
@@ -106,8 +107,8 @@ def drawing(parsed):
 
 
 def modules_of(parsed):
-    """Modules of ours that a source imports, but for figures that plot methods draw."""
-    names = imported_by(parsed, exempt=drawing(parsed))
+    """Modules of ours that a source imports, but for those of shortcuts."""
+    names = imported_by(parsed, exempt=shortcuts(parsed))
     ours = {name.removeprefix("stemvane.") for name in names if name.startswith("stemvane.")}
     return {name if name in MODULES else name.rpartition(".")[0] for name in ours} - {""}
 
@@ -137,8 +138,8 @@ def test_imports_point_down_only():
     assert wrong == []
 
 
-def test_only_plot_methods_may_import_figures_from_below():
-    """Nothing else may: no other method, no function, no module, and a plot method nothing but figures."""
+def test_only_shortcuts_may_import_from_above():
+    """Nothing else may: no other method, no function, no module, and a shortcut from nothing but its folder."""
     page, run = "from stemvane.figures.style import STYLE", "from stemvane.runs.run import Run"
     for source, expected in (
         (f"class A:\n    def plot(self):\n        {page}", set()),
@@ -153,6 +154,10 @@ def test_only_plot_methods_may_import_figures_from_below():
         (f"class A:\n    def view(self):\n        {page}", {"figures.style"}),
         ("class A:\n    def view(self):\n        from stemvane.viewer.wire import code_array", set()),
         ("class A:\n    def plot(self):\n        from stemvane.viewer.wire import code_array", {"viewer.wire"}),
+        (
+            "class A:\n    def filtered_com(self):\n        from stemvane.features.shrinkage import estimate_power",
+            set(),
+        ),
     ):
         assert modules_of(ast.parse(source)) == expected, source
     assert "matplotlib.pyplot" in imported_by(

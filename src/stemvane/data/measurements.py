@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from stemvane.data.embedding import Embedding
+    from stemvane.features.filtered_com import FilteredCom
 
 __all__ = ["LEAST_ANALOGUE", "Measurements"]
 
@@ -237,6 +238,22 @@ class Measurements(Representable):
         from stemvane.figures.measurement_panels import draw_measurement
 
         return draw_measurement(self, what, ax)
+
+    def filtered_com(self) -> FilteredCom:
+        """Estimate the deflection at every position from all patterns of the scan; see `stemvane.filter_com`.
+
+        Returns
+        -------
+        FilteredCom
+
+        Raises
+        ------
+        DataError
+            If there are no polar patterns, or fewer than two patterns were recorded.
+        """
+        from stemvane.features.filtered_com import filter_com
+
+        return filter_com(self)
 
     def view(self, embedding: Embedding | None = None, model: Any = None) -> Any:
         """Show maps and polar patterns in a notebook, linked.
