@@ -32,7 +32,7 @@ def graphene():
 
 @pytest.fixture(scope="module")
 def filtered(graphene):
-    return sv.filter_com(graphene)
+    return graphene.filtered_com()
 
 
 def test_it_is_far_better_than_the_com_of_each_pattern(graphene, filtered):
