@@ -31,6 +31,7 @@ bench: $(STAMP) $(PIECES:%=build/bench/%)  ## the tables of the documentation, 4
 	$(BIN)/python -m benchmarks.denoise
 	$(BIN)/python -m benchmarks.grains
 	$(BIN)/python -m benchmarks.whole --scale
+	$(BIN)/python -m benchmarks.viewer
 
 build/bench/%: | $(STAMP)
 	$(BIN)/python -m benchmarks.$*

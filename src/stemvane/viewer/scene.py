@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Scene", "give_back_memory"]
 
-# s; a pattern that took longer to read is one of a compressed chunk, of which the neighbours are worth keeping
-_SLOW = 0.015
+# s; a pattern that takes longer to unpack lies in so large a chunk that all its neighbours are worth keeping
+_SLOW = 0.06
 # s; how long after a question the pass over all patterns goes slowly, and how slowly
 _JUST_NOW, _PAUSE = 0.5, 0.3
 # recorded patterns that are kept, since the mouse comes back to them
@@ -250,7 +250,7 @@ class Scene:
         return frames if bad is None or not bad.any() else np.where(bad, np.nan, frames)
 
     def _recorded_pattern(self, y: int, x: int) -> NDArray[Any]:
-        """One pattern; where reading one takes long, as in compressed files, with its neighbours, which are kept."""
+        """One pattern; where unpacking one takes long, as in large chunks, with its neighbours, which are kept."""
         assert self.dataset is not None
         if self._slow is None:
             frame = self.dataset.pattern(y, x)
