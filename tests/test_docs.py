@@ -262,7 +262,7 @@ def test_code_blocks_run(page, tmp_path, monkeypatch, capsys, short_training):
         assert said.strip() in text(page)
 
 
-def test_the_tutorial_names_every_defect(capsys, shared_library, monkeypatch):
+def test_the_tutorial_names_every_defect(capsys, shared_library, monkeypatch, short_training):
     monkeypatch.setattr("stemvane.simulate_library", shared_library)
     page = text("tutorials/defects.md")
     code, printed = re.findall(r"```(?:python)?\n(.*?)```", page, re.DOTALL)[:2]

@@ -12,11 +12,13 @@ from readable import assert_readable
 import stemvane
 from stemvane import Dataset4D, RotationVAE, find_defects, measure, simulate, synthetic
 from stemvane.cli.app import app
-from stemvane.config import SymmetryConfig, TrainingConfig
+from stemvane.config import AlignConfig, BasisConfig, SymmetryConfig, TrainingConfig
 from stemvane.errors import DataError
 from stemvane.simulation.optics import poisson_counts
 
 DEFECTS = {"N": 1, "vacancy": 1}
+# what is found hardly depends on latents and angles
+QUICK = {"align": AlignConfig(max_order=3, n_iterations=10), "basis": BasisConfig(neighbours=False)}
 
 
 def analysed(defects, dose):
@@ -29,7 +31,8 @@ def analysed(defects, dose):
         dose=dose,
     )
     measurements = measure(dataset)
-    embedding = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=4)).fit(measurements).embed(measurements)
+    model = RotationVAE(n_latent=1, training=TrainingConfig(n_epochs=4), **QUICK).fit(measurements)
+    embedding = model.embed(measurements)
     return measurements, embedding, find_defects(measurements, embedding)
 
 
@@ -92,7 +95,7 @@ def sheet():
     return simulate(scan_shape=(40, 40), scan_extent=(12.0, 12.0), detector_shape=(48, 48), dose=1e5)
 
 
-@pytest.mark.parametrize("seed", [20, 21, 22])
+@pytest.mark.parametrize("seed", [20, 21])
 def test_a_model_of_two_latents_finds_nothing_either(sheet, seed):
     # what the latents and the evidence of this small scan depart by is by no means normally distributed
     counts = poisson_counts(sheet.expectation.compute(), seed)
@@ -186,6 +189,7 @@ def test_the_command_writes_sites_defects_and_a_figure(tmp_path, monkeypatch):
         training={"n_epochs": 2, "holdout": 0.0},
         compare={"n_turned": 0},
         model={"n_latent": 1},
+        **{name: settings.model_dump() for name, settings in QUICK.items()},
     )
     monkeypatch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
     run = run_pipeline(config, tmp_path / "run")
