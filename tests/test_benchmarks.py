@@ -540,15 +540,17 @@ def test_rivals_filter_patterns(tools):
     assert angle(tools.pattern_rivals.ptychography(patterns, wrong)) > unfiltered
 
 
-def test_the_bound_is_of_the_specimen_that_is_simulated(tools):
+def test_the_bound_is_of_the_specimen_that_is_simulated(tools, monkeypatch):
     name = "defocus 60 Å, astigmatism 20 Å, 20,000"
     scan = tools.scans.SCANS[name]
+    cell = tools.bound._simulate_cell(scan)  # whatever the dose
+    monkeypatch.setattr(tools.bound, "_simulate_cell", lambda _: cell)
     bounds = tools.bound.bounds_of(scan)
     bound_of_patterns = bounds["patterns"]
     n_y, n_x = tools.bound._GRID
-    cell = {"scan_shape": (n_y, n_x), "scan_extent": (2.46 * np.sqrt(3), 2.46)}
+    once = {"scan_shape": (n_y, n_x), "scan_extent": (2.46 * np.sqrt(3), 2.46)}
     with tools.scans._applied(scan):
-        simulated = measure(simulate(scan.config(**cell, dose=None), progress=False), polar=False)
+        simulated = measure(simulate(scan.config(**once, dose=None), progress=False), polar=False)
     truth = (simulated.deflection[..., 1] - 1j * simulated.deflection[..., 0]).ravel()
     truth -= truth.mean()
     # the cell of the bound is half as large, so that its angles are sampled half as finely

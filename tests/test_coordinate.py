@@ -44,7 +44,7 @@ def scan(degrees):
 
 
 def trained(measurements, n_latent=1, **options):
-    training = TrainingConfig(**{"n_epochs": 40, "device": "cpu", "holdout": 0.0, **options})
+    training = TrainingConfig(**{"n_epochs": 30, "device": "cpu", "holdout": 0.0, **options})
     model = CoordinateConfig(learning_rate=5e-3, batch_size=32)
     return CoordinateVAE(n_latent, model=model, training=training).fit(measurements)
 

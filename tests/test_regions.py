@@ -11,7 +11,7 @@ from readable import assert_readable
 from sklearn.metrics import adjusted_rand_score
 
 from stemvane import Calibration, Dataset4D, RotationVAE, find_defects, measure, open_dataset, prepare_scan
-from stemvane.config import Config, TrainingConfig
+from stemvane.config import AlignConfig, BasisConfig, Config, TrainingConfig
 from stemvane.data.embedding import Embedding
 from stemvane.segmentation import _noise, _separate, segment_scan
 
@@ -37,7 +37,13 @@ def read(data):
         scan_step=(STEP, STEP), pixel_size=(1.0, 1.0), optical_axis=((PIXELS - 1) / 2,) * 2, disc_radius=RADIUS
     )
     measurements = measure(Dataset4D.from_array(data, calibration=calibration))
-    model = RotationVAE(n_latent=2, training=TrainingConfig(n_epochs=3))
+    # the groups are the same with the default settings
+    model = RotationVAE(
+        n_latent=2,
+        training=TrainingConfig(n_epochs=3),
+        align=AlignConfig(max_order=3, n_iterations=10),
+        basis=BasisConfig(neighbours=False),
+    )
     return measurements, model.fit(measurements).embed(measurements)
 
 
