@@ -185,5 +185,5 @@ def test_constant_data_are_refused(dataset):
 def test_too_few_patterns_are_refused(measurements):
     mask = np.zeros((16, 16), bool)
     mask[0, 0] = True
-    with pytest.raises(DataError, match="1 patterns are too few"):
+    with pytest.raises(DataError, match="1 pattern: too few to learn from"):
         HarmonicBasis.fit(measurements, mask=mask)
