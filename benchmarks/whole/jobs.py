@@ -137,7 +137,9 @@ def one_round(job: Job, source: Path, folder: Path) -> dict[str, Any]:
     with printed.open("w") as out:
         start = time.perf_counter()
         actions = [(os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, out.fileno(), 2)]
-        process = os.posix_spawn(words[0], words, {**os.environ, "PYTHONPATH": str(source)}, file_actions=actions)
+        # as an installed package, whose modules are compiled
+        environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": ""}
+        process = os.posix_spawn(words[0], words, environment, file_actions=actions)
         _, status, usage = os.wait4(process, 0)
         seconds = time.perf_counter() - start
     text = printed.read_text(encoding="utf-8")
