@@ -1,5 +1,5 @@
 // Curves: the histogram, whose ends set the contrast, and the profile along a line.
-import { element } from "./dom.js";
+import { element, oncePerFrame } from "./dom.js";
 import { formatTick, histogramOf, niceNumber, percentilesOf } from "./numbers.js";
 
 /** @typedef {import("./wire.js").Coded} Coded */
@@ -14,23 +14,23 @@ export class CurvePanel {
     this.message = element("p", { class: "panel-message" });
     this.stage = element("div", { class: "stage plain" }, [this.canvas, this.message]);
     this.root = element("div", { class: "image-panel" }, [this.stage]);
-    this.scheduled = false;
+    this.schedule = oncePerFrame(() => this.repaint());
     new ResizeObserver(() => this.draw()).observe(this.stage);
   }
 
+  /** Draw in the next frame. */
   draw() {
-    if (this.scheduled) return;
-    this.scheduled = true;
-    requestAnimationFrame(() => {
-      this.scheduled = false;
-      const ratio = window.devicePixelRatio || 1;
-      this.canvas.width = Math.round(this.stage.clientWidth * ratio);
-      this.canvas.height = Math.round(this.stage.clientHeight * ratio);
-      const context = this.canvas.getContext("2d");
-      if (!context || !this.stage.clientWidth) return;
-      context.setTransform(ratio, 0, 0, ratio, 0, 0);
-      this.paint(context);
-    });
+    this.schedule();
+  }
+
+  repaint() {
+    const ratio = window.devicePixelRatio || 1;
+    this.canvas.width = Math.round(this.stage.clientWidth * ratio);
+    this.canvas.height = Math.round(this.stage.clientHeight * ratio);
+    const context = this.canvas.getContext("2d");
+    if (!context || !this.stage.clientWidth) return;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.paint(context);
   }
 
   /** @param {CanvasRenderingContext2D} context */

@@ -21,6 +21,23 @@ export function element(tag, properties = {}, children = []) {
 }
 
 /**
+ * Put off an act to the next frame, in which it happens once however often it was asked for.
+ * @param {() => void} act
+ * @returns {() => void}
+ */
+export function oncePerFrame(act) {
+  let isScheduled = false;
+  return () => {
+    if (isScheduled) return;
+    isScheduled = true;
+    requestAnimationFrame(() => {
+      isScheduled = false;
+      act();
+    });
+  };
+}
+
+/**
  * A button.
  * @param {string} text
  * @param {string} title what it does, with its key

@@ -1,5 +1,5 @@
 // A canvas that shows one image: zoom, pan, colours, scale bar, colour bar, and whatever is drawn on top.
-import { element } from "./dom.js";
+import { element, oncePerFrame } from "./dom.js";
 import { formatLength, formatNumber, niceNumber } from "./numbers.js";
 import { colorImage, paletteTable, unscaled } from "./raster.js";
 
@@ -55,7 +55,7 @@ export class ImagePanel {
     /** @type {Point} shift of the image on the screen (y, x), in parts of the fitted image's size */
     this.shift = [0, 0];
     this.drawn = 0;
-    this.scheduled = false;
+    this.schedule = oncePerFrame(() => this.paint());
     this.stale = false;
     /** @type {Map<number, PointerEvent>} */
     this.pointers = new Map();
@@ -125,12 +125,7 @@ export class ImagePanel {
 
   /** Draw in the next frame. */
   draw() {
-    if (this.scheduled) return;
-    this.scheduled = true;
-    requestAnimationFrame(() => {
-      this.scheduled = false;
-      this.paint();
-    });
+    this.schedule();
   }
 
   paint() {

@@ -1,5 +1,5 @@
 // The learned space: every position of the scan at its latents, coloured as on the map.
-import { element } from "./dom.js";
+import { element, oncePerFrame } from "./dom.js";
 import { thinLine } from "./geometry.js";
 import { MARKS, strokeTwice } from "./map_panel.js";
 import { formatTick, niceNumber } from "./numbers.js";
@@ -40,7 +40,7 @@ export class LatentPanel {
     this.chosen = null;
     this.buffer = document.createElement("canvas");
     this.stale = true;
-    this.scheduled = false;
+    this.schedule = oncePerFrame(() => this.paint());
     /** @type {Point | null} */
     this.start = null;
     /** @type {Point[]} */
@@ -102,12 +102,7 @@ export class LatentPanel {
   }
 
   draw() {
-    if (this.scheduled) return;
-    this.scheduled = true;
-    requestAnimationFrame(() => {
-      this.scheduled = false;
-      this.paint();
-    });
+    this.schedule();
   }
 
   get frame() {
