@@ -37,6 +37,8 @@ def test_the_defocus_is_found_with_its_sign(defocus):
 
 def test_astigmatism_is_found_with_its_direction(astigmatic):
     found = sv.fit_aberrations(astigmatic)
+    # findings and metrics ask for the same
+    assert sv.fit_aberrations(astigmatic) is found
     assert found.is_astigmatic
     assert found.astigmatism == pytest.approx(20, abs=2)
     assert np.degrees(found.astigmatism_angle) == pytest.approx(90, abs=4)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,8 @@ _STEP = 0.5
 
 _Map = NDArray[np.complex128]
 _Floats = NDArray[np.float64]
+
+_known: WeakKeyDictionary[Measurements, tuple[Aberrations, ProbeResponse]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -235,19 +238,13 @@ def fit_aberrations(measurements: Measurements) -> Aberrations:
     A potential of the other sign, and patterns rotated by 180°, look like the opposite defocus, so the sign rests on
     the scan rotation. The specimen is taken as weak: where it is thick, errors are underestimated.
     """
-    require(measurements, Measurements, "fit_aberrations")
-    if measurements.polar is None or not measurements.is_scan:
-        raise DataError("aberrations are fitted to a scan with polar patterns; call measure(..., polar=True)")
-    basis = HarmonicBasis.fit(measurements, BasisConfig())
-    return _fit(measurements, basis, ProbeResponse(measurements, basis))
+    return _fitted(require(measurements, Measurements, "fit_aberrations"))[0]
 
 
 def defocus_that_matters(measurements: Measurements) -> float | None:
     """Defocus in Å of a scan that is out of focus or astigmatic, as it tells itself; None close to focus or unknown."""
     try:
-        basis = HarmonicBasis.fit(measurements, BasisConfig())
-        response = ProbeResponse(measurements, basis)
-        found = _fit(measurements, basis, response)
+        found, response = _fitted(measurements)
     except DataError:
         return None
     return found.defocus if response.is_changed_by(found) else None
@@ -290,6 +287,17 @@ def computed_response(
         return np.concatenate([features, (moment - with_com @ features)[None]])
 
     return answer
+
+
+def _fitted(measurements: Measurements) -> tuple[Aberrations, ProbeResponse]:
+    """Aberrations of a scan in its usual features, fitted once: findings and metrics of a run both ask for them."""
+    if measurements not in _known:
+        if measurements.polar is None or not measurements.is_scan:
+            raise DataError("aberrations are fitted to a scan with polar patterns; call measure(..., polar=True)")
+        basis = HarmonicBasis.fit(measurements, BasisConfig())
+        response = ProbeResponse(measurements, basis)
+        _known[measurements] = _fit(measurements, basis, response), response
+    return _known[measurements]
 
 
 def _fit(measurements: Measurements, basis: HarmonicBasis, response: ProbeResponse) -> Aberrations:
