@@ -88,12 +88,11 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     # half the numbers' size is half the time, and rounding is far below any noise
     spread = (values - mean).astype(np.float32)
     noise = _without_components(spread)
-    if (
-        noise is None
-        or not (noise**2).mean(axis=0, dtype=np.float64).max() > 1e-9 * max(np.abs(mean).max(), 1e-300) ** 2
-    ):
+    if noise is None:
         return _even_level(frames, bad)
-    variance = (noise**2).mean(axis=0, dtype=np.float64)
+    variance = _variance(noise)
+    if not variance.max() > 1e-9 * max(np.abs(mean).max(), 1e-300) ** 2:
+        return _even_level(frames, bad)
     dark, surroundings = _darkest(mean, good)
     level = float(np.median(np.median(values[:, dark], axis=0)))
     quiet = float(np.median(variance[dark]))
@@ -113,10 +112,7 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     if not is_offset and mean[even].sum() > 0:
         # discs that come and go as a whole leave some of themselves in the noise of where they are bright; in the
         # darkest pixels there is less of anything, and what scatters there tells whether electrons count for one
-        bounds = [
-            float(part[even].sum() / mean[even].sum())
-            for part in ((spread**2).mean(axis=0, dtype=np.float64), _shared(spread, good))
-        ]
+        bounds = [float(part[even].sum() / mean[even].sum()) for part in (_variance(spread), _shared(spread, good))]
         if bounds[0] < _COUNTED:
             per_pixel, per_electron = (
                 bound if bound < _CLEARLY * estimate else estimate
@@ -127,6 +123,11 @@ def detector_noise(frames: NDArray[Any], bad: NDArray[np.bool_]) -> DetectorNois
     levels = np.median(values[:, dark], axis=0)
     scatter = 1.4826 * float(np.median(np.abs(levels - level)))
     return DetectorNoise(level, scatter, math.sqrt(quiet), per_pixel, per_electron)
+
+
+def _variance(noise: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean square of every good pixel's noise."""
+    return np.asarray((noise**2).mean(axis=0, dtype=np.float64))
 
 
 def _shared(noise: NDArray[np.float32], good: NDArray[np.bool_]) -> NDArray[np.float64]:
