@@ -35,8 +35,6 @@ from stemvane.models.uncertainty import learn_priors
 
 __all__ = ["HarmonicModel", "TrainingFeatures"]
 
-# what a thousand patterns say of two models, the rest of them says, too
-_N_COMPARED = 1024
 # what networks make of so many patterns stays in the processor's cache
 _N_TOGETHER = 1024
 
@@ -59,6 +57,8 @@ class TrainingFeatures:
         Errors of `features`.
     x : Tensor, shape (n_patterns, 2 n_features)
         Features over `length`, as networks take them, on the device of the training.
+    held_out : Tensor, shape (n_others, 2 n_features)
+        The same of other patterns, which are read with them.
     """
 
     reader: FeatureReader
@@ -67,6 +67,7 @@ class TrainingFeatures:
     length: float
     noise: FeatureNoise
     x: Tensor
+    held_out: Tensor
 
 
 class HarmonicModel(PatternModel):
@@ -190,26 +191,25 @@ class HarmonicModel(PatternModel):
         """Untrained network for features of these circular orders."""
 
     def _read(
-        self, measurements: Measurements, used: NDArray[np.bool_], allowed: NDArray[np.bool_]
+        self,
+        measurements: Measurements,
+        used: NDArray[np.bool_],
+        allowed: NDArray[np.bool_],
+        held_out: NDArray[np.bool_] | None = None,
     ) -> TrainingFeatures:
-        """Basis and scan filter of the training patterns, and their features."""
+        """Basis and scan filter of the training patterns, and their features; those of others as they are asked for."""
         reader = FeatureReader.fit(measurements, self.basis_config, used=used, allowed=allowed)
-        features, noise = reader.features(measurements, used, allowed)
+        wanted = used if held_out is None else used | held_out
+        features, noise = reader.features(measurements, wanted, allowed)
+        trained = used[wanted]
+        features, others, noise = features[trained], features[~trained], noise.of(trained)
         length = float(np.sqrt(np.mean(np.sum(np.abs(features) ** 2, axis=1))))
         # a scan of nothing but noise is filtered to nothing but rounding
         length = max(length, 1e-3 * float(np.sqrt((reader.basis.coordinates * reader.basis.counting**2).sum())))
-        x = as_tensor(features / length).to(device_named(self.training_config.device))
+        device = device_named(self.training_config.device)
+        x, held = (as_tensor(part / length).to(device) for part in (features, others))
         as_recorded = reader.basis.features(measurements, used) if reader.uses_neighbours(measurements) else features
-        return TrainingFeatures(reader, features, as_recorded, length, noise, x)
-
-    def _sample(
-        self, data: TrainingFeatures, measurements: Measurements, mask: NDArray[np.bool_], allowed: NDArray[np.bool_]
-    ) -> Tensor:
-        """At most 1024 patterns of the mask, evenly spread, read as those of the training."""
-        places = np.flatnonzero(mask)
-        chosen = np.zeros_like(mask)
-        chosen.ravel()[places[:: max(1, -(-len(places) // _N_COMPARED))]] = True
-        return as_tensor(data.reader.features(measurements, chosen, allowed)[0] / data.length).to(data.x.device)
+        return TrainingFeatures(reader, features, as_recorded, length, noise, x, held)
 
     def _untrained(self, data: TrainingFeatures) -> HarmonicNetwork:
         """Network at its smallest noise level, before it knows anything of the patterns."""

@@ -19,7 +19,7 @@ from stemvane.models.harmonic_model import HarmonicModel, TrainingFeatures
 from stemvane.models.harmonic_network import HarmonicNetwork
 from stemvane.models.occupied import OccupiedDirections
 from stemvane.models.threads import one_thread
-from stemvane.models.training import EpochReport, TrainingHistory, batches, train
+from stemvane.models.training import EpochReport, TrainingHistory, plan_batches, train
 
 __all__ = ["RotationVAE"]
 
@@ -28,6 +28,8 @@ __all__ = ["RotationVAE"]
 _PILOT_STEPS = 64
 # a training must be so much longer than a pilot to be worth one
 _WORTH_A_PILOT = 4
+# what a thousand patterns say of two models, the rest of them says, too
+_N_COMPARED = 1024
 # standard errors: content that is linear gains up to 2.7 of them by chance, one of a potential and its probe 9 to 20
 _CLEARLY = 3.0
 
@@ -103,40 +105,56 @@ class RotationVAE(HarmonicModel):
         allowed: NDArray[np.bool_],
         progress: Callable[[EpochReport], None] | None,
     ) -> None:
-        data = self._read(measurements, used, allowed)
+        n_epochs = self.training_config.n_epochs
+        # a third of the epochs finds the angles that the alignment then starts from
+        n_random = n_epochs // 3 if self.model_config.start == "random" else 0
+        n_epochs -= n_random
+        held_out = self._compared(used, allowed & ~used, n_epochs)
+        data = self._read(measurements, used, allowed, held_out)
         torch.manual_seed(self.training_config.seed)
         self.history = TrainingHistory()
-        angle, n_epochs = None, self.training_config.n_epochs
+        angle = None
         with one_thread():
             if self.model_config.start == "random":
-                # a third of the epochs finds the angles that the alignment then starts from
                 network = self._untrained(data)
                 network.start_anywhere()
-                self._train(network, data.x, n_epochs // 3, self.history, progress)
-                angle, n_epochs = network.angles(data.x).double().cpu().numpy(), n_epochs - n_epochs // 3
+                self._train(network, data.x, n_random, self.history, progress)
+                angle = network.angles(data.x).double().cpu().numpy()
             network = self._start_aligned(measurements, used, data, angle)
-            held_out = self._sample(data, measurements, allowed & ~used, allowed)
-            self._learn_curves(network, data, n_epochs, held_out, progress)
+            self._learn_curves(network, data, n_epochs, progress)
             self._finish(network, data)
+
+    def _n_pilot(self, n_patterns: int) -> int:
+        """Epochs of a pilot."""
+        n_steps = plan_batches(n_patterns, self.model_config.batch_size, self.training_config)[1]
+        return math.ceil(_PILOT_STEPS / n_steps)
+
+    def _compared(self, used: NDArray[np.bool_], others: NDArray[np.bool_], n_epochs: int) -> NDArray[np.bool_] | None:
+        """Patterns that a pilot is held against, evenly spread over all that are held out; None where there is none."""
+        model, places = self.model_config, np.flatnonzero(others)
+        is_worth_it = model.n_latent > 0 and n_epochs >= _WORTH_A_PILOT * self._n_pilot(int(used.sum()))
+        if not is_worth_it or len(places) < 2:
+            return None
+        chosen = np.zeros_like(others)
+        chosen.ravel()[places[:: -(-len(places) // _N_COMPARED)]] = True
+        return chosen
 
     def _learn_curves(
         self,
         network: HarmonicNetwork,
         data: TrainingFeatures,
         n_epochs: int,
-        held_out: Tensor,
         progress: Callable[[EpochReport], None] | None,
     ) -> None:
         """Train an aligned network, if a pilot tells more of the patterns held out than the closed form does."""
         occupied = OccupiedDirections.of(network.align(data.x), network.orders, network.noise_variance.item())
-        x, held_out = (network.align(part) @ occupied.matrix.T for part in (data.x, held_out))
+        x, held_out = (network.align(part) @ occupied.matrix.T for part in (data.x, data.held_out))
         narrow = occupied.narrow(network)
-        n_pilot = math.ceil(_PILOT_STEPS / batches(len(x), self.model_config.batch_size, self.training_config)[1])
-        if network.is_curved and n_epochs >= _WORTH_A_PILOT * n_pilot and len(held_out) > 1:
+        if len(held_out):
             variance = best_noise_variance(narrow, held_out)
             closed_form = log_evidence(narrow, held_out, variance, n_samples=8)
             pilot, history = occupied.narrow(network), TrainingHistory()
-            self._train(pilot, x, n_pilot, history, None)
+            self._train(pilot, x, self._n_pilot(len(x)), history, None)
             gain = (log_evidence(pilot, held_out, variance, n_samples=8) - closed_form).double()
             history.gain = float(gain.mean()), float(gain.std()) / math.sqrt(len(gain))
             if history.gain[0] < _CLEARLY * history.gain[1]:

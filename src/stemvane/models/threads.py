@@ -47,7 +47,7 @@ def map_in_threads(function: Callable[[_Part], _Result], parts: Iterable[_Part])
     with one_thread(), ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for part in parts:
             waiting.append(pool.submit(function, part))
-            if len(waiting) > n_threads + 2:
+            if len(waiting) >= n_threads + 2:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

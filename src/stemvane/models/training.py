@@ -25,9 +25,9 @@ __all__ = [
     "Recipe",
     "Trainable",
     "TrainingHistory",
-    "batches",
     "check_device",
     "device_named",
+    "plan_batches",
     "train",
     "training_positions",
 ]
@@ -169,7 +169,7 @@ def train(
     """
     generator = torch.Generator(device=patterns.device).manual_seed(config.seed)
     n = len(patterns)
-    size, n_batches = batches(n, batch_size, config)
+    size, n_batches = plan_batches(n, batch_size, config)
     parameters = list(model.parameters())
     optimizer = Adam(parameters, recipe.betas)
     n_steps = max(1, config.n_epochs * n_batches)
@@ -211,7 +211,7 @@ def train(
     model.train(False)
 
 
-def batches(n_patterns: int, batch_size: int, config: TrainingConfig) -> tuple[int, int]:
+def plan_batches(n_patterns: int, batch_size: int, config: TrainingConfig) -> tuple[int, int]:
     """Number of patterns per step, and of steps per epoch; parameters as of `train`."""
     size = min(batch_size, n_patterns, max(64, n_patterns // 8))
     # a network of this size has seen enough of a large scan long before it has seen all of it as often
