@@ -180,7 +180,7 @@ class Answers:
     def _model(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
         """What the model sees at a position: its pattern, scaled to the recorded total, and what is left."""
         y, x = _position(values)
-        scene.pattern(y, x)  # refuses positions beyond the scan
+        scene.require_position(y, x)
         embedding = scene.embedding
         if embedding is None:
             raise DataError(f"{scene.name}: nothing was learned; fit a model")

@@ -212,6 +212,12 @@ class Scene:
         if self.run is not None and self._mark != _identity(self.run):
             raise RunError(f"{self.run.path}: the run was removed or replaced; open it again: stemvane view")
 
+    def require_position(self, y: int, x: int) -> None:
+        """Refuse positions beyond the scan with a `DataError`."""
+        rows, columns = self.scan_shape
+        if not (0 <= y < rows and 0 <= x < columns):
+            raise DataError(f"no position ({y}, {x}) in a scan of {rows} × {columns}; choose one within it")
+
     def pattern(self, y: int, x: int) -> NDArray[Any]:
         """Read one pattern.
 
@@ -230,9 +236,7 @@ class Scene:
         DataError
             If there are no patterns, or no such position.
         """
-        rows, columns = self.scan_shape
-        if not (0 <= y < rows and 0 <= x < columns):
-            raise DataError(f"no position ({y}, {x}) in a scan of {rows} × {columns}; choose one within it")
+        self.require_position(y, x)
         if self.dataset is None:
             return self.polar_drawn(self.polar_pattern(y, x))
         return self._without_bad_pixels(self._recorded_pattern(y, x))
