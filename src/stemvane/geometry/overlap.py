@@ -33,6 +33,16 @@ class SampleWeights:
     weight: NDArray[np.float32]
     area: NDArray[np.float64]
 
+    @property
+    def pixel(self) -> NDArray[np.int64]:
+        """Pixel of each entry, row-major."""
+        return np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+
+    @property
+    def overlap(self) -> NDArray[np.float64]:
+        """Area that pixel and sample of each entry have in common, in pixels."""
+        return np.asarray(self.weight * self.area.ravel()[self.sample])
+
     @classmethod
     def of(
         cls, counts: NDArray[np.int64], sample: NDArray[np.int64], weight: NDArray[np.float64], area: NDArray[Any]

@@ -305,12 +305,11 @@ class PolarGrid:
         ndarray of float, shape (n_orders, n_radial, n_radial)
             ``E[x_m(r) conj(x_m(r'))]`` of the noise.
         """
-        n_pixels = len(weights.indptr) - 1
-        pixel = np.repeat(np.arange(n_pixels), np.diff(weights.indptr))
+        n_pixels, pixel = len(weights.indptr) - 1, weights.pixel
         ring, sector = np.divmod(weights.sample, self.n_azimuthal)
         if np.ndim(variance) == 1:
             # the variance of a pixel is the mean of its rings', weighted by its overlap with each
-            share = weights.weight * weights.area.ravel()[weights.sample]
+            share = weights.overlap
             covered = np.bincount(pixel, weights=share, minlength=n_pixels)
             summed = np.bincount(pixel, weights=share * np.asarray(variance)[ring], minlength=n_pixels)
             variance = summed / np.where(covered > 0, covered, 1.0)

@@ -68,8 +68,7 @@ class AngleNoise(NamedTuple):
         AngleNoise
         """
         weights = grid.weights(detector_shape)
-        pixel = np.repeat(np.arange(len(weights.indptr) - 1), np.diff(weights.indptr))
-        share = weights.weight * weights.area.ravel()[weights.sample]
+        pixel, share = weights.pixel, weights.overlap
         covered = np.maximum(np.bincount(pixel, share), 1e-12)
         content = rotate_features(np.tile(template, (len(_ROTATIONS), 1)), basis.orders, _ROTATIONS)
         fixed = basis.polar(np.zeros((1, basis.n_features), np.complex128))[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -128,8 +127,7 @@ def _disc(
 ) -> NDArray[np.float64]:
     grid = PolarGrid(axis=axis, outer=radius, n_radial=1, n_azimuthal=4, aspect=aspect, ellipse=ellipse)
     weights = grid.weights(shape)
-    share: NDArray[Any] = weights.weight * weights.area.ravel()[weights.sample]
-    pixel = np.repeat(np.arange(shape[0] * shape[1]), np.diff(weights.indptr))
-    covered = np.asarray(np.bincount(pixel, share, shape[0] * shape[1]), dtype=np.float64).reshape(shape)
+    n_pixels = shape[0] * shape[1]
+    covered = np.asarray(np.bincount(weights.pixel, weights.overlap, n_pixels), dtype=np.float64).reshape(shape)
     # pixels wholly inside count alike to the last bit, so that `measure` can sum them as integers
     return np.where(np.abs(covered - 1.0) < 1e-6, 1.0, covered)

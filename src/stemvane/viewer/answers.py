@@ -350,8 +350,7 @@ def _weighted_sums(
     if measurements is None or measurements.polar is None:
         raise DataError(f"{scene.name}: there are no patterns; open a run, or measure the scan with polar=True")
     overlaps = measurements.grid.weights(measurements.detector_shape)
-    pixel = np.repeat(np.arange(len(overlaps.indptr) - 1), np.diff(overlaps.indptr))
-    area = overlaps.weight * overlaps.area.ravel()[overlaps.sample]
+    pixel, area = overlaps.pixel, overlaps.overlap
     n_samples = overlaps.area.size
     by_sample = np.stack(
         [np.bincount(overlaps.sample, area * weights[pixel], n_samples) for weights in matrix.T], axis=1

@@ -119,10 +119,9 @@ def bin_measurements(
     bad = measurements.bad_pixels
     overlaps = grid.weights(measurements.detector_shape, None if bad is None else ~bad)
     areas = overlaps.area.ravel()
-    pixel = np.repeat(np.arange(len(overlaps.indptr) - 1), np.diff(overlaps.indptr))
     n_bins = int(group.max()) + 1
     shares = sparse.csr_array(
-        (overlaps.weight * areas[overlaps.sample], (group[overlaps.sample], pixel)),
+        (overlaps.overlap, (group[overlaps.sample], overlaps.pixel)),
         shape=(n_bins, int(np.prod(measurements.detector_shape))),
     )
     # a sample is a mean over its area

@@ -158,8 +158,7 @@ def _detector_code(scene: Scene, shape: DetectorShape) -> str:
         lines += [
             "# the run holds polar samples: each counts with the part of its area that lies in the detector",
             "overlaps = measured.grid.weights(measured.detector_shape)",
-            "pixel = np.repeat(np.arange(weights.size), np.diff(overlaps.indptr))",
-            "area = overlaps.weight * overlaps.area.ravel()[overlaps.sample]",
+            "pixel, area = overlaps.pixel, overlaps.overlap",
             "by_sample = np.bincount(overlaps.sample, area * weights.ravel()[pixel], overlaps.area.size)",
             "patterns = np.asarray(measured.polar[:]).reshape(*measured.scan_shape, -1)",
             "detector_map = patterns @ by_sample",

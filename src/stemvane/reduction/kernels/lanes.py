@@ -56,7 +56,7 @@ class LanePlan:
     def of(cls, parts: Sequence[SampleWeights], detector_shape: tuple[int, int]) -> LanePlan:
         """Sort weights of a detector with pixels ``(k_y, k_x)``; the samples of the parts follow each other."""
         n_pixels = detector_shape[0] * detector_shape[1]
-        pixel = np.concatenate([np.repeat(np.arange(n_pixels), np.diff(part.indptr)) for part in parts])
+        pixel = np.concatenate([part.pixel for part in parts])
         ends = np.cumsum([part.area.size for part in parts])
         sample = np.concatenate([part.sample + end - part.area.size for part, end in zip(parts, ends, strict=True)])
         weight = np.concatenate([part.weight for part in parts])
