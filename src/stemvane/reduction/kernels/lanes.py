@@ -150,6 +150,7 @@ def _sample(
     stride = np.uint64(n_pixels * frames.itemsize)
     tile = np.empty((_TILE_ROWS * SEGMENT, LANES), np.float32)
     lanes = np.empty((n_samples, LANES), np.float32)
+    segment_end = np.uint64(SEGMENT * frames.itemsize - 1)
     at_tile, at_lanes = np.uint64(tile.ctypes.data), np.uint64(lanes.ctypes.data)
     at_offset, at_weight = np.uint64(offset.ctypes.data), np.uint64(weight.ctypes.data)
     for first in range(0, n, LANES):
@@ -162,6 +163,8 @@ def _sample(
                 ahead = source + np.uint64(segment[min(s + 2, len(segment) - 1)] * frames.itemsize)
                 for _ in range(LANES):
                     prefetch(ahead)
+                    # a segment that does not begin with a cache line ends in the next one
+                    prefetch(ahead + segment_end)
                     ahead += stride
                 pixels = source + np.uint64(segment[s] * frames.itemsize)
                 pixels_to_lanes(pixels, stride, place, frames[0, 0])
