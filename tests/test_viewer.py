@@ -22,9 +22,11 @@ from viewed_run import make_viewed_run
 
 import stemvane as sv
 from stemvane import Dataset4D, save_dataset, synthetic
+from stemvane.data.signals import maps_of
 from stemvane.errors import ConfigError, DataError, RunError
 from stemvane.reduction.virtual_detectors import VirtualDetector
 from stemvane.runs.annotations import ANNOTATIONS, read_annotations, write_annotations
+from stemvane.runs.detector_maps import DETECTOR_MAPS
 from stemvane.viewer.answers import Answers
 from stemvane.viewer.bundle import bundle_modules, bundled, static_files
 from stemvane.viewer.changes import rerun_with
@@ -477,6 +479,34 @@ def test_labels_are_stored_in_the_run(tmp_path):
         deep = {"a": deep}
     with pytest.raises(DataError, match="mark it again"):
         write_annotations(opened, {"labels": [{"name": "a", "selection": deep}]})
+
+
+def test_a_kept_detector_is_a_map_of_the_run(tmp_path):
+    run = make_run(tmp_path / "run")
+    answers = Answers([Scene.of_run(run)])
+    disc = {"shape": "disc", "y": 11.5, "x": 11.5, "outer": 5.0}
+    header, _ = ask(answers, "keep", name="Inner <disc>, 5 px", detector=disc)
+    assert header["annotations"]["detectors"] == [{"name": "Inner <disc>, 5 px", "detector": disc}]
+    assert "Inner_disc_5_px" in [each["name"] for each in header["maps"]]
+    shown = ask(answers, "map", name="Inner_disc_5_px")
+    exact = ask(answers, "exact", **disc)
+    np.testing.assert_array_equal(shown[1]["values"], exact[1]["values"])
+    ask(answers, "keep", name="centre", detector={**disc, "signal": "com"})
+    larger = {**disc, "outer": 8.0}
+    ask(answers, "keep", name="Inner <disc>, 5 px", detector=larger)
+    opened = sv.Run.open(tmp_path / "run")
+    assert [each["name"] for each in read_annotations(opened)["detectors"]] == ["centre", "Inner <disc>, 5 px"]
+    maps, units = opened.measurements.maps, opened.measurements.units
+    assert {"centre_y", "centre_x"} < set(maps)
+    assert units["Inner_disc_5_px"] == "counts"
+    np.testing.assert_allclose(maps["Inner_disc_5_px"], ask(answers, "exact", **larger)[1]["values"], rtol=1e-2)
+    assert any(signal.name == "Inner_disc_5_px" for signal in maps_of(opened))
+    (message,) = Answers([Scene.of_run(opened)]).answer(0, "keep", {"name": "bright field", "detector": disc})
+    assert b"bright_field" in message
+    assert b"choose another name" in message
+    (tmp_path / "run" / DETECTOR_MAPS).write_bytes(b"PK")
+    with pytest.raises(RunError, match="keep the detectors again"):
+        _ = sv.Run.open(tmp_path / "run").measurements
 
 
 def test_another_run_takes_what_was_changed(run_scene, tmp_path, monkeypatch, without_figures):

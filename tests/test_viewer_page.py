@@ -12,6 +12,7 @@ import pytest
 from fake_run import make_run
 from viewed_run import make_viewed_run
 
+import stemvane as sv
 from stemvane.runs.annotations import read_annotations
 from stemvane.viewer.answers import Answers
 from stemvane.viewer.bundle import bundled, static_files
@@ -260,6 +261,18 @@ def test_pictures_scripts_and_labels(open_page, server):
     run = server.answers.scenes[0].run
     assert [label["name"] for label in read_annotations(run)["labels"]] == [EVIL]
     assert page.locator("img").count() == 0
+
+
+def test_a_kept_detector_is_offered_as_a_map(open_page, server):
+    page = open_page()
+    disc = {"shape": "disc", "y": 11, "x": 12, "inner": 0, "outer": 4, "start": 0, "stop": 90, "signal": "sum"}
+    page.evaluate("(detector) => viewer.store.set({ detector })", disc)
+    page.get_by_role("button", name="Keep").click()
+    page.get_by_label("Name of the detector").last.fill("inner part")
+    page.get_by_role("button", name="Store").click()
+    until(page, "viewer.session.info.maps.some((each) => each.name === 'inner_part')")
+    assert page.locator("option[value=inner_part]").count() == 1
+    assert "inner_part" in sv.Run.open(server.answers.scenes[0].run.path).measurements.maps
 
 
 def test_names_of_others_are_no_markup_and_a_lost_run_is_said(open_page, tmp_path):

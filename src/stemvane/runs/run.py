@@ -26,6 +26,7 @@ from stemvane.errors import RunError
 from stemvane.io import atomic
 from stemvane.io.places import Place, partial
 from stemvane.runs.checksums import CHECKSUMS, is_small, require_checksums, write_checksums
+from stemvane.runs.detector_maps import with_detector_maps
 from stemvane.runs.manifest import digest, finished_stages, largest_memory_mb, new_manifest, now, spent
 from stemvane.runs.run_place import is_run, place_for_run
 
@@ -392,9 +393,10 @@ class Run(Representable):
 
     @cached_property
     def measurements(self) -> Measurements:
-        """Maps and polar patterns; the polar patterns stay on disk."""
+        """Maps, those of kept virtual detectors among them, and polar patterns, which stay on disk."""
         with self._reading("measurements.zarr"):
-            return Measurements.read(self.store("measurements"))
+            measurements = Measurements.read(self.store("measurements"))
+        return with_detector_maps(measurements, self.folder)
 
     @cached_property
     def embedding(self) -> Embedding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from stemvane.errors import DataError, RunError, StemvaneError
 from stemvane.reduction.blocks import in_order, n_threads, partition
-from stemvane.runs.annotations import read_annotations, write_annotations
+from stemvane.runs.annotations import check_annotations, read_annotations, write_annotations
+from stemvane.runs.detector_maps import add_detector_maps, detector_map_names
 from stemvane.viewer.changes import rerun_with
 from stemvane.viewer.detector_shapes import DetectorShape
 from stemvane.viewer.recipes import notebook_of, python_of
 from stemvane.viewer.scene import Scene, give_back_memory
-from stemvane.viewer.scene_maps import vector_map
+from stemvane.viewer.scene_maps import SceneMap, vector_map
 from stemvane.viewer.selection_file import selection_hdf5
 from stemvane.viewer.selections import mean_patterns, select_positions
 from stemvane.viewer.wire import Coded, code_array, encode_message
@@ -75,6 +76,7 @@ class Answers:
             "python": self._python,
             "notebook": self._notebook,
             "annotate": self._annotate,
+            "keep": self._keep,
             "rerun": self._rerun,
             "open_newest": self._open_newest,
         }
@@ -244,28 +246,38 @@ class Answers:
     def _exact(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
         """Signal of a detector from every pixel, with progress."""
         shape = DetectorShape.from_dict(values)
-        weights = shape.weights(scene.detector_shape, scene.calibration.pixel_aspect)
-        if scene.bad_pixels is not None:
-            weights = np.where(scene.bad_pixels, 0.0, weights)
-        wanted = [weights, *(_arms(weights, shape) if shape.signal == "com" else ())]
-        signals = np.full((len(wanted), *scene.scan_shape), np.nan)
-        told = time.monotonic()
-        for part, block, share in _weighted_sums(scene, wanted):
-            scene.asked_at = time.monotonic()
-            signals[:, *part] = block
-            if time.monotonic() - told > _MOST_PROGRESS:
-                told = time.monotonic()
-                yield encode_message(progress=share)
-        give_back_memory()
+        signals = yield from _exact_signals(scene, shape)
         if shape.signal == "com":
             yield self._com_message(scene, list(signals), exact=True)
         else:
             yield encode_message(_coded_map(signals[0], None, "counts"), kind="image", exact=True)
 
+    def _keep(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
+        """Store a detector and its map in the run."""
+        run, measurements = scene.run, scene.measurements
+        if run is None or measurements is None:
+            raise DataError(f"{scene.name}: detectors are kept in a run; open one")
+        content, title = dict(_mapping(values, "detector")), str(values.get("name", ""))
+        shape = DetectorShape.from_dict(content)
+        is_com = shape.signal == "com"
+        names = detector_map_names(run.path, measurements, title, ("_y", "_x") if is_com else ("",))
+        stored = read_annotations(run)
+        others = [each for each in stored["detectors"] if each["name"] != title.strip()]
+        stored = check_annotations({**stored, "detectors": [*others, {"name": title, "detector": content}]})
+        signals = yield from _exact_signals(scene, shape)
+        unit = "counts"
+        if is_com:
+            com, unit = _centres(scene, signals)
+            signals = np.moveaxis(com, -1, 0)
+        add_detector_maps(run.path, dict(zip(names, signals, strict=True)), dict.fromkeys(names, unit))
+        write_annotations(run, stored)
+        for name, signal in zip(names, signals, strict=True):
+            scene.maps[name] = SceneMap(name, name.replace("_", " "), "Images", unit, "image", signal)
+        scene.version += 1
+        yield encode_message(annotations=stored, maps=[made.to_dict() for made in scene.maps.values()])
+
     def _com_message(self, scene: Scene, moments: list[NDArray[Any]], **words: Any) -> bytes:
-        pixel, unit = scene.calibration.pixel_size or (1.0, 1.0), "mrad" if scene.calibration.pixel_size else "px"
-        total = np.where(moments[0] > 0, moments[0], np.nan)
-        com = np.stack([moments[1 + k] / total * pixel[k] for k in (0, 1)], axis=-1)
+        com, unit = _centres(scene, moments)
         made = vector_map("detector", "COM", unit, com)
         return encode_message(_coded_map(made.values, made.strength, unit), kind="vector", **words)
 
@@ -330,6 +342,31 @@ class Answers:
         if scene.dataset is not None:
             return "counts"
         return "" if scene.measurements is None else f"{scene.measurements.units['total']} / pixel"
+
+
+def _exact_signals(scene: Scene, shape: DetectorShape) -> Generator[bytes, None, NDArray[np.float64]]:
+    """What `_weighted_sums` gives for a detector, and its first moments where they are asked for, with progress."""
+    weights = shape.weights(scene.detector_shape, scene.calibration.pixel_aspect)
+    if scene.bad_pixels is not None:
+        weights = np.where(scene.bad_pixels, 0.0, weights)
+    wanted = [weights, *(_arms(weights, shape) if shape.signal == "com" else ())]
+    signals = np.full((len(wanted), *scene.scan_shape), np.nan)
+    told = time.monotonic()
+    for part, block, share in _weighted_sums(scene, wanted):
+        scene.asked_at = time.monotonic()
+        signals[:, *part] = block
+        if time.monotonic() - told > _MOST_PROGRESS:
+            told = time.monotonic()
+            yield encode_message(progress=share)
+    give_back_memory()
+    return signals
+
+
+def _centres(scene: Scene, moments: Sequence[NDArray[Any]] | NDArray[Any]) -> tuple[NDArray[np.float64], str]:
+    """Centre of mass ``(y, x)`` of moments about a detector's centre, and its unit."""
+    pixel, unit = scene.calibration.pixel_size or (1.0, 1.0), "mrad" if scene.calibration.pixel_size else "px"
+    total = np.where(moments[0] > 0, moments[0], np.nan)
+    return np.stack([moments[1 + k] / total * pixel[k] for k in (0, 1)], axis=-1), unit
 
 
 def _weighted_sums(

@@ -94,7 +94,7 @@ export class Page {
       element("option", { value: "", text: "Shape …" }),
       ...["point", "disc", "annulus", "rectangle", "wedge"].map((value) => element("option", { value, text: value })),
     );
-    this.keep = button("Keep", "Store this detector in the run, with a name", () => viewer.keepDetector());
+    this.keep = button("Keep", "Store this detector and its map in the run, with a name", () => viewer.keepDetector());
     this.decodedHere = new ImagePanel({ label: "What the model sees at the cursor" });
     this.residual = new ImagePanel({ label: "Pattern minus what the model sees" });
     this.modelNote = element("p", { class: "note" });

@@ -763,14 +763,22 @@ export class Viewer {
     dialog.showModal();
   }
 
-  /** Store the dragged detector in the run. */
+  /** Store the dragged detector and its map in the run. */
   async keepDetector() {
     const { detector } = this.store.state;
     if (!detector) return;
     const name = await this.askName("Name of the detector", this.detectorName());
     if (!name) return;
-    const { labels, detectors } = this.session.info.annotations;
-    await this.annotate({ labels, detectors: [...detectors, { name, detector }] });
+    const message = await this.session.ask(
+      "keep",
+      { name, detector },
+      { onProgress: (share) => this.say(`exact detector ${Math.round(100 * share)} %`) },
+    );
+    if (!message) return;
+    const { annotations, maps } = message.header;
+    Object.assign(this.session.info, { annotations, maps });
+    this.fillMapBox();
+    this.say("stored in the run, with its map");
   }
 
   /** @param {object} annotations */
