@@ -384,10 +384,18 @@ def test_changes_for_another_run_are_marked(open_page):
     page.get_by_role("button", name="BF", exact=True).click()
     page.get_by_role("button", name="Run again", exact=True).click()
     page.get_by_role("button", name="Take the detector").click()
-    page.get_by_role("button", name="Paint", exact=True).click()
-    x, y = middle(page, "pattern")
-    drag(page, [(x - 60, y), (x - 10, y)])
-    assert page.evaluate("viewer.store.state.changes.pixels.length") > 2
+    for panel, what, painted in (
+        ("pattern", "pixels of the pattern", "pixels"),
+        ("map", "positions of the map", "painted"),
+    ):
+        page.get_by_role("button", name=f"Paint {what} that are left out").click()
+        x, y = middle(page, panel)
+        drag(page, [(x - 60, y), (x + 60, y)])
+        assert page.evaluate(f"viewer.store.state.changes.{painted}.length") > 2
+    n_painted = page.evaluate("viewer.store.state.changes.painted.length")
+    page.get_by_role("button", name="Take painted positions of the map back").click()
+    page.mouse.click(x + 60, y)
+    assert page.evaluate("viewer.store.state.changes.painted.length") == n_painted - 1
     page.get_by_role("button", name="Run again with these").click()
     dialog = page.get_by_role("dialog", name="Run again")
     dialog.wait_for()
@@ -395,6 +403,9 @@ def test_changes_for_another_run_are_marked(open_page):
     with page.expect_download() as download:
         dialog.get_by_role("button", name="bad_pixels.npy").click()
     assert np.load(download.value.path()).sum() == page.evaluate("viewer.store.state.changes.pixels.length")
+    with page.expect_download() as download:
+        dialog.get_by_role("button", name="missing.npy").click()
+    assert np.load(download.value.path()).sum() == n_painted - 1
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="axe-core is not installed: npm install --prefix build/npm axe-core")

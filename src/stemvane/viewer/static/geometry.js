@@ -35,6 +35,28 @@ export function thinLine(points, apart) {
 }
 
 /**
+ * Places of pixels with those that the pointer has passed added or taken out.
+ * @param {Point[]} painted
+ * @param {{y: number, x: number}} from
+ * @param {{y: number, x: number}} to
+ * @param {[number, number]} shape of the image
+ * @param {boolean} isAdded
+ * @returns {Point[]}
+ */
+export function paintPixels(painted, from, to, shape, isAdded) {
+  const passed = new Map(painted.map((pixel) => [pixel.join(), pixel]));
+  const n = Math.ceil(2 * Math.max(Math.abs(to.y - from.y), Math.abs(to.x - from.x))) + 1;
+  for (let i = 1; i <= n; i++) {
+    const y = Math.round(from.y + ((to.y - from.y) * i) / n);
+    const x = Math.round(from.x + ((to.x - from.x) * i) / n);
+    if (y < 0 || x < 0 || y >= shape[0] || x >= shape[1]) continue;
+    if (isAdded) passed.set(`${y},${x}`, [y, x]);
+    else passed.delete(`${y},${x}`);
+  }
+  return [...passed.values()];
+}
+
+/**
  * Mean values of an image along a line of some width, at steps of about a pixel.
  * @param {Float32Array} values
  * @param {number} rows

@@ -161,6 +161,20 @@ export class ImagePanel {
     this.drawn++;
   }
 
+  /**
+   * Cover painted pixels.
+   * @param {CanvasRenderingContext2D} context
+   * @param {[number, number][]} pixels
+   */
+  fillPixels(context, pixels) {
+    const { scaleX, scaleY } = this.frame;
+    context.fillStyle = "rgb(255 40 40 / 75%)";
+    for (const pixel of pixels) {
+      const [y, x] = this.toScreen(...pixel);
+      context.fillRect(x - scaleX / 2, y - scaleY / 2, scaleX, scaleY);
+    }
+  }
+
   /** @param {CanvasRenderingContext2D} context */
   paintScaleBar(context) {
     const { scaleX, left, top, width, height } = this.frame;

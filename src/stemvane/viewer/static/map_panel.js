@@ -1,5 +1,5 @@
 // The map: cursor, selections, the line of the profile, defects and labels on any map of the scan.
-import { thinLine } from "./geometry.js";
+import { paintPixels, thinLine } from "./geometry.js";
 import { ImagePanel } from "./image_panel.js";
 import { usualContrast, usualPalette } from "./raster.js";
 import { DETECTOR_MAP } from "./store.js";
@@ -55,6 +55,8 @@ export class MapPanel {
     this.stroke = [];
     /** @type {import("./session.js").MapEntry | null} */
     this.entry = null;
+    /** @type {PointerPlace | null} */
+    this.brushedAt = null;
     this.panel = new ImagePanel({
       label: "Map of the scan",
       onPress: (place) => this.press(place),
@@ -119,7 +121,12 @@ export class MapPanel {
 
   /** @param {PointerPlace} place */
   press(place) {
-    const { tool } = this.store.state;
+    const { tool, brush } = this.store.state;
+    if (brush?.on === "painted") {
+      this.brushedAt = place;
+      this.paint(place);
+      return true;
+    }
     if (tool === "pan") return false;
     this.start = this.clamp(place);
     this.stroke = [this.start];
@@ -134,7 +141,8 @@ export class MapPanel {
 
   /** @param {PointerPlace} place */
   drag(place) {
-    const { tool } = this.store.state;
+    const { tool, brush } = this.store.state;
+    if (brush?.on === "painted") return this.paint(place);
     if (!this.start) return;
     const here = this.clamp(place);
     if (tool === "cursor") this.moveCursor(place);
@@ -150,6 +158,14 @@ export class MapPanel {
         this.hooks.onSelect(true);
       }
     }
+  }
+
+  /** Leave a position out of another run, or take it back. @param {PointerPlace} place */
+  paint(place) {
+    const { brush, changes } = this.store.state;
+    const painted = paintPixels(changes.painted, this.brushedAt ?? place, place, this.session.scanShape, Boolean(brush?.adds));
+    this.brushedAt = place;
+    this.store.set({ changes: { ...changes, painted } });
   }
 
   /** @param {PointerPlace | null} place */
@@ -170,6 +186,7 @@ export class MapPanel {
     const { panel } = this;
     const { left, top, scaleX, scaleY } = panel.frame;
     const [rows, columns] = this.session.scanShape;
+    panel.fillPixels(context, state.changes.painted);
     if (this.shade) context.drawImage(this.shadeBuffer, left, top, columns * scaleX, rows * scaleY);
     const { selection } = state;
     if (selection?.space === "scan" && selection.points && selection.kind !== "points") {

@@ -1,4 +1,5 @@
 // The pattern, and the virtual detector that is dragged on it.
+import { paintPixels } from "./geometry.js";
 import { ImagePanel } from "./image_panel.js";
 import { MARKS, strokeTwice } from "./map_panel.js";
 import { usualContrast } from "./raster.js";
@@ -55,6 +56,8 @@ export class PatternPanel {
     this.store = store;
     this.hooks = hooks;
     this.grip = "";
+    /** @type {PointerPlace | null} */
+    this.brushedAt = null;
     /** @type {{place: PointerPlace, detector: Detector} | null} */
     this.held = null;
     this.panel = new ImagePanel({
@@ -119,8 +122,9 @@ export class PatternPanel {
   /** @param {PointerPlace} place */
   press(place) {
     const { detector, brush } = this.store.state;
-    if (brush) {
+    if (brush?.on === "pixels") {
       this.grip = "brush";
+      this.brushedAt = place;
       this.paint(place);
       return true;
     }
@@ -163,23 +167,17 @@ export class PatternPanel {
 
   /** Mark a pixel as bad, or as good again. @param {PointerPlace} place */
   paint(place) {
-    const [rows, columns] = this.session.detectorShape;
-    const [y, x] = [Math.round(place.y), Math.round(place.x)];
-    if (y < 0 || x < 0 || y >= rows || x >= columns) return;
     const { brush, changes } = this.store.state;
-    const others = changes.pixels.filter((pixel) => pixel[0] !== y || pixel[1] !== x);
-    this.store.set({ changes: { ...changes, pixels: brush === "add" ? [...others, [y, x]] : others } });
+    const pixels = paintPixels(changes.pixels, this.brushedAt ?? place, place, this.session.detectorShape, Boolean(brush?.adds));
+    this.brushedAt = place;
+    this.store.set({ changes: { ...changes, pixels } });
   }
 
   /** What another run is to do otherwise. @param {CanvasRenderingContext2D} context */
   drawChanges(context) {
     const { changes } = this.store.state;
-    const { scaleX, scaleY } = this.panel.frame;
-    context.fillStyle = "rgb(255 40 40 / 75%)";
-    for (const [py, px] of changes.pixels) {
-      const [y, x] = this.panel.toScreen(py, px);
-      context.fillRect(x - scaleX / 2, y - scaleY / 2, scaleX, scaleY);
-    }
+    const { scaleX } = this.panel.frame;
+    this.panel.fillPixels(context, changes.pixels);
     const { axis, radius } = changes;
     if (!axis || !radius) return;
     const [y, x] = this.panel.toScreen(...axis);

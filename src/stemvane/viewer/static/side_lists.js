@@ -121,8 +121,13 @@ export function labelsList(viewer) {
 export function changesList(viewer) {
   const { changes, detector, selection, brush } = viewer.store.state;
   const set = (/** @type {Partial<import("./store.js").Changes>} */ part) => viewer.store.set({ changes: { ...changes, ...part } });
-  const tool = (/** @type {string} */ value, /** @type {string} */ text, /** @type {string} */ title) =>
-    element("button", { type: "button", text, title, "aria-pressed": String(brush === value), onclick: () => viewer.store.set({ brush: brush === value ? "" : value }) });
+  const tools = (/** @type {"pixels" | "painted"} */ on, /** @type {string} */ what) =>
+    [true, false].map((adds) => {
+      const isHeld = brush?.on === on && brush.adds === adds;
+      const title = adds ? `Paint ${what} that are left out` : `Take painted ${what} back`;
+      const hold = () => viewer.store.set({ brush: isHeld ? null : { on, adds } });
+      return element("button", { type: "button", text: adds ? "Paint" : "Erase", title, "aria-label": title, "aria-pressed": String(isHeld), onclick: hold });
+    });
   const isDisc = detector?.shape === "disc";
   const take = button("Take the detector", "Take centre and radius of the disc-shaped virtual detector as optical axis and disc", () =>
     set({ axis: detector && [detector.y, detector.x], radius: detector?.outer ?? null }),
@@ -138,12 +143,12 @@ export function changesList(viewer) {
     element("table", {}, [
       element("tbody", {}, [
         row("Axis and disc", axis, [take, clear({ axis: null, radius: null }, "axis and disc")]),
-        row("Bad pixels", `${changes.pixels.length} painted`, [
-          tool("add", "Paint", "Paint bad pixels on the pattern"),
-          tool("remove", "Erase", "Make painted pixels good again"),
-          clear({ pixels: [] }, "bad pixels"),
+        row("Bad pixels", `${changes.pixels.length} painted`, [...tools("pixels", "pixels of the pattern"), clear({ pixels: [] }, "bad pixels")]),
+        row("Positions", `${changes.positions.length} ${changes.positions.length === 1 ? "selection" : "selections"} and ${changes.painted.length} painted left out`, [
+          leave,
+          ...tools("painted", "positions of the map"),
+          clear({ positions: [], painted: [] }, "positions"),
         ]),
-        row("Positions", `${changes.positions.length} ${changes.positions.length === 1 ? "selection" : "selections"} left out`, [leave, clear({ positions: [] }, "positions")]),
       ]),
     ]),
     element("div", { class: "choice" }, [button("Run again with these", "Show the command and its settings", () => viewer.showRerun())]),

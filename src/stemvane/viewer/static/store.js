@@ -33,6 +33,13 @@
  * @property {number | null} radius
  * @property {Point[]} pixels that are bad
  * @property {Selection[]} positions that are left out
+ * @property {Point[]} painted positions that are left out
+ */
+
+/**
+ * @typedef {object} Brush
+ * @property {"pixels" | "painted"} on pixels of the pattern, or positions on the map
+ * @property {boolean} adds or erases
  */
 
 /**
@@ -56,7 +63,7 @@
  * @property {string} lowerLeft tab below the map
  * @property {string} lowerRight tab below the learned space
  * @property {number | null} defect number of the chosen defect
- * @property {string} brush what pressing on the pattern paints: nothing, add or remove
+ * @property {Brush | null} brush what pressing on a panel paints
  * @property {Changes} changes for another run
  */
 
@@ -85,8 +92,8 @@ export function initialState() {
     lowerLeft: "histogram",
     lowerRight: "decoded",
     defect: null,
-    brush: "",
-    changes: { axis: null, radius: null, pixels: [], positions: [] },
+    brush: null,
+    changes: { axis: null, radius: null, pixels: [], positions: [], painted: [] },
   };
 }
 

@@ -305,7 +305,7 @@ export class Viewer {
     if (changed.has("angle") || changed.has("decodeAt")) this.askDecoded(state.decodeAt);
     if (changed.has("line") || changed.has("lineWidth") || changed.has("lowerLeft")) this.showCurves();
     if (state.lowerRight === "changes" && ["changes", "brush", "selection", "detector"].some((name) => changed.has(name))) this.fillLists();
-    if (changed.has("lowerRight") && state.lowerRight !== "changes" && state.brush) this.store.set({ brush: "" });
+    if (changed.has("lowerRight") && state.lowerRight !== "changes" && state.brush) this.store.set({ brush: null });
     if (changed.has("lowerRight") || changed.has("defect")) {
       this.fillLists();
       if (state.lowerRight === "grid") void this.loadGrid();
@@ -737,7 +737,10 @@ export class Viewer {
 
   /** The command that runs the scan again with what was changed here, and the files that it needs. */
   async showRerun() {
-    const message = await this.session.ask("rerun", { changes: this.store.state.changes });
+    const { painted, ...changes } = this.store.state.changes;
+    const points = { kind: "points", space: "scan", points: painted };
+    const positions = painted.length ? [...changes.positions, points] : changes.positions;
+    const message = await this.session.ask("rerun", { changes: { ...changes, positions } });
     if (!message) return;
     const { words, settings, name } = message.header;
     const command = `stemvane run ${words[0]} -o ${words[1]} --config ${words[2]}`;
