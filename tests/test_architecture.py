@@ -36,7 +36,7 @@ STOREYS = (
     ("cli",),
 )
 HOMES = {
-    "abtem": {"simulation"},
+    "abtem": set(),
     "ase": {"simulation", "figures"},
     "matplotlib": {"figures"},
     "matplotlib_scalebar": {"figures"},

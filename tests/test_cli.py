@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import version
-from typing import get_args
 
 import h5py
 import numpy as np
@@ -19,12 +18,13 @@ from rsciio.hspy import file_writer as write_hspy
 
 from stemvane.cli import app as cli
 from stemvane.cli import options as option_values
-from stemvane.config import Config, StructureName
+from stemvane.config import Config
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import ConfigError
 from stemvane.io.files import open_dataset, save_dataset
 from stemvane.runs.run import Run
 from stemvane.simulation.synthetic import synthetic
+from stemvane.specimens import SPECIMENS
 
 COMMANDS = ("demo", "simulate", "structures", "info", "run", "sweep", "figures", "export")
 QUICK = Config().replace(
@@ -289,7 +289,7 @@ def test_defects_are_simulated_on_request(call, tmp_path):
 def test_structures_are_listed_and_drawn(call, tmp_path):
     code, said, _ = call("structures", "-o", "all.png")
     assert code == 0
-    assert all(name in said for name in get_args(StructureName))
+    assert all(name in said for name in (specimen.name for specimen in SPECIMENS))
     assert (tmp_path / "all.png").stat().st_size > 20_000
     assert_refused(call("structures", "-o", "all.jpg"), "all.jpg", ".png or .svg")
 

@@ -80,14 +80,14 @@ def test_potential_is_abtems_where_atoms_lie_on_its_grid():
 
     from stemvane.config import SimulationConfig
     from stemvane.simulation.optics import Optics
-    from stemvane.simulation.simulate import _transmission
+    from stemvane.simulation.propagation import transmission
 
     sheet = graphene((12.0, 12.0))
     potential = abtem.Potential(sheet, gpts=(5 * 80, 3 * 144), slice_thickness=12.0, projection="infinite")
     projected = potential.build(lazy=False).array.sum(axis=0).T.astype(np.float64)
     expected = fft.fft2(np.exp(1j * energy2sigma(60e3) * projected), norm="forward")[:9, :9]
     optics = Optics.of(SimulationConfig())
-    result = fft.fft2(_transmission(sheet, (180, 180), (80, 80), optics), norm="forward")[:9, :9]
+    result = fft.fft2(transmission(sheet, (180, 180), (80, 80), optics), norm="forward")[:9, :9]
     bright = np.abs(expected) > 1e-3
     assert bright.sum() >= 3
     np.testing.assert_allclose(result[bright], expected[bright], rtol=5e-4)

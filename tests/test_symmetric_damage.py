@@ -189,7 +189,7 @@ def test_no_option_ends_in_a_traceback(name, shelf, tmp_path, monkeypatch, capsy
         "stemvane.workflow.stages.simulate",
         "stemvane.workflow.stages.prepare_scan",
         "stemvane.simulation.simulate.build_structure",
-        "stemvane.simulation.simulate._transmission",
+        "stemvane.simulation.propagation.transmission",
         "stemvane.figures.saving.overview_page",
         "stemvane.figures.saving.structures_page",
         "stemvane.defects.search.find_defects",

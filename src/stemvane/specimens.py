@@ -9,7 +9,25 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-__all__ = ["DEFECTS", "EDGES", "HOSTS", "LATTICE_CONSTANT", "SPECIMENS", "Specimen"]
+__all__ = [
+    "DEFECTS",
+    "EDGES",
+    "HOSTS",
+    "LATTICE_CONSTANT",
+    "SPECIMENS",
+    "STRUCTURE_FILES",
+    "Specimen",
+    "is_structure_file",
+]
+
+STRUCTURE_FILES = (".cif", ".xyz", ".extxyz")
+"""How the names of files end that hold a structure."""
+
+
+def is_structure_file(name: str) -> bool:
+    """Whether a structure's name is that of a file, by its ending."""
+    return name.lower().endswith(STRUCTURE_FILES)
+
 
 LATTICE_CONSTANT = 2.46
 """Length of graphite's lattice vectors in Å (Baskin and Meyer, Phys. Rev. 100, 544 (1955))."""
@@ -47,6 +65,8 @@ class Specimen:
         Rotations of the defect by multiples of 60° that differ from one another.
     two_sided : bool
         Whether the defect also differs when it is put upside down.
+    crystal : bool
+        Whether it is periodic along the beam.
     """
 
     host: str
@@ -60,6 +80,7 @@ class Specimen:
     edge: str = ""
     rotations: tuple[int, ...] = (0,)
     two_sided: bool = False
+    crystal: bool = False
 
     @property
     def geometry(self) -> str:
@@ -241,11 +262,54 @@ SPECIMENS: tuple[Specimen, ...] = (
         published=(2.41, 2.42),
         source="Schönfeld, Huang and Moss, Acta Cryst. B 39, 404 (1983)",
     ),
+    Specimen(
+        host="MoSe2",
+        changed="none",
+        words="molybdenum diselenide, one layer",
+        bond="Mo-Se",
+        published=(2.527, 2.527),
+        source="Bronsema, de Boer and Jellinek, Z. Anorg. Allg. Chem. 540, 15 (1986)",
+    ),
+    Specimen(
+        host="WS2",
+        changed="none",
+        words="tungsten disulphide, one layer",
+        bond="W-S",
+        published=(2.405, 2.405),
+        source="Schutte, de Boer and Jellinek, J. Solid State Chem. 70, 207 (1987)",
+    ),
+    Specimen(
+        host="GaAs",
+        changed="none",
+        words="gallium arsenide, zinc blende",
+        bond="Ga-As",
+        published=(2.448, 2.448),
+        source="Blakemore, J. Appl. Phys. 53, R123 (1982)",
+        crystal=True,
+    ),
+    Specimen(
+        host="ZnS",
+        changed="none",
+        words="zinc sulphide, zinc blende",
+        bond="Zn-S",
+        published=(2.342, 2.342),
+        source="Skinner, Am. Mineral. 46, 1399 (1961)",
+        crystal=True,
+    ),
+    Specimen(
+        host="SrTiO3",
+        changed="none",
+        words="strontium titanate, perovskite",
+        bond="Ti-O",
+        published=(1.953, 1.953),
+        source="Okazaki and Kawaminami, Mater. Res. Bull. 8, 545 (1973)",
+        crystal=True,
+    ),
 )
 """Every specimen, in the order in which they are listed."""
 
 HOSTS = tuple(specimen.host for specimen in SPECIMENS if not specimen.geometry)
-"""Perfect sheets."""
+"""Perfect sheets and crystals."""
 
 DEFECTS = {specimen.defect: specimen for specimen in SPECIMENS if specimen.defect}
 """Specimens with one defect, by its kind."""

@@ -32,17 +32,15 @@ from stemvane.cli.findings_list import print_findings
 from stemvane.cli.options import (
     add_flags,
     drop_missing,
-    read_energy,
-    read_numbers,
-    read_pair,
     read_range,
     source_settings,
     with_choices,
     with_settings,
 )
 from stemvane.cli.output_commands import export, figures, report, view
+from stemvane.cli.simulation_commands import simulate, structures
 from stemvane.cli.stopping import Stopped, stopping_signals
-from stemvane.cli.tables import info_table, print_table, progress_bars, structures_table, sweep_table, symmetry_table
+from stemvane.cli.tables import info_table, print_table, progress_bars, sweep_table, symmetry_table
 from stemvane.data.findings import sort_findings
 from stemvane.errors import ConfigError, StemvaneError
 
@@ -115,94 +113,8 @@ def demo(
     _run(with_choices(config, seed, n_latent, n_epochs, device), output, overwrite, with_paper=True)
 
 
-@app.command()
-def simulate(
-    structure: Annotated[str, typer.Argument(help="specimen, such as graphene-Si-C3; stemvane structures lists them")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="data set to write, NAME.zarr")],
-    energy: _Energy = None,
-    semiangle: _Semiangle = None,
-    defocus: Annotated[float | None, typer.Option(help="Å, positive for underfocus")] = None,
-    cs: Annotated[float | None, typer.Option(help="spherical aberration, Å")] = None,
-    scan: Annotated[str | None, typer.Option(help="probe positions YxX, such as 64x64")] = None,
-    scan_step: _Step = None,
-    detector: Annotated[str | None, typer.Option(help="detector pixels YxX, such as 64x64")] = None,
-    detector_kind: Annotated[
-        str | None,
-        typer.Option(help="record as a typical detector does: counting, analogue or scintillator; needs a dose"),
-    ] = None,
-    outer: Annotated[float | None, typer.Option(help="mrad from the axis to the detector's edge")] = None,
-    source_size: Annotated[float | None, typer.Option(help="full width at half maximum of the source, Å")] = None,
-    dose: Annotated[float | None, typer.Option(help="electrons per pattern; noiseless if left out")] = None,
-    phonons: Annotated[float | None, typer.Option(help="rms thermal displacement along each axis, Å")] = None,
-    n_phonons: Annotated[int | None, typer.Option(help="frozen-phonon configurations")] = None,
-    method: Annotated[str | None, typer.Option(help="single-slice or multislice")] = None,
-    defects: Annotated[
-        str | None, typer.Option(help="defects at random places, kind=number, such as N=2,Si-C3=1")
-    ] = None,
-    concentration: Annotated[
-        str | None, typer.Option(help="the same as shares of the lattice sites, such as N=0.01,vacancy=0.002")
-    ] = None,
-    placement_seed: Annotated[int | None, typer.Option(help="seed of their places; --seed if left out")] = None,
-    seed: _Seed = None,
-    settings: _Settings = None,
-    overwrite: _Overwrite = False,
-) -> None:
-    """Simulate a 4D-STEM scan and write it as a Zarr data set that carries its atoms and defects."""
-    from stemvane.config import Config
-    from stemvane.io.files import place_for_dataset
-
-    config = Config.from_toml(settings) if settings else Config()
-    place_for_dataset(output, overwrite=overwrite, inputs=[settings] if settings else [])
-    shape = read_pair(scan, int, "--scan") if scan else config.simulation.scan_shape
-    step = read_pair(scan_step, float, "--scan-step") if scan_step else None
-    before = config.simulation
-    if step is None and scan:
-        step = tuple(e / n for e, n in zip(before.scan_extent, before.scan_shape, strict=True))  # type: ignore[assignment]
-    choices = {
-        "structure": structure,
-        "energy": read_energy(energy),
-        "convergence_semiangle": semiangle,
-        "defocus": defocus,
-        "cs": cs,
-        "scan_shape": shape,
-        "scan_extent": None if step is None else (shape[0] * step[0], shape[1] * step[1]),
-        "detector_shape": read_pair(detector, int, "--detector") if detector else None,
-        "detector": detector_kind,
-        "detector_outer": outer,
-        "source_size": source_size,
-        "dose": dose,
-        "phonon_sigma": phonons,
-        "n_phonons": n_phonons,
-        "method": method,
-        "defects": read_numbers(defects, int, "--defects"),
-        "concentrations": read_numbers(concentration, float, "--concentration"),
-        "placement_seed": placement_seed,
-        "seed": seed,
-    }
-    config = config.replace(simulation=drop_missing(choices))
-    from stemvane.io.files import save_dataset
-    from stemvane.simulation.simulate import simulate as run_simulation
-
-    with progress_bars() as report:
-        dataset = run_simulation(config.simulation, progress=lambda done, n: report("simulate", done, n, ""))
-        path = save_dataset(dataset, output, overwrite=overwrite, progress=lambda done, n: report("write", done, n, ""))
-    typer.echo(f"{path}: {' x '.join(map(str, dataset.shape))}, {dataset.data.dtype}")
-
-
-@app.command()
-def structures(
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="picture of all of them to write, .png or .svg")
-    ] = None,
-) -> None:
-    """List the specimens that can be simulated, with their bond lengths beside published ones."""
-    if output is not None:
-        from stemvane.figures.saving import save_structures_figure
-
-        save_structures_figure(output)
-    print_table(structures_table())
-    if output is not None:
-        typer.echo(output)
+for _command_of_simulation in (simulate, structures):
+    app.command()(_command_of_simulation)
 
 
 @app.command()

@@ -27,6 +27,7 @@ __all__ = [
     "read_range",
     "read_setting",
     "read_whole",
+    "read_zone_axis",
     "show_bytes",
     "show_number",
     "source_settings",
@@ -72,6 +73,10 @@ FLAGS = {
     "simulation.scan_shape": "--scan",
     "simulation.seed": "--seed",
     "simulation.source_size": "--source-size",
+    "simulation.structure": "--structure",
+    "simulation.thickness": "--thickness",
+    "simulation.twist": "--twist",
+    "simulation.zone_axis": "--zone-axis",
     "measure.cluster": "--cluster",
     "measure.n_workers": "--workers",
     "model.n_latent": "--n-latent",
@@ -109,6 +114,18 @@ def read_pair(text: str, kind: type, option: str) -> tuple[Any, Any]:
     if len(values) not in (1, 2) or not all(0 < value < math.inf for value in values):
         raise ConfigError(f"{option} is '{text}'; write one positive number, or two as YxX")
     return values[0], values[-1]
+
+
+def read_zone_axis(text: str | None) -> tuple[int, ...] | None:
+    """Three indices from ``110``, ``1-10``, ``1,-1,0`` or ``[1 -1 0]``."""
+    if text is None:
+        return None
+    apart = re.fullmatch(r"\s*\[?\s*(-?\d{1,3})[\s,]+(-?\d{1,3})[\s,]+(-?\d{1,3})\s*\]?\s*", text, re.ASCII)
+    joined = re.fullmatch(r"\s*\[?(-?\d)(-?\d)(-?\d)\]?\s*", text, re.ASCII)
+    match = apart or joined
+    if match is None:
+        raise ConfigError(f"--zone-axis is '{text}'; write three indices, such as 110 or 1,-1,0")
+    return tuple(int(index) for index in match.groups())
 
 
 def read_whole(text: str, option: str, lengths: tuple[int, ...]) -> tuple[int, ...]:

@@ -8,7 +8,6 @@ from stemvane.config.data_sections import (
     PreparationConfig,
     SimulationConfig,
     SourceConfig,
-    StructureName,
     SurveyConfig,
 )
 from stemvane.config.model_sections import (
@@ -55,7 +54,6 @@ __all__ = [
     "ScanConfig",
     "SimulationConfig",
     "SourceConfig",
-    "StructureName",
     "SurveyConfig",
     "SymmetryConfig",
     "TrainingConfig",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from stemvane.config.map_names import find_name_trouble
 from stemvane.config.recording_sections import DetectorConfig, ScanConfig
 from stemvane.config.section import FileName, FileNames, Section
-from stemvane.specimens import DEFECTS, SPECIMENS
+from stemvane.specimens import DEFECTS, SPECIMENS, STRUCTURE_FILES, is_structure_file
 
 __all__ = [
     "AlignConfig",
@@ -20,17 +22,31 @@ __all__ = [
     "PreparationConfig",
     "SimulationConfig",
     "SourceConfig",
-    "StructureName",
     "SurveyConfig",
 ]
 
 
 if TYPE_CHECKING:
     DefectKind = str
-    StructureName = str
 else:  # the choices are those of the table, so that no list has to be kept beside it
     DefectKind = Literal[tuple(DEFECTS)]
-    StructureName = Literal[tuple(specimen.name for specimen in SPECIMENS)]
+
+
+def _known_structure(name: str) -> str:
+    names = [specimen.name for specimen in SPECIMENS]
+    if name not in names and not is_structure_file(name):
+        raise ValueError(
+            f"unknown structure '{name}'; known are {', '.join(names)}, and files that end in "
+            f"{' or '.join(STRUCTURE_FILES)}"
+        )
+    return name
+
+
+_Structure = Annotated[
+    str,
+    BeforeValidator(lambda name: os.fspath(name) if isinstance(name, os.PathLike) else name),
+    AfterValidator(_known_structure),
+]
 
 _ABOUT_THE_FILE = {
     "path",
@@ -90,7 +106,18 @@ class SourceConfig(Section):
 class SimulationConfig(Section):
     """What `simulate` simulates."""
 
-    structure: StructureName = Field("graphene", description="specimen, one that `stemvane structures` lists")
+    structure: _Structure = Field(
+        "graphene", description="specimen, one that `stemvane structures` lists or a file (.cif, .xyz, .extxyz)"
+    )
+    zone_axis: tuple[int, int, int] | None = Field(
+        None, description="direction of a crystal's lattice along the beam, such as [1, 1, 0]; [0, 0, 1] if none"
+    )
+    thickness: float | None = Field(
+        None, gt=0, le=2000, description="thickness of a crystal, Å, rounded to whole periods; one period if none"
+    )
+    twist: float | None = Field(
+        None, description="second layer of a sheet, rotated by so many degrees against the first; one layer if none"
+    )
     defects: dict[DefectKind, Annotated[int, Field(ge=0)]] = Field(
         default_factory=dict, description="random defects in the scanned area: kind = number"
     )
@@ -109,7 +136,9 @@ class SimulationConfig(Section):
     dose: float | None = Field(None, gt=0, description="dose in incident electrons per pattern; noiseless if none")
     phonon_sigma: float = Field(0.0, ge=0, description="rms thermal displacement along each axis, Å; 0 for none")
     n_phonons: int = Field(8, ge=1, description="number of frozen-phonon configurations, if phonon_sigma is not 0")
-    method: Literal["single-slice", "multislice"] = Field("single-slice", description="how the wave is propagated")
+    method: Literal["auto", "single-slice", "multislice"] = Field(
+        "auto", description="how the wave is propagated; auto takes one slice for specimens so thin that it serves"
+    )
     seed: int = Field(0, ge=0, description="random seed of thermal displacements and shot noise")
     placement_seed: int | None = Field(None, ge=0, description="random seed of the places of defects; `seed` if none")
     detector: DetectorConfig | None = Field(
@@ -138,6 +167,10 @@ class SimulationConfig(Section):
                 "a detector records electrons; give simulation.dose beside simulation.detector or simulation.scan"
             )
         return self
+
+    def files(self) -> tuple[Path, ...]:
+        """The file of the structure, where it is from one."""
+        return (Path(self.structure),) if is_structure_file(self.structure) else ()
 
     @property
     def scan_step(self) -> tuple[float, float]:

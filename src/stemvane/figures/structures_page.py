@@ -24,7 +24,7 @@ from stemvane.specimens import SPECIMENS
 __all__ = ["structures_page"]
 
 _ACROSS = 5
-_SIZE, _GAP, _HEAD, _MARGIN, _FOOT = 1.33, 0.105, 0.2, 0.07, 0.36
+_SIZE, _GAP, _HEAD, _MARGIN, _FOOT = 1.33, 0.105, 0.2, 0.07, 0.46
 _VIEW = 11.0
 """Å along each side of a panel."""
 _BAR = 5.0
@@ -78,7 +78,7 @@ def _panel(ax: Axes, name: str) -> dict[str, NDArray[np.float64]]:
 
 def _key(figure: Figure, elements: Mapping[str, NDArray[np.float64]]) -> None:
     """Colours of the elements, below all panels."""
-    order = [symbol for symbol in ("C", "N", "B", "P", "Si", "Mo", "S") if symbol in elements]
+    order = list(elements)
     handles = [
         Line2D([], [], ls="", marker="o", ms=5, mfc=tuple(elements[s]), mec="0.15", mew=0.3, label=s) for s in order
     ]
@@ -86,9 +86,10 @@ def _key(figure: Figure, elements: Mapping[str, NDArray[np.float64]]) -> None:
     figure.legend(
         handles=handles,
         loc="lower right",
-        ncols=len(handles),
+        ncols=(len(handles) + 1) // 2,
         bbox_to_anchor=(1, 0),
         handletextpad=0.2,
+        columnspacing=1.2,
         borderaxespad=0.3,
     )
     _scale_bar(figure)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stemvane.simulation.relaxed_defects import read_geometry
-from stemvane.simulation.structures import SHEETS
+from stemvane.simulation.structures import SHEETS, crystal
 from stemvane.specimens import Specimen
 
 __all__ = ["TOLERANCE", "bond_agrees", "bond_length"]
@@ -36,7 +36,8 @@ def bond_length(specimen: Specimen) -> float:
     float
     """
     if not specimen.geometry:
-        distances = SHEETS[specimen.host]((8.0, 8.0)).get_all_distances(mic=True)
+        perfect = crystal(specimen.host) if specimen.crystal else SHEETS[specimen.host]((8.0, 8.0))
+        distances = perfect.get_all_distances(mic=True)
         return float(distances[distances > 0].min())
     atoms = read_geometry(specimen.geometry)
     sites, size = atoms.get_array("site"), atoms.cell.lengths()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stemvane.extras import require_package
 from stemvane.simulation.structures import EXTRA, SIMULATING
 
-__all__ = ["interaction_parameter", "projected_scattering_factor"]
+__all__ = ["interaction_parameter", "known_elements", "projected_scattering_factor"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -72,6 +72,11 @@ def projected_scattering_factor(symbol: str, square: Floats) -> NDArray[np.float
         for height, width in zip(amplitudes, widths, strict=True)
     ]
     return np.asarray(8 * np.float32(np.pi) * sum(terms), np.float64)
+
+
+def known_elements() -> set[str]:
+    """Symbols of the elements whose potential is known."""
+    return set(_parameters())
 
 
 @functools.cache

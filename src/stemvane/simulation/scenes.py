@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +15,10 @@ from stemvane.data.specimen import ScanDefects
 from stemvane.errors import ConfigError
 from stemvane.simulation.edges import graphene_edge
 from stemvane.simulation.relaxed_defects import Placement, load_patch, placements
-from stemvane.simulation.structures import SHEETS
-from stemvane.specimens import DEFECTS, SPECIMENS, Specimen
+from stemvane.simulation.structure_files import checked_structure, read_structure
+from stemvane.simulation.structures import LAYER_SPACINGS, SHEETS, crystal
+from stemvane.simulation.supercells import align_zone_axis, fill_supercell, twist_layers
+from stemvane.specimens import DEFECTS, SPECIMENS, Specimen, is_structure_file
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -30,10 +34,13 @@ _TRIES = 100
 
 
 def build_structure(
-    name: str = "graphene",
+    name: str | Path | Atoms = "graphene",
     extent: tuple[float, float] = (46.0, 46.0),
     *,
     scan_extent: tuple[float, float] | None = None,
+    zone_axis: tuple[int, int, int] | None = None,
+    thickness: float | None = None,
+    twist: float | None = None,
     defects: Mapping[str, int] | None = None,
     concentrations: Mapping[str, float] | None = None,
     seed: int = 0,
@@ -44,14 +51,22 @@ def build_structure(
 
     Parameters
     ----------
-    name : str
+    name : str, Path or ase.Atoms
         A host such as ``"graphene"``, or one with a defect in the middle of the scan, such as ``"graphene-Si-C3"``;
-        `stemvane structures` lists them.
+        `stemvane structures` lists them. A file (.cif, .xyz, .extxyz) or atoms are a unit cell, which is repeated along
+        its periodic axes; what has none is put into the middle of the scan.
     extent : tuple of float
         Smallest size ``(y, x)`` of the periodic supercell in Å.
     scan_extent : tuple of float, optional
         Size ``(y, x)`` in Å of the area, from the supercell's corner on, that defects are put into; all of `extent`
         where it is left out.
+    zone_axis : tuple of int, optional
+        Direction ``[u v w]`` of a crystal's lattice along the beam; [0 0 1] where it is left out.
+    thickness : float, optional
+        Thickness of a crystal in Å, rounded to whole periods along the beam; one period where it is left out.
+    twist : float, optional
+        Angle in degrees by which a second layer of a sheet is rotated against the first; one layer where it is left
+        out.
     defects : mapping of str to int, optional
         How many defects of which kind at random places: ``{"N": 2, "Si-C3": 1}``.
     concentrations : mapping of str to float, optional
@@ -75,6 +90,8 @@ def build_structure(
     ------
     ConfigError
         If a name is unknown, a host takes no defects, or the defects do not fit into the area.
+    FileFormatError
+        If a file is missing or damaged, or holds no structure that can be simulated.
 
     Examples
     --------
@@ -83,17 +100,20 @@ def build_structure(
     >>> defects.kinds, sorted(set(atoms.get_array("labels").tolist()))
     (('N', 'N'), ['N', 'graphene'])
     """
-    specimen = _specimen(name)
     area = scan_extent or extent
-    if specimen.edge:
-        atoms = graphene_edge(specimen.edge, extent, area)
+    shape = _Shape(zone_axis, thickness, twist)
+    specimen = _specimen(name)
+    if specimen is None:
+        atoms = _from_atoms(name, extent, area, shape)
+    elif specimen.crystal:
+        atoms = _fill(crystal(specimen.host), specimen.host, extent, area, shape)
     else:
-        atoms = SHEETS[specimen.host](extent)
-        atoms.set_array("labels", np.full(len(atoms), specimen.host, dtype="U16"))
+        atoms = _sheet(specimen, extent, area, shape)
     counts = _numbers(atoms, area, defects or {}, concentrations or {})
-    if not specimen.defect and not counts:
+    if not counts and (specimen is None or not specimen.defect):
         return atoms, _truth([])
-    if specimen.edge or {DEFECTS[kind].host for kind in counts} - {specimen.host}:
+    endless = specimen is not None and not specimen.edge and twist is None
+    if specimen is None or not endless or {DEFECTS[kind].host for kind in counts} - {specimen.host}:
         raise ConfigError(f"{name}: defects are known in endless graphene only; leave them out, or take graphene")
     size = (float(atoms.cell[0, 0]), float(atoms.cell[1, 1]))
     if min(size) < _SMALLEST:
@@ -108,11 +128,65 @@ def build_structure(
     return atoms, _truth(placed)
 
 
-def _specimen(name: str) -> Specimen:
+class _Shape(NamedTuple):
+    """How a unit cell is laid out."""
+
+    zone_axis: tuple[int, int, int] | None
+    thickness: float | None
+    twist: float | None
+
+
+def _specimen(name: str | Path | Atoms) -> Specimen | None:
+    """The entry of the table; None for a file or atoms."""
     by_name = {specimen.name: specimen for specimen in SPECIMENS}
+    if not isinstance(name, str) or is_structure_file(name):
+        return None
     if name not in by_name:
         raise ConfigError(f"unknown structure '{name}'; known are {', '.join(by_name)}")
     return by_name[name]
+
+
+def _sheet(specimen: Specimen, extent: tuple[float, float], area: tuple[float, float], shape: _Shape) -> Atoms:
+    """A built-in sheet, endless, with an edge, or of two layers."""
+    if shape.zone_axis is not None or shape.thickness is not None:
+        raise ConfigError(f"{specimen.name} is a sheet; zone_axis and thickness are for crystals, leave them out")
+    if shape.twist is None:
+        if specimen.edge:
+            return graphene_edge(specimen.edge, extent, area)
+        return _labelled(SHEETS[specimen.host](extent), specimen.host)
+    if specimen.geometry:
+        raise ConfigError(f"{specimen.name}: only perfect sheets have a twist; leave it out, or take {specimen.host}")
+    if not math.isfinite(shape.twist):
+        raise ConfigError(f"twist is {shape.twist}; give an angle in degrees")
+    cell = SHEETS[specimen.host]((1.0, 1.0))
+    layers = twist_layers(cell, shape.twist, LAYER_SPACINGS[specimen.host], area)
+    return _labelled(fill_supercell(layers, extent, area), specimen.host)
+
+
+def _from_atoms(
+    source: str | Path | Atoms, extent: tuple[float, float], area: tuple[float, float], shape: _Shape
+) -> Atoms:
+    """Atoms that are given, or those of a file."""
+    if isinstance(source, str | Path):
+        return _fill(read_structure(source), Path(source).stem, extent, area, shape)
+    if not hasattr(source, "get_chemical_formula"):
+        raise ConfigError(f"structure is of type {type(source).__name__}; give a name, a file or ase.Atoms")
+    name = source.get_chemical_formula(empirical=True)
+    return _fill(checked_structure(source, name), name, extent, area, shape)
+
+
+def _fill(cell: Atoms, name: str, extent: tuple[float, float], area: tuple[float, float], shape: _Shape) -> Atoms:
+    if shape.twist is not None:
+        raise ConfigError(f"{name}: a twist is known for built-in sheets only; leave it out")
+    # a slab or a molecule is seen along z, as it is; a crystal along its own third axis
+    if cell.pbc.all() or shape.zone_axis is not None:
+        cell = align_zone_axis(cell, shape.zone_axis or (0, 0, 1))
+    return _labelled(fill_supercell([cell], extent, area, shape.thickness), name)
+
+
+def _labelled(atoms: Atoms, host: str) -> Atoms:
+    atoms.set_array("labels", np.full(len(atoms), host, dtype="U32"))
+    return atoms
 
 
 def _numbers(
@@ -186,6 +260,7 @@ def _replace(atoms: Atoms, placed: list[Placement]) -> None:
     size = atoms.cell.lengths()[:2]
     sites = atoms.positions[:, :2] % size
     tree = cKDTree(np.where(sites >= size, 0, sites), boxsize=size)
+    atoms.info.pop("n_cells", None)  # its cells are no longer alike
     shift, removed = np.zeros_like(atoms.positions), []
     numbers, labels = atoms.numbers.copy(), atoms.get_array("labels")
     for placement in placed:
