@@ -25,6 +25,7 @@ stemvane simulate graphene-Si-C3 -o silicon.zarr
 stemvane simulate graphene -o mix.zarr --scan 128x128 --defects N=3,divacancy=1 --placement-seed 7
 stemvane simulate GaAs -o dumbbells.zarr --zone-axis 110 --thickness 40
 stemvane simulate graphene -o moire.zarr --twist 5
+stemvane simulate MoS2 -o sulphur.zarr --defects V_S=3,Se_S=2
 stemvane simulate crystal.cif -o crystal.zarr --zone-axis 1,-1,0 --thickness 100
 ```
 
@@ -100,6 +101,27 @@ a crystal as a whole number of its periods, also where they are those of a centr
 axis, as at a twist of 7°, the supercell ends 15 Å from the scan. What is periodic in no direction, such as a molecule,
 is put into the middle of the scan. Sites that are occupied in part are refused: give an ordered supercell.
 """
+RULED = """
+## Defects by rule
+
+The defects of graphene above are relaxed. In any other host, a file included, they are made by rule and **not
+relaxed**, which `metadata["defects"]` of the data set says: what differs from the perfect host are the atoms that are
+named, and bonds about a vacancy have the length that they had. They are named after what comes and whose site it is.
+
+| rule | meaning |
+|---|---|
+| `V_S` | vacancy: one S is missing |
+| `V_S2` | both S that are above one another are missing |
+| `Se_S` | Se in place of S; with an element of the host an antisite, such as `Mo_S` |
+| `Mo_S2` | Mo in place of both S that are above one another, in the middle between them |
+| `V_B+V_N` | two of these on neighbouring sites: a divacancy, or a pair of substituted atoms such as `C_B+C_N` |
+| `ad-Si_Mo` | Si on top of Mo, a bond's length (the sum of covalent radii) above it or below it |
+
+`MoS2-V_S` has one in the middle of the scan, `--defects V_S=3` three at random places. V is the vacancy, so vanadium
+cannot be named. The angle of a pair is the direction from its first site to its second; those that are made on the
+lower side of a sheet are `mirrored`. `stemvane.specimens.LIBRARIES` lists the defects that are usually looked for in
+each sheet.
+"""
 SLICED = """
 ## One slice or several
 
@@ -143,7 +165,7 @@ defects, thermal motion or a twist every probe goes through all of it.
 
 def page() -> str:
     """Return the page."""
-    return HEAD + BONDS + _bonds() + TRUTH + ANY + SLICED + _slices() + LIMITS.format(tolerance=TOLERANCE)
+    return HEAD + BONDS + _bonds() + TRUTH + RULED + ANY + SLICED + _slices() + LIMITS.format(tolerance=TOLERANCE)
 
 
 def _bonds() -> str:

@@ -222,3 +222,64 @@ def test_sites_that_are_occupied_in_part_are_refused(tmp_path):
     with pytest.raises(FileFormatError, match="occupied in part"):
         build_structure(alloy)
     assert propagation.n_cells_of(alloy) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "elements", "sites"),
+    [
+        ("V_S", {"S": -1}, 1),
+        ("V_S2", {"S": -2}, 1),
+        ("Se_S", {"S": -1, "Se": 1}, 1),
+        ("Mo_S2", {"S": -2, "Mo": 1}, 1),
+        ("S_Mo", {"Mo": -1, "S": 1}, 1),
+        ("V_Mo+V_S", {"Mo": -1, "S": -1}, 2),
+        ("ad-Au_Mo", {"Au": 1}, 1),
+    ],
+)
+def test_a_defect_by_rule_changes_what_it_names(kind, elements, sites):
+    atoms, defects = build_structure(f"MoS2-{kind}", scan_extent=(12.0, 12.0))
+    perfect, _ = build_structure("MoS2")
+    counts, before = (a.symbols.formula.count() for a in (atoms, perfect))
+    assert {s: counts.get(s, 0) - before.get(s, 0) for s in {*counts, *before}} == {"Mo": 0, "S": 0, **elements}
+    assert (defects.kinds, len(defects.sites)) == ((kind,), sites)
+    assert np.linalg.norm(defects.positions[0] - 6) < 2
+    assert "n_cells" not in atoms.info
+    marked = atoms.positions[atoms.get_array("labels") == kind, 1::-1]
+    assert 0 < len(marked) <= 12
+    # what is not changed is as it was
+    unmoved = np.linalg.norm(atoms.positions[:, None] - perfect.positions, axis=-1).min(axis=1)
+    assert (unmoved > 1e-6).sum() == {"Mo_S2": 1, "ad-Au_Mo": 1}.get(kind, 0)
+
+
+def test_defects_by_rule_lie_on_both_sides_and_in_all_directions():
+    _, defects = build_structure("MoS2", (60.0, 60.0), scan_extent=(55.0, 55.0), defects={"V_S": 14}, seed=2)
+    assert 0 < defects.mirrored.sum() < 14
+    _, pairs = build_structure("h-BN", (60.0, 60.0), scan_extent=(55.0, 55.0), defects={"V_B+V_N": 14}, seed=2)
+    directions = np.unique(np.round(np.degrees(pairs.angles)) % 360)
+    assert directions.tolist() == [30, 150, 270]
+    np.testing.assert_allclose(
+        np.linalg.norm(np.diff(pairs.sites.reshape(-1, 2, 2), axis=1), axis=-1), 1.4457, atol=1e-3
+    )
+
+
+def test_defects_by_rule_are_made_of_files_and_said_not_to_be_relaxed(gaas):
+    settings = {**FEW, "scan_extent": (20.0, 20.0), "structure": gaas, "zone_axis": (1, 1, 0)}
+    dataset = simulate(**settings, method="single-slice", defects={"V_As": 1, "Ga_As": 1})
+    assert sorted(dataset.atoms.defects.kinds) == ["Ga_As", "V_As"]
+    assert dataset.metadata["defects"] == "by rule, not relaxed"
+    assert "defects" not in simulate(**FEW).metadata
+
+
+@pytest.mark.parametrize(
+    ("structure", "kind", "words"),
+    [
+        ("h-BN", "V_S", "has no S"),
+        ("h-BN", "V_B2", "two B above"),
+        ("MoS2", "ad-V_S", "by rule"),
+        ("MoS2", "V_", "by rule"),
+    ],
+)
+def test_a_rule_that_does_not_fit_is_one_line(structure, kind, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        simulate(**{**FEW, "structure": structure, "scan_extent": (12.0, 12.0)}, defects={kind: 1})
+    assert "\n" not in str(caught.value)

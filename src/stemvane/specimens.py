@@ -1,4 +1,4 @@
-"""The one table of specimens and defects that can be simulated: host, defect, bonds and their sources.
+"""The one table of specimens and defects that can be simulated: host, defect, bonds and their sources, and the rules.
 
 It stands at the ground, below the settings, which take their choices from it, and below the simulation, which builds
 from it; so it imports neither, and holds no atoms.
@@ -7,17 +7,26 @@ from it; so it imports neither, and holds no atoms.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 __all__ = [
     "DEFECTS",
     "EDGES",
     "HOSTS",
     "LATTICE_CONSTANT",
+    "LIBRARIES",
+    "RULES",
     "SPECIMENS",
     "STRUCTURE_FILES",
+    "RuleStep",
     "Specimen",
+    "find_specimen",
+    "is_rule",
     "is_structure_file",
+    "read_rule",
 ]
 
 STRUCTURE_FILES = (".cif", ".xyz", ".extxyz")
@@ -31,6 +40,53 @@ def is_structure_file(name: str) -> bool:
 
 LATTICE_CONSTANT = 2.46
 """Length of graphite's lattice vectors in Å (Baskin and Meyer, Phys. Rev. 100, 544 (1955))."""
+
+RULES = "V_S empty, V_S2 two above one another, Se_S substituted, V_B+V_N side by side, ad-Si_Mo on top of an atom"
+"""How defects by rule are written."""
+
+_STEP = re.compile(r"(ad-)?([A-Z][a-z]?)_([A-Z][a-z]?)(2?)")
+
+
+class RuleStep(NamedTuple):
+    """One change that a defect by rule is made of.
+
+    Attributes
+    ----------
+    element : str
+        What comes; ``"V"`` for nothing.
+    host : str
+        Element of the host whose site it is.
+    is_column : bool
+        Whether both atoms of that element that are above one another are changed.
+    is_added : bool
+        Whether the element is put on top of the site, which keeps its own.
+    """
+
+    element: str
+    host: str
+    is_column: bool
+    is_added: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the site is left empty."""
+        return self.element == "V"
+
+
+def is_rule(kind: str) -> bool:
+    """Whether a kind of defects is written as a rule."""
+    steps = kind.split("+")
+    return len(steps) <= 2 and all(
+        match is not None and not (match[1] and (match[2] == "V" or match[4] or len(steps) > 1))
+        for match in map(_STEP.fullmatch, steps)
+    )
+
+
+def read_rule(kind: str) -> tuple[RuleStep, ...]:
+    """What a rule changes: `RULES` has examples."""
+    matches = [_STEP.fullmatch(step) for step in kind.split("+")]
+    return tuple(RuleStep(m[2], m[3], bool(m[4]), bool(m[1])) for m in matches if m is not None)
+
 
 _A, _B = LATTICE_CONSTANT, LATTICE_CONSTANT / math.sqrt(3)
 _Pair = tuple[tuple[float, float], tuple[float, float]]
@@ -316,3 +372,24 @@ DEFECTS = {specimen.defect: specimen for specimen in SPECIMENS if specimen.defec
 
 EDGES = {specimen.edge: specimen for specimen in SPECIMENS if specimen.edge}
 """Sheets that end, by the kind of their edge."""
+
+LIBRARIES: Mapping[str, tuple[str, ...]] = {
+    "graphene": tuple(DEFECTS),
+    "h-BN": ("V_B", "V_N", "V_B+V_N", "C_B", "C_N", "C_B+C_N", "O_N", "N_B", "B_N"),
+    "MoS2": ("V_S", "V_S2", "V_Mo", "Mo_S2", "S_Mo", "O_S", "Se_S", "W_Mo"),
+    "MoSe2": ("V_Se", "V_Se2", "V_Mo", "Mo_Se2", "Se_Mo", "O_Se", "S_Se", "W_Mo"),
+    "WS2": ("V_S", "V_S2", "V_W", "W_S2", "S_W", "O_S", "Se_S", "Mo_W"),
+}
+"""Defects that a library of each sheet holds: relaxed ones of graphene, those of the others by rule."""
+
+
+def find_specimen(name: str) -> Specimen | None:
+    """The specimen of a name: an entry of the table, or a host with a defect by rule; None where there is none."""
+    for specimen in SPECIMENS:
+        if specimen.name == name:
+            return specimen
+    for specimen in SPECIMENS:
+        kind = name.removeprefix(f"{specimen.host}-")
+        if not specimen.geometry and kind != name and is_rule(kind):
+            return replace(specimen, defect=kind, changed=kind, words=f"{specimen.words}, with a defect by rule")
+    return None

@@ -52,7 +52,7 @@ def simulate(
         str | None, typer.Option(help="auto, single-slice or multislice; auto takes one slice where it serves")
     ] = None,
     defects: Annotated[
-        str | None, typer.Option(help="defects at random places, kind=number, such as N=2,Si-C3=1")
+        str | None, typer.Option(help="defects at random places, kind=number, such as N=2,Si-C3=1 or V_S=2")
     ] = None,
     concentration: Annotated[
         str | None, typer.Option(help="the same as shares of the lattice sites, such as N=0.01,vacancy=0.002")

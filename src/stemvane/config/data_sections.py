@@ -5,14 +5,22 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from stemvane.config.map_names import find_name_trouble
 from stemvane.config.recording_sections import DetectorConfig, ScanConfig
 from stemvane.config.section import FileName, FileNames, Section
-from stemvane.specimens import DEFECTS, SPECIMENS, STRUCTURE_FILES, is_structure_file
+from stemvane.specimens import (
+    DEFECTS,
+    RULES,
+    SPECIMENS,
+    STRUCTURE_FILES,
+    find_specimen,
+    is_rule,
+    is_structure_file,
+)
 
 __all__ = [
     "AlignConfig",
@@ -26,21 +34,22 @@ __all__ = [
 ]
 
 
-if TYPE_CHECKING:
-    DefectKind = str
-else:  # the choices are those of the table, so that no list has to be kept beside it
-    DefectKind = Literal[tuple(DEFECTS)]
-
-
 def _known_structure(name: str) -> str:
-    names = [specimen.name for specimen in SPECIMENS]
-    if name not in names and not is_structure_file(name):
+    if find_specimen(name) is None and not is_structure_file(name):
         raise ValueError(
-            f"unknown structure '{name}'; known are {', '.join(names)}, and files that end in "
-            f"{' or '.join(STRUCTURE_FILES)}"
+            f"unknown structure '{name}'; known are {', '.join(specimen.name for specimen in SPECIMENS)}, hosts with a "
+            f"defect by rule, such as MoS2-V_S, and files that end in {' or '.join(STRUCTURE_FILES)}"
         )
     return name
 
+
+def _known_defect(kind: str) -> str:
+    if kind not in DEFECTS and not is_rule(kind):
+        raise ValueError(f"unknown defect '{kind}'; known are {', '.join(DEFECTS)}, and by rule: {RULES}")
+    return kind
+
+
+DefectKind = Annotated[str, AfterValidator(_known_defect)]
 
 _Structure = Annotated[
     str,

@@ -58,6 +58,11 @@ class Placement(NamedTuple):
     hexagon: tuple[float, float]
 
     @property
+    def angle(self) -> float:
+        """The rotation in rad."""
+        return math.radians(60.0 * self.n_sixths)
+
+    @property
     def matrix(self) -> Floats:
         """Matrix from (x, y, z) in the patch to (x, y, z) in the sheet; y grows downwards."""
         cos, sin = math.cos(self.n_sixths * math.pi / 3), math.sin(self.n_sixths * math.pi / 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,10 +15,11 @@ from stemvane.data.specimen import ScanDefects
 from stemvane.errors import ConfigError
 from stemvane.simulation.edges import graphene_edge
 from stemvane.simulation.relaxed_defects import Placement, load_patch, placements
+from stemvane.simulation.rule_defects import RulePlacement, change_atoms, rule_placements
 from stemvane.simulation.structure_files import checked_structure, read_structure
 from stemvane.simulation.structures import LAYER_SPACINGS, SHEETS, crystal
 from stemvane.simulation.supercells import align_zone_axis, fill_supercell, twist_layers
-from stemvane.specimens import DEFECTS, SPECIMENS, Specimen, is_structure_file
+from stemvane.specimens import DEFECTS, RULES, SPECIMENS, Specimen, find_specimen, is_rule, is_structure_file
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -31,6 +32,8 @@ _SMALLEST = 20.0
 _CLOSEST = 4.0
 """Å between centres below which two defects would change the same sites."""
 _TRIES = 100
+
+_Placement = Placement | RulePlacement
 
 
 def build_structure(
@@ -68,7 +71,8 @@ def build_structure(
         Angle in degrees by which a second layer of a sheet is rotated against the first; one layer where it is left
         out.
     defects : mapping of str to int, optional
-        How many defects of which kind at random places: ``{"N": 2, "Si-C3": 1}``.
+        How many defects of which kind at random places: ``{"N": 2, "Si-C3": 1}``. In any host they are made by rule,
+        and not relaxed: ``{"V_S": 2, "Se_S": 1}``.
     concentrations : mapping of str to float, optional
         Random defects as a share of the lattice sites in the scanned area, rounded to whole numbers of defects.
     seed : int
@@ -112,9 +116,14 @@ def build_structure(
     counts = _numbers(atoms, area, defects or {}, concentrations or {})
     if not counts and (specimen is None or not specimen.defect):
         return atoms, _truth([])
+    relaxed = [kind for kind in counts if kind in DEFECTS]
     endless = specimen is not None and not specimen.edge and twist is None
-    if specimen is None or not endless or {DEFECTS[kind].host for kind in counts} - {specimen.host}:
-        raise ConfigError(f"{name}: defects are known in endless graphene only; leave them out, or take graphene")
+    if relaxed and not (specimen is not None and endless and specimen.host == DEFECTS[relaxed[0]].host):
+        called = name if isinstance(name, str | Path) else "the structure"
+        raise ConfigError(
+            f"{called}: defects such as {relaxed[0]} are known in endless graphene only; take graphene, or make them "
+            f"by rule: {RULES}"
+        )
     size = (float(atoms.cell[0, 0]), float(atoms.cell[1, 1]))
     if min(size) < _SMALLEST:
         raise ConfigError(f"a supercell of {extent} Å is too small for a defect; give at least {_SMALLEST:.0f} Å")
@@ -122,8 +131,9 @@ def build_structure(
         raise ConfigError(
             f"separation is {separation} Å; give at least {_CLOSEST:g}, so that no two defects share a site"
         )
-    placed = [_in_the_middle(specimen.defect, size, area)] if specimen.defect else []
-    placed = _at_random(placed, counts, size, area, separation, margin, seed)
+    fits = {kind: _fits(kind, atoms, size) for kind in counts}
+    first = [] if specimen is None or not specimen.defect else [_in_the_middle(specimen.defect, atoms, size, area)]
+    placed = _at_random(first, fits, counts, size, area, separation, margin, seed)
     _replace(atoms, placed)
     return atoms, _truth(placed)
 
@@ -138,12 +148,12 @@ class _Shape(NamedTuple):
 
 def _specimen(name: str | Path | Atoms) -> Specimen | None:
     """The entry of the table; None for a file or atoms."""
-    by_name = {specimen.name: specimen for specimen in SPECIMENS}
     if not isinstance(name, str) or is_structure_file(name):
         return None
-    if name not in by_name:
-        raise ConfigError(f"unknown structure '{name}'; known are {', '.join(by_name)}")
-    return by_name[name]
+    specimen = find_specimen(name)
+    if specimen is None:
+        raise ConfigError(f"unknown structure '{name}'; known are {', '.join(entry.name for entry in SPECIMENS)}")
+    return specimen
 
 
 def _sheet(specimen: Specimen, extent: tuple[float, float], area: tuple[float, float], shape: _Shape) -> Atoms:
@@ -193,11 +203,14 @@ def _numbers(
     atoms: Atoms, area: tuple[float, float], defects: Mapping[str, int], concentrations: Mapping[str, float]
 ) -> dict[str, int]:
     """How many of each kind, in the order in which the kinds are listed."""
-    unknown = sorted({*defects, *concentrations} - DEFECTS.keys())
-    if unknown:
-        raise ConfigError(f"unknown defect '{unknown[0]}'; known are {', '.join(DEFECTS)}")
+    asked = sorted({*defects, *concentrations} - DEFECTS.keys())
+    for kind in asked:
+        if not is_rule(kind):
+            raise ConfigError(f"unknown defect '{kind}'; known are {', '.join(DEFECTS)}, and by rule: {RULES}")
     n_sites = len(atoms) / float(atoms.cell[0, 0] * atoms.cell[1, 1]) * area[0] * area[1]
-    counts = {kind: int(defects.get(kind, 0)) + round(concentrations.get(kind, 0) * n_sites) for kind in DEFECTS}
+    counts = {
+        kind: int(defects.get(kind, 0)) + round(concentrations.get(kind, 0) * n_sites) for kind in [*DEFECTS, *asked]
+    }
     for kind, share in concentrations.items():
         if share > 0 and round(share * n_sites) == 0:
             raise ConfigError(
@@ -206,27 +219,35 @@ def _numbers(
     return {kind: n for kind, n in counts.items() if n}
 
 
-def _in_the_middle(kind: str, size: tuple[float, float], area: tuple[float, float]) -> Placement:
-    """As stored, as near to the middle of the area as the lattice lets it."""
-    upright = [p for p in placements(kind, size) if p.n_sixths == 0 and not p.mirrored]
+def _fits(kind: str, atoms: Atoms, size: tuple[float, float]) -> Sequence[_Placement]:
+    """Every way in which a defect fits into the host."""
+    return placements(kind, size) if kind in DEFECTS else rule_placements(kind, atoms)
+
+
+def _in_the_middle(kind: str, atoms: Atoms, size: tuple[float, float], area: tuple[float, float]) -> _Placement:
+    """As stored, or as the rule has it first, as near to the middle of the area as the lattice lets it."""
+    fits = _fits(kind, atoms, size)
+    least = min(p.angle for p in fits)
+    upright = [p for p in fits if p.angle < least + 0.01 and not p.mirrored]
     middle = np.array([area[1], area[0]]) / 2
     distances = np.array([np.linalg.norm(p.centre - middle) for p in upright])
     return upright[int(np.argmin(distances.round(6)))]
 
 
 def _at_random(
-    placed: list[Placement],
+    placed: list[_Placement],
+    fitting: Mapping[str, Sequence[_Placement]],
     counts: Mapping[str, int],
     size: tuple[float, float],
     area: tuple[float, float],
     separation: float,
     margin: float,
     seed: int,
-) -> list[Placement]:
+) -> list[_Placement]:
     """Fill in defects one by one, each anywhere that the others leave free; start again where there is no room."""
-    free: dict[str, tuple[list[Placement], NDArray[np.float64]]] = {}
+    free: dict[str, tuple[list[_Placement], NDArray[np.float64]]] = {}
     for kind in counts:
-        fits = placements(kind, size)
+        fits = fitting[kind]
         centres = np.array([p.centre for p in fits])
         inside = np.all((centres >= margin) & (centres <= np.array([area[1], area[0]]) - margin), axis=1)
         free[kind] = [p for p, is_in in zip(fits, inside, strict=True) if is_in], centres[inside]
@@ -236,8 +257,8 @@ def _at_random(
     for _ in range(_TRIES):
         placed_so_far = list(placed)
         for kind in rng.permutation(order).tolist():
-            fits, centres = free[kind]
-            apart = np.ones(len(fits), bool)
+            choosable, centres = free[kind]
+            apart = np.ones(len(choosable), bool)
             for other in placed_so_far:
                 across = centres - other.centre
                 across -= np.multiply(size, np.round(across / size))
@@ -245,7 +266,7 @@ def _at_random(
             choices = np.flatnonzero(apart)
             if not len(choices):
                 break
-            placed_so_far.append(fits[int(choices[rng.integers(len(choices))])])
+            placed_so_far.append(choosable[int(choices[rng.integers(len(choices))])])
         else:
             return placed_so_far
     listed = ", ".join(f"{n} {kind}" for kind, n in counts.items())
@@ -255,7 +276,7 @@ def _at_random(
     )
 
 
-def _replace(atoms: Atoms, placed: list[Placement]) -> None:
+def _replace(atoms: Atoms, placed: Sequence[_Placement]) -> None:
     """Put defects into the sheet, in place."""
     size = atoms.cell.lengths()[:2]
     sites = atoms.positions[:, :2] % size
@@ -263,7 +284,10 @@ def _replace(atoms: Atoms, placed: list[Placement]) -> None:
     atoms.info.pop("n_cells", None)  # its cells are no longer alike
     shift, removed = np.zeros_like(atoms.positions), []
     numbers, labels = atoms.numbers.copy(), atoms.get_array("labels")
+    by_rule = [placement for placement in placed if isinstance(placement, RulePlacement)]
     for placement in placed:
+        if isinstance(placement, RulePlacement):
+            continue
         patch = load_patch(placement.kind)
         index = tree.query(placement.map(patch.sites) % size)[1]
         shift[index] += patch.displacements @ placement.matrix.T
@@ -276,21 +300,26 @@ def _replace(atoms: Atoms, placed: list[Placement]) -> None:
         if not is_kept.any():
             for at in changed:
                 labels[tree.query(tree.data[at], 4)[1]] = placement.kind
+    emptied, added = change_atoms(atoms, by_rule, numbers, labels)
     atoms.positions += shift
     atoms.numbers = numbers
     atoms.set_array("labels", labels)
-    del atoms[removed]
+    del atoms[sorted({*removed, *emptied})]
+    for number, position, label in added:
+        atoms.append(number)
+        atoms.positions[-1] = position
+        atoms.arrays["labels"][-1] = label
 
 
-def _truth(placed: list[Placement]) -> ScanDefects:
+def _truth(placed: Sequence[_Placement]) -> ScanDefects:
     def yx(points: Iterator[NDArray[np.float64]]) -> NDArray[np.float64]:
         return np.concatenate([np.zeros((0, 2)), *points])[:, ::-1].copy()
 
-    sites = [p.map(load_patch(p.kind).changed) for p in placed]
+    sites = [p.sites if isinstance(p, RulePlacement) else p.map(load_patch(p.kind).changed) for p in placed]
     return ScanDefects(
         kinds=tuple(p.kind for p in placed),
         positions=yx(p.centre[None] for p in placed),
-        angles=np.array([np.radians(60.0 * p.n_sixths) for p in placed]),
+        angles=np.array([p.angle for p in placed], float),
         mirrored=np.array([p.mirrored for p in placed], bool),
         sites=yx(iter(sites)),
         owners=np.repeat(np.arange(len(placed)), [len(s) for s in sites]).astype(np.int64),

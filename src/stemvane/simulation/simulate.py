@@ -22,7 +22,7 @@ from stemvane.simulation.propagation import FINE_SAMPLING, multislice, out_of_fo
 from stemvane.simulation.recording import Recording
 from stemvane.simulation.scan_distortions import GridAxis
 from stemvane.simulation.scenes import build_structure
-from stemvane.specimens import is_structure_file
+from stemvane.specimens import DEFECTS, is_structure_file
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -276,6 +276,8 @@ def _dataset(
         scan_rotation=0.0,
     )
     metadata = {"simulated": True, **propagation, "structure": name}
+    if atoms.defects is not None and not set(atoms.defects.kinds) <= DEFECTS.keys():
+        metadata["defects"] = "by rule, not relaxed"
     expectation = None
     data: NDArray[Any] = patterns
     if settings.dose is not None:
