@@ -84,7 +84,8 @@ def trained(task: dict[str, Any], measurements: Measurements, mask: Any) -> dict
     seconds = now() - start - stopped
     n_epochs = len(model.history.epochs)
     result: dict[str, Any] = {"seconds": seconds, "epochs": n_epochs}
-    if n_epochs > 1:
+    # where a pilot was the whole training, its epochs are told all at once when it has ended
+    if n_epochs == config.training.n_epochs > 1:
         result["rate"] = model.history.n_patterns * (1 - 1 / n_epochs) / (ends[-1] - ends[0])
     elif n_epochs:
         result["rate"] = model.history.patterns_per_second
