@@ -10,6 +10,7 @@ import struct
 import time
 from dataclasses import replace
 from io import BytesIO
+from pathlib import Path
 
 import dask.array as da
 import h5py
@@ -538,6 +539,17 @@ def test_another_run_takes_what_was_changed(run_scene, tmp_path, monkeypatch, wi
     for wrong in ({"axis": "here"}, {"radius": -1}, {"pixels": [[float("nan"), 1]]}, {"positions": [3]}):
         with pytest.raises(DataError, match=";"):
             rerun_with(run_scene, wrong)
+
+
+def test_another_run_reads_the_scan_from_any_folder(run_scene, tmp_path, monkeypatch):
+    path = Path(run_scene.run.config.source.path)
+    monkeypatch.chdir(path.parent)
+    source = run_scene.run.config.source.model_copy(update={"path": path.name})
+    config = run_scene.run.config.model_copy(update={"source": source})
+    monkeypatch.setattr(type(run_scene.run), "config", property(lambda self: config))
+    rerun = rerun_with(run_scene, {})
+    assert rerun.path == str(path)
+    assert str(path) in rerun.settings
 
 
 def test_scans_that_were_flipped_are_shown_as_they_were_measured(tmp_path, without_figures):

@@ -198,6 +198,36 @@ def test_a_detector_is_dragged(open_page):
     until(page, "viewer.detectorSignal?.kind === 'vector' && viewer.shown.entry.kind === 'vector'")
     page.locator(".panel.pattern").get_by_role("button", name="Off").click()
     until(page, "viewer.store.state.detector === null && !viewer.store.state.map.startsWith('@')")
+    for _ in range(5):
+        page.keyboard.press("Control+z")
+    until(page, "viewer.store.state.detector?.signal === 'sum'")
+    until(page, "viewer.exactFor === JSON.stringify(viewer.store.state.detector) && viewer.detectorSignal.exact")
+
+
+def test_a_detector_in_a_link_is_exact_and_says_its_angles(open_page, server):
+    size = {"y": 11.5, "x": 15.5, "inner": 4, "outer": 8, "start": 0, "stop": 60}
+    detector = {"shape": "annulus", **size, "signal": "sum"}
+    page = open_page(state={"map": "@detector", "detector": detector})
+    until(page, "viewer.detectorSignal?.exact && viewer.exactFor === JSON.stringify(viewer.store.state.detector)")
+    written = page.evaluate(
+        """async () => { const texts = [], brush = CanvasRenderingContext2D.prototype, write = brush.fillText;
+        brush.fillText = function (text, ...at) { texts.push(text); write.call(this, text, ...at); };
+        viewer.page.patternPanel.panel.draw();
+        await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+        brush.fillText = write;
+        return texts.join("|"); }"""
+    )
+    calibration = server.answers.scenes[0].calibration
+    low, high = (radius * calibration.pixel_size[1] for radius in (4, 8))
+    away = np.hypot(*((np.array([11.5, 15.5]) - calibration.optical_axis) * calibration.pixel_size))
+    angles = re.search(r"([\d.]+) to ([\d.]+) mrad, ([\d.]+) mrad off axis", written)
+    assert np.allclose([float(text) for text in angles.groups()], [low, high, away], rtol=5e-3)
+    # nothing was shown before the detector
+    page.locator(".panel.pattern").get_by_role("button", name="Off").click()
+    until(page, "viewer.store.state.map === 'annular_dark_field'")
+    assert page.locator(".alert").is_hidden()
+    broken = open_page(state={"map": "@detector", "detector": {"shape": "annulus", "radii": [1, 2]}})
+    until(broken, "viewer.shown?.entry.name === 'annular_dark_field'")
 
 
 def test_keys_and_the_address(open_page):
@@ -205,6 +235,14 @@ def test_keys_and_the_address(open_page):
     state = "viewer.store.state"
     assert page.evaluate(f"[{state}.map, {state}.patternScale, ...{state}.cursor]") == ["latent_1", "log", 4, 5]
     for keys, cursor in (("d", [4, 6]), ("s", [5, 6]), ("Shift+W", [0, 6]), ("Shift+A", [0, 1])):
+        page.keyboard.press(keys)
+        assert page.evaluate(f"{state}.cursor") == cursor, keys
+    for keys, cursor in (
+        ("ArrowDown", [1, 1]),
+        ("ArrowRight", [1, 2]),
+        ("Shift+ArrowUp", [0, 2]),
+        ("ArrowLeft", [0, 1]),
+    ):
         page.keyboard.press(keys)
         assert page.evaluate(f"{state}.cursor") == cursor, keys
     page.keyboard.press("Shift+Digit3")
@@ -223,8 +261,10 @@ def test_keys_and_the_address(open_page):
     until(page, f"window.viewer?.session?.info?.name && {state}.map === 'latent_1' && {state}.cursor[1] === 1")
     wide = page.locator(".panel.map").bounding_box()["width"]
     page.get_by_role("separator", name="Width of the left column").focus()
+    cursor = page.evaluate(f"{state}.cursor")
     page.keyboard.press("ArrowRight")
     assert page.locator(".panel.map").bounding_box()["width"] > wide
+    assert page.evaluate(f"{state}.cursor") == cursor
     bar = page.locator(".splitter.row").bounding_box()
     drag(page, [(bar["x"] + 300, bar["y"] + 3), (bar["x"] + 300, bar["y"] - 80)])
     assert abs(page.locator(".splitter.row").bounding_box()["y"] - bar["y"] + 83) < 8
@@ -286,6 +326,18 @@ def test_names_of_others_are_no_markup_and_a_lost_run_is_said(open_page, tmp_pat
         until(page, "!viewer.page.alert.hidden && viewer.page.alert.textContent.includes('removed or replaced')")
     finally:
         started.stop()
+
+
+def test_units_beside_narrow_colour_bars_are_whole(open_page):
+    page = open_page()
+    assert page.evaluate(
+        """(() => { const { barLow, barHigh, barUnit, barRow } = viewer.page.residual;
+        barLow.textContent = "−3.2 × 10⁻⁵";
+        barHigh.textContent = "3.2 × 10⁻⁵";
+        barUnit.textContent = "counts / pixel";
+        const inside = barUnit.getBoundingClientRect().right <= barRow.getBoundingClientRect().right;
+        return inside && barUnit.scrollWidth <= barUnit.clientWidth; })()"""
+    )
 
 
 def test_small_screens_and_darkness(open_page):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import BytesIO
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +71,9 @@ def rerun_with(scene: Scene, changes: Mapping[str, Any]) -> Rerun:
     )
     if not path:
         raise DataError(f"{scene.name}: it was not read from a file, so it cannot be run again")
+    # the files are saved elsewhere, where a path relative to this folder would lead nowhere
+    if Path(path).exists():
+        path = str(Path(path).absolute())
     preparation = config.preparation
     usual = type(preparation)()
     if any(getattr(preparation, name) != getattr(usual, name) for name in _GEOMETRY):

@@ -1,4 +1,5 @@
-// Polygons, lines and rectangles in an image.
+// Polygons, lines, rectangles and virtual detectors in an image.
+import { formatNumber } from "./numbers.js";
 
 /** @typedef {[number, number]} Point a place (y, x) */
 
@@ -116,4 +117,26 @@ function interpolate(values, rows, columns, y, x) {
     (1 - down) * ((1 - right) * values[top * columns + left] + right * values[top * columns + beside]) +
     down * ((1 - right) * values[below * columns + left] + right * values[below * columns + beside])
   );
+}
+
+/**
+ * Shape of a virtual detector in words, in mrad where a pixel is known, and how far off the axis it lies.
+ * @param {import("./store.js").Detector} detector
+ * @param {{pixel_size?: Point | null, optical_axis?: Point | null} | null | undefined} calibration
+ * @param {number} aspect height of a pixel divided by its width
+ */
+export function describeDetector(detector, calibration, aspect) {
+  const pixel = calibration?.pixel_size?.[1];
+  const unit = pixel ? "mrad" : "px";
+  const size = (/** @type {number} */ pixels) => formatNumber(pixels * (pixel || 1), 3);
+  const { shape, inner, outer, start, stop } = detector;
+  const axis = calibration?.optical_axis;
+  const away = axis ? Math.hypot((detector.y - axis[0]) * aspect, detector.x - axis[1]) : 0;
+  const words = [];
+  if (shape === "disc") words.push(`up to ${size(outer)} ${unit}`);
+  else if (shape === "rectangle") words.push(`${size(2 * inner)} × ${size(2 * outer)} ${unit}`);
+  else if (shape !== "point") words.push(`${size(inner)} to ${size(outer)} ${unit}`);
+  if (shape === "wedge") words.push(`${formatNumber(start)}° to ${formatNumber(stop)}°`);
+  if (axis && (away >= 0.5 || shape === "point")) words.push(`${size(away)} ${unit} off axis`);
+  return words.join(", ");
 }

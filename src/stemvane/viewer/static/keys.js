@@ -6,7 +6,7 @@ import { stateFromHash, stateToHash } from "./store.js";
 /** @typedef {import("./viewer.js").Viewer} Viewer */
 
 const KEYS = [
-  ["W A S D", "move the cursor up, left, down, right; with Shift five positions"],
+  ["W A S D, arrows", "move the cursor up, left, down, right; with Shift five positions"],
   ["I J K L", "move the virtual detector, or the decoded point; with Shift five times as far"],
   ["C R O P H", "tool of the map: cursor, rectangle, lasso, line for a profile, pan"],
   ["N, B", "next map, map before"],
@@ -21,6 +21,8 @@ const KEYS = [
   ["Mouse", "wheel to zoom, right or middle button to move, double click for the whole image; two fingers zoom"],
   ["Histogram", "drag an end for the contrast; with Shift, select a range of values"],
 ];
+
+const ARROWS = /** @type {Record<string, string>} */ ({ ArrowUp: "w", ArrowLeft: "a", ArrowDown: "s", ArrowRight: "d" });
 
 /** @param {HTMLElement} root */
 export function showHelp(root) {
@@ -51,6 +53,7 @@ export function listenToKeys(viewer) {
     const event = /** @type {KeyboardEvent} */ (raw);
     const target = /** @type {HTMLElement} */ (event.target);
     if (target.closest?.("input, textarea, select, dialog") && !(target instanceof HTMLInputElement && target.type === "range")) return;
+    if (event.key.startsWith("Arrow") && target.closest?.("input, [role=separator]")) return;
     if (event.altKey || event.metaKey || (event.ctrlKey && event.key.toLowerCase() !== "z")) return;
     if (act(viewer, event, under)) event.preventDefault();
   });
@@ -64,7 +67,7 @@ export function listenToKeys(viewer) {
 function act(viewer, event, under) {
   const { store } = viewer;
   const { state } = store;
-  const key = event.key.toLowerCase();
+  const key = ARROWS[event.key] ?? event.key.toLowerCase();
   if (event.ctrlKey) return viewer.undo();
   const far = event.shiftKey ? 5 : 1;
   const ways = /** @type {Record<string, [number, number]>} */ ({ w: [-1, 0], a: [0, -1], s: [1, 0], d: [0, 1] });
@@ -139,6 +142,7 @@ function storedView(viewer, digit, store) {
     const { selection = null, ...rest } = stateFromHash(hash);
     viewer.store.set({ ...rest, selection });
     if (selection) viewer.askSelection(false);
+    if (viewer.store.state.detector) void viewer.loadExact();
   } catch {
     viewer.say("this browser stores nothing for the page");
   }

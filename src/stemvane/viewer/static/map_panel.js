@@ -15,6 +15,18 @@ import { DETECTOR_MAP } from "./store.js";
 export const MARKS = { cursor: "#ff4d2e", select: "#ffd23f", line: "#35d0ff", defect: "#ff5bd1", shade: "rgb(0 0 0 / 55%)" };
 
 /**
+ * Write on a dark ground, from its upper left corner on.
+ * @param {CanvasRenderingContext2D} context @param {string} text @param {number} top @param {number} left
+ */
+export function writeOn(context, text, top, left) {
+  context.font = "600 12px system-ui, sans-serif";
+  context.fillStyle = MARKS.shade;
+  context.fillRect(left, top, context.measureText(text).width + 8, 18);
+  context.fillStyle = "#fff";
+  context.fillText(text, left + 4, top + 13);
+}
+
+/**
  * Draw a line twice, so that it shows on bright and on dark ground.
  * @param {CanvasRenderingContext2D} context
  * @param {string} color
@@ -243,12 +255,7 @@ export class MapPanel {
     const points = /** @type {Point[]} */ (label.selection.points ?? []);
     if (label.selection.space === "latents" || !points.length) return;
     const [y, x] = this.panel.toScreen(points[0][0], points[0][1]);
-    context.font = "600 12px system-ui, sans-serif";
-    const text = label.name.length > 24 ? `${label.name.slice(0, 23)}…` : label.name;
-    context.fillStyle = MARKS.shade;
-    context.fillRect(x + 4, y - 16, context.measureText(text).width + 8, 18);
-    context.fillStyle = "#fff";
-    context.fillText(text, x + 8, y - 3);
+    writeOn(context, label.name.length > 24 ? `${label.name.slice(0, 23)}…` : label.name, y - 16, x + 4);
   }
 
   /** @param {CanvasRenderingContext2D} context @param {Point[]} points @param {boolean} closed */

@@ -1,7 +1,7 @@
 // The pattern, and the virtual detector that is dragged on it.
-import { paintPixels } from "./geometry.js";
+import { describeDetector, paintPixels } from "./geometry.js";
 import { ImagePanel } from "./image_panel.js";
-import { MARKS, strokeTwice } from "./map_panel.js";
+import { MARKS, strokeTwice, writeOn } from "./map_panel.js";
 import { usualContrast } from "./raster.js";
 
 /** @typedef {import("./store.js").Store} Store */
@@ -243,5 +243,6 @@ export class PatternPanel {
     const edge = detector.shape === "point" ? [] : [[0, outer]];
     if (detector.shape === "annulus" || detector.shape === "wedge") edge.push([0, inner]);
     if (detector.shape !== "wedge") for (const [dy, dx] of edge) context.fillRect(x + dx - 4, y + dy - 4, 8, 8);
+    writeOn(context, describeDetector(detector, calibration, aspect), 6, Math.max(this.panel.frame.left, 0) + 6);
   }
 }

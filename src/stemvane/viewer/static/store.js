@@ -195,5 +195,6 @@ export function stateFromHash(hash) {
     if (usual === null ? value !== null : same) state[name] = value;
   }
   if (state.cursor && !state.cursor.every(Number.isInteger)) delete state.cursor;
+  if (state.detector && ![..."yx", "inner", "outer", "start", "stop"].every((name) => Number.isFinite(state.detector[name]))) delete state.detector;
   return state;
 }

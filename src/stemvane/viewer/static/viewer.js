@@ -104,7 +104,14 @@ export class Viewer {
   undo() {
     const before = this.store.undo();
     if (before?.selection) this.askSelection(false);
+    if (before?.detector) void this.loadExact();
     return Boolean(before);
+  }
+
+  /** Name of the map that a scan is shown with first. */
+  usualMap() {
+    const names = this.session.info.maps.map((/** @type {MapEntry} */ each) => each.name);
+    return ["annular_dark_field", "com", "total"].find((name) => names.includes(name)) ?? names[0];
   }
 
   /** Load the scan and show it. */
@@ -114,8 +121,7 @@ export class Viewer {
     const { state } = this.store;
     const [rows, columns] = this.session.scanShape;
     const names = this.session.info.maps.map((/** @type {MapEntry} */ each) => each.name);
-    const usual = ["annular_dark_field", "com", "total"].find((name) => names.includes(name)) ?? names[0];
-    const map = names.includes(state.map) || (state.map === DETECTOR_MAP && state.detector) ? state.map : usual;
+    const map = names.includes(state.map) || (state.map === DETECTOR_MAP && state.detector) ? state.map : this.usualMap();
     const isWithin = state.cursor[0] >= 0 && state.cursor[0] < rows && state.cursor[1] >= 0 && state.cursor[1] < columns;
     const cursor = isWithin && this.startState.cursor ? state.cursor : /** @type {[number, number]} */ ([rows >> 1, columns >> 1]);
     this.store.set({ map, cursor }, false);
@@ -124,7 +130,10 @@ export class Viewer {
     this.askPattern(null);
     this.askDecoded(state.decodeAt);
     if (await this.session.loadLatents()) this.adopt();
-    if (state.detector) this.askDetector(null);
+    if (state.detector) {
+      this.askDetector(null);
+      void this.loadExact();
+    }
     if (state.selection) this.askSelection(false);
     if (!this.session.info.offline) void this.watch();
   }
@@ -491,8 +500,7 @@ export class Viewer {
     const { state } = this.store;
     if (!name) {
       this.exactRun?.abort();
-      const usual = this.session.info.maps[0].name;
-      this.store.set({ detector: null, map: state.map === DETECTOR_MAP ? (this.lastMap ?? usual) : state.map });
+      this.store.set({ detector: null, map: state.map === DETECTOR_MAP ? this.lastMap || this.usualMap() : state.map });
       return;
     }
     if (state.map !== DETECTOR_MAP) this.lastMap = state.map;
@@ -536,18 +544,18 @@ export class Viewer {
   /** The detector's signal from every pixel, in the background. */
   async loadExact() {
     const { detector } = this.store.state;
-    if (!detector) return;
+    if (!detector || this.session.info.offline) return;
     this.exactRun?.abort();
     const run = new AbortController();
     this.exactRun = run;
     this.exactFor = "";
     const message = await this.session.ask("exact", detector, {
       signal: run.signal,
-      onProgress: (share) => this.say(`exact detector ${Math.round(100 * share)} %`),
+      onProgress: (share) => this.say(`detector from every pixel ${Math.round(100 * share)} %`),
     });
     if (!message || run.signal.aborted) return;
     this.exactFor = JSON.stringify(detector);
-    this.say("exact");
+    this.say("detector from every pixel");
     this.detectorSignal = { values: message.arrays.values, strength: message.arrays.strength, kind: message.header.kind, exact: true };
     if (this.store.state.map === DETECTOR_MAP) this.showDetectorMap();
   }
@@ -775,7 +783,7 @@ export class Viewer {
     const message = await this.session.ask(
       "keep",
       { name, detector },
-      { onProgress: (share) => this.say(`exact detector ${Math.round(100 * share)} %`) },
+      { onProgress: (share) => this.say(`detector from every pixel ${Math.round(100 * share)} %`) },
     );
     if (!message) return;
     const { annotations, maps } = message.header;
