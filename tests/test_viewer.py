@@ -738,6 +738,9 @@ def test_runs_files_and_folders_are_opened(tmp_path, measured_run):
     assert ask(answers, "status")[0]["newest"] == ""
     with pytest.raises(RunError, match="another folder"):
         RunWatch(tmp_path / "nothing").open()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match="an empty folder; give a run"):
+        scenes_of([tmp_path / "empty"], lambda path: None)
 
 
 def test_the_command_serves_and_says_where(call, measured_run, monkeypatch):

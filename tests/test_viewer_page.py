@@ -364,7 +364,9 @@ def test_a_report_opens_from_a_file(open_page, server, tmp_path):
     until(page, "viewer.chosen?.n > 4 && viewer.page.patternPanel.panel.array === viewer.chosen.plain")
     page.evaluate("viewer.store.set({lowerRight: 'decoded', decodeAt: [0.1, 0], angle: 90})")
     until(page, "viewer.page.decoded.drawn > 1")
-    assert page.get_by_role("button", name="Copy as Python").is_hidden()
+    for name in ("Copy as Python", "Labels", "Run again"):
+        assert page.get_by_role("button", name=name, exact=True).is_hidden(), name
+    assert page.get_by_role("button", name="Defects", exact=True).is_visible()
 
 
 def test_the_page_works_below_a_cell(open_page, browser, server):

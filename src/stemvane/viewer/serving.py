@@ -108,6 +108,11 @@ def scenes_of(
         One for each path.
     watch : RunWatch or None
         The folder that is watched, where one was given.
+
+    Raises
+    ------
+    RunError
+        If a folder is empty, or a run is damaged.
     """
     watch = None
     scenes = []
@@ -118,6 +123,8 @@ def scenes_of(
         elif folder_of_runs and len(paths) == 1:
             watch = RunWatch(path.absolute(), verify=verify)
             scenes.append(watch.open())
+        elif path.is_dir() and not any(path.iterdir()):
+            raise RunError(f"{path}: an empty folder; give a run, a folder of runs, or a scan")
         else:
             scenes.append(Scene.of_dataset(open_file(path)))
     return scenes, watch

@@ -59,7 +59,7 @@ export class LatentPanel {
       ? ""
       : this.session.info.has_angle
         ? "The model has no latents besides the angle."
-        : "Nothing was learned of this scan: stemvane run makes a run with a learned space.";
+        : "Nothing has been learned from this scan yet: stemvane run learns such a space.";
     this.fit();
   }
 
