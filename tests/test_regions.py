@@ -186,7 +186,7 @@ def test_the_analysis_has_groups_only_without_a_lattice_and_writes_them(made, tm
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="needs ../shared/data/cases")
-def test_in_two_grains_nothing_is_called_a_defect(tmp_path):
+def test_two_small_grains_are_two_lattices_and_nothing_is_called_a_defect(tmp_path):
     from stemvane.cli.tables import symmetry_table
     from stemvane.runs.defects_folder import summary_of
 
@@ -202,9 +202,13 @@ def test_in_two_grains_nothing_is_called_a_defect(tmp_path):
         log_evidence=np.zeros(shape),
     )
     analysis = find_defects(measured, embedding)
-    assert [(finding.id, finding.severity) for finding in analysis.findings] == [("several_lattices", "failure")]
-    assert analysis.lattice is analysis.defects is analysis.sites is None
-    assert "more than one lattice" in repr(analysis)
+    assert [finding.id for finding in analysis.findings] == ["several_lattices", "partly_searched"]
+    assert len(analysis.defects) == 0
+    assert len(analysis.lattices) == 2
+    shares = [(analysis.lattice_map == number).mean() for number in range(2)]
+    assert min(shares) > 0.3
+    assert 0.05 < analysis.share_searched < 0.5
     summary = summary_of(analysis)
+    assert summary["n_lattices"] == 2
     assert summary["findings"][0]["id"] == "several_lattices"
-    assert "more than one" in next(iter(symmetry_table("bi", summary).columns[1].cells))
+    assert "2" in next(iter(symmetry_table("bi", summary).columns[1].cells))

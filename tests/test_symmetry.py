@@ -13,6 +13,7 @@ import stemvane
 from stemvane import Dataset4D, RotationVAE, find_defects, measure, simulate, synthetic
 from stemvane.cli.app import app
 from stemvane.config import AlignConfig, BasisConfig, SymmetryConfig, TrainingConfig
+from stemvane.data.embedding import Embedding
 from stemvane.errors import DataError
 from stemvane.simulation.optics import poisson_counts
 
@@ -168,6 +169,48 @@ def test_without_a_lattice_there_is_the_anomaly_alone():
     assert analysis.lattice is None
     assert analysis.defects is None
     assert np.isfinite(analysis.anomaly).all()
+
+
+@pytest.fixture(scope="module")
+def half():
+    """A sheet that ends in the middle of the scan, with a readout noise of 0.17 electrons in every pixel."""
+    dataset = simulate(
+        structure="graphene-zigzag-edge",
+        scan_shape=(48, 48),
+        scan_extent=(16.8, 16.8),
+        detector_shape=(32, 32),
+        source_size=0.8,
+        dose=2e4,
+        detector="analogue",
+    )
+    measurements = measure(dataset)
+    nothing = np.zeros(measurements.scan_shape)
+    embedding = Embedding(
+        nothing[..., None], nothing[..., None] + 1, nothing, nothing + 2, np.ones((48, 48, 8)) / 8, nothing
+    )
+    return find_defects(measurements, embedding)
+
+
+def test_a_sheet_is_searched_up_to_its_edge_and_no_further(half):
+    assert len(half.lattices) == 1
+    assert len(half.defects) == 0
+    assert [finding.id for finding in half.findings] == ["partly_searched"]
+    # the sheet is the lower half, from 8.4 Å on
+    y = 0.35 * np.arange(48)
+    assert not half.is_searched[y < 9.5].any()
+    assert half.is_searched[y > 13.5].all()
+    assert (half.lattice_map[y < 7] == -1).all()
+    assert half.sites.positions[:, 0].min() > 9.5
+    assert half.share_searched == pytest.approx(half.is_searched.mean())
+    assert f"{100 * half.share_searched:.0f} % searched" in repr(half)
+
+
+def test_the_page_veils_what_was_not_searched(half):
+    figure = half.plot(figure=Figure())
+    assert_readable(figure)
+    panels = {axes.get_label(): axes for axes in figure.axes}
+    assert len(panels["Dark field"].images) == 2
+    assert len(panels["Rotation"].images) == 1
 
 
 def test_the_scan_step_must_be_known(pristine):

@@ -162,10 +162,12 @@ def symmetry_table(name: str, summary: Mapping[str, Any]) -> Table:
     """Lattice and kinds of defects, or groups of patterns, that a symmetry analysis has found."""
     table = Table(title=Text(name), title_justify="left", show_header=False)
     if not summary["lattice"]:
-        reason = "more than one" if summary["findings"] else "none: the maps repeat nowhere"
-        table.add_row("lattice", f"{reason}, so there are no sites and no defects")
+        table.add_row("lattice", "none: the maps repeat nowhere, so there are no sites and no defects")
         _add_groups(table, summary)
         return table
+    shares = ", ".join(_percent(share) for share in summary["lattice_shares"])
+    table.add_row("lattices", f"{summary['n_lattices']}, in {shares} of the field")
+    table.add_row("searched", f"{_percent(summary['share_searched'])} of the field")
     a, b = summary["lattice_constants"]
     table.add_row("lattice constants (Å), angle", f"{a:.3f}, {b:.3f}, {summary['lattice_angle_deg']:.1f}°")
     table.add_row("atoms, hollows in the scan", f"{summary['n_atoms']}, {summary['n_hollows']}")

@@ -48,6 +48,8 @@ class Defects(Representable):
         and averaged over the kind.
     naming : Naming or None
         Names of the kinds, where a library was given.
+    lattice : ndarray of int, shape (n_defects,)
+        Number of the lattice that each is a defect of, from 0.
     """
 
     positions: NDArray[np.float64]
@@ -57,6 +59,7 @@ class Defects(Representable):
     kinds: DefectKinds
     patterns: NDArray[np.float64]
     naming: Naming | None = None
+    lattice: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.p)
@@ -82,12 +85,12 @@ class DefectAnalysis(Representable):
     Attributes
     ----------
     lattice : Lattice or None
-        None where the scan has no lattice, or several; then `anomaly` and `regions` alone are given.
+        The lattice that fills most of the scan; None where there is none, and `anomaly` and `regions` alone are given.
     anomaly : ndarray of float, shape (scan_y, scan_x)
         How far every pattern, averaged with those around it, departs from the pristine lattice (from the mean pattern
-        where there is no lattice), in standard deviations.
+        where there is no lattice), in standard deviations; NaN where a scan that has lattices has none.
     sites : Sites
-        Atoms and hollows.
+        Atoms and hollows of all lattices, sublattices numbered on from one lattice to the next.
     p, q : ndarray of float, shape (n_sites,)
         The p-value of all channels together, and the false discovery rate at which it would be a discovery.
     channels : dict of str to ndarray of float, shape (n_sites,)
@@ -110,6 +113,14 @@ class DefectAnalysis(Representable):
         Measurements that were searched, for figures.
     embedding : Embedding or None
         Embedding that was searched, for figures.
+    lattices : tuple of Lattice
+        All lattices of the scan, the one that fills most of it first.
+    lattice_map : ndarray of int, shape (scan_y, scan_x), or None
+        Number of the lattice that each position follows, from 0; -1 for none. None where there is no lattice.
+    is_searched : ndarray of bool, shape (scan_y, scan_x), or None
+        Positions at which a defect would have been reported: on a lattice, and beyond the reach of what is none.
+    site_lattice : ndarray of int, shape (n_sites,)
+        Number of each site's lattice.
     findings : tuple of Finding
         What makes the search doubtful, beside what the scan's verdict says.
     """
@@ -129,7 +140,19 @@ class DefectAnalysis(Representable):
     regions: Regions | None = None
     measurements: Measurements | None = None
     embedding: Embedding | None = None
+    lattices: tuple[Lattice, ...] = ()
+    lattice_map: NDArray[np.int64] | None = None
+    is_searched: NDArray[np.bool_] | None = None
+    site_lattice: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def share_searched(self) -> float:
+        """Share of the recorded field in which a defect would have been reported."""
+        if self.is_searched is None:
+            return 0.0
+        recorded = np.isfinite(self.anomaly) if self.measurements is None else self.measurements.recorded
+        return float(self.is_searched[recorded].mean())
 
     def plot(self, *, figure: Figure | None = None) -> Figure:
         """Draw dark field, anomaly, rotation and latents, and the kinds of defects or, without a lattice, the groups.
@@ -161,15 +184,15 @@ class DefectAnalysis(Representable):
         scan: Row = "scan", f"{format_shape(self.anomaly.shape)} positions"
         if self.lattice is None or self.sites is None or self.defects is None:
             n_groups = 0 if self.regions is None else self.regions.n_groups
-            doubts = [(finding.severity, str(finding)) for finding in self.findings]
-            title = "Defect analysis: several lattices" if doubts else "Defect analysis: no lattice"
-            return title, [scan, ("groups", f"{format_count(n_groups, 'group')} of patterns"), *doubts]
+            groups = f"{format_count(n_groups, 'group')} of patterns"
+            return "Defect analysis: no lattice", [scan, ("groups", groups)]
         n_atoms = int(self.sites.is_atom.sum())
         title, kinds = self.defects._summary()
         lengths = np.linalg.norm(self.lattice.vectors, axis=1)
+        more = f", and {format_count(len(self.lattices) - 1, 'other')}" if len(self.lattices) > 1 else ""
         return f"Defect analysis: {title}", [
-            scan,
-            ("lattice", format_quantity(lengths.tolist(), "Å")),
+            ("scan", f"{format_shape(self.anomaly.shape)} positions, {100 * self.share_searched:.0f} % searched"),
+            ("lattice", format_quantity(lengths.tolist(), "Å") + more),
             ("sites", f"{n_atoms} atoms, {len(self.sites) - n_atoms} hollows"),
             *kinds,
         ]

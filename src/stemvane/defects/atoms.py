@@ -8,6 +8,7 @@ assumed of the element, of the probe or of the aberrations.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -159,6 +160,12 @@ class AtomContent:
     orders: NDArray[np.int64]
     excess: NDArray[np.float64]
     std: NDArray[np.float64]
+
+    @classmethod
+    def joined(cls, parts: Sequence[AtomContent]) -> AtomContent:
+        """Content of the atoms of several lattices."""
+        excess, std = (np.concatenate([getattr(part, name) for part in parts]) for name in ("excess", "std"))
+        return cls(parts[0].orders, excess, std)
 
     @property
     def strength(self) -> NDArray[np.float64]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -68,6 +69,34 @@ class Descriptions:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Descriptions], rotations: Sequence[float]) -> Descriptions:
+        """Descriptions from several lattices, each rotated by an angle (rad), counter-clockwise on the screen."""
+        phases = [part.phases(np.array([angle]))[0] for part, angle in zip(parts, rotations, strict=True)]
+
+        def rotated(name: str) -> NDArray[np.complex128]:
+            pairs = zip(parts, phases, strict=True)
+            return np.concatenate([getattr(part, name) * phase for part, phase in pairs])
+
+        n_places = np.array([len(part.pristine) for part in parts])
+        weights = n_places / n_places.sum() if n_places.any() else np.full(len(parts), 1 / len(parts))
+        return cls(
+            positions=np.concatenate([part.positions for part in parts]),
+            values=rotated("values"),
+            shifts=rotated("shifts"),
+            noise=np.concatenate([part.noise for part in parts]),
+            pristine=rotated("pristine"),
+            pristine_noise=np.einsum("p,p...->...", weights, np.array([part.pristine_noise for part in parts])),
+            strain=rotated("strain"),
+            angular_orders=parts[0].angular_orders,
+            circular_orders=parts[0].circular_orders,
+        )
+
+    def at_those(self, chosen: NDArray[np.int64]) -> Descriptions:
+        """Return some of the descriptions, or all in another order."""
+        names = ("positions", "values", "shifts", "noise", "strain")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
     def phases(self, rotations: _Floats) -> NDArray[np.complex128]:
         """Factors ``exp(-i (l + m) θ)`` of rotations by angles (rad), shape ``(n_rotations, n_modes, n_features)``."""
@@ -162,6 +191,7 @@ def _noise(around: Surroundings, fitted: FittedScan) -> NDArray[np.float64]:
     """
     basis, features = fitted.basis, fitted.features
     usual = np.maximum(basis.polar(np.zeros((1, basis.n_features), complex))[0].mean(axis=-1), 0.0)
+    usual = usual + fitted.scan.measurements.readout_counts
     spread = around.spread(np.column_stack([np.ones(len(features)), features]), fitted.window)
     total, summed = spread[..., :1].real, spread[..., 1:].reshape(-1, basis.n_features).astype(np.complex128)
     beyond = basis.polar(summed * basis.counting, background=False).mean(axis=-1)

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from stemvane.config import BasisConfig, SymmetryConfig
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import highest_frequency
 from stemvane.defects.atoms import AtomKernel
+from stemvane.defects.domains import Domain, find_domains
 from stemvane.defects.gauss_laguerre import Window
-from stemvane.defects.lattice import Lattice, find_lattice, find_other_lattice
+from stemvane.defects.lattice import Lattice
 from stemvane.defects.periodic_fit import PeriodicFit, fit_periodic
 from stemvane.defects.sampling import Sampling
 from stemvane.defects.sites import Sites, find_sites
@@ -51,6 +53,9 @@ _DEFECT_DEGREE = 3
 # 1 Å: nearer to the edge half of an atom's surroundings were not recorded; with 2 one of four names at 3,000 electrons
 # is lost; `python -m benchmarks.defects --methods ours`
 _MARGIN = 1.0
+# 3 Å, two bonds: what is no lattice changes the patterns, and moves the atoms, as far as this beside it; `python -m
+# benchmarks.scenes`
+_REACH = 3.0
 
 
 class MapChannel(IntEnum):
@@ -112,13 +117,9 @@ class RecordedScan:
         sampling = Sampling(recorded, step, highest_frequency(step, calibration))
         return cls(measurements, embedding, basis, features, sampling)
 
-    def find_lattice(self) -> Lattice | None:
-        """Lattice in the features that vary most, without distortion."""
-        return find_lattice(_real(self.features[..., :_SEARCHED]), self.sampling)
-
-    def find_other_lattice(self, lattice: Lattice | None) -> str | None:
-        """Part of the scan that has another lattice than this one of the whole scan, None where there is none."""
-        return find_other_lattice(lattice, _real(self.features[..., :_SEARCHED]), self.sampling)
+    def find_domains(self, degree: int) -> list[Domain]:
+        """Lattices in the features that vary most, distorted by polynomials of up to this degree, and their regions."""
+        return find_domains(_real(self.features[..., :_SEARCHED]), self.sampling, degree)
 
     @property
     def scan_rotation(self) -> float:
@@ -149,31 +150,57 @@ class FittedScan:
     ----------
     scan : RecordedScan
         The scan.
+    domain : Domain
+        Where in it the lattice is.
     fit : PeriodicFit
         Series of the features, real parts before imaginary parts, and of the maps after them; the origin of its
         lattice is a site.
     sites : Sites
-        Atoms and hollows.
+        Atoms and hollows, but those within the reach of what does not follow the lattice.
+    is_clear : ndarray of bool, shape (scan_y, scan_x)
+        Positions beyond that reach.
     """
 
     scan: RecordedScan
+    domain: Domain
     fit: PeriodicFit
     sites: Sites
+    is_clear: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, scan: RecordedScan, lattice: Lattice, degree: int) -> FittedScan:
-        """Fit the pristine lattice with a distortion of up to this degree, and find the sites."""
-        k, sampling = scan.basis.n_features, scan.sampling
+    def of(cls, scan: RecordedScan, domain: Domain, degree: int) -> FittedScan:
+        """Fit the pristine lattice of a domain with a distortion of up to this degree, and find its sites."""
+        k = scan.basis.n_features
         values = np.concatenate([_real(scan.features), scan.maps()], axis=-1)
-        complete = replace(sampling, recorded=sampling.recorded & np.isfinite(values).all(axis=-1))
-        fit = fit_periodic(lattice, values, complete, judged_by=slice(0, 2 * k), degree=degree)
+        is_known = np.isfinite(values).all(axis=-1)
+        sampling = replace(scan.sampling, recorded=domain.region & is_known)
+        fit = fit_periodic(domain.lattice, values, sampling, judged_by=slice(0, 2 * k), degree=degree)
         lattice, sites = find_sites(fit.series, _brightness(fit, 2 * k), sampling, _MARGIN)
-        return cls(scan, replace(fit, series=replace(fit.series, lattice=lattice)), sites)
+        is_clear = _clear_of(scan.sampling.recorded & ~domain.region, scan.sampling)
+        row, column = np.rint(sites.positions / scan.sampling.step).astype(int).T
+        return cls(
+            scan,
+            domain,
+            replace(fit, series=replace(fit.series, lattice=lattice)),
+            sites.at_those(is_clear[row, column]),
+            is_clear,
+        )
 
     @property
     def basis(self) -> HarmonicBasis:
         """Basis of the features."""
         return self.scan.basis
+
+    @property
+    def region(self) -> NDArray[np.bool_]:
+        """Positions at which the lattice was fitted or compared, shape ``(scan_y, scan_x)``."""
+        return self.domain.region
+
+    @property
+    def direction(self) -> float:
+        """Direction (rad) of the first lattice vector, counter-clockwise on the screen, 0 to the right."""
+        down, right = self.lattice.vectors[0]
+        return float(np.arctan2(-down, right))
 
     @property
     def lattice(self) -> Lattice:
@@ -225,6 +252,13 @@ class FittedScan:
     def _as_features(self, rows: _Floats) -> NDArray[np.complex128]:
         k = self.basis.n_features
         return np.asarray(rows[:, :k] + 1j * rows[:, k : 2 * k])
+
+
+def _clear_of(off: NDArray[np.bool_], sampling: Sampling) -> NDArray[np.bool_]:
+    """Positions beyond the reach of others."""
+    if not off.any():
+        return np.ones_like(off)
+    return np.asarray(ndimage.distance_transform_edt(~off, sampling=sampling.step) > _REACH)
 
 
 def _real(features: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.float64]:

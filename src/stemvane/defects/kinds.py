@@ -15,7 +15,7 @@ from stemvane.defects.descriptions import SHIFT, Descriptions
 from stemvane.defects.numerics import as_real, misfit_beyond_shift
 from stemvane.defects.sites import Sites
 
-__all__ = ["DefectKinds", "classify_defects", "defect_centres"]
+__all__ = ["DefectKinds", "classify_defects", "defect_centres", "rotate_kinds"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -156,6 +156,30 @@ def classify_defects(described: Descriptions, rotations: _Floats) -> DefectKinds
         if len(members) > 1:
             spread[number] = share[np.ix_(members, members)][~np.eye(len(members), dtype=bool)].mean()
     return DefectKinds(kind, rotation, fold, spread, _certainty(compared, kind))
+
+
+def rotate_kinds(kinds: DefectKinds, rotations: _Floats) -> DefectKinds:
+    """Kinds of defects that were rotated back before they were compared, such as those of grains.
+
+    Parameters
+    ----------
+    kinds : DefectKinds
+        What `classify_defects` says of them.
+    rotations : ndarray of float, shape (n_defects,)
+        Angle (rad) by which each had been rotated, counter-clockwise on the screen.
+
+    Returns
+    -------
+    DefectKinds
+        With the rotations that they have in the scan.
+    """
+    rotation = kinds.rotation.copy()
+    for number, fold in enumerate(kinds.fold):
+        members = np.flatnonzero(kinds.kind == number)
+        period = 2 * np.pi / fold
+        angle = (rotation[members] + rotations[members] - rotations[members[0]]) % period
+        rotation[members] = np.where(np.isclose(angle, period), 0.0, angle)
+    return replace(kinds, rotation=rotation)
 
 
 def _fold(itself: NDArray[np.float64]) -> int:

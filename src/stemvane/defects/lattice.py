@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import ndimage, optimize
 
 from stemvane.defects.sampling import Sampling
 
-__all__ = ["Distortion", "Lattice", "find_lattice", "find_other_lattice", "lattice_rotations", "reduce_vectors"]
+__all__ = ["LEAST_PERIODS", "Distortion", "Lattice", "find_lattice", "lattice_rotations", "reduce_vectors"]
 
 _Floats = NDArray[np.floating[Any]]
 
@@ -27,23 +27,9 @@ _MOST_PEAKS = 24
 _EXPLAINS, _AS_GOOD = 0.6, 0.97
 # 3 periods along the shorter side: in fewer the peaks of a lattice are as wide as their distance; with 6 lattices of
 # few cells are missed
-_LEAST_PERIODS = 3.0
-# 0.1: a part of a scan has a lattice of its own where its peaks miss the other's by this share of their frequency, 6
-# degrees or a strain of 10 %: no scan is distorted by as much; `pytest tests/test_lattice.py -k "grains or parts"`
-_MISSED = 0.1
-# halves and quarters of a scan along y and x, and its middle; a lattice is looked for where nearly all was recorded
-_LEAST_RECORDED = 0.9
-_PARTS = {
-    "left": ((0.0, 1.0), (0.0, 0.5)),
-    "right": ((0.0, 1.0), (0.5, 1.0)),
-    "upper": ((0.0, 0.5), (0.0, 1.0)),
-    "lower": ((0.5, 1.0), (0.0, 1.0)),
-    "upper left": ((0.0, 0.5), (0.0, 0.5)),
-    "upper right": ((0.0, 0.5), (0.5, 1.0)),
-    "lower left": ((0.5, 1.0), (0.0, 0.5)),
-    "lower right": ((0.5, 1.0), (0.5, 1.0)),
-    "middle": ((0.25, 0.75), (0.25, 0.75)),
-}
+LEAST_PERIODS = 3.0
+# 1 Å: width of the edge of what was recorded in a spectrum; a sharp one has peaks of its own
+_SOFT = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,49 +170,11 @@ def find_lattice(channels: _Floats, sampling: Sampling) -> Lattice | None:
     extent = np.array(sampling.shape) * sampling.step
     reciprocal = _refine(pair, tapered, sampling.step, sampling.highest)
     vectors = reduce_vectors(np.linalg.inv(reciprocal).T)
-    if extent.min() < _LEAST_PERIODS * np.linalg.norm(vectors, axis=1).max():
+    if extent.min() < LEAST_PERIODS * np.linalg.norm(vectors, axis=1).max():
         return None
     half = np.maximum(np.array(sampling.shape) - 1, 1) * sampling.step / 2
     distortion = Distortion(centre=sampling.extent / 2, half=half)
     return Lattice(vectors, distortion, contrast)
-
-
-def find_other_lattice(lattice: Lattice | None, channels: _Floats, sampling: Sampling) -> str | None:
-    """Find a part of a scan that has another lattice than the rest, as a grain has.
-
-    Parameters
-    ----------
-    lattice : Lattice or None
-        That of the whole scan; None where none was found.
-    channels : ndarray of float, shape (scan_y, scan_x, n_channels)
-        Maps as `find_lattice` takes them.
-    sampling : Sampling
-        Where the maps were recorded, and up to which spatial frequency they hold anything.
-
-    Returns
-    -------
-    str or None
-        ``left``, ``upper right``, ``middle`` or the like; None where all halves and quarters and the middle have the
-        lattice of the whole scan or, if there is none, of the part where a lattice is clearest.
-    """
-    found: list[tuple[str, _Floats, float, float]] = []
-    for name, ranges in _PARTS.items():
-        top, left = (slice(round(a * n), round(b * n)) for (a, b), n in zip(ranges, sampling.shape, strict=True))
-        part = replace(sampling, recorded=sampling.recorded[top, left])
-        # a part of which much was not recorded has the spectrum of its outline
-        if min(part.shape) < 2 or part.recorded.mean() < _LEAST_RECORDED:
-            continue
-        if (spanned := _spanning_peaks(channels[top, left], part)) is not None:
-            found.append((name, spanned[0], spanned[2], _tolerance(part)))
-    if not found:
-        return None
-    reciprocal = max(found, key=lambda part: part[2])[1] if lattice is None else lattice.reciprocal
-    for name, peaks, _, tolerance in found:
-        index = peaks @ np.linalg.inv(reciprocal)
-        miss = np.linalg.norm((index - np.round(index)) @ reciprocal, axis=1)
-        if (miss > np.maximum(tolerance, _MISSED * np.linalg.norm(peaks, axis=1))).any():
-            return name
-    return None
 
 
 def _tolerance(sampling: Sampling) -> float:
@@ -241,13 +189,17 @@ def _spanning_peaks(channels: _Floats, sampling: Sampling) -> tuple[_Floats, _Fl
     values = np.where(recorded[..., None], channels, 0.0)
     values = values - values[recorded].mean(axis=0) * recorded[..., None]
     taper = np.outer(*(np.hanning(n + 2)[1:-1] for n in recorded.shape))
+    if not recorded.all():
+        # a straight edge of what was recorded is as soft, gaps of single positions hardly count
+        soft = ndimage.gaussian_filter(recorded.astype(float), sampling.sigma(_SOFT))
+        taper *= np.clip(2 * soft - 1, 0.0, 1.0)
     tapered = values * taper[..., None]
     padded = [2 * n for n in recorded.shape]
     power = sum(np.abs(np.fft.rfft2(tapered[..., c], padded)) ** 2 for c in range(values.shape[-1]))
     frequency = np.stack(
         np.meshgrid(np.fft.fftfreq(padded[0], step[0]), np.fft.rfftfreq(padded[1], step[1]), indexing="ij"), axis=-1
     )
-    peaks, strength, contrast = _peaks(np.asarray(power), frequency, highest, _LEAST_PERIODS / extent.min())
+    peaks, strength, contrast = _peaks(np.asarray(power), frequency, highest, LEAST_PERIODS / extent.min())
     pair = _best_pair(peaks, strength, _tolerance(sampling))
     if pair is None:
         return None
@@ -259,7 +211,7 @@ def _peaks(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Peaks of a power spectrum: frequencies, power, and how far they stand out of the ring around them."""
     radius = np.linalg.norm(frequency, axis=-1)
-    width = 2 * lowest / _LEAST_PERIODS
+    width = 2 * lowest / LEAST_PERIODS
     ring = (radius / width).astype(int)
     level = ndimage.median(power, ring, np.arange(ring.max() + 1))
     contrast = power / np.maximum(level[ring], 1e-30)

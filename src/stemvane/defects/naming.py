@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -117,9 +118,9 @@ class _Templates:
 
 def name_defects(
     library: DefectLibrary,
-    described: Descriptions,
+    parts: Sequence[tuple[Descriptions, FittedScan]],
+    order: NDArray[np.int64],
     kind: NDArray[np.int64],
-    fitted: FittedScan,
 ) -> Naming:
     """Compare defects with those of a library.
 
@@ -127,21 +128,22 @@ def name_defects(
     ----------
     library : DefectLibrary
         What there may be.
-    described : Descriptions
-        Descriptions of the defects of the scan.
+    parts : sequence of tuple
+        Descriptions of the defects of each lattice, and that lattice fitted to the scan.
+    order : ndarray of int, shape (n_defects,)
+        Which of the defects of all parts, one after the other, is the first, the second and so on.
     kind : ndarray of int, shape (n_defects,)
         Kind of each.
-    fitted : FittedScan
-        The scan and its pristine lattice.
 
     Returns
     -------
     Naming
+        Defects of further lattices that are not the library's are `UNKNOWN`.
 
     Raises
     ------
     DataError
-        If the lattice is another one than the library's.
+        If the first lattice is another one than the library's.
 
     Notes
     -----
@@ -151,43 +153,65 @@ def name_defects(
     Algorithms, 2003, chapter 28), which are its atoms and its middle: the smallest difference alone would favour what
     looks different from every side, such as pairs, of which one always fits noise best.
     """
-    templates = _templates(library, described, fitted)
-    likelihoods, is_named, unexplained = [], [], []
-    usual = float(np.median(described.pristine_power))
-    level = described.excess_noise
-    for i in range(len(described)):
-        misfit, strength = _misfits(described, i, templates)
-        joint = templates.prior - misfit / (2 * level**2)
-        likelihoods.append([logsumexp(joint[templates.numbers == n]) for n in range(len(library.names))])
-        first = int(np.argmax(np.where(templates.numbers == np.argmax(likelihoods[-1]), joint, -np.inf)))
-        power = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i]))
-        fits = misfit[first] - _NOISIER * usual < _MOST_LEFT * max(min(strength[first], power - usual), 0.0)
-        is_named.append(fits and power - misfit[first] > _LEAST_EXPLAINED * strength[first])
-        unexplained.append(max(misfit[first] - usual, 0.0) / max(power - usual, 1e-12))
-    by_defect = np.array(likelihoods).reshape(len(described), len(library.names))
+    _require_lattice(library, parts[0][1])
+    compared = [_compare(library, described, fitted) for described, fitted in parts]
+    by_defect, is_named, unexplained = (np.concatenate(part)[order] for part in zip(*compared, strict=True))
     names = [library.names[n] if k else UNKNOWN for n, k in zip(by_defect.argmax(axis=1), is_named, strict=True)]
     kind_names = []
     for number in range(int(kind.max(initial=-1)) + 1):
         members = kind == number
         best_name = library.names[int(by_defect[members].sum(axis=0).argmax())]
-        kind_names.append(best_name if np.mean(np.array(is_named)[members]) >= 0.5 else UNKNOWN)
-    return Naming(tuple(names), tuple(kind_names), np.array(unexplained))
+        kind_names.append(best_name if np.mean(is_named[members]) >= 0.5 else UNKNOWN)
+    return Naming(tuple(names), tuple(kind_names), unexplained)
+
+
+def _compare(
+    library: DefectLibrary, described: Descriptions, fitted: FittedScan
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Log likelihoods (n_defects, n_names), whether the likeliest name fits, and the share that it leaves."""
+    n = len(described)
+    likelihoods, is_named, unexplained = np.zeros((n, len(library.names))), np.zeros(n, bool), np.ones(n)
+    if n == 0 or _other_length(library, fitted) is not None:
+        return likelihoods, is_named, unexplained
+    templates = _templates(library, described, fitted)
+    usual = float(np.median(described.pristine_power))
+    level = described.excess_noise
+    for i in range(n):
+        misfit, strength = _misfits(described, i, templates)
+        joint = templates.prior - misfit / (2 * level**2)
+        likelihoods[i] = [logsumexp(joint[templates.numbers == number]) for number in range(len(library.names))]
+        first = int(np.argmax(np.where(templates.numbers == np.argmax(likelihoods[i]), joint, -np.inf)))
+        power = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i]))
+        fits = misfit[first] - _NOISIER * usual < _MOST_LEFT * max(min(strength[first], power - usual), 0.0)
+        is_named[i] = fits and power - misfit[first] > _LEAST_EXPLAINED * strength[first]
+        unexplained[i] = max(misfit[first] - usual, 0.0) / max(power - usual, 1e-12)
+    return likelihoods, is_named, unexplained
+
+
+def _other_length(library: DefectLibrary, fitted: FittedScan) -> NDArray[np.float64] | None:
+    """Lengths of the lattice vectors where the lattice is not the library's."""
+    lengths = np.linalg.norm(fitted.lattice.vectors, axis=1)
+    length = float(np.linalg.norm(library.vector))
+    is_hexagonal = len(lattice_rotations(fitted.lattice)) == 6
+    return None if is_hexagonal and abs(lengths.mean() / length - 1) <= _OTHER_LENGTH else lengths
+
+
+def _require_lattice(library: DefectLibrary, fitted: FittedScan) -> None:
+    if (lengths := _other_length(library, fitted)) is not None:
+        raise DataError(
+            f"the scan's lattice of {lengths[0]:.3g} and {lengths[1]:.3g} Å is not the library's, a hexagonal one of "
+            f"{float(np.linalg.norm(library.vector)):.3g} Å; check the scan step, or leave the library out"
+        )
 
 
 def _templates(library: DefectLibrary, described: Descriptions, fitted: FittedScan) -> _Templates:
     """All templates in the orientation of the scan, length and noise."""
     basis, lattice, window = fitted.basis, fitted.lattice, fitted.window
     length = float(np.linalg.norm(library.vector))
-    ours = lattice.vectors[0]
     rotations = lattice_rotations(lattice)
     lengths = np.linalg.norm(lattice.vectors, axis=1)
-    if len(rotations) != 6 or abs(lengths.mean() / length - 1) > _OTHER_LENGTH:
-        raise DataError(
-            f"the scan's lattice of {lengths[0]:.3g} and {lengths[1]:.3g} Å is not the library's, a hexagonal one of "
-            f"{length:.3g} Å; check the scan step, or leave the library out"
-        )
     scale = length / lengths.mean()
-    direction = np.arctan2(-ours[0], ours[1]) - np.arctan2(-library.vector[0], library.vector[1])
+    direction = fitted.direction - np.arctan2(-library.vector[0], library.vector[1])
     step = library.pristine.calibration.scan_step
     assert step is not None
     points = probe_positions(library.pristine.scan_shape, step)

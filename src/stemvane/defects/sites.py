@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -57,6 +58,21 @@ class Sites:
     def __len__(self) -> int:
         return len(self.kinds)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Sites]) -> Sites:
+        """Sites of several lattices, whose sublattices are numbered on."""
+        n_before = np.cumsum([0, *(int(part.sublattices.max(initial=-1)) + 1 for part in parts[:-1])])
+        return cls(
+            np.concatenate([part.positions for part in parts]),
+            tuple(kind for part in parts for kind in part.kinds),
+            np.concatenate([part.sublattices + n for part, n in zip(parts, n_before, strict=True)]),
+        )
+
+    def at_those(self, chosen: NDArray[np.bool_]) -> Sites:
+        """Return some of the sites."""
+        kinds = tuple(kind for kind, stays in zip(self.kinds, chosen, strict=True) if stays)
+        return Sites(self.positions[chosen], kinds, self.sublattices[chosen])
+
     @cached_property
     def is_atom(self) -> NDArray[np.bool_]:
         """True at atoms, shape ``(n,)``."""
@@ -87,7 +103,7 @@ def find_sites(series: PeriodicSeries, brightness: _Floats, sampling: Sampling, 
         Coefficients of a map that is high at atoms, in the order of ``series.coefficients`` without the mean, one
         column for each map to add.
     sampling : Sampling
-        The extent of the scan.
+        Where the lattice was recorded.
     margin : float
         Distance in Å that sites keep from the edge of the scan.
 
@@ -120,7 +136,9 @@ def find_sites(series: PeriodicSeries, brightness: _Floats, sampling: Sampling, 
     shifts = np.concatenate([atoms, hollows]) @ lattice.vectors
     kinds = ["atom"] * len(atoms) + ["hollow"] * len(hollows)
     lattice = replace(lattice, origin=shifts[len(atoms) if len(hollows) else 0])
-    low, high = np.full(2, margin), sampling.extent - margin
+    # beyond the rectangle that was recorded a distortion is not known
+    at = np.argwhere(sampling.recorded) * sampling.step
+    low, high = np.maximum(at.min(axis=0), margin), np.minimum(at.max(axis=0), sampling.extent - margin)
     points = [lattice.points_within(low, high, shift - lattice.origin) for shift in shifts]
     return lattice, Sites(
         positions=np.concatenate(points),

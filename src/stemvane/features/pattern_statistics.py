@@ -122,7 +122,9 @@ class PatternStatistics:
             counting = grid.noise_covariance(weights, counts)
             covariance = grid.noise_covariance(weights, np.maximum(counts, least))
         else:
-            covariance = grid.noise_covariance(weights, np.maximum(ring, (variance_floor or 1.0) * ring.max()))
+            # where all pixels count alike, readout noise changes nothing
+            counts = ring if variance_floor is None else ring + measurements.readout_counts
+            covariance = grid.noise_covariance(weights, np.maximum(counts, (variance_floor or 1.0) * counts.max()))
         return cls(
             grid=grid,
             mean_total=float(total.mean()),

@@ -33,6 +33,7 @@ __all__ = ["defects_page"]
 _COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#000000")
 _MARKERS = "osD^vPX*"
 _MOST_KINDS = 5
+_VEIL = (0.55, 0.55, 0.55, 0.55)
 _PLANE = 1.5
 _OUTLINED: list[Any] = [withStroke(linewidth=1.4, foreground="k")]
 
@@ -94,6 +95,8 @@ def defects_page(
         for box, letter, title, remark in zip(boxes, string.ascii_lowercase, titles, [*remarks, "", ""], strict=False):
             label_panel(figure, box, letter, title, remark)
         if analysis.defects is not None:
+            for panel in panels[:2]:
+                _outline(panel, analysis, step)
             _mark(panels[0], measurements, analysis.defects)
             _kinds(figure, measurements, analysis, HEAD + height + FOOT)
         if analysis.regions is not None:
@@ -109,6 +112,11 @@ def _caption(measurements: Measurements, analysis: DefectAnalysis) -> str:
     n_kinds = analysis.defects.kinds.n_kinds
     n_shown = min(n_kinds, _MOST_KINDS)
     words = ["Marks of one colour and shape are defects of one kind."]
+    if analysis.is_searched is not None and not analysis.is_searched.all():
+        words.append(
+            f"Lines: where {'each' if len(analysis.lattices) > 1 else 'the'} lattice ends; veiled: not searched "
+            f"({100 * (1 - analysis.share_searched):.0f} % of the field)."
+        )
     if measurements.atoms is not None and measurements.atoms.defects is not None:
         words.append("Crosses and names in (a): the true defects.")
     if n_shown:
@@ -123,6 +131,24 @@ def _caption(measurements: Measurements, analysis: DefectAnalysis) -> str:
 
 def _style(kind: int) -> tuple[str, str]:
     return _COLORS[kind % len(_COLORS)], _MARKERS[kind % len(_MARKERS)]
+
+
+def _outline(ax: Axes, analysis: DefectAnalysis, step: tuple[float, float] | None) -> None:
+    """Where each lattice ends, and a veil over what was not searched."""
+    lattice_map, is_searched = analysis.lattice_map, analysis.is_searched
+    if lattice_map is None or is_searched is None or is_searched.all():
+        return
+    limits = ax.get_xlim(), ax.get_ylim()
+    y, x = (np.arange(n) * d for n, d in zip(lattice_map.shape, step or (1.0, 1.0), strict=True))
+    veil = np.zeros((*is_searched.shape, 4))
+    veil[~is_searched] = _VEIL
+    half_y, half_x = (y[1] - y[0]) / 2, (x[1] - x[0]) / 2
+    ax.imshow(veil, extent=(x[0] - half_x, x[-1] + half_x, y[-1] + half_y, y[0] - half_y), interpolation="nearest")
+    for number in range(len(analysis.lattices)):
+        # (a lattice that fills the scan has no end)
+        if not (lattice_map == number).all():
+            ax.contour(x, y, lattice_map == number, [0.5], colors="w", linewidths=0.8)
+    ax.set(xlim=limits[0], ylim=limits[1])
 
 
 def _mark(ax: Axes, measurements: Measurements, defects: Defects) -> None:

@@ -12,6 +12,7 @@ import zarr
 from numpy.typing import NDArray
 
 from stemvane.defects.analysis import DefectAnalysis
+from stemvane.defects.lattice import Lattice
 from stemvane.errors import RunError
 from stemvane.io import atomic
 from stemvane.io.places import Place, has_kind, new_mark
@@ -20,6 +21,11 @@ from stemvane.runs.run import Run
 __all__ = ["place_for_symmetry", "read_symmetry", "summary_of", "write_symmetry"]
 
 _KIND = "symmetry"
+_MAPS = (
+    ("anomaly", "Departure from the lattice", "scalar"),
+    ("lattices", "Lattices", "class"),
+    ("groups", "Groups", "class"),
+)
 
 
 def write_symmetry(run: Run, analysis: DefectAnalysis, folder: Path | None = None) -> Path:
@@ -96,7 +102,7 @@ def read_symmetry(run: Run) -> tuple[list[dict[str, Any]], dict[str, tuple[str, 
                 for row in csv.DictReader(file):
                     defects.append({k: v if k == "name" else float(v) if v else None for k, v in row.items()})
         group = zarr.open_group(folder / "symmetry.zarr", mode="r")
-        for name, title, kind in (("anomaly", "Departure from the lattice", "scalar"), ("groups", "Groups", "class")):
+        for name, title, kind in _MAPS:
             if name in group:
                 array: Any = group[name]
                 maps[name] = (title, kind, str(array.attrs.get("unit", "")), np.asarray(array[...]))
@@ -142,6 +148,8 @@ def summary_of(analysis: DefectAnalysis) -> dict[str, Any]:
         largest = float(np.nanmax(analysis.anomaly))
         return {"lattice": False, "largest_anomaly": largest, "findings": findings, **_of_regions(analysis)}
     a, b = lattice.vectors
+    lattice_map = analysis.lattice_map
+    assert lattice_map is not None
     lengths = [float(np.linalg.norm(v)) for v in (a, b)]
     kinds, naming = defects.kinds, defects.naming
     members = [kinds.kind == number for number in range(kinds.n_kinds)]
@@ -150,7 +158,12 @@ def summary_of(analysis: DefectAnalysis) -> dict[str, Any]:
         "lattice": True,
         "lattice_constants": lengths,
         "lattice_angle_deg": math.degrees(math.acos(float(a @ b) / (lengths[0] * lengths[1]))),
-        "lattice_direction_deg": math.degrees(math.atan2(-a[0], a[1])),
+        "n_lattices": len(analysis.lattices),
+        "lattice_shares": [float((lattice_map == number).mean()) for number in range(len(analysis.lattices))],
+        "lattice_directions_deg": [_direction(other) for other in analysis.lattices],
+        "share_searched": analysis.share_searched,
+        "findings": [finding.to_dict() for finding in analysis.findings],
+        "lattice_direction_deg": _direction(lattice),
         "distortion_max": float(np.abs(lattice.distortion.at(sites.positions)).max(initial=0.0)),
         "n_atoms": int(sites.is_atom.sum()),
         "n_hollows": int((~sites.is_atom).sum()),
@@ -169,6 +182,12 @@ def summary_of(analysis: DefectAnalysis) -> dict[str, Any]:
         "kind_spread": list(kinds.spread),
         "kind_certainty": list(kinds.certainty),
     }
+
+
+def _direction(lattice: Lattice) -> float:
+    """Direction of the first lattice vector in degrees, counter-clockwise on the screen."""
+    down, right = lattice.vectors[0]
+    return math.degrees(math.atan2(-down, right))
 
 
 def _histogram(values: NDArray[np.int64]) -> dict[str, int]:
@@ -201,6 +220,10 @@ def _write_arrays(group: zarr.Group, run: Run, analysis: DefectAnalysis) -> None
     measurements = run.measurements
     anomaly = group.create_array("anomaly", data=analysis.anomaly.astype(np.float32))
     anomaly.attrs["unit"] = "s.d."
+    if analysis.lattice_map is not None and analysis.is_searched is not None:
+        # as the figure numbers them, 0 where there is none
+        group.create_array("lattices", data=(analysis.lattice_map + 1).astype(np.int32)).attrs["unit"] = ""
+        group.create_array("searched", data=analysis.is_searched).attrs["unit"] = ""
     if analysis.regions is not None:
         numbers = (analysis.regions.label + 1).astype(np.int32)
         group.create_array("groups", data=numbers).attrs["unit"] = ""
@@ -220,6 +243,7 @@ def _sites(analysis: DefectAnalysis) -> dict[str, Any]:
         "x": sites.positions[:, 1],
         "atom": sites.is_atom.astype(float),
         "sublattice": sites.sublattices.astype(float),
+        "lattice": analysis.site_lattice + 1.0,
         "p": analysis.p,
         "q": analysis.q,
         **{f"p_{name}": values for name, values in analysis.channels.items()},
@@ -246,6 +270,7 @@ def _defects(analysis: DefectAnalysis) -> dict[str, Any]:
         "kind": defects.kinds.kind + 1.0,
         "turn_deg": np.degrees(defects.kinds.rotation),
         "sublattice": defects.sublattice.astype(float),
+        "lattice": defects.lattice + 1.0,
         "excess_order_0": defects.excess[:, 0],
         "excess_order_1": defects.excess[:, 1],
     }

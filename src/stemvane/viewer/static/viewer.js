@@ -108,11 +108,9 @@ export class Viewer {
     return Boolean(before);
   }
 
-  /** Name of the map that a scan is shown with first, which is not the same everywhere. */
+  /** Name of the map that a scan is shown with first. */
   usualMap() {
-    const maps = /** @type {MapEntry[]} */ (this.session.info.maps);
-    const varying = maps.filter((each) => each.varies);
-    const names = (varying.length ? varying : maps).map((each) => each.name);
+    const names = this.session.info.maps.map((/** @type {MapEntry} */ each) => each.name);
     return ["annular_dark_field", "com", "total"].find((name) => names.includes(name)) ?? names[0];
   }
 
@@ -376,7 +374,7 @@ export class Viewer {
     const signal = this.detectorSignal;
     if (!signal) return;
     /** @type {MapEntry} */
-    const entry = { name: DETECTOR_MAP, title: "Virtual detector", group: "", unit: signal.values.unit, kind: signal.kind, period: 2 * Math.PI, varies: true };
+    const entry = { name: DETECTOR_MAP, title: "Virtual detector", group: "", unit: signal.values.unit, kind: signal.kind, period: 2 * Math.PI };
     this.showMap(entry, signal.values, signal.strength);
   }
 
@@ -813,7 +811,7 @@ export class Viewer {
         dialog.remove();
         resolve(value.trim());
       };
-      const form = element("form", { method: "dialog", onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), end(input.value)) }, [
+      const form = element("form", { method: "dialog", onsubmit: () => end(input.value) }, [
         element("h2", { text: title }),
         input,
         element("div", { class: "actions" }, [button("Cancel", "Cancel", () => end("")), element("button", { type: "submit", text: "Store" })]),
