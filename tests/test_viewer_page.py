@@ -303,6 +303,21 @@ def test_pictures_scripts_and_labels(open_page, server):
     assert page.locator("img").count() == 0
 
 
+def test_a_map_that_is_the_same_everywhere_is_not_shown_first(open_page, tmp_path):
+    counts = np.random.default_rng(0).poisson(5, (6, 7, 24, 24)).astype(np.uint16)
+    y, x = np.indices((24, 24)) - 11.5
+    started = ViewServer(Answers([Scene.of_dataset(sv.Dataset4D(np.where(np.hypot(y, x) < 6, counts, 0)))]))
+    started.start()
+    try:
+        scene = started.answers.scenes[0]
+        scene.start()
+        page = open_page(started.address, ready="none")
+        until(page, "viewer.session.info.maps.some((each) => each.name === 'annular_dark_field')")
+        assert page.evaluate("viewer.usualMap()") == "com"
+    finally:
+        started.stop()
+
+
 def test_a_kept_detector_is_offered_as_a_map(open_page, server):
     page = open_page()
     disc = {"shape": "disc", "y": 11, "x": 12, "inner": 0, "outer": 4, "start": 0, "stop": 90, "signal": "sum"}

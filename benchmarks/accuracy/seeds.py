@@ -149,15 +149,17 @@ def dipole_table(config: Config, measurements: Measurements) -> list[dict[str, A
 
 
 def show(row: dict[str, Any], suffix: str = "") -> None:
-    others = row[f"pearson_r_others_max{suffix}"]
+    def number(name: str) -> float:
+        value = row.get(name)
+        return float("nan") if value is None else float(value)
+
     print(
         f"  {row['method']:<26} seed {row['seed']} floor {row['noise_floor']:<5} "
-        f"r {row[f'pearson_r_first{suffix}']:+.5f} "
-        f"others {float('nan') if others is None else others:.4f} "
-        f"angle {row[f'angle_error_median_deg{suffix}']:6.2f} deg (sign {row[f'angle_sign{suffix}']:+d}) "
-        f"EV {row['explained_variance_truth']:.4f} evidence {row.get('evidence_heldout', float('nan')):.1f} "
-        f"maps r {row.get('maps_r_smallest', float('nan')):.5f} {row.get('maps_angle_deg', float('nan')):.3f} deg "
-        f"train {row['train_seconds']:.1f} s",
+        f"r {number(f'pearson_r_first{suffix}'):+.5f} others {number(f'pearson_r_others_max{suffix}'):.4f} "
+        f"angle {number(f'angle_error_median_deg{suffix}'):6.2f} deg (sign {number(f'angle_sign{suffix}'):+.0f}) "
+        f"EV {number('explained_variance_truth'):.4f} evidence {number('evidence_heldout'):.1f} "
+        f"maps r {number('maps_r_smallest'):.5f} {number('maps_angle_deg'):.3f} deg "
+        f"train {number('train_seconds'):.1f} s",
         flush=True,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from stemvane.config.section import Section
 
@@ -31,6 +31,11 @@ _Beta = Annotated[float, Field(ge=0, description="weight of the Kullback-Leibler
 _NoiseFloor = Annotated[float, Field(gt=0, description="smallest noise level, over the rms length of a residual")]
 _BatchSize = Annotated[int, Field(ge=1, description="number of patterns per training step")]
 _Rate = Annotated[float, Field(gt=0, description="learning rate of Adam")]
+_Conditions = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda names: [name.strip() for name in names.split(",")] if isinstance(names, str) else names),
+    Field(description="maps, such as annular_dark_field or image, whose part of the content the latents leave out"),
+]
 
 
 class ModelSection(Section):
@@ -55,6 +60,7 @@ class HarmonicConfig(ModelSection):
     n_hidden: _NHidden = 64
     beta: _Beta = 1.0
     noise_floor: _NoiseFloor = 0.05
+    conditions: _Conditions = ()
     start: Literal["alignment", "random"] = Field("alignment", description="where the training starts")
     batch_size: _BatchSize = 512
     learning_rate: float = Field(0.008, gt=0, description="largest learning rate of Adam, which falls to 0")
@@ -68,6 +74,7 @@ class AlignmentConfig(ModelSection):
     model: Annotated[Literal["alignment"], _NAME] = "alignment"
     n_angles: _NAngles = 72
     noise_floor: _NoiseFloor = 0.05
+    conditions: _Conditions = ()
 
 
 class PixelModelSection(ModelSection):

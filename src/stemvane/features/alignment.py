@@ -16,7 +16,7 @@ from stemvane.features.cross_correlation import best_angles
 from stemvane.features.harmonics import HarmonicBasis, rotate_features
 from stemvane.features.template_symmetry import find_symmetry
 
-__all__ = ["Alignment", "align_rotation", "unexplained_power"]
+__all__ = ["Alignment", "align_rotation", "likeliest_angles", "unexplained_power"]
 
 _N_COMPARED = 2048
 # of the power of all features; less is rounding
@@ -156,11 +156,18 @@ def unexplained_power(
     -------
     float
     """
-    _, template = _likeliest_start(features, orders, config)
-    angle = _follow(features, orders, best_angles(features, template, orders, config.n_angles), config)
+    angle = likeliest_angles(features, orders, config)
     template = rotate_features(features, orders, -angle).mean(axis=0, dtype=np.complex128)
     power = float((np.abs(features) ** 2).sum(axis=1, dtype=np.float64).mean())
     return power - float(np.vdot(template, template).real)
+
+
+def likeliest_angles(
+    features: NDArray[np.complexfloating[Any, Any]], orders: NDArray[np.int64], config: AlignConfig
+) -> NDArray[np.float64]:
+    """Angles in rad at which one template fits every pattern best, shape ``(n_patterns,)``; as in `align_rotation`."""
+    _, template = _likeliest_start(features, orders, config)
+    return _follow(features, orders, best_angles(features, template, orders, config.n_angles), config)
 
 
 def _likeliest_start(

@@ -25,8 +25,9 @@ __all__ = ["READABLE", "OnDisk", "file_errors", "lazy_scan", "read_record", "req
 _DAMAGED = "the file seems damaged: copy it again"
 # what every refusal to read says
 READABLE = (
-    "stemvane reads the formats of docs/formats.md, and raw binary with source.shape and source.dtype; "
-    "save the scan as one of these, for example as .hspy"
+    "stemvane reads files of Merlin, EMPAD, Gatan, Velox, TIA, Dectris, the 4D Camera, TVIPS, NanoMegas, MRC, "
+    "py4DSTEM, Prismatic, abTEM, HyperSpy, NeXus, HDF5, Zarr, TIFF and NumPy, "
+    "and raw binary with source.shape and source.dtype; save the scan as one of these, for example as .hspy"
 )
 _MOST_BYTES = 2**60
 _MOST_PIXELS = 2**16

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stemvane.features.alignment import Alignment
+from stemvane.features.conditions import Conditions
 from stemvane.features.feature_noise import FeatureNoise
 from stemvane.features.feature_reader import FeatureReader
 from stemvane.features.harmonics import HarmonicBasis
@@ -24,6 +25,7 @@ __all__ = ["HarmonicFit", "as_complex", "as_tensor", "smallest_noise_level", "st
 
 _ARRAYS = ("orders", "scale", "analysis", "synthesis", "background", "counting")
 _COMPLEX = ("analysis", "synthesis", "background")
+_OF_CONDITIONS = ("centre", "spread", "template", "weights")
 _NUMBERS = ("n_azimuthal", "noise", "discarded", "mean_total", "own_noise")
 
 
@@ -48,6 +50,8 @@ class HarmonicFit:
     angle_noise : AngleNoise or None
         How much more noise the features have where angles are read, of whole patterns that rotate; None where content
         rotates within a disc.
+    conditions : Conditions or None
+        What known maps account for, which the network is not shown; None without such maps.
     """
 
     reader: FeatureReader
@@ -57,6 +61,7 @@ class HarmonicFit:
     detector_shape: tuple[int, int]
     pixels: NDArray[np.float64] | None = None
     angle_noise: AngleNoise | None = None
+    conditions: Conditions | None = None
 
     @property
     def basis(self) -> HarmonicBasis:
@@ -107,12 +112,17 @@ class HarmonicFit:
             tensors[f"basis.{name}"] = torch.view_as_real(tensor) if name in _COMPLEX else tensor
         if self.pixels is not None:
             tensors["pixels"] = torch.from_numpy(self.pixels)
+        if self.conditions is not None:
+            for name in _OF_CONDITIONS:
+                tensor = torch.from_numpy(np.ascontiguousarray(getattr(self.conditions, name)))
+                tensors[f"conditions.{name}"] = torch.view_as_real(tensor) if tensor.is_complex() else tensor
         numbers = {
             "length": self.length,
             "detector_shape": list(self.detector_shape),
             "is_noisy": self.reader.is_noisy,
             "neighbours": self.reader.neighbours,
             "angle_noise": None if self.angle_noise is None else list(self.angle_noise),
+            "conditions": None if self.conditions is None else [list(self.conditions.names), self.conditions.n_angles],
             "basis": {name: getattr(self.basis, name) for name in _NUMBERS},
             "grid": self.grid.to_dict(),
         }
@@ -146,7 +156,16 @@ class HarmonicFit:
             detector_shape=(rows, columns),
             pixels=tensors["pixels"].numpy() if "pixels" in tensors else None,
             angle_noise=AngleNoise(*of_angle) if (of_angle := numbers.get("angle_noise")) else None,
+            conditions=_restored_conditions(numbers["conditions"], tensors) if numbers.get("conditions") else None,
         )
+
+
+def _restored_conditions(numbers: list[Any], tensors: dict[str, Tensor]) -> Conditions:
+    names, n_angles = numbers
+    arrays: dict[str, Any] = {name: tensors[f"conditions.{name}"] for name in _OF_CONDITIONS}
+    for name in ("template", "weights"):
+        arrays[name] = torch.view_as_complex(arrays[name])
+    return Conditions(tuple(names), n_angles=int(n_angles), **{name: array.numpy() for name, array in arrays.items()})
 
 
 def as_tensor(features: NDArray[np.complexfloating[Any, Any]]) -> Tensor:

@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from stemvane.config import AlignmentConfig, Config, HarmonicConfig
 from stemvane.data.measurements import Measurements
 from stemvane.errors import ModelError
 from stemvane.features.alignment import Alignment, align_rotation
+from stemvane.features.conditions import Conditions, condition_values
 from stemvane.features.feature_noise import FeatureNoise
 from stemvane.features.feature_reader import FeatureReader
 from stemvane.features.harmonics import HarmonicBasis
@@ -59,6 +60,8 @@ class TrainingFeatures:
         Features over `length`, as networks take them, on the device of the training.
     held_out : Tensor, shape (n_others, 2 n_features)
         The same of other patterns, which are read with them.
+    conditions : Conditions or None
+        What has been taken out of all features.
     """
 
     reader: FeatureReader
@@ -68,6 +71,15 @@ class TrainingFeatures:
     noise: FeatureNoise
     x: Tensor
     held_out: Tensor
+    conditions: Conditions | None
+
+
+class _Chunk(NamedTuple):
+    """Features of some patterns as networks take them, their noise, and what has been taken out of them."""
+
+    x: Tensor
+    noise: PatternNoise
+    removed: NDArray[np.complex64] | None
 
 
 class HarmonicModel(PatternModel):
@@ -85,7 +97,7 @@ class HarmonicModel(PatternModel):
         super().__init__(settings)
         self.basis_config, self.align_config = settings.basis, settings.align
         self.alignment: Alignment | None = None
-        self._noise_floor = model_config.noise_floor
+        self._noise_floor, self._conditions = model_config.noise_floor, model_config.conditions
         self._fitted: HarmonicFit | None = None
 
     @property
@@ -180,7 +192,7 @@ class HarmonicModel(PatternModel):
             If these are no measurements, or the mask does not fit the scan.
         """
         network, allowed = self._need().network, self._allowed(measurements, mask)
-        x = torch.cat([part for part, _ in self._chunks(measurements, allowed, neighbours=False)])
+        x = torch.cat([part.x for part in self._chunks(measurements, allowed, neighbours=False)])
         with one_thread():
             variance = best_noise_variance(network, x) if noise_level is None else noise_level**2
         values = log_evidence(network, x, variance, n_samples=n_samples)
@@ -201,15 +213,24 @@ class HarmonicModel(PatternModel):
         reader = FeatureReader.fit(measurements, self.basis_config, used=used, allowed=allowed)
         wanted = used if held_out is None else used | held_out
         features, noise = reader.features(measurements, wanted, allowed)
-        trained = used[wanted]
+        trained, orders = used[wanted], reader.basis.orders
+        as_recorded = reader.basis.features(measurements, used) if reader.uses_neighbours(measurements) else None
+        conditions = None
+        if self._conditions:
+            values = condition_values(measurements, self._conditions, wanted)
+            of_trained = features[trained], values[trained]
+            conditions = Conditions.fit(self._conditions, of_trained[1], of_trained[0], orders, self.align_config)
+            removed = conditions.of(features, values, orders)
+            features = features - removed
+            as_recorded = None if as_recorded is None else as_recorded - removed[trained]
         features, others, noise = features[trained], features[~trained], noise.of(trained)
         length = float(np.sqrt(np.mean(np.sum(np.abs(features) ** 2, axis=1))))
         # a scan of nothing but noise is filtered to nothing but rounding
         length = max(length, 1e-3 * float(np.sqrt((reader.basis.coordinates * reader.basis.counting**2).sum())))
         device = device_named(self.training_config.device)
         x, held = (as_tensor(part / length).to(device) for part in (features, others))
-        as_recorded = reader.basis.features(measurements, used) if reader.uses_neighbours(measurements) else features
-        return TrainingFeatures(reader, features, as_recorded, length, noise, x, held)
+        as_recorded = features if as_recorded is None else as_recorded
+        return TrainingFeatures(reader, features, as_recorded, length, noise, x, held, conditions)
 
     def _untrained(self, data: TrainingFeatures) -> HarmonicNetwork:
         """Network at its smallest noise level, before it knows anything of the patterns."""
@@ -248,7 +269,7 @@ class HarmonicModel(PatternModel):
             template, readout = self.alignment.template, measurements.readout_counts
             angle_noise = AngleNoise.of(basis, grid, shape, template, readout_counts=readout)
         pixels = mean_pixels(measurements, used)
-        self._fitted = HarmonicFit(data.reader, data.length, network, grid, shape, pixels, angle_noise)
+        self._fitted = HarmonicFit(data.reader, data.length, network, grid, shape, pixels, angle_noise, data.conditions)
         self.training_mask = used
         return network
 
@@ -265,8 +286,8 @@ class HarmonicModel(PatternModel):
     ) -> Sequence[Sequence[NDArray[Any]]]:
         fitted = self._need()
 
-        def embed(part: tuple[Tensor, PatternNoise]) -> list[NDArray[Any]]:
-            columns = embed_features(fitted.network, *part, fitted.angle_noise)
+        def embed(part: _Chunk) -> list[NDArray[Any]]:
+            columns = embed_features(fitted.network, part.x, part.noise, fitted.angle_noise)
             return [column.cpu().numpy() for column in columns]
 
         return list(map_in_threads(embed, self._chunks(measurements, allowed, rescale=rescale)))
@@ -316,8 +337,9 @@ class HarmonicModel(PatternModel):
         """Reconstructed features of the patterns in the mask, some at a time."""
         fitted = self._need()
 
-        def reproduce(part: tuple[Tensor, PatternNoise]) -> NDArray[np.complex64]:
-            return as_complex(reconstruct_mean(fitted.network, part[0])) * np.float32(fitted.length)
+        def reproduce(part: _Chunk) -> NDArray[np.complex64]:
+            content = as_complex(reconstruct_mean(fitted.network, part.x)) * np.float32(fitted.length)
+            return content if part.removed is None else content + part.removed
 
         yield from map_in_threads(reproduce, self._chunks(measurements, mask))
 
@@ -328,12 +350,18 @@ class HarmonicModel(PatternModel):
         *,
         neighbours: bool = True,
         rescale: bool = True,
-    ) -> Iterator[tuple[Tensor, PatternNoise]]:
+    ) -> Iterator[_Chunk]:
         """Features of the patterns in the mask and their noise, some at a time, in units of their rms length."""
         fitted = self._need()
-        device = fitted.network.template.device
+        device, conditions = fitted.network.template.device, fitted.conditions
+        values = None if conditions is None else condition_values(measurements, conditions.names, mask)
+        n_done = 0
         for features, noise in fitted.reader.blocks(measurements, mask, neighbours=neighbours, rescale=rescale):
+            removed = None
+            if conditions is not None and values is not None:
+                removed = conditions.of(features, values[n_done : n_done + len(features)], fitted.basis.orders)
+                features, n_done = features - removed, n_done + len(features)
             x, errors = as_tensor(features / fitted.length).to(device), PatternNoise.of(noise, fitted.length, device)
             for start in range(0, max(len(x), 1), _N_TOGETHER):
                 part = slice(start, start + _N_TOGETHER)
-                yield x[part], errors.of_some(part)
+                yield _Chunk(x[part], errors.of_some(part), None if removed is None else removed[part])

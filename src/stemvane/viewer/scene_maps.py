@@ -69,8 +69,12 @@ class SceneMap:
     period: float = 2 * math.pi
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is known of it besides its values."""
-        return {name: getattr(self, name) for name in ("name", "title", "group", "unit", "kind", "period")}
+        """Return what is known of it besides its values; one of which nothing is known yet may vary."""
+        shown = self.values if self.strength is None else self.strength
+        known = shown[np.isfinite(shown)]
+        varies = bool(known.size == 0 or known.min() < known.max())
+        names = ("name", "title", "group", "unit", "kind", "period")
+        return {name: getattr(self, name) for name in names} | {"varies": varies}
 
 
 def vector_map(name: str, title: str, unit: str, vectors: NDArray[np.floating[Any]]) -> SceneMap:

@@ -15,6 +15,7 @@ import { AnswerError } from "./transport.js";
  * @property {string} unit
  * @property {string} kind
  * @property {number} period
+ * @property {boolean} varies from position to position
  */
 
 /**

@@ -4,6 +4,13 @@ import { formatNumber } from "./numbers.js";
 
 /** @typedef {import("./viewer.js").Viewer} Viewer */
 
+const HEADINGS = [
+  ["No.", "Number in the list, the clearest first"],
+  ["Kind", "Name of the defect, or number of its kind"],
+  ["p", "Probability that the undisturbed lattice looks as different by chance"],
+  ["y, x (px)", "Scan position: row and column"],
+];
+
 /** @param {string} text */
 function emptyNote(text) {
   return element("p", { class: "empty", text });
@@ -43,7 +50,7 @@ export function defectsList(viewer) {
     element("div", { class: "choice" }, members),
     classes,
     element("table", {}, [
-      element("thead", {}, [element("tr", {}, ["No.", "Kind", "p", "(y, x)"].map((text) => element("th", { scope: "col", text })))]),
+      element("thead", {}, [element("tr", {}, HEADINGS.map(([text, title]) => element("th", { scope: "col", text, title })))]),
       element("tbody", {}, rows),
     ]),
   ]);

@@ -108,9 +108,11 @@ export class Viewer {
     return Boolean(before);
   }
 
-  /** Name of the map that a scan is shown with first. */
+  /** Name of the map that a scan is shown with first, which is not the same everywhere. */
   usualMap() {
-    const names = this.session.info.maps.map((/** @type {MapEntry} */ each) => each.name);
+    const maps = /** @type {MapEntry[]} */ (this.session.info.maps);
+    const varying = maps.filter((each) => each.varies);
+    const names = (varying.length ? varying : maps).map((each) => each.name);
     return ["annular_dark_field", "com", "total"].find((name) => names.includes(name)) ?? names[0];
   }
 
@@ -374,7 +376,7 @@ export class Viewer {
     const signal = this.detectorSignal;
     if (!signal) return;
     /** @type {MapEntry} */
-    const entry = { name: DETECTOR_MAP, title: "Virtual detector", group: "", unit: signal.values.unit, kind: signal.kind, period: 2 * Math.PI };
+    const entry = { name: DETECTOR_MAP, title: "Virtual detector", group: "", unit: signal.values.unit, kind: signal.kind, period: 2 * Math.PI, varies: true };
     this.showMap(entry, signal.values, signal.strength);
   }
 
@@ -811,7 +813,7 @@ export class Viewer {
         dialog.remove();
         resolve(value.trim());
       };
-      const form = element("form", { method: "dialog", onsubmit: () => end(input.value) }, [
+      const form = element("form", { method: "dialog", onsubmit: (/** @type {Event} */ event) => (event.preventDefault(), end(input.value)) }, [
         element("h2", { text: title }),
         input,
         element("div", { class: "actions" }, [button("Cancel", "Cancel", () => end("")), element("button", { type: "submit", text: "Store" })]),

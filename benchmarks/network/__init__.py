@@ -1,0 +1,1 @@
+"""What the network adds to the closed form where content bends: thick crystals, wedges, sheets."""

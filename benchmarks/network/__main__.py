@@ -1,0 +1,5 @@
+"""Run the comparison: ``python -m benchmarks.network``."""
+
+from benchmarks.network.comparison import main
+
+main()
