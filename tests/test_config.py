@@ -199,12 +199,12 @@ def test_a_calibration_rotates_by_a_finite_angle(value):
 
 def test_every_model_has_its_own_settings_and_defaults():
     assert Config().model == HarmonicConfig()
-    assert list(MODEL_CONFIGS) == ["harmonic", "coordinate", "vae", "pca", "nmf", "alignment"]
+    assert list(MODEL_CONFIGS) == ["harmonic", "coordinate", "vae", "pca", "nmf", "alignment", "kinds"]
     for name, section in MODEL_CONFIGS.items():
         config = Config().replace(model={"model": name, "n_latent": 3})
         assert config.model == section(n_latent=3)
         assert Config.from_dict({"model": {"model": name}}).model == section()
-        assert config.model.learns_pixels == (name not in ("harmonic", "alignment"))
+        assert config.model.learns_pixels == (name not in ("harmonic", "alignment", "kinds"))
     assert set(PCAConfig.model_fields) == set(NMFConfig.model_fields) == {"model", "n_latent"}
 
 

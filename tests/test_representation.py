@@ -63,7 +63,7 @@ def test_an_object_gives_title_and_rows_once():
 # Every public object ---------------------------------------------------------------------------------------------
 
 
-MODELS = ("AlignedPCA", "CoordinateVAE", "NMF", "PCA", "PlainVAE", "RotationVAE")
+MODELS = ("AlignedPCA", "CoordinateVAE", "KindsModel", "NMF", "PCA", "PlainVAE", "RotationVAE")
 
 
 class Unreadable:

@@ -30,6 +30,7 @@ from .io.files import open_dataset as open_dataset
 from .io.files import save_dataset as save_dataset
 from .models.aligned_pca import AlignedPCA as AlignedPCA
 from .models.coordinate_vae import CoordinateVAE as CoordinateVAE
+from .models.kinds_model import KindsModel as KindsModel
 from .models.nmf import NMF as NMF
 from .models.pca import PCA as PCA
 from .models.plain_vae import PlainVAE as PlainVAE

@@ -13,6 +13,7 @@ __all__ = [
     "AlignmentConfig",
     "CoordinateConfig",
     "HarmonicConfig",
+    "KindsConfig",
     "ModelConfig",
     "ModelSection",
     "NMFConfig",
@@ -125,8 +126,28 @@ class NMFConfig(PixelModelSection):
     model: Annotated[Literal["nmf"], _NAME] = "nmf"
 
 
+class KindsConfig(ModelSection):
+    """Kinds of patterns, each with a template that rotates and latents of its own, `KindsModel`."""
+
+    has_epochs: ClassVar[bool] = False
+    latent_unit: ClassVar[str] = "s.d."
+
+    model: Annotated[Literal["kinds"], _NAME] = "kinds"
+    n_kinds: int = Field(3, ge=1, le=64, description="number of kinds")
+    n_angles: _NAngles = 72
+    noise_floor: float = Field(
+        0.02, gt=0, description="smallest noise level of a feature, over the rms residual of a feature"
+    )
+    strength: float | None = Field(
+        None,
+        ge=0,
+        description="what a neighbour of the same kind adds to the log probability of a kind; found if none",
+    )
+    labels: str = Field("", description="CSV file of labelled positions with the columns y, x, name; empty for none")
+
+
 ModelConfig = Annotated[
-    HarmonicConfig | CoordinateConfig | PlainConfig | PCAConfig | NMFConfig | AlignmentConfig,
+    HarmonicConfig | CoordinateConfig | PlainConfig | PCAConfig | NMFConfig | AlignmentConfig | KindsConfig,
     Field(discriminator="model"),
 ]
 """Settings of one model; the setting ``model`` says of which."""

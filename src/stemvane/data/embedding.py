@@ -22,6 +22,7 @@ __all__ = ["Embedding"]
 
 _MAPS = ("latents", "latent_std", "angle", "angle_std", "angle_posterior", "log_evidence")
 _OF_COM = ("deflection_angle", "deflection_angle_std")
+_OF_KINDS = ("kind_probability", "kind_patterns")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -54,6 +55,15 @@ class Embedding(Representable):
     deflection_angle, deflection_angle_std : ndarray of float, shape (scan_y, scan_x), optional
         Direction of the COM in rad, filtered over the scan where the measurements have that, and its circular standard
         deviation: another quantity than `angle`, which is that of the content. None where it is not known.
+    kind_probability : ndarray of float, shape (scan_y, scan_x, n_kinds + 1), optional
+        Probability of each kind, and last of none of them; None in a model without kinds. Angle and latents are those
+        of the likeliest kind.
+    kind_names : tuple of str
+        Name of each kind.
+    kind_symmetry : tuple of int
+        Rotational symmetry of each kind, modulo which its angles are known.
+    kind_patterns : ndarray of float, shape (n_kinds, k_y, k_x), optional
+        Pattern of each kind at the angle 0 with latents of 0, as intensity per detector pixel.
     """
 
     latents: NDArray[np.floating[Any]]
@@ -68,6 +78,10 @@ class Embedding(Representable):
     symmetry: int = field(default=1, kw_only=True)
     deflection_angle: NDArray[np.floating[Any]] | None = field(default=None, kw_only=True)
     deflection_angle_std: NDArray[np.floating[Any]] | None = field(default=None, kw_only=True)
+    kind_probability: NDArray[np.floating[Any]] | None = field(default=None, kw_only=True)
+    kind_names: tuple[str, ...] = field(default=(), kw_only=True)
+    kind_symmetry: tuple[int, ...] = field(default=(), kw_only=True)
+    kind_patterns: NDArray[np.floating[Any]] | None = field(default=None, kw_only=True)
 
     @property
     def scan_shape(self) -> tuple[int, int]:
@@ -79,6 +93,16 @@ class Embedding(Representable):
     def n_latent(self) -> int:
         """Number of latent variables besides the angle."""
         return int(self.latents.shape[-1])
+
+    @property
+    def kind(self) -> NDArray[np.int64] | None:
+        """Number of the likeliest kind from 1, 0 for none, -1 without a pattern; None in a model without kinds."""
+        if self.kind_probability is None:
+            return None
+        known = np.isfinite(self.kind_probability).all(axis=-1)
+        p = np.where(known[..., None], self.kind_probability, 0.0)
+        number = (p.argmax(axis=-1) + 1) % p.shape[-1]
+        return np.asarray(np.where(known, number, -1), np.int64)
 
     @property
     def n_peaks(self) -> NDArray[np.int64]:
@@ -173,6 +197,7 @@ class Embedding(Representable):
             ("latents", f"{self.n_latent}" + (f": {'; '.join(ranges[:6])}" if ranges else "")),
             ("angle", f"uncertain by {np.median(spread):.3g} deg (median){fold}" if len(spread) else "unknown"),
             *self._of_com(),
+            *self._of_kinds(),
             ("angle grid", f"{self.angle_posterior.shape[-1]} angles"),
             ("log evidence", f"{evidence.mean():.4g} nat per pattern (mean)" if len(evidence) else "unknown"),
         ]
@@ -184,18 +209,40 @@ class Embedding(Representable):
             return ()
         return (("angle of the COM", f"uncertain by {np.degrees(np.nanmedian(std)):.3g} deg (median)"),)
 
+    def _of_kinds(self) -> Sequence[Row]:
+        kind = self.kind
+        if kind is None:
+            return ()
+        n = max(int((kind >= 0).sum()), 1)
+        shares = [
+            f"{name} {100 * float((kind == k).sum()) / n:.3g} %"
+            for k, name in enumerate((*self.kind_names, "none"), start=1)
+            if k <= len(self.kind_names)
+        ]
+        return (("kinds", f"{len(self.kind_names)}: {', '.join(shares[:6])}"),)
+
     def write(self, group: zarr.Group) -> None:
         """Write every map as an array of its name into a Zarr group."""
         units = dict.fromkeys(("angle", "angle_std", *_OF_COM), "rad") | {"log_evidence": "nat"}
-        for name in (*_MAPS, *(name for name in _OF_COM if getattr(self, name) is not None)):
+        for name in (*_MAPS, *(name for name in (*_OF_COM, *_OF_KINDS) if getattr(self, name) is not None)):
             array = group.create_array(name, data=np.asarray(getattr(self, name), np.float32), overwrite=True)
             array.attrs["unit"] = units.get(name, "")
         # not of the group, whose file is there before there is an embedding
         group["angle"].attrs["symmetry"] = self.symmetry
+        if self.kind_probability is not None:
+            group["kind_probability"].attrs["names"] = list(self.kind_names)
+            group["kind_probability"].attrs["symmetry"] = list(self.kind_symmetry)
 
     @classmethod
     def read(cls, group: zarr.Group) -> Embedding:
         """Read what `write` wrote."""
         maps = [np.asarray(group[name][...]) for name in _MAPS]  # type: ignore[index]
-        of_com = {name: np.asarray(group[name][...]) for name in _OF_COM if name in group}  # type: ignore[index]
-        return cls(*maps, symmetry=int(group["angle"].attrs.get("symmetry", 1)), **of_com)  # type: ignore[arg-type]
+        more: dict[str, Any] = {
+            name: np.asarray(group[name][...])  # type: ignore[index]
+            for name in (*_OF_COM, *_OF_KINDS)
+            if name in group
+        }
+        if "kind_probability" in more:
+            attributes: Any = group["kind_probability"].attrs
+            more["kind_names"], more["kind_symmetry"] = tuple(attributes["names"]), tuple(attributes["symmetry"])
+        return cls(*maps, symmetry=int(group["angle"].attrs.get("symmetry", 1)), **more)  # type: ignore[arg-type]

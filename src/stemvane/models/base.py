@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,31 +22,14 @@ from stemvane.data.representation import Representable, Row, format_count, forma
 from stemvane.errors import DataError, ModelError
 from stemvane.models.checks import check_mask, spread
 from stemvane.models.manifold import EmbeddedScan, latent_manifold
+from stemvane.models.misfit import Misfit
 from stemvane.models.model_file import read_model, read_settings, write_model
 from stemvane.models.training import EpochReport, TrainingHistory, training_positions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Misfit", "PatternModel"]
-
-
-class Misfit(NamedTuple):
-    """What a model leaves unexplained of every pattern.
-
-    ``1 - residual.sum() / total.sum()`` is the explained variance.
-
-    Attributes
-    ----------
-    residual : ndarray of float, shape (scan_y, scan_x)
-        Squared length of the difference between a pattern and its reconstruction, in units of counting noise; NaN
-        where nothing was recorded.
-    total : ndarray of float, shape (scan_y, scan_x)
-        Squared length of the difference between a pattern and the background, in the same units.
-    """
-
-    residual: NDArray[np.float64]
-    total: NDArray[np.float64]
+__all__ = ["PatternModel"]
 
 
 class PatternModel(Representable, ABC):
@@ -184,7 +167,8 @@ class PatternModel(Representable, ABC):
         maps = spread(self._embed(measurements, allowed, rescale), allowed)
         step, unit = measurements.calibration.scan_step, self.settings.model.latent_unit
         near, fold = self._uses_neighbours(measurements), self.symmetry
-        embedding = Embedding(*maps, scan_step=step, latent_unit=unit, uses_neighbours=near, symmetry=fold)
+        more = self._of_embedding(maps[6:])
+        embedding = Embedding(*maps[:6], **more, scan_step=step, latent_unit=unit, uses_neighbours=near, symmetry=fold)
         embedding = add_deflection_angle(embedding, measurements)
         if measurements.is_scan or self._embedded_scan is None:
             radius = measurements.calibration.disc_radius
@@ -455,6 +439,10 @@ class PatternModel(Representable, ABC):
         self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
     ) -> Sequence[Sequence[NDArray[Any]]]:
         """Columns of the `Embedding` of the allowed positions, block by block."""
+
+    def _of_embedding(self, columns: Sequence[NDArray[Any]]) -> dict[str, Any]:
+        """Further parts of the `Embedding`, from further columns of `_embed`."""
+        return {}
 
     def _uses_neighbours(self, measurements: Measurements) -> bool:
         """Whether `embed` estimates each position of such a scan from the patterns of its neighbours, too."""

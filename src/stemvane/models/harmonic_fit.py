@@ -14,39 +14,24 @@ from torch import Tensor
 from stemvane.features.alignment import Alignment
 from stemvane.features.conditions import Conditions
 from stemvane.features.feature_noise import FeatureNoise
-from stemvane.features.feature_reader import FeatureReader
 from stemvane.features.harmonics import HarmonicBasis
-from stemvane.geometry.pixels import PixelGrid
-from stemvane.geometry.polar import PolarGrid
 from stemvane.models.content_noise import AngleNoise
+from stemvane.models.feature_fit import FeatureFit
 from stemvane.models.harmonic_network import HarmonicNetwork
 
 __all__ = ["HarmonicFit", "as_complex", "as_tensor", "smallest_noise_level", "start_aligned"]
 
-_ARRAYS = ("orders", "scale", "analysis", "synthesis", "background", "counting")
-_COMPLEX = ("analysis", "synthesis", "background")
 _OF_CONDITIONS = ("centre", "spread", "template", "weights")
-_NUMBERS = ("n_azimuthal", "noise", "discarded", "mean_total", "own_noise")
 
 
 @dataclass(frozen=True, eq=False)
-class HarmonicFit:
+class HarmonicFit(FeatureFit):
     """Everything that embedding and decoding need.
 
     Attributes
     ----------
-    reader : FeatureReader
-        Reader of features from measurements.
-    length : float
-        Root mean square length of the training patterns' features, by which they are divided.
     network : HarmonicNetwork
         The trained network.
-    grid : PolarGrid
-        Grid of the polar samples on the detector.
-    detector_shape : tuple of int
-        Detector pixels ``(k_y, k_x)``.
-    pixels : ndarray of float, shape (n, n), or None
-        Background of Cartesian patterns: their mean over the training patterns, where these had any.
     angle_noise : AngleNoise or None
         How much more noise the features have where angles are read, of whole patterns that rotate; None where content
         rotates within a disc.
@@ -54,19 +39,9 @@ class HarmonicFit:
         What known maps account for, which the network is not shown; None without such maps.
     """
 
-    reader: FeatureReader
-    length: float
     network: HarmonicNetwork
-    grid: PolarGrid
-    detector_shape: tuple[int, int]
-    pixels: NDArray[np.float64] | None = None
     angle_noise: AngleNoise | None = None
     conditions: Conditions | None = None
-
-    @property
-    def basis(self) -> HarmonicBasis:
-        """Background and features."""
-        return self.reader.basis
 
     def content(self, latents: NDArray[np.float32], angle: NDArray[np.float32]) -> NDArray[np.complex64]:
         """Features of the content that latents and angles stand for, shape ``(n, n_features)``."""
@@ -77,55 +52,17 @@ class HarmonicFit:
             rotated = network.rotate(network.decode(raw), torch.from_numpy(angle).to(device))
         return as_complex(rotated) * np.float32(self.length)
 
-    def drawn(self, features: NDArray[np.complex64], *, background: bool = True) -> NDArray[np.float64]:
-        """Features as patterns on the detector's pixels, shape ``(n, k_y, k_x)``."""
-        polar = self.basis.polar(features, background=background)
-        return self.grid.to_cartesian(polar, self.detector_shape)
-
-    def squared_length(self, features: NDArray[np.complex64]) -> NDArray[np.float64]:
-        """Squared length of features over `length`, in units of the pixels' counting noise, shape ``(n,)``."""
-        return np.asarray(np.sum(np.abs(features / (self.basis.scale / self.length)) ** 2, axis=1))
-
-    def pixel_painter(
-        self, polar_grid: PolarGrid, pixel_grid: PixelGrid
-    ) -> Callable[[NDArray[np.complex64]], NDArray[np.float64]]:
-        """Function from features to patterns with background on a grid of pixels, shape ``(n, n_side, n_side)``."""
-        n, basis = pixel_grid.n, self.basis
-        matrix = pixel_grid.from_polar(polar_grid)
-        if self.pixels is not None and self.pixels.shape == (n, n):
-            still = self.pixels.ravel()
-        else:
-            still = matrix @ basis.polar(np.zeros((1, basis.n_features), np.complex64)).ravel()
-
-        def paint(features: NDArray[np.complex64]) -> NDArray[np.float64]:
-            residual = basis.polar(features, background=False)
-            rows = residual.reshape(len(residual), matrix.shape[1])
-            return np.asarray(((matrix @ rows.T).T + still).reshape(len(rows), n, n))
-
-        return paint
-
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and plain numbers from which `restored` builds the fit again."""
-        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        for name in _ARRAYS:
-            tensor = torch.from_numpy(np.ascontiguousarray(getattr(self.basis, name)))
-            tensors[f"basis.{name}"] = torch.view_as_real(tensor) if name in _COMPLEX else tensor
-        if self.pixels is not None:
-            tensors["pixels"] = torch.from_numpy(self.pixels)
+        """Tensors and plain numbers from which `restore` builds the fit again."""
+        tensors, numbers = self.reading_state()
+        tensors |= {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         if self.conditions is not None:
             for name in _OF_CONDITIONS:
                 tensor = torch.from_numpy(np.ascontiguousarray(getattr(self.conditions, name)))
                 tensors[f"conditions.{name}"] = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-        numbers = {
-            "length": self.length,
-            "detector_shape": list(self.detector_shape),
-            "is_noisy": self.reader.is_noisy,
-            "neighbours": self.reader.neighbours,
-            "angle_noise": None if self.angle_noise is None else list(self.angle_noise),
-            "conditions": None if self.conditions is None else [list(self.conditions.names), self.conditions.n_angles],
-            "basis": {name: getattr(self.basis, name) for name in _NUMBERS},
-            "grid": self.grid.to_dict(),
-        }
+        numbers["angle_noise"] = None if self.angle_noise is None else list(self.angle_noise)
+        conditions = self.conditions
+        numbers["conditions"] = None if conditions is None else [list(conditions.names), conditions.n_angles]
         return tensors, numbers
 
     @classmethod
@@ -133,31 +70,14 @@ class HarmonicFit:
         cls, make_network: Callable[[Tensor], HarmonicNetwork], numbers: dict[str, Any], tensors: dict[str, Tensor]
     ) -> HarmonicFit:
         """Build the fit from what `state` returned; `make_network` takes the circular orders of the features."""
-        arrays: dict[str, Any] = {
-            name: (
-                torch.view_as_complex(tensors[f"basis.{name}"]) if name in _COMPLEX else tensors[f"basis.{name}"]
-            ).numpy()
-            for name in _ARRAYS
-        }
-        of_basis: dict[str, Any] = {name: numbers["basis"][name] for name in _NUMBERS if name in numbers["basis"]}
-        basis = HarmonicBasis(**arrays, **of_basis)
-        network = make_network(torch.from_numpy(basis.orders))
+        network = make_network(tensors["basis.orders"])
         network.load_state_dict({name: tensors[f"network.{name}"] for name in network.state_dict()})
         network.eval()
-        # models of earlier versions have the noise of their features instead
-        is_noisy = numbers.get("is_noisy", "noise" in tensors and bool(tensors["noise"].any()))
-        neighbours = numbers.get("neighbours", "filter" in numbers)
-        rows, columns = numbers["detector_shape"]
-        return cls(
-            reader=FeatureReader(basis, bool(is_noisy), bool(neighbours)),
-            length=float(numbers["length"]),
-            network=network,
-            grid=PolarGrid.from_dict(numbers["grid"]),
-            detector_shape=(rows, columns),
-            pixels=tensors["pixels"].numpy() if "pixels" in tensors else None,
-            angle_noise=AngleNoise(*of_angle) if (of_angle := numbers.get("angle_noise")) else None,
-            conditions=_restored_conditions(numbers["conditions"], tensors) if numbers.get("conditions") else None,
-        )
+        of_angle = numbers.get("angle_noise")
+        angle_noise = AngleNoise(*of_angle) if of_angle else None
+        conditions = _restored_conditions(numbers["conditions"], tensors) if numbers.get("conditions") else None
+        reading = cls.restore_reading(numbers, tensors)
+        return cls(**reading, network=network, angle_noise=angle_noise, conditions=conditions)
 
 
 def _restored_conditions(numbers: list[Any], tensors: dict[str, Tensor]) -> Conditions:

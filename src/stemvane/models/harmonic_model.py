@@ -20,16 +20,14 @@ from stemvane.features.alignment import Alignment, align_rotation
 from stemvane.features.conditions import Conditions, condition_values
 from stemvane.features.feature_noise import FeatureNoise
 from stemvane.features.feature_reader import FeatureReader
-from stemvane.features.harmonics import HarmonicBasis
-from stemvane.models.base import PatternModel
-from stemvane.models.checks import intensity_factor
 from stemvane.models.content_noise import AngleNoise
 from stemvane.models.evidence import best_noise_variance, log_evidence
+from stemvane.models.feature_model import FeatureModel
 from stemvane.models.harmonic_fit import HarmonicFit, as_complex, as_tensor, smallest_noise_level, start_aligned
 from stemvane.models.harmonic_network import HarmonicNetwork
 from stemvane.models.inference import embed_features, reconstruct_mean
 from stemvane.models.pattern_noise import PatternNoise
-from stemvane.models.pixel_model import mean_pixels, require_grid
+from stemvane.models.pixel_model import mean_pixels
 from stemvane.models.threads import map_in_threads, one_thread
 from stemvane.models.training import device_named
 from stemvane.models.uncertainty import learn_priors
@@ -82,7 +80,7 @@ class _Chunk(NamedTuple):
     removed: NDArray[np.complex64] | None
 
 
-class HarmonicModel(PatternModel):
+class HarmonicModel(FeatureModel):
     """A model of patterns in circular harmonics, which starts from their alignment.
 
     Attributes
@@ -95,7 +93,7 @@ class HarmonicModel(PatternModel):
 
     def __init__(self, settings: Config, model_config: HarmonicConfig | AlignmentConfig) -> None:
         super().__init__(settings)
-        self.basis_config, self.align_config = settings.basis, settings.align
+        self.align_config = settings.align
         self.alignment: Alignment | None = None
         self._noise_floor, self._conditions = model_config.noise_floor, model_config.conditions
         self._fitted: HarmonicFit | None = None
@@ -106,55 +104,14 @@ class HarmonicModel(PatternModel):
         return self._fitted is not None
 
     @property
-    def basis(self) -> HarmonicBasis:
-        """Background and features; ModelError before `fit`."""
-        return self._need().basis
-
-    @property
     def symmetry(self) -> int:
         """Rotational symmetry of the content: angles that differ by ``2 π / symmetry`` are the same."""
         return self._need().network.symmetry
 
     @property
-    def has_oriented_background(self) -> bool:
-        """Whether what the model takes to be the same in all patterns has an orientation beyond the direct beam."""
-        return bool(self._need().basis.background[1:, -1].any())
-
-    @property
-    def mean_total(self) -> float:
-        """Mean total intensity of the training patterns, to which others are scaled; ModelError before `fit`."""
-        return self._need().basis.mean_total
-
-    @property
     def noise_level(self) -> float:
         """Standard deviation of the noise per real coordinate, as a fraction of the rms length of a residual."""
         return math.sqrt(self._need().network.noise_variance.item())
-
-    def reconstruct_features(
-        self, measurements: Measurements, mask: NDArray[np.bool_] | None = None
-    ) -> NDArray[np.complex64]:
-        """Reproduce the features of every pattern from its own latents and angle.
-
-        Parameters
-        ----------
-        measurements : Measurements
-            A scan with polar patterns.
-        mask : ndarray of bool, shape (scan_y, scan_x), optional
-            True at the probe positions to reconstruct.
-
-        Returns
-        -------
-        ndarray of complex64, shape (n_patterns, n_features)
-            Features of the patterns in the mask, in the order of the scan.
-
-        Raises
-        ------
-        ModelError
-            Before `fit`, or if the patterns are of another size.
-        DataError
-            If these are no measurements, or the mask does not fit the scan.
-        """
-        return np.concatenate(list(self._reproduce(measurements, self._allowed(measurements, mask))))
 
     def evidence(
         self,
@@ -269,7 +226,7 @@ class HarmonicModel(PatternModel):
             template, readout = self.alignment.template, measurements.readout_counts
             angle_noise = AngleNoise.of(basis, grid, shape, template, readout_counts=readout)
         pixels = mean_pixels(measurements, used)
-        self._fitted = HarmonicFit(data.reader, data.length, network, grid, shape, pixels, angle_noise, data.conditions)
+        self._fitted = HarmonicFit(data.reader, data.length, grid, shape, pixels, network, angle_noise, data.conditions)
         self.training_mask = used
         return network
 
@@ -292,35 +249,11 @@ class HarmonicModel(PatternModel):
 
         return list(map_in_threads(embed, self._chunks(measurements, allowed, rescale=rescale)))
 
-    def _uses_neighbours(self, measurements: Measurements) -> bool:
-        return self._need().reader.uses_neighbours(measurements)
-
     def _drawn(
         self, latents: NDArray[np.float32], angles: NDArray[np.float32], background: bool
     ) -> NDArray[np.float64]:
         fitted = self._need()
         return fitted.drawn(fitted.content(latents, angles), background=background)
-
-    def _reconstruct(
-        self, measurements: Measurements, allowed: NDArray[np.bool_]
-    ) -> Sequence[Sequence[NDArray[np.float32]]]:
-        fitted = self._need()
-        draw = fitted.pixel_painter(measurements.grid, require_grid(measurements))
-        factor = intensity_factor(fitted.basis.mean_total, measurements, allowed)
-        return [[np.asarray(draw(part) / factor, np.float32)] for part in self._reproduce(measurements, allowed)]
-
-    def _squares(
-        self, measurements: Measurements, reference: Measurements, allowed: NDArray[np.bool_]
-    ) -> Sequence[Sequence[NDArray[np.float64]]]:
-        fitted = self._need()
-        # compared with patterns as recorded: filtered over the scan they would be closer to the model
-        reproduced = np.concatenate(list(self._reproduce(measurements, allowed)))
-        squares, n_done = [], 0
-        for features in fitted.basis.feature_blocks(reference, allowed):
-            difference = features - reproduced[n_done : n_done + len(features)]
-            squares.append([fitted.squared_length(part / np.float32(fitted.length)) for part in (difference, features)])
-            n_done += len(features)
-        return squares
 
     def _state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return self._need().state()

@@ -9,6 +9,7 @@ from stemvane.data.arguments import require, require_path
 from stemvane.models.aligned_pca import AlignedPCA
 from stemvane.models.base import PatternModel
 from stemvane.models.coordinate_vae import CoordinateVAE
+from stemvane.models.kinds_model import KindsModel
 from stemvane.models.model_file import read_settings
 from stemvane.models.nmf import NMF
 from stemvane.models.pca import PCA
@@ -18,7 +19,7 @@ from stemvane.models.rotation_vae import RotationVAE
 __all__ = ["MODELS", "load_model", "pattern_model"]
 
 MODELS: dict[str, type[PatternModel]] = {
-    model.kind: model for model in (RotationVAE, CoordinateVAE, PlainVAE, PCA, NMF, AlignedPCA)
+    model.kind: model for model in (RotationVAE, CoordinateVAE, PlainVAE, PCA, NMF, AlignedPCA, KindsModel)
 }
 """Class of every model by its name in the settings."""
 
@@ -35,7 +36,7 @@ def pattern_model(config: Config) -> PatternModel:
     -------
     PatternModel
         Not fitted yet: `RotationVAE` for ``harmonic``, `CoordinateVAE` for ``coordinate``, `PlainVAE` for ``vae``,
-        `PCA` for ``pca``, `NMF` for ``nmf`` and `AlignedPCA` for ``alignment``.
+        `PCA` for ``pca``, `NMF` for ``nmf``, `AlignedPCA` for ``alignment`` and `KindsModel` for ``kinds``.
 
     Examples
     --------

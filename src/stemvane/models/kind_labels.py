@@ -1,0 +1,102 @@
+"""Labels: positions of which somebody has said what they are."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stemvane.errors import DataError
+
+__all__ = ["Labels", "place_labels", "read_labels"]
+
+Labels = Mapping[str, Sequence[tuple[int, int]]]
+"""Positions ``(y, x)`` of each named kind."""
+
+
+def read_labels(path: str | Path) -> dict[str, list[tuple[int, int]]]:
+    """Read labels from a CSV file with the columns ``y``, ``x`` and ``name``.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    dict of str to list of (int, int)
+        Positions of each name, in the order of the file.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, a column is missing, or a position is no pair of whole numbers.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path}: labels cannot be read ({error}); give a CSV file with the columns y, x, name"
+        ) from None
+    labels: dict[str, list[tuple[int, int]]] = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            name, position = (row["name"] or "").strip(), (int(row["y"]), int(row["x"]))
+        except (KeyError, TypeError, ValueError):
+            name, position = "", (0, 0)
+        if not name:
+            raise DataError(
+                f"{path}, line {number}: no label; give whole numbers y and x, and a name, in these columns"
+            )
+        labels.setdefault(name, []).append(position)
+    if not labels:
+        raise DataError(f"{path}: holds no labels; give lines of y, x, name")
+    return labels
+
+
+def place_labels(labels: Labels, names: Sequence[str], scan_shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Kind of every labelled position as a map over the scan, -1 elsewhere.
+
+    Parameters
+    ----------
+    labels : mapping of str to sequence of (int, int)
+        Positions of each name.
+    names : sequence of str
+        Names of the kinds.
+    scan_shape : tuple of int
+        Probe positions ``(y, x)``.
+
+    Returns
+    -------
+    ndarray of int, shape (scan_y, scan_x)
+
+    Raises
+    ------
+    DataError
+        If a position is not of the scan, or has two names.
+    """
+    kinds = np.full(scan_shape, -1, np.int64)
+    for name, positions in labels.items():
+        for position in positions:
+            y, x = _position(name, position)
+            if not (0 <= y < scan_shape[0] and 0 <= x < scan_shape[1]):
+                raise DataError(f"the label '{name}' is at ({y}, {x}), beyond the scan of {scan_shape}; leave it out")
+            if kinds[y, x] not in (-1, names.index(name)):
+                raise DataError(f"({y}, {x}) is labelled '{names[kinds[y, x]]}' and '{name}'; keep one of them")
+            kinds[y, x] = names.index(name)
+    return kinds
+
+
+def _position(name: str, position: Any) -> tuple[int, int]:
+    try:
+        y, x = position
+        return int(y), int(x)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"the label '{name}' has the position {position!r}; give pairs (y, x) of whole numbers"
+        ) from None

@@ -1,0 +1,188 @@
+"""Kinds of patterns: domains, their number, labels, what is of no kind, and a field of neighbours."""
+
+import numpy as np
+import pytest
+import zarr
+
+from stemvane import Dataset4D, Embedding, KindsModel, load_model, measure
+from stemvane.config import KindsConfig
+from stemvane.data.calibration import Calibration
+from stemvane.errors import ConfigError, DataError, ModelError
+from stemvane.models.kind_field import find_strength, mean_field
+from stemvane.simulation.synthetic import synthetic_patterns
+
+N = 18
+FOLDS = (1, 3)
+
+
+def domains():
+    """Kind 1 in a disc, kind 0 around it."""
+    y, x = np.mgrid[:N, :N] - (N - 1) / 2
+    return (np.hypot(y, x) < 6).astype(int)
+
+
+def scan_of_kinds(dose=20_000.0, strange=()):
+    """Patterns of two kinds of different symmetry at random angles, and positions with a pattern of neither."""
+    rng = np.random.default_rng(3)
+    kind, angle = domains(), rng.uniform(0, 2 * np.pi, (N, N))
+    expected = np.empty((N, N, 32, 32))
+    for k, fold in enumerate(FOLDS):
+        at = kind == k
+        content = np.stack([rng.uniform(0.6, 1, (at.sum(), 1)), rng.uniform(-1, 1, (at.sum(), 1))])
+        nothing = np.zeros((0, at.sum(), 1))
+        expected[at] = synthetic_patterns(angle[at][:, None], content, nothing, (32, 32), symmetry=fold)[:, 0]
+    for position in strange:
+        expected[position] = np.roll(expected[position], 5 - position[1] // 2, axis=position[0] % 2)
+    calibration = Calibration(
+        scan_step=(0.6, 0.6),
+        pixel_size=(2.0, 2.0),
+        optical_axis=(15.5, 15.5),
+        disc_radius=10.0,
+        convergence_semiangle=20.0,
+        energy=60e3,
+    )
+    counts = rng.poisson(expected * dose).astype(np.uint16)
+    dataset = Dataset4D.from_array(counts, calibration=calibration, electrons_per_pattern=dose, name="kinds")
+    return measure(dataset, progress=False), kind, angle
+
+
+@pytest.fixture(scope="module")
+def scan():
+    return scan_of_kinds()
+
+
+@pytest.fixture(scope="module")
+def fitted(scan):
+    return KindsModel(n_kinds=2, n_latent=1).fit(scan[0], progress=False)
+
+
+def test_kinds_angles_and_symmetries_are_found(scan, fitted):
+    measurements, kind, angle = scan
+    found = fitted.embed(measurements)
+    # kind 1 is the more frequent one, which surrounds the disc
+    assert (found.kind == kind + 1).mean() > 0.99
+    assert fitted.kind_symmetry == FOLDS
+    for k, fold in enumerate(FOLDS):
+        difference = np.angle(np.exp(1j * fold * (found.angle - angle)[kind == k])) / fold
+        offset = np.median(difference)
+        off = np.abs(difference - offset)
+        assert np.degrees(np.median(off)) < 8
+        # angle_std is what the angle is off by
+        assert 0.5 < np.sqrt(np.mean(np.minimum(off, 1) ** 2)) / np.median(found.angle_std[kind == k]) < 2
+    np.testing.assert_allclose(found.angle_posterior.sum(axis=-1), 1, atol=1e-4)
+    np.testing.assert_allclose(found.kind_probability.sum(axis=-1), 1, atol=1e-6)
+
+
+def test_probabilities_are_as_right_as_they_say(scan, fitted):
+    noisy, kind, _ = scan_of_kinds(dose=2500.0)
+    found = KindsModel(n_kinds=2, n_latent=0).fit(noisy, progress=False).embed(noisy)
+    wrong = float((found.kind != kind + 1).mean())
+    assert wrong < 0.05
+    assert abs((1 - found.kind_probability.max(axis=-1)).mean() - wrong) < 0.03
+
+
+def test_held_out_patterns_tell_the_number_of_kinds(scan, fitted):
+    measurements, _, _ = scan
+    one = KindsModel(n_kinds=1, n_latent=1).fit(measurements, progress=False)
+    held = ~one.training_mask
+    worth = [model.evidence(measurements, held)[0] for model in (one, fitted)]
+    gain = worth[1] - worth[0]
+    assert gain.mean() > 2 * gain.std() / np.sqrt(held.sum())
+
+
+def test_a_pattern_of_neither_kind_is_of_none():
+    strange = [(2, 3), (9, 9), (15, 4)]
+    measurements, _, _ = scan_of_kinds(strange=strange)
+    found = KindsModel(n_kinds=2, n_latent=1).fit(measurements, progress=False).embed(measurements)
+    none = found.kind == 0
+    assert all(none[at] for at in strange)
+    assert none.sum() <= len(strange) + 1
+
+
+def test_labels_name_kinds_and_stay(scan):
+    measurements, kind, _ = scan
+    labels = {"disc": [(9, 9), (8, 10)], "around": [(0, 0), (1, 16)]}
+    model = KindsModel(n_kinds=2, n_latent=1, labels=labels).fit(measurements, progress=False)
+    found = model.embed(measurements)
+    assert model.kind_names == ("disc", "around")
+    assert (found.kind == 2 - kind).mean() > 0.99
+    # more names than kinds make more kinds
+    assert KindsModel(n_kinds=1, labels=labels).n_kinds == 2
+
+
+def test_labels_come_from_a_file(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("y,x,name\n9,9,disc\n0,0,around\n1,1,around\n")
+    assert KindsModel(labels=path).labels == {"disc": [(9, 9)], "around": [(0, 0), (1, 1)]}
+    assert KindsModel(model=KindsConfig(labels=str(path))).n_kinds == 3
+    path.write_text("y,x,name\n9,here,disc\n")
+    with pytest.raises(DataError, match="line 2"):
+        KindsModel(labels=path)
+    with pytest.raises(DataError, match="cannot be read"):
+        KindsModel(labels=tmp_path / "nothing.csv")
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [({"a": [(50, 0)]}, "beyond the scan"), ({"a": [(1, 1)], "b": [(1, 1)]}, "keep one"), ({"a": [3]}, "pairs")],
+)
+def test_bad_labels_are_refused(scan, labels, words):
+    with pytest.raises(DataError, match=words):
+        KindsModel(labels=labels).fit(scan[0], progress=False)
+
+
+def test_the_model_is_saved_decoded_and_loaded(scan, fitted, tmp_path):
+    measurements = scan[0]
+    fitted.save(tmp_path / "kinds")
+    again = load_model(tmp_path / "kinds.safetensors")
+    np.testing.assert_array_equal(again.embed(measurements).kind, fitted.embed(measurements).kind)
+    patterns = [fitted.of_kind(k).decode(np.zeros(1)) for k in (1, 2)]
+    assert patterns[0].shape == (32, 32)
+    assert np.nanmax(np.abs(patterns[0] - patterns[1])) > 0
+    with pytest.raises(ModelError, match="no kind 3"):
+        fitted.of_kind(3)
+    rebuilt = fitted.reconstruct_features(measurements)
+    features = fitted.basis.features(measurements)
+    left = (np.abs(features - rebuilt) ** 2).sum() / (np.abs(features) ** 2).sum()
+    assert left < 0.8
+
+
+def test_an_embedding_keeps_its_kinds(scan, fitted):
+    found = fitted.embed(scan[0])
+    group = zarr.group()
+    found.write(group)
+    again = Embedding.read(group)
+    np.testing.assert_array_equal(again.kind, found.kind)
+    assert (again.kind_names, again.kind_symmetry) == (found.kind_names, found.kind_symmetry)
+    assert "kinds" in repr(found)
+
+
+def test_any_seed_gives_the_same_kinds(scan, fitted):
+    from stemvane.config import TrainingConfig
+
+    again = KindsModel(n_kinds=2, n_latent=1, training=TrainingConfig(seed=7)).fit(scan[0], progress=False)
+    assert (again.embed(scan[0]).kind == fitted.embed(scan[0]).kind).mean() > 0.99
+
+
+def test_neighbours_are_refused_as_features():
+    from stemvane.config import BasisConfig
+
+    with pytest.raises(ConfigError, match="prior of kinds"):
+        KindsModel(basis=BasisConfig(neighbours=True))
+
+
+def test_the_field_recovers_domains_from_faint_patterns():
+    rng = np.random.default_rng(0)
+    kind = domains()
+    # half a standard deviation apart: a third of the positions is wrong by itself
+    values = rng.normal(np.where(kind, 0.5, -0.5), 1.0)
+    log = np.stack([-((values + 0.5) ** 2) / 2, -((values - 0.5) ** 2) / 2], axis=-1)
+    q = np.exp(log - np.logaddexp.reduce(log, axis=-1, keepdims=True))
+    weights, fixed = np.log([0.5, 0.5]), np.zeros((N, N), bool)
+    alone = float((q.argmax(axis=-1) != kind).mean())
+    strength = 0.5
+    for _ in range(10):
+        q = mean_field(log, q, weights, strength, fixed)
+        strength = find_strength(q, weights)
+    assert alone > 0.25
+    assert float((q.argmax(axis=-1) != kind).mean()) < alone / 2
