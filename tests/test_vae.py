@@ -42,7 +42,7 @@ def difference(angle, other):
 def inside(vae, measurements):
     """Network and the features of all patterns as it takes them."""
     return vae._fitted.network, torch.cat(
-        [x for x, _ in vae._chunks(measurements, np.ones(measurements.scan_shape, bool))]
+        [part.x for part in vae._chunks(measurements, np.ones(measurements.scan_shape, bool))]
     )
 
 
