@@ -371,7 +371,7 @@ def test_evidence_of_aligned_pca_is_that_of_its_closed_form(untrained, measureme
     assert used == pytest.approx(level)
     network, orders = untrained._fitted.network, untrained.basis.orders
     n = len(orders)
-    x = torch.cat([x for x, _ in untrained._chunks(measurements, mask, neighbours=False)]).double().numpy()
+    x = torch.cat([part.x for part in untrained._chunks(measurements, mask, neighbours=False)]).double().numpy()
     x = x[:, :n] + 1j * x[:, n:]
     with torch.no_grad():
         template = network.decode(torch.zeros(1, 2)).double().numpy()
@@ -492,7 +492,7 @@ def test_the_level_that_evidence_chooses_is_the_best(vae, measurements):
 def test_encoder_bound_lies_below_the_evidence(vae, measurements):
     everywhere = np.ones(measurements.scan_shape, bool)
     network = vae._fitted.network
-    x = torch.cat([x for x, _ in vae._chunks(measurements, everywhere, neighbours=False)])
+    x = torch.cat([part.x for part in vae._chunks(measurements, everywhere, neighbours=False)])
     with torch.no_grad():
         bound = -network.loss(x, 1.0, torch.Generator().manual_seed(0)).total
     assert float(bound) < vae.evidence(measurements, noise_level=vae.noise_level)[0].mean()
