@@ -1,5 +1,7 @@
 """Kinds of patterns: domains, their number, labels, what is of no kind, and a field of neighbours."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import zarr
@@ -155,6 +157,19 @@ def test_an_embedding_keeps_its_kinds(scan, fitted):
     np.testing.assert_array_equal(again.kind, found.kind)
     assert (again.kind_names, again.kind_symmetry) == (found.kind_names, found.kind_symmetry)
     assert "kinds" in repr(found)
+
+
+def test_the_page_of_kinds_shows_each_of_them(scan, fitted):
+    found = fitted.embed(scan[0])
+    page = found.plot("kinds")
+    axes = {ax.get_label(): ax for ax in page.axes}
+    assert {"kinds", "angle", "confidence", "pattern_1", "pattern_2"} <= set(axes)
+    legend = [text.get_text() for text in axes["kinds"].get_legend().get_texts()]
+    assert legend[0].startswith("kind 1: ") and legend[1].startswith("kind 2: ")
+    assert "3-fold" in axes["pattern_2"].get_title()
+    assert found.plot("kind").get_title() == "Kinds"
+    with pytest.raises(DataError, match="without kinds"):
+        replace(found, kind_probability=None).plot("kinds")
 
 
 def test_any_seed_gives_the_same_kinds(scan, fitted):

@@ -37,6 +37,9 @@ MAP_NAMES = (
     "manifold",
     "polar",
     "angle_posterior",
+    "kind",
+    "kind_probability",
+    "kind_patterns",
 )
 """Names that maps and patterns of a run have, in its folder and in exports."""
 

@@ -122,9 +122,9 @@ class Embedding(Representable):
         Parameters
         ----------
         what : str
-            ``overview`` for a page with everything, or a single panel: ``angle``, ``angle_std``, ``deflection_angle``
-            where that of the COM is known, ``latent 1`` and so on, ``latents`` for the plane of the first two, or
-            ``log_evidence``.
+            ``overview`` for a page with everything, ``kinds`` for a page of these in a model that has them, or a single
+            panel: ``angle``, ``angle_std``, ``deflection_angle`` where that of the COM is known, ``kind``, ``latent 1``
+            and so on, ``latents`` for the plane of the first two, or ``log_evidence``.
         ax : matplotlib.axes.Axes, optional
             Axes to draw a panel into; those of a new figure where left out.
         figure : matplotlib.figure.Figure, optional
@@ -142,12 +142,14 @@ class Embedding(Representable):
         """
         from stemvane.figures.canvas import shown_figure
         from stemvane.figures.embedding_panels import draw_embedding, embedding_page
+        from stemvane.figures.kinds_page import kinds_page
 
-        if what != "overview":
+        if what not in ("overview", "kinds"):
             return draw_embedding(self, what, ax)
         if ax is not None:
             raise DataError("the overview is a page of several panels; name one panel for these axes, such as 'angle'")
-        return embedding_page(self, figure=shown_figure(figure))
+        page = embedding_page if what == "overview" else kinds_page
+        return page(self, figure=shown_figure(figure))
 
     def angle_interval(self, level: float = 0.68) -> NDArray[np.float64]:
         """Half width of the arc around each angle that holds a share of its posterior.

@@ -15,6 +15,7 @@ from stemvane.data.embedding import Embedding
 from stemvane.errors import DataError
 from stemvane.figures.canvas import attach_color_bar, attach_color_wheel, panel_axes
 from stemvane.figures.captions import DETECTOR_FRAME, caption_height, write_caption
+from stemvane.figures.kinds_page import draw_kinds
 from stemvane.figures.layout import FOOT, GAP, HEAD, MARGIN, WIDTH, Box, add_axes, label_panel, new_page
 from stemvane.figures.panels import (
     add_color_bar,
@@ -40,8 +41,8 @@ def draw_embedding(embedding: Embedding, what: str, ax: Axes | None = None) -> A
     embedding : Embedding
         Latents and angles of a scan.
     what : str
-        ``angle``, ``angle_std``, ``deflection_angle`` where that of the COM is known, ``latent 1`` and so on,
-        ``latents`` for the plane of the first two, or ``log_evidence``.
+        ``angle``, ``angle_std``, ``deflection_angle`` where that of the COM is known, ``kind`` in a model with kinds,
+        ``latent 1`` and so on, ``latents`` for the plane of the first two, or ``log_evidence``.
     ax : Axes, optional
         Axes to draw into; those of a new figure where left out.
 
@@ -57,6 +58,7 @@ def draw_embedding(embedding: Embedding, what: str, ax: Axes | None = None) -> A
     """
     names = [f"latent {i + 1}" for i in range(embedding.n_latent)]
     of_com = [] if embedding.deflection_angle is None else ["deflection_angle"]
+    of_com += [] if embedding.kind_probability is None else ["kind"]
     choices = ["angle", "angle_std", *of_com, *names, *(["latents"] if names else []), "log_evidence"]
     if what not in choices:
         raise DataError(f"an embedding has no {what!r} to draw; it has {', '.join(choices)}")
@@ -69,6 +71,9 @@ def draw_embedding(embedding: Embedding, what: str, ax: Axes | None = None) -> A
         values = np.degrees(np.where(np.isfinite(embedding.angle_std), embedding.angle_std, np.nan))
         attach_color_bar(ax, draw_map(ax, values, step, MAGNITUDES), "standard deviation of the angle", "°")
         ax.set_title("Uncertainty of the rotation")
+    elif what == "kind":
+        ax.legend(handles=draw_kinds(ax, embedding), loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)
+        ax.set_title("Kinds")
     elif what == "deflection_angle" and embedding.deflection_angle is not None:
         draw_map(ax, embedding.deflection_angle, step, ANGLES)
         ax.set_title("Direction of the COM (detector frame)")

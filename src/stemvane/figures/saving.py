@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,8 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
     list of Path
         ``figure1`` where the atoms are known, ``figure2`` where an image stands in for them, ``field`` where the scan
         rotation is known, ``grains`` where the content looks the same at several angles, as a crystal in a nearly
-        parallel beam does, ``agreement`` and ``learning_curves``, each ``.png`` and ``.svg``. The same run gives the
-        same bytes.
+        parallel beam does, ``kinds`` where the model has them, ``agreement`` and ``learning_curves``, each ``.png``
+        and ``.svg``. The same run gives the same bytes.
 
     Raises
     ------
@@ -84,6 +85,11 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
         from stemvane.segmentation import find_grains
 
         pages["grains"] = lambda: grains_page(measurements, embedding, find_grains(embedding), manifold)
+    if embedding.kind_probability is not None:
+        from stemvane.figures.kinds_page import kinds_page
+
+        step = measurements.calibration.scan_step
+        pages["kinds"] = lambda: kinds_page(replace(embedding, scan_step=step))
     if "field_x" not in measurements.maps:
         del pages["field"]
     # all places are checked before anything is drawn
