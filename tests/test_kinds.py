@@ -165,7 +165,7 @@ def test_the_page_of_kinds_shows_each_of_them(scan, fitted):
     axes = {ax.get_label(): ax for ax in page.axes}
     assert {"kinds", "angle", "confidence", "pattern_1", "pattern_2"} <= set(axes)
     legend = [text.get_text() for text in axes["kinds"].get_legend().get_texts()]
-    assert legend[0].startswith("kind 1: ") and legend[1].startswith("kind 2: ")
+    assert [words.split(":")[0] for words in legend[:2]] == ["kind 1", "kind 2"]
     assert "3-fold" in axes["pattern_2"].get_title()
     assert found.plot("kind").get_title() == "Kinds"
     with pytest.raises(DataError, match="without kinds"):

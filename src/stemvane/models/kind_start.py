@@ -18,6 +18,8 @@ __all__ = ["describe_positions", "groupings"]
 _WINDOWS = (0.0, 1.0, 2.0, 4.0)
 # strongest features of each order whose products are described, and directions that are kept
 _N_PRODUCTS, _N_DIRECTIONS = 4, 8
+# highest order in a triple product: their number grows with its square, and low orders hold the shape
+_HIGHEST_TRIPLE = 12
 # directions that vary over the scan by less than this over what neighbours differ by hold no kinds
 _LEAST_RATIO = 1.5
 _RIDGE = 1e-3
@@ -64,7 +66,7 @@ def describe_positions(features: Features, orders: NDArray[np.int64], *, oriente
         columns += [products.real / scale, (products.imag / scale)[:, rows != others]]
     for first, one in strongest.items():
         for second, other in strongest.items():
-            if first <= second and first + second in strongest:
+            if first <= second and first + second <= _HIGHEST_TRIPLE and first + second in strongest:
                 triple = one * other * strongest[first + second].conj()
                 triple = triple / (np.abs(triple) + 1.0) ** (2 / 3)
                 columns += [triple.real[:, None], triple.imag[:, None]]
