@@ -1,0 +1,5 @@
+"""Run the comparison: ``python -m benchmarks.scenes``."""
+
+from benchmarks.scenes.comparison import main
+
+main()
