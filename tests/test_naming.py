@@ -13,7 +13,6 @@ from stemvane.cli.app import app
 from stemvane.config import AlignConfig, BasisConfig, SymmetryConfig, TrainingConfig
 from stemvane.defects.naming import UNKNOWN
 from stemvane.errors import CalibrationError, DataError
-from stemvane.specimens import DEFECTS
 
 SCAN = {"scan_shape": (44, 44), "scan_extent": (13.2, 13.2), "dose": 1e5}
 # what is found hardly depends on latents and angles, names not at all
@@ -147,8 +146,8 @@ def test_the_command_writes_names(tmp_path, monkeypatch, library, shared_library
         return shared_library(measurements, config)
 
     monkeypatch.setattr(stemvane.defects.library, "simulate_library", shared)
-    few = {kind: DEFECTS[kind] for kind in ("N", "Si-C3", "Si-C4")}
-    monkeypatch.setattr(stemvane.defects.library, "DEFECTS", few)
+    few = {"graphene": ("N", "Si-C3", "Si-C4")}
+    monkeypatch.setattr(stemvane.defects.library, "LIBRARIES", few)
     monkeypatch.setattr("stemvane.workflow.stages.save_figures", lambda run: run.figures_path.mkdir())
     config = Config().replace(
         simulation={**SCAN, "scan_shape": (40, 40), "scan_extent": (12.0, 12.0), "defects": {"Si-C3": 1}},

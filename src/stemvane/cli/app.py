@@ -271,7 +271,10 @@ def symmetry(
     ] = None,
     library: Annotated[
         str | None,
-        typer.Option("--library", help="graphene: simulate its defects with this probe to name those found"),
+        typer.Option(
+            "--library",
+            help="graphene, h-BN, MoS2, MoSe2 or WS2: simulate its defects with this probe to name those found",
+        ),
     ] = None,
     set_: _Set = None,
     verify: _Verify = True,

@@ -21,14 +21,14 @@ from stemvane.config.data_sections import (
 from stemvane.config.model_sections import MODEL_CONFIGS, HarmonicConfig, ModelConfig, ModelSection, TrainingConfig
 from stemvane.config.section import Section
 from stemvane.errors import ConfigError
-from stemvane.specimens import DEFECTS
+from stemvane.specimens import LIBRARIES
 
 __all__ = ["CompareConfig", "Config", "FiguresConfig", "SymmetryConfig"]
 
 if TYPE_CHECKING:
     LibraryHost = str
 else:  # the choices are those of the table, so that no list has to be kept beside it
-    LibraryHost = Literal[("", *dict.fromkeys(specimen.host for specimen in DEFECTS.values()))]
+    LibraryHost = Literal[("", *LIBRARIES)]
 
 
 class CompareConfig(Section):

@@ -21,7 +21,8 @@ from stemvane.errors import CalibrationError
 from stemvane.io.files import open_dataset, save_dataset
 from stemvane.reduction.measure import measure
 from stemvane.simulation.simulate import simulate
-from stemvane.specimens import DEFECTS, LATTICE_CONSTANT
+from stemvane.simulation.structures import SHEETS
+from stemvane.specimens import LIBRARIES
 
 __all__ = ["simulate_library"]
 
@@ -103,7 +104,7 @@ def simulate_library(
         "detector_outer": detector_outer,
     }
     measured_as = MeasureConfig(n_radial=grid.n_radial, n_azimuthal=grid.n_azimuthal, outer=outer)
-    defects = {kind: specimen.name for kind, specimen in DEFECTS.items() if specimen.host == host}
+    defects = {kind: f"{host}-{kind}" for kind in LIBRARIES[host]}
     structures = [host, *defects.values()]
     scans = []
     with counting_bar(progress, "library") as count:
@@ -115,7 +116,9 @@ def simulate_library(
             # positions are of the sheet's own corner, so the lattice is the same in all
             settings = SimulationConfig(structure=structure, **base)
             scans.append(measure(_scan(settings, folder, report), config=measured_as, progress=False))
-    return DefectLibrary(tuple(defects), tuple(scans[1:]), scans[0], np.array([0.0, LATTICE_CONSTANT]))
+    # a row of the sheet's cell, which runs along x
+    vector = np.array([0.0, SHEETS[host]((1.0, 1.0)).cell[0, 0]])
+    return DefectLibrary(tuple(defects), tuple(scans[1:]), scans[0], vector)
 
 
 def _scan(settings: SimulationConfig, folder: Path | None, progress: Callable[[int, int], None]) -> Dataset4D:
