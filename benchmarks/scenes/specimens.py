@@ -68,8 +68,9 @@ class Specimen:
 
     @property
     def is_clear(self) -> NDArray[np.bool_]:
-        """Defects that should be found: those farther than the reach of what is no lattice, shape ``(n_defects,)``."""
-        return np.asarray(self.distance(self.defects.positions) > _REACH)
+        """Defects that should be found, shape ``(n_defects,)``: in the field and far from what is no lattice."""
+        places = self.defects.positions
+        return np.asarray((self.distance(places) > _REACH) & _inside(places))
 
 
 def build_specimen(name: str, seed: int) -> Specimen:
@@ -121,7 +122,7 @@ def _grains(seed: int, rng: np.random.Generator) -> Specimen:
         positions, defects = _rotate(atoms, defects, sign * np.radians(_MISORIENTATION / 2))
         atoms.positions = positions
         parts.append(atoms[sign * side(positions[:, 1::-1]) > 0])
-        truths.append(_chosen(defects, (sign * side(defects.positions) > 0) & _inside(defects.positions)))
+        truths.append(_chosen(defects, sign * side(defects.positions) > 0))
     pairs = cKDTree(parts[0].positions).query_ball_tree(cKDTree(parts[1].positions), CLASHING)
     parts[1] = parts[1][np.setdiff1d(np.arange(len(parts[1])), [j for near in pairs for j in near])]
     return Specimen(parts[0] + parts[1], _joined(truths), lambda points: np.abs(side(points)), n_lattices=2)

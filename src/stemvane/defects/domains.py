@@ -20,6 +20,8 @@ __all__ = ["Domain", "find_domains"]
 
 _Floats = NDArray[np.floating[Any]]
 
+# All of these: `pytest tests/test_lattice.py -k "domain or field"`, and scans with the truth beside, `python -m
+# benchmarks.scenes`.
 # 0.5: a position follows a lattice where what this leaves, beyond the noise, is less than half of what it explains
 _LEFT = 0.5
 # 0.8 Å, half a bond, over which this is averaged; twice and four times as much where the noise of so few patterns is
