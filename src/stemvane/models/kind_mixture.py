@@ -128,7 +128,7 @@ class KindMixture:
         angle = self._peaks(spectra, at_template, gain, n_angles)
         about = spectra * order_phases(angle, n_orders)[:, None].astype(np.complex64)
         phase = grid_phases(multiple, n_angles)
-        values = about.real @ phase.real - about.imag @ phase.imag
+        values = _at_angles(about, phase)
         distance = values[:, 1:] - at_template[:, None].astype(np.float32)
         log = values[:, 0] + np.einsum("nja,j->na", distance**2, gain / 2)
         top = log.max(axis=1)
@@ -144,7 +144,9 @@ class KindMixture:
         stacked = np.concatenate([np.ones_like(values[:, :1]), latents_at], axis=1)
         # means over the angle of exp(i m angle) and of latents times it
         weighted = stacked * posterior[:, None]
-        phases = (weighted @ phase.T) * order_phases(angle, n_orders)[:, None].astype(np.complex64)
+        means = weighted.reshape(-1, n_angles) @ np.concatenate([phase.real, phase.imag]).T
+        phases = (means[:, :n_orders] + 1j * means[:, n_orders:]).reshape(about.shape)
+        phases = phases * order_phases(angle, n_orders)[:, None].astype(np.complex64)
         moments = np.einsum("nia,nja->nij", weighted, stacked).astype(np.float64)
         n_z = len(gain)
         moments[:, np.arange(1, n_z + 1), np.arange(1, n_z + 1)] += gain
@@ -166,13 +168,13 @@ class KindMixture:
         n_orders = spectra.shape[2]
         n = n_angles * -(-2 * n_orders // n_angles)
         phase = grid_phases(np.arange(n_orders), n)
-        values = spectra.real @ phase.real - spectra.imag @ phase.imag
+        values = _at_angles(spectra, phase)
         log = values[:, 0] + np.einsum(
             "nja,j->na", (values[:, 1:] - at_template[:, None].astype(np.float32)) ** 2, gain / 2
         )
         angle = 2 * np.pi / n * log.argmax(axis=1)
         for _ in range(_N_NEWTON):
-            about = spectra * order_phases(angle, n_orders)[:, None]
+            about = spectra * order_phases(angle, n_orders)[:, None].astype(np.complex64)
             slope, bend = self._derivatives(about, at_template, gain)
             step = np.where(bend < 0, -slope / np.where(bend < 0, bend, -1.0), 0.0)
             angle = angle + np.clip(step, -np.pi / n, np.pi / n)
@@ -181,12 +183,19 @@ class KindMixture:
     @staticmethod
     def _derivatives(about: Complex, at_template: Doubles, gain: Doubles) -> tuple[Doubles, Doubles]:
         """First and second derivative of the log likelihood with respect to the angle."""
-        m = np.arange(about.shape[2])
-        first, second = -(about.imag @ m), -(about.real @ m**2)
+        m = np.arange(about.shape[2], dtype=np.float32)
+        first, second = -(np.ascontiguousarray(about.imag) @ m), -(np.ascontiguousarray(about.real) @ m**2)
         distance = about[:, 1:].real.sum(axis=2) - at_template
         slope = first[:, 0] + (gain * distance * first[:, 1:]).sum(axis=1)
         bend = second[:, 0] + (gain * (first[:, 1:] ** 2 + distance * second[:, 1:])).sum(axis=1)
         return np.asarray(slope, np.float64), np.asarray(bend, np.float64)
+
+
+def _at_angles(spectra: Complex, phase: Complex) -> NDArray[np.float32]:
+    """Cross-correlations of spectra ``(n, n_vectors, n_orders)`` at grid angles, as one product of matrices."""
+    parts = np.concatenate([spectra.real, spectra.imag], axis=2).reshape(-1, 2 * spectra.shape[2])
+    values = parts @ np.concatenate([phase.real, -phase.imag])
+    return np.asarray(values.reshape(*spectra.shape[:2], phase.shape[1]), np.float32)
 
 
 @dataclass(eq=False)
