@@ -32,6 +32,7 @@ bench: $(STAMP) $(PIECES:%=build/bench/%)  ## the tables of the documentation, 4
 	$(BIN)/python -m benchmarks.grains
 	$(BIN)/python -m benchmarks.network
 	$(BIN)/python -m benchmarks.scenes
+	$(BIN)/python -m benchmarks.kinds
 	$(BIN)/python -m benchmarks.whole --scale
 	$(BIN)/python -m benchmarks.viewer
 

@@ -1,0 +1,5 @@
+"""Run the comparison: ``python -m benchmarks.kinds``."""
+
+from benchmarks.kinds.comparison import main
+
+main()

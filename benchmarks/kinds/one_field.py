@@ -1,0 +1,89 @@
+"""One field: our model and the rivals.
+
+``python -m benchmarks.kinds.one_field TASK.json`` writes the JSON file that the task names.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score
+
+from benchmarks.harness.cells import write_json
+from benchmarks.kinds.rivals import rival_groups
+from benchmarks.kinds.scenes import Field, KindField, make_field
+from stemvane import Embedding, KindsModel, Measurements, measure
+from stemvane.evaluation.recommendation import recommend
+
+_N_COMPARED = 5
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    task = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    field = Field(**task["field"])
+    scan = make_field(field)
+    measurements = measure(scan.dataset, progress=False)
+    row = score_ours(scan, measurements)
+    row["n_found"] = number_found(measurements) if task["counts"] else None
+    truth = scan.kind.ravel()
+    rivals = {
+        name: float(adjusted_rand_score(truth, groups)) for name, groups in rival_groups(measurements, row["n_kinds"])
+    }
+    write_json({"cell": asdict(field), "ours": row, "rivals": rivals}, Path(task["output"]))
+
+
+def score_ours(scan: KindField, measurements: Measurements) -> dict[str, Any]:
+    """Score `KindsModel` that is told the number of kinds, with its other defaults."""
+    n_kinds, began = int(scan.kind.max()) + 1, time.perf_counter()
+    embedding = KindsModel(n_kinds).fit(measurements, progress=False).embed(measurements)
+    seconds = time.perf_counter() - began
+    kind, probability = embedding.kind, embedding.kind_probability
+    assert kind is not None
+    assert probability is not None
+    # the kind that most positions of a group have is the group's
+    right = np.zeros(kind.shape, bool)
+    for group in np.unique(kind):
+        members = kind == group
+        right[members] = scan.kind[members] == np.bincount(scan.kind[members]).argmax()
+    return {
+        "n_kinds": n_kinds,
+        "ari": float(adjusted_rand_score(scan.kind.ravel(), kind.ravel())),
+        "wrong": float(1 - right.mean()),
+        "wrong_expected": float(1 - probability.max(axis=-1).mean()),
+        "angle_deg": angle_error(scan, embedding),
+        "patterns_per_second": kind.size / seconds,
+    }
+
+
+def angle_error(scan: KindField, embedding: Embedding) -> float | None:
+    """Median error of the angle within the kinds, modulo their symmetry and less the angle that is called 0."""
+    if scan.angle is None:
+        return None
+    errors = []
+    for k, fold in enumerate(scan.folds):
+        at = scan.kind == k
+        phase = np.exp(1j * fold * (embedding.angle - scan.angle)[at])
+        errors.append(np.abs(np.angle(phase / np.exp(1j * np.angle(phase.mean())))) / fold)
+    return float(np.degrees(np.median(np.concatenate(errors))))
+
+
+def number_found(measurements: Measurements) -> int:
+    """Number of kinds that held-out patterns ask for."""
+    scores = {}
+    for n in range(1, _N_COMPARED + 1):
+        model = KindsModel(n).fit(measurements, progress=False)
+        held = ~np.asarray(model.training_mask) & measurements.recorded
+        scores[n] = model.evidence(measurements, held)[0][None]
+    return recommend(scores, "evidence").n_latent
+
+
+if __name__ == "__main__":
+    main()
