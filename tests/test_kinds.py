@@ -12,6 +12,7 @@ from stemvane.data.calibration import Calibration
 from stemvane.errors import ConfigError, DataError, ModelError
 from stemvane.models.kind_field import find_strength, mean_field
 from stemvane.simulation.synthetic import synthetic_patterns
+from stemvane.viewer.scene_maps import maps_of_embedding
 
 N = 18
 FOLDS = (1, 3)
@@ -201,3 +202,18 @@ def test_the_field_recovers_domains_from_faint_patterns():
         strength = find_strength(q, weights)
     assert alone > 0.25
     assert float((q.argmax(axis=-1) != kind).mean()) < alone / 2
+
+
+def test_kinds_are_maps_of_exports_and_of_the_viewer():
+    probability = np.zeros((2, 3, 3))
+    probability[0, :, 1] = 0.9
+    probability[1, :, 2] = 0.8
+    probability[1, 2] = np.nan
+    nothing, angle = np.zeros((2, 3, 1)), np.zeros((2, 3))
+    embedding = Embedding(
+        nothing, nothing, angle, angle, np.zeros((2, 3, 4)), angle, kind_probability=probability, kind_names=("a", "b")
+    )
+    shown = {each.name: each for each in maps_of_embedding(embedding)}
+    assert shown["kind"].kind == "class"
+    np.testing.assert_array_equal(shown["kind"].values, [[2, 2, 2], [0, 0, np.nan]])
+    np.testing.assert_allclose(shown["kind_probability"].values[:, 0], [0.9, 0.8])

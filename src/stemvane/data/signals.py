@@ -112,6 +112,7 @@ def maps_of(run: _HasResults) -> list[Signal]:
     list of Signal
         Shape ``(scan_y, scan_x)`` each: the measured maps, ``com_magnitude``, ``com_angle``, ``image`` where there is
         one, ``angle``, ``angle_std``, ``deflection_angle`` and ``deflection_angle_std`` where known, ``log_evidence``,
+        ``kind`` (0 for none of them) and ``kind_probability``, that of the kind, in a model of kinds,
         and ``latent_1``, ``latent_std_1`` and so on.
 
     Raises
@@ -130,6 +131,9 @@ def maps_of(run: _HasResults) -> list[Signal]:
         planes.append(("deflection_angle", learned.deflection_angle, "rad"))
         planes.append(("deflection_angle_std", learned.deflection_angle_std, "rad"))
     planes.append(("log_evidence", learned.log_evidence, "nat"))
+    if learned.kind is not None and learned.kind_probability is not None:
+        planes.append(("kind", np.where(learned.kind >= 0, learned.kind, np.nan), ""))
+        planes.append(("kind_probability", np.asarray(learned.kind_probability).max(axis=-1), ""))
     for index in range(learned.n_latent):
         planes.append((f"latent_{index + 1}", learned.latents[..., index], ""))
         planes.append((f"latent_std_{index + 1}", learned.latent_std[..., index], ""))

@@ -125,6 +125,10 @@ def maps_of_embedding(embedding: Embedding) -> Iterator[SceneMap]:
     SceneMap
     """
     learned = "Learned"
+    if embedding.kind is not None and embedding.kind_probability is not None:
+        yield SceneMap("kind", "Kind", learned, "", "class", np.where(embedding.kind >= 0, embedding.kind, np.nan))
+        likeliest = np.asarray(embedding.kind_probability).max(axis=-1)
+        yield SceneMap("kind_probability", "Probability of the kind", learned, "", "scalar", likeliest)
     if np.isfinite(embedding.angle).any():
         period = 2 * math.pi / embedding.symmetry
         yield SceneMap("angle", "Rotation", learned, "rad", "angle", embedding.angle, period=period)
