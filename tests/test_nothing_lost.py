@@ -9,6 +9,7 @@ import pytest
 from fake_run import make_run
 
 from stemvane.config import Config
+from stemvane.config.model_sections import MODEL_CONFIGS
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import FileFormatError, ModelError, RunError
 from stemvane.export.writers import export_run
@@ -209,12 +210,14 @@ def test_a_folder_that_holds_an_input_is_not_replaced(shelf, tmp_path, monkeypat
 
 def test_every_setting_that_names_a_file_protects_it():
     """The description of a setting says file or folder where its value is the name of one."""
-    for _, section in Config():
+    for section in (*(section for _, section in Config()), *(model() for model in MODEL_CONFIGS.values())):
         for name, field in type(section).model_fields.items():
             value = getattr(section, name)
             if isinstance(value, str | dict) and "file" in str(field.description):
-                changed = section.model_copy(update={name: {"a": "x.npy"} if isinstance(value, dict) else "x.npy"})
-                assert Path("x.npy") in changed.files(), name
+                # a structure is a file only where its name ends as one
+                path = "x.cif" if name == "structure" else "x.npy"
+                changed = section.model_copy(update={name: {"a": path} if isinstance(value, dict) else path})
+                assert Path(path) in changed.files(), name
 
 
 def test_inputs_handed_over_in_python(shelf, tmp_path):

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from stemvane.config.section import Section
+from stemvane.config.section import FileName, Section
 
 __all__ = [
     "MODEL_CONFIGS",
@@ -143,7 +143,9 @@ class KindsConfig(ModelSection):
         ge=0,
         description="what a neighbour of the same kind adds to the log probability of a kind; found if none",
     )
-    labels: str = Field("", description="CSV file of labelled positions with the columns y, x, name; empty for none")
+    labels: FileName = Field(
+        "", description="CSV file of labelled positions with the columns y, x, name; empty for none"
+    )
 
 
 ModelConfig = Annotated[
