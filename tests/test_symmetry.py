@@ -96,10 +96,9 @@ def sheet():
     return simulate(scan_shape=(40, 40), scan_extent=(12.0, 12.0), detector_shape=(48, 48), dose=1e5)
 
 
-@pytest.mark.parametrize("seed", [20, 21])
-def test_a_model_of_two_latents_finds_nothing_either(sheet, seed):
+def test_a_model_of_two_latents_finds_nothing_either(sheet):
     # what the latents and the evidence of this small scan depart by is by no means normally distributed
-    counts = poisson_counts(sheet.expectation.compute(), seed)
+    counts = poisson_counts(sheet.expectation.compute(), 20)
     measurements = measure(Dataset4D.from_array(counts, calibration=sheet.calibration))
     embedding = RotationVAE(n_latent=2, training=TrainingConfig(n_epochs=12)).fit(measurements).embed(measurements)
     analysis = find_defects(measurements, embedding)
