@@ -25,6 +25,7 @@ import stemvane as sv
 from stemvane import Dataset4D, save_dataset, synthetic
 from stemvane.data.signals import maps_of
 from stemvane.errors import ConfigError, DataError, RunError
+from stemvane.models.kind_labels import read_labels
 from stemvane.reduction.virtual_detectors import VirtualDetector
 from stemvane.runs.annotations import ANNOTATIONS, read_annotations, write_annotations
 from stemvane.runs.detector_maps import DETECTOR_MAPS
@@ -480,6 +481,21 @@ def test_labels_are_stored_in_the_run(tmp_path):
         deep = {"a": deep}
     with pytest.raises(DataError, match="mark it again"):
         write_annotations(opened, {"labels": [{"name": "a", "selection": deep}]})
+
+
+def test_labels_are_a_file_that_a_model_of_kinds_takes(tmp_path):
+    run = make_run(tmp_path / "run")
+    points = {"kind": "points", "space": "scan", "points": [[1, 2], [0, 3]]}
+    box = {"kind": "rectangle", "space": "scan", "points": [[2, 0], [3, 1]]}
+    labels = [{"name": "film, thin", "selection": points}, {"name": "support", "selection": box}]
+    write_annotations(run, {"labels": labels})
+    (message,) = Answers([Scene.of_run(run)]).answer(0, "labels", {})
+    (length,) = struct.unpack_from("<I", message)
+    header = json.loads(message[4 : 4 + length])
+    file = tmp_path / header["file"]
+    file.write_bytes(message[4 + length :][: header["arrays"][0]["shape"][0]])
+    found = read_labels(file)
+    assert found == {"film, thin": [(0, 3), (1, 2)], "support": [(2, 0), (2, 1), (3, 0), (3, 1)]}
 
 
 def test_a_kept_detector_is_a_map_of_the_run(tmp_path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import shlex
 import struct
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from io import StringIO
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,6 +79,7 @@ class Answers:
             "notebook": self._notebook,
             "annotate": self._annotate,
             "keep": self._keep,
+            "labels": self._labels,
             "rerun": self._rerun,
             "open_newest": self._open_newest,
         }
@@ -321,6 +324,19 @@ class Answers:
             raise DataError(f"{scene.name}: labels are stored in a run; open one")
         write_annotations(scene.run, _mapping(values, "annotations"))
         yield encode_message(annotations=read_annotations(scene.run))
+
+    def _labels(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
+        """Every labelled position as a row of a CSV file, as a model of kinds takes it."""
+        if scene.run is None:
+            raise DataError(f"{scene.name}: labels are stored in a run; open one")
+        text = StringIO()
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(["y", "x", "name"])
+        for label in read_annotations(scene.run)["labels"]:
+            rows.writerows(
+                [*place, label["name"]] for place in np.argwhere(select_positions(scene, label["selection"]))
+            )
+        yield _file_message(f"{scene.file_name}_labels.csv", text.getvalue().encode())
 
     def _rerun(self, scene: Scene, values: Mapping[str, Any]) -> Iterator[bytes]:
         rerun = rerun_with(scene, _mapping(values, "changes"))

@@ -114,7 +114,10 @@ export function labelsList(viewer) {
     ]),
   );
   return element("div", { class: "list", "data-run": name }, [
-    element("div", { class: "choice" }, [add]),
+    element("div", { class: "choice" }, [
+      add,
+      ...(labels.length ? [button("Labels as CSV", "Save all labelled positions, for model.labels of a model of kinds", () => viewer.download("labels"))] : []),
+    ]),
     labels.length
       ? element("table", {}, [
           element("thead", {}, [element("tr", {}, ["Name", "Marked by", ""].map((text) => (text ? element("th", { scope: "col", text }) : element("td"))))]),

@@ -696,8 +696,8 @@ export class Viewer {
     return { map, cursor, ...(detector ? { detector } : {}), ...(selection ? { selection } : {}) };
   }
 
-  /** @param {string} question @param {object} values */
-  async download(question, values) {
+  /** @param {string} question @param {object} [values] */
+  async download(question, values = {}) {
     const message = await this.session.ask(question, values);
     if (!message) return null;
     const { file } = message.arrays;
