@@ -26,6 +26,7 @@ __all__ = [
     "read_table",
     "remove",
     "size",
+    "write_bytes",
     "write_json",
     "write_table",
     "write_text",
@@ -117,9 +118,14 @@ def write_json(path: Path, values: Mapping[str, object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

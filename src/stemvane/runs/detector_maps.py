@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stemvane.config.map_names import find_name_trouble
 from stemvane.data.measurements import Measurements
 from stemvane.errors import DataError, RunError
+from stemvane.io import atomic
 
 __all__ = ["DETECTOR_MAPS", "add_detector_maps", "detector_map_names", "with_detector_maps"]
 
@@ -93,12 +94,9 @@ def add_detector_maps(folder: Path, maps: Mapping[str, NDArray[np.floating]], un
         raise RunError(f"{path}: holds {_MOST_MAPS} maps of detectors, and no more fit; remove the file")
     content = BytesIO()
     np.savez(content, allow_pickle=False, **all_maps, **{_UNITS: np.array(json.dumps(all_units))})
-    hidden = path.with_name(f".{path.name}.tmp")
     try:
-        hidden.write_bytes(content.getvalue())
-        hidden.replace(path)
+        atomic.write_bytes(path, content.getvalue())
     except OSError as error:
-        hidden.unlink(missing_ok=True)
         raise RunError(f"{path}: cannot be written ({error.strerror or error}); check its permissions") from None
     return path
 
