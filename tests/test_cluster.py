@@ -3,19 +3,24 @@
 import os
 import signal
 import time
+from concurrent.futures import Future
 
 import dask.array as da
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from distributed.protocol.pickle import dumps, loads
 
 from stemvane.config import MeasureConfig
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D
 from stemvane.errors import ConfigError
 from stemvane.io.files import open_dataset, save_dataset
+from stemvane.models.aligned_pca import AlignedPCA
+from stemvane.models.pca import PCA
 from stemvane.reduction.cluster import connect
 from stemvane.reduction.measure import measure
+from stemvane.simulation.synthetic import synthetic
 
 KNOWN = Calibration(optical_axis=(7.3, 8.1), disc_radius=4.0, pixel_size=(1.2, 1.5))
 PIXELS = MeasureConfig(n_pixels=6)
@@ -73,6 +78,42 @@ def test_a_lost_worker_does_not_change_the_result(client):
     assert_same_bits(measured, measure(dataset, config=PIXELS))
     client.wait_for_workers(2, timeout=30)
     assert lost[0] not in client.run(os.getpid).values()
+
+
+class PickledTasks:
+    """A client whose tasks go through what is sent to workers, without a process that has to import everything."""
+
+    n_tasks = 0
+
+    def nthreads(self):
+        return {"worker": 2}
+
+    def submit(self, function, *arguments, pure=True):
+        sent = dumps((function, [part.result() if isinstance(part, Future) else part for part in arguments]))
+        # features of 1,024 patterns take 0.8 MB, a view would be sent with those of all
+        assert len(sent) < 2_000_000
+        function, arguments = loads(sent)
+        self.n_tasks += 1
+        done = Future()
+        done.set_result(function(*arguments))
+        return done
+
+
+@pytest.mark.parametrize("model", [AlignedPCA(n_latent=2), PCA(n_latent=2)])
+def test_a_cluster_embeds_to_the_same_bits(model):
+    # 1,200 noisy patterns: filtered over the scan, in more than one part, not all of them embedded
+    dataset, _ = synthetic((40, 30), (16, 16), dose=2000.0, seed=1)
+    measured = measure(dataset, config=PIXELS)
+    mask = np.ones(measured.scan_shape, bool)
+    mask[3, 5] = False
+    model.fit(measured, mask=mask)
+    client = PickledTasks()
+    one, other = (model.embed(measured, mask=mask, client=where) for where in (client, None))
+    assert client.n_tasks == 3
+    assert np.isnan(one.latents[3, 5]).all()
+    assert np.isfinite(one.latents[mask]).all()
+    for name in ("latents", "latent_std", "angle", "angle_std", "angle_posterior", "log_evidence"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def test_patterns_with_nan_are_missing_from_a_cluster(client):

@@ -85,7 +85,7 @@ _Rotation = Annotated[
     typer.Option(help="degrees that rotate a vector on the detector into the scan, counter-clockwise on the screen"),
 ]
 _Workers = Annotated[int | None, typer.Option("--workers", help="processes to measure with; threads if left out")]
-_Cluster = Annotated[str | None, typer.Option(help="Dask scheduler to measure on, such as tcp://host:8786")]
+_Cluster = Annotated[str | None, typer.Option(help="Dask scheduler to measure and embed on, such as tcp://host:8786")]
 _Strict = Annotated[bool, typer.Option("--strict", help="end with exit code 2 where a finding is a failure")]
 
 

@@ -257,9 +257,9 @@ class MeasureConfig(Section):
         default_factory=dict,
         description="further virtual images: name = image file of weights on the prepared detector",
     )
-    n_workers: int | None = Field(None, ge=1, description="number of processes that measure; threads if none")
+    n_workers: int | None = Field(None, ge=1, description="number of processes that measure and embed; threads if none")
     cluster: str | None = Field(
-        None, min_length=1, description="address of a Dask scheduler to measure on, such as tcp://host:8786"
+        None, min_length=1, description="address of a Dask scheduler to measure and embed on, such as tcp://host:8786"
     )
 
     @model_validator(mode="after")

@@ -138,7 +138,12 @@ class PatternModel(Representable, ABC):
         return self
 
     def embed(
-        self, measurements: Measurements, *, mask: NDArray[np.bool_] | None = None, rescale: bool = True
+        self,
+        measurements: Measurements,
+        *,
+        mask: NDArray[np.bool_] | None = None,
+        rescale: bool = True,
+        client: Any = None,
     ) -> Embedding:
         """Find latents and angle of every probe position, also of a scan that was not trained on.
 
@@ -150,6 +155,9 @@ class PatternModel(Representable, ABC):
             True at the probe positions to embed, also as neighbours of others; the others become NaN.
         rescale : bool
             False leaves intensities as they were measured, for a few patterns that are no sample of the scan.
+        client : distributed.Client, optional
+            A Dask cluster, as of `measure`; it is sent features, and the result is that of threads to the last bit.
+            `KindsModel`, which finds the kinds of neighbours together, works here all the same.
 
         Returns
         -------
@@ -164,7 +172,7 @@ class PatternModel(Representable, ABC):
             If these are no measurements, or the mask does not fit the scan.
         """
         allowed = self._allowed(measurements, mask)
-        maps = spread(self._embed(measurements, allowed, rescale), allowed)
+        maps = spread(self._embed(measurements, allowed, rescale, client), allowed)
         step, unit = measurements.calibration.scan_step, self.settings.model.latent_unit
         near, fold = self._uses_neighbours(measurements), self.symmetry
         more = self._of_embedding(maps[6:])
@@ -436,7 +444,7 @@ class PatternModel(Representable, ABC):
 
     @abstractmethod
     def _embed(
-        self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
+        self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool, client: Any
     ) -> Sequence[Sequence[NDArray[Any]]]:
         """Columns of the `Embedding` of the allowed positions, block by block."""
 

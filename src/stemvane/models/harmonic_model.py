@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -28,7 +29,7 @@ from stemvane.models.harmonic_network import HarmonicNetwork
 from stemvane.models.inference import embed_features, reconstruct_mean
 from stemvane.models.pattern_noise import PatternNoise
 from stemvane.models.pixel_model import mean_pixels
-from stemvane.models.threads import map_in_threads, one_thread
+from stemvane.models.threads import map_in_threads, map_on_workers, one_thread
 from stemvane.models.training import device_named
 from stemvane.models.uncertainty import learn_priors
 
@@ -78,6 +79,17 @@ class _Chunk(NamedTuple):
     x: Tensor
     noise: PatternNoise
     removed: NDArray[np.complex64] | None
+
+    def sent(self) -> _Chunk:
+        """What a worker needs for embedding; a view of a tensor would be sent with all that it is a part of."""
+        noise = PatternNoise(self.noise.factor.cpu(), self.noise.scale.cpu().clone())
+        return _Chunk(self.x.cpu().clone(), noise, None)
+
+
+def _embed_chunk(part: _Chunk, shared: tuple[HarmonicNetwork, AngleNoise | None]) -> list[NDArray[Any]]:
+    network, angle_noise = shared
+    columns = embed_features(network, part.x, part.noise, angle_noise)
+    return [column.cpu().numpy() for column in columns]
 
 
 class HarmonicModel(FeatureModel):
@@ -239,15 +251,14 @@ class HarmonicModel(FeatureModel):
                 learn_priors(network, data.x, PatternNoise.of(data.noise, data.length, data.x.device))
 
     def _embed(
-        self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
+        self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool, client: Any
     ) -> Sequence[Sequence[NDArray[Any]]]:
-        fitted = self._need()
-
-        def embed(part: _Chunk) -> list[NDArray[Any]]:
-            columns = embed_features(fitted.network, part.x, part.noise, fitted.angle_noise)
-            return [column.cpu().numpy() for column in columns]
-
-        return list(map_in_threads(embed, self._chunks(measurements, allowed, rescale=rescale)))
+        fitted, chunks = self._need(), self._chunks(measurements, allowed, rescale=rescale)
+        shared = fitted.network, fitted.angle_noise
+        if client is not None:
+            # workers have processors, whatever this process has
+            shared, chunks = (deepcopy(fitted.network).cpu(), fitted.angle_noise), (part.sent() for part in chunks)
+        return list(map_on_workers(_embed_chunk, chunks, shared, client))
 
     def _drawn(
         self, latents: NDArray[np.float32], angles: NDArray[np.float32], background: bool

@@ -329,7 +329,7 @@ class KindsModel(FeatureModel):
         )
 
     def _embed(
-        self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
+        self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool, client: Any
     ) -> Sequence[Sequence[NDArray[Any]]]:
         fitted, scan = self._need(), self._scan(measurements, allowed, rescale=rescale)
         probability, evidence = settle(scan, fitted.mixture, scan.strength or 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +20,7 @@ from stemvane.geometry.pixels import PixelGrid
 from stemvane.models.base import PatternModel
 from stemvane.models.checks import intensity_factor
 from stemvane.models.pixel_network import PixelNetwork, wrapped_normal
+from stemvane.models.threads import map_on_workers
 from stemvane.models.training import CONSTANT, EpochReport, Trainable, TrainingHistory, train
 
 __all__ = ["PixelFit", "PixelModel", "mean_pixels", "require_grid"]
@@ -163,20 +165,14 @@ class PixelModel(PatternModel, Generic[Network]):
         network.standardise(self._solve(fitted, patterns, progress))
 
     def _embed(
-        self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool
+        self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool, client: Any
     ) -> Sequence[Sequence[NDArray[Any]]]:
-        network, parts = self._need().network, []
-        for x in self._chunks(measurements, allowed, rescale=rescale):
-            code = network.embed_features(x)
-            if network.has_angle:
-                posterior = wrapped_normal(code.angle, code.angle_std, self.n_angles)
-            else:
-                posterior = x.new_full((len(x), self.n_angles), 1 / self.n_angles)
-            angle = torch.atan2(code.angle.sin(), code.angle.cos())
-            evidence = torch.full_like(code.angle, torch.nan)
-            columns = (code.latents, code.latent_std, angle, code.angle_std, posterior, evidence)
-            parts.append([column.cpu().numpy() for column in columns])
-        return parts
+        network: PixelNetwork = self._need().network
+        chunks = self._chunks(measurements, allowed, rescale=rescale)
+        if client is not None:
+            # workers have processors, whatever this process has
+            network, chunks = deepcopy(network).cpu(), (x.cpu() for x in chunks)
+        return list(map_on_workers(_embed_chunk, chunks, (network, self.n_angles), client))
 
     def _drawn(
         self, latents: NDArray[np.float32], angles: NDArray[np.float32], background: bool
@@ -239,6 +235,19 @@ class PixelModel(PatternModel, Generic[Network]):
             return
         for block in measurements.pixel_blocks(mask):
             yield fitted.normalise(block * factor)
+
+
+def _embed_chunk(x: Tensor, shared: tuple[PixelNetwork, int]) -> list[NDArray[Any]]:
+    network, n_angles = shared
+    code = network.embed_features(x)
+    if network.has_angle:
+        posterior = wrapped_normal(code.angle, code.angle_std, n_angles)
+    else:
+        posterior = x.new_full((len(x), n_angles), 1 / n_angles)
+    angle = torch.atan2(code.angle.sin(), code.angle.cos())
+    evidence = torch.full_like(code.angle, torch.nan)
+    columns = (code.latents, code.latent_std, angle, code.angle_std, posterior, evidence)
+    return [column.cpu().numpy() for column in columns]
 
 
 def require_grid(measurements: Measurements) -> PixelGrid:

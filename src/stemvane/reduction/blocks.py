@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate, product
@@ -22,6 +22,7 @@ from stemvane.data.dataset import pattern_chunks, reading_lazily
 
 __all__ = ["Block", "in_order", "n_threads", "partition"]
 
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 # blocks of all threads together hold at most this much
@@ -142,8 +143,8 @@ def n_threads(block_bytes: int) -> int:
 
 
 def in_order(
-    work: Callable[..., Result], blocks: Sequence[Block], shared: Any, *, threads: int, client: Any = None
-) -> Iterator[tuple[Block, Result]]:
+    work: Callable[..., Result], blocks: Iterable[Part], shared: Any, *, threads: int, client: Any = None
+) -> Iterator[tuple[Part, Result]]:
     """Call ``work(block, shared)`` for all blocks side by side; yield the results in the order of the blocks.
 
     Few results wait at any time, so that memory stays bounded however many blocks there are.
@@ -152,8 +153,8 @@ def in_order(
     ----------
     work : callable
         Function of one block; on a cluster it must belong to a module.
-    blocks : sequence of Block
-        What to work on.
+    blocks : iterable
+        What to work on, such as each `Block`; taken one after the other, a few ahead of the workers.
     shared : object
         Sent to each worker once.
     threads : int
@@ -163,10 +164,10 @@ def in_order(
 
     Yields
     ------
-    Block, object
+    block, result : object
         Each block with its result.
     """
-    waiting: deque[tuple[Block, Any]] = deque()
+    waiting: deque[tuple[Part, Any]] = deque()
     pool = None if client is not None else ThreadPoolExecutor(threads)
     submit = (pool or client).submit
     depth = 2 + (threads if client is None else 2 * max(1, sum(client.nthreads().values())))

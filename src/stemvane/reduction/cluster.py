@@ -1,4 +1,4 @@
-"""Dask clusters that `measure` can work on: one that runs somewhere, or processes of this machine."""
+"""Dask clusters that `measure` and `embed` can work on: one that runs somewhere, or processes of this machine."""
 
 from __future__ import annotations
 

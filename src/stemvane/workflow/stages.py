@@ -150,7 +150,8 @@ def evaluate_stage(
     """Everything after training: embedding, metrics and figures."""
     with run.stage("read"):
         report("read", 0, 3, "embedding")
-        embedding = model.embed(measurements)
+        with connect(config.measure) as client:
+            embedding = model.embed(measurements, client=client)
         run.write_embedding(embedding, *latent_manifold(model, embedding.latents, config.figures.manifold))
         report("read", 1, 3, "comparison")
         sample: Any = run.store("measurements")["sample/patterns"]
