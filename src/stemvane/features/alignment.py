@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from stemvane.config import AlignConfig
 from stemvane.data.representation import Representable, Row
-from stemvane.features.blas import on_one_blas_thread
 from stemvane.features.cross_correlation import best_angles
 from stemvane.features.harmonics import HarmonicBasis, rotate_features
+from stemvane.features.parallel import on_one_blas_thread
 from stemvane.features.template_symmetry import find_symmetry
 
 __all__ = ["Alignment", "align_rotation", "likeliest_angles", "unexplained_power"]

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from stemvane.features.parallel import count_workers
 from stemvane.features.probe_transfer import ProbeTransfer
 from stemvane.features.scan_estimate import Remainder
-from stemvane.features.scan_frame import ScanFrame, count_workers, mirror, scan_frequencies, taper
+from stemvane.features.scan_frame import ScanFrame, add_mirrored, mirror, scan_frequencies, taper
 from stemvane.features.scan_problem import conjugate_gradients, error_map, symmetric, torus_shape
 from stemvane.features.scan_transfer import ScanTransfer
 from stemvane.features.shrinkage import estimate_power, ring_numbers
@@ -92,7 +93,7 @@ def filter_channels(
     same, conjugate = frame.scaling(root)
 
     def colour(spectrum: Features) -> Features:
-        return np.asarray(same * spectrum + conjugate * np.conj(mirror(spectrum)))
+        return add_mirrored(same, conjugate, spectrum)
 
     def back(spectrum: Features) -> Features:
         fields = fft.ifft2(spectrum, axes=(1, 2), workers=count_workers())

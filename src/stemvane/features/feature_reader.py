@@ -14,9 +14,9 @@ from stemvane.config import BasisConfig
 from stemvane.data.measurements import Measurements
 from stemvane.features.aberrations import computed_response
 from stemvane.features.background import fit_basis
-from stemvane.features.blas import on_one_blas_thread
 from stemvane.features.feature_noise import FeatureNoise
 from stemvane.features.harmonics import HarmonicBasis
+from stemvane.features.parallel import on_one_blas_thread
 from stemvane.features.potential_filter import FilteredTile, PotentialFilter
 from stemvane.features.scan_frame import content_beyond, scan_middle, trusted_limit
 
@@ -194,7 +194,7 @@ class FeatureReader:
         features, middle = in_middle[:, columns], mask[rows, columns]
         step, band_limit = measurements.calibration.scan_step, measurements.calibration.band_limit
         noise = self._counting(measurements, mask, rescale)
-        limit = trusted_limit(band_limit, content_beyond(features, middle, noise, step, band_limit))
+        limit = trusted_limit(band_limit, content_beyond(features, middle, step, band_limit))
         probe = computed_response(measurements, self.basis) if measurements.is_scan else None
         scan_filter = PotentialFilter.fit(features, middle, self.basis.orders, noise, step, limit, probe)
         tiles = list(scan_filter.filter(read, mask))

@@ -14,8 +14,8 @@ from stemvane.data.findings import Finding
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_shape
 from stemvane.features.aberrations import computed_response
-from stemvane.features.blas import on_one_blas_thread
 from stemvane.features.harmonics import HarmonicBasis
+from stemvane.features.parallel import on_one_blas_thread
 from stemvane.features.potential_filter import PotentialFilter
 from stemvane.features.scan_frame import content_beyond, noise_frequencies, scan_middle, taper, trusted_limit
 
@@ -136,7 +136,7 @@ def filter_com(measurements: Measurements) -> FilteredCom:
     middle = scan_middle(recorded.shape[0])
     in_middle = read(middle)
     said_step, said_limit = measurements.calibration.scan_step, measurements.calibration.band_limit
-    beyond = content_beyond(in_middle, recorded[middle], basis.counting, said_step, said_limit)
+    beyond = content_beyond(in_middle, recorded[middle], said_step, said_limit)
     step, band_limit = said_step or (1.0, 1.0), trusted_limit(said_limit, beyond)
     known, readout, spread = _read_com(in_middle, com[middle], recorded[middle], basis, step, band_limit)
     noise = np.append(basis.counting, spread)

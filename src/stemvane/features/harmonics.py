@@ -13,8 +13,8 @@ from stemvane.config import BasisConfig
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError, ModelError
-from stemvane.features.blas import on_one_blas_thread
 from stemvane.features.cross_correlation import order_phases
+from stemvane.features.parallel import on_one_blas_thread
 from stemvane.features.pattern_statistics import PatternStatistics, highest_order, pattern_totals, recorded_positions
 from stemvane.geometry.polar import harmonics_of, polar_from
 

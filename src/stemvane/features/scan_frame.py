@@ -6,14 +6,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
+from stemvane.features.parallel import count_workers, for_each
+
 __all__ = [
     "ScanFrame",
+    "add_mirrored",
     "content_beyond",
-    "count_workers",
     "mirror",
     "noise_frequencies",
     "scan_angles",
@@ -116,7 +119,7 @@ class ScanFrame:
         Returns
         -------
         same, conjugate : ndarray, shape (n_features, y, x)
-            Factors of a feature's spectrum and of ``conj(mirror(spectrum))``, which are to be added.
+            Factors of a feature's spectrum and of ``conj(mirror(spectrum))``, as `add_mirrored` takes them.
         """
         n = len(self.orders)
         second = np.zeros_like(factors[:n])
@@ -173,7 +176,6 @@ def _beyond(shape: tuple[int, ...], step: tuple[float, float], band_limit: float
 def content_beyond(
     features: NDArray[np.complexfloating[Any, Any]],
     recorded: NDArray[np.bool_],
-    noise: NDArray[np.floating[Any]],
     step: tuple[float, float] | None,
     band_limit: float | None,
 ) -> float:
@@ -185,8 +187,6 @@ def content_beyond(
         Any value where nothing was recorded.
     recorded : ndarray of bool, shape (scan_y, scan_x)
         True where there is a pattern.
-    noise : ndarray of float, shape (n_features,)
-        Standard deviation of the noise of each feature, by which they are weighed.
     step : tuple of float, optional
         Scan step ``(y, x)`` in Å.
     band_limit : float, optional
@@ -208,13 +208,13 @@ def content_beyond(
     inner = empty & (frequency < np.median(frequency[empty]))
     outer = empty & ~inner
     n_inner, n_outer, n_others = (np.count_nonzero(part) for part in (inner, outer, ~outer))
-    centred = np.where(recorded[..., None], features - features[recorded].mean(axis=0), 0) / np.maximum(noise, 1e-30)
-    window = taper(recorded)
+    mean, window = features[recorded].mean(axis=0), taper(recorded).astype(np.float32)
     # features count by the content that they have, so that the noise of all others does not hide it
     doubtful = 2 * np.sqrt(_JOINED * (1 / n_outer + 1 / n_others))
     total, squares = np.zeros(shape), 0.0
-    for part in np.moveaxis(centred, -1, 0):
-        power = np.abs(fft.fft2(part * window, norm="ortho")) ** 2
+    for number in range(features.shape[-1]):
+        centred = np.where(recorded, features[..., number] - mean[number], 0) * window
+        power = np.abs(fft.fft2(centred, norm="ortho", workers=count_workers())) ** 2
         excess = power / max(power[outer].mean(), 1e-30) - 1
         weight = max(float(excess[~outer].mean()) - doubtful, 0.0)
         total += weight * excess
@@ -246,11 +246,30 @@ def mirror(spectrum: NDArray[Any]) -> NDArray[Any]:
     return np.roll(spectrum[..., ::-1, ::-1], (1, 1), (-2, -1))
 
 
-def count_workers() -> int:
-    """Threads of a Fourier transform: as many as Numba may use."""
-    from numba import get_num_threads
+def add_mirrored(
+    same: NDArray[np.float32], conjugate: NDArray[np.complex64], spectrum: NDArray[np.complex64]
+) -> NDArray[np.complex64]:
+    """``same * spectrum + conjugate * conj(mirror(spectrum))``, the factors being those of `ScanFrame.scaling`."""
+    result = np.empty_like(spectrum)
+    for_each(lambda row: _add_mirrored(same, conjugate, spectrum, result, row), range(len(spectrum)))
+    return result
 
-    return int(get_num_threads())
+
+@numba.njit(nogil=True, cache=True)
+def _add_mirrored(
+    same: NDArray[np.float32],
+    conjugate: NDArray[np.complex64],
+    spectrum: NDArray[np.complex64],
+    result: NDArray[np.complex64],
+    feature: int,
+) -> None:
+    _, rows, columns = spectrum.shape
+    for y in range(rows):
+        opposite = rows - y if y else 0
+        for x in range(columns):
+            there = np.conj(spectrum[feature, opposite, columns - x if x else 0])
+            here = same[feature, y, x] * spectrum[feature, y, x]
+            result[feature, y, x] = here + conjugate[feature, y, x] * there
 
 
 def _frequency_axes(

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from stemvane.features.parallel import count_workers
 from stemvane.features.probe_transfer import ProbeTransfer
-from stemvane.features.scan_frame import ScanFrame, count_workers, mirror
+from stemvane.features.scan_frame import ScanFrame, mirror
 from stemvane.features.scan_transfer import ScanTransfer
 from stemvane.features.shrinkage import estimate_power, ring_numbers
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, linalg, ndimage
 
-from stemvane.features.scan_frame import ScanFrame, count_workers, mirror, scan_middle
+from stemvane.features.parallel import count_workers, for_each
+from stemvane.features.scan_frame import ScanFrame, mirror, scan_middle
 
 __all__ = ["ScanTransfer"]
+
+Floats = NDArray[np.floating[Any]]
 
 # rings overlap: they are half as far apart as a scan resolves, and a Gaussian of this many of their distances wide
 _RING_WIDTH = 1.0
@@ -221,18 +225,24 @@ def _fit_rings(
     values, ratio = np.zeros(len(radii)), np.ones(len(radii))
     for last in range(n_rounds):
         weights = np.empty((len(radii), frame.frequency.size), np.float32)
-        for number, radius in enumerate(radii):
-            weight = np.exp(-0.5 * ((frame.frequency - radius) / (_RING_WIDTH * distance)) ** 2) * importance
+
+        def fit(number: int, weights: NDArray[np.float32] = weights, importance: Floats = importance) -> None:
+            distances = (frame.frequency - radii[number]) / (_RING_WIDTH * distance)
+            weight = np.exp(-0.5 * distances**2) * importance
             weights[number] = weight.ravel()
             inside = (weight > 0.01 * weight.max()) & half
             part = weight[inside]
             x = channels[:, inside] * np.sqrt(part).astype(np.float32)
             x = np.concatenate([x.real, x.imag], axis=1)
             value, vector = linalg.eigh(x @ x.T / part.sum(), subset_by_index=last_one, check_finite=False)
-            # of a vector only the sign is open, which follows the ring before
-            follows = number == 0 or vector[:, -1] @ vectors[number - 1] >= 0
-            vectors[number], values[number] = vector[:, -1] * (1 if follows else -1), value[-1]
+            vectors[number], values[number] = vector[:, -1], value[-1]
             ratio[number] = frame.n_channels / max(part.sum() ** 2 / (part**2).sum(), 1e-9)
+
+        for_each(fit, range(len(radii)))
+        # of a vector only the sign is open, which follows the ring before
+        for before, vector in pairwise(vectors):
+            if vector @ before < 0:
+                vector *= -1
         if last == 0:
             clear = values > largest * (1 + np.sqrt(ratio)) ** 2
             importance = _where_signal_is(frame, channels, radii, vectors)

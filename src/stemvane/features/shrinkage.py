@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.features.parallel import for_each
+
 __all__ = ["estimate_power", "ring_numbers"]
 
 _N_POWERS = 32
@@ -41,10 +43,11 @@ def estimate_power(
         Power, 0 outside of all rings.
     """
     power = np.zeros(squares.shape)
-    for ring in range(int(rings.max(initial=-1)) + 1):
+
+    def fill(ring: int) -> None:
         chosen = rings == ring
         if not chosen.any():
-            continue
+            return
         values = np.maximum(squares[chosen], 1e-9 * noise)
         smallest = 0.02 * noise / np.sqrt(n_averaged)
         powers = np.append(0, np.geomspace(smallest, max(2 * values.max(), noise), _N_POWERS))
@@ -57,6 +60,8 @@ def estimate_power(
             share *= likelihood.T @ (1 / (likelihood @ share)) / len(values)
         gain = likelihood @ (share * powers / mean) / (likelihood @ share)
         power[chosen] = noise * gain / np.maximum(1 - gain, 1e-9)
+
+    for_each(fill, range(int(rings.max(initial=-1)) + 1))
     return power
 
 

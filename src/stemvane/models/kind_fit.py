@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stemvane.config import AlignConfig
 from stemvane.features.alignment import likeliest_angles
-from stemvane.features.blas import on_one_blas_thread
 from stemvane.features.harmonics import rotate_features
+from stemvane.features.parallel import on_one_blas_thread
 from stemvane.models.kind_field import field_prior, find_strength, mean_field
 from stemvane.models.kind_mixture import KindMixture, KindSums, OneKind, update_mixture
 from stemvane.models.kind_start import groupings
