@@ -3,13 +3,12 @@
 import os
 import signal
 import time
-from concurrent.futures import Future
 
 import dask.array as da
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
-from distributed.protocol.pickle import dumps, loads
+from pickled_tasks import PickledTasks
 
 from stemvane.config import MeasureConfig
 from stemvane.data.calibration import Calibration
@@ -78,25 +77,6 @@ def test_a_lost_worker_does_not_change_the_result(client):
     assert_same_bits(measured, measure(dataset, config=PIXELS))
     client.wait_for_workers(2, timeout=30)
     assert lost[0] not in client.run(os.getpid).values()
-
-
-class PickledTasks:
-    """A client whose tasks go through what is sent to workers, without a process that has to import everything."""
-
-    n_tasks = 0
-
-    def nthreads(self):
-        return {"worker": 2}
-
-    def submit(self, function, *arguments, pure=True):
-        sent = dumps((function, [part.result() if isinstance(part, Future) else part for part in arguments]))
-        # features of 1,024 patterns take 0.8 MB, a view would be sent with those of all
-        assert len(sent) < 2_000_000
-        function, arguments = loads(sent)
-        self.n_tasks += 1
-        done = Future()
-        done.set_result(function(*arguments))
-        return done
 
 
 @pytest.mark.parametrize("model", [AlignedPCA(n_latent=2), PCA(n_latent=2)])

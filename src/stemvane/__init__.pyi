@@ -32,6 +32,8 @@ from .models.aligned_pca import AlignedPCA as AlignedPCA
 from .models.coordinate_vae import CoordinateVAE as CoordinateVAE
 from .models.kinds_model import KindsModel as KindsModel
 from .models.nmf import NMF as NMF
+from .models.one_pass import OnePass as OnePass
+from .models.one_pass import measure_and_embed as measure_and_embed
 from .models.pca import PCA as PCA
 from .models.plain_vae import PlainVAE as PlainVAE
 from .models.registry import load_model as load_model

@@ -257,6 +257,14 @@ class MeasureConfig(Section):
         default_factory=dict,
         description="further virtual images: name = image file of weights on the prepared detector",
     )
+    keep_polar: bool = Field(
+        True,
+        description="store the patterns that models learn from; if not, a model is fitted to a sample and embeds the "
+        "rest during the pass, each pattern by itself",
+    )
+    n_sampled: int = Field(
+        16384, ge=2, description="patterns, at least, that a model is fitted to where they are not all kept"
+    )
     n_workers: int | None = Field(None, ge=1, description="number of processes that measure and embed; threads if none")
     cluster: str | None = Field(
         None, min_length=1, description="address of a Dask scheduler to measure and embed on, such as tcp://host:8786"

@@ -349,7 +349,10 @@ class Measurements(Representable):
 
     def _require_polar(self) -> None:
         if self.polar is None:
-            raise DataError(f"{self.name}: measured without polar patterns; call measure(..., polar=True)")
+            raise DataError(
+                f"{self.name}: measured without polar patterns; call measure(..., polar=True), or set "
+                "measure.keep_polar to true"
+            )
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
         calibration, n_missing = self.calibration, self.n_patterns - int(self.recorded.sum())

@@ -29,6 +29,7 @@ def run_metrics(
     measurements: Measurements,
     sample: NDArray[Any],
     config: MeasureConfig,
+    patterns: Measurements | None = None,
 ) -> dict[str, Any]:
     """Compute everything that ``metrics.json`` says of a trained model.
 
@@ -44,6 +45,8 @@ def run_metrics(
         Some patterns as `measure_invariance` takes them; the test is left out where there are none.
     config : MeasureConfig
         How the scan was measured.
+    patterns : Measurements, optional
+        As of `score_model`.
 
     Returns
     -------
@@ -61,7 +64,7 @@ def run_metrics(
     gain = model.history.gain
     metrics["network_gain"], metrics["network_gain_std"] = (None, None) if gain is None else gain
     metrics |= aberration_metrics(measurements)
-    metrics |= rotation_metrics(measurements) | score_model(model, embedding, measurements)[0]
+    metrics |= rotation_metrics(measurements) | score_model(model, embedding, measurements, patterns)[0]
     return metrics | measure_invariance(model, embedding, measurements, sample, config)
 
 
@@ -79,7 +82,7 @@ def aberration_metrics(measurements: Measurements) -> dict[str, float | None]:
 
 
 def score_model(
-    model: PatternModel, embedding: Embedding, measurements: Measurements
+    model: PatternModel, embedding: Embedding, measurements: Measurements, patterns: Measurements | None = None
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float64]]]:
     """Compute agreement with the COM, explained variance and evidence of a trained model, as in ``metrics.json``.
 
@@ -91,6 +94,8 @@ def score_model(
         Embedding by this model.
     measurements : Measurements
         Measurements of the scan.
+    patterns : Measurements, optional
+        Patterns that the model is held against, those of its training among them; those of the scan where left out.
 
     Returns
     -------
@@ -101,21 +106,22 @@ def score_model(
         from training; empty where there are none, without ``evidence`` where the model has none.
     """
     metrics = compare(embedding, measurements)
-    misfit = model.misfit(measurements)
+    patterns = measurements if patterns is None else patterns
+    misfit = model.misfit(patterns)
     metrics["explained_variance"] = explained_variance(*misfit)
     metrics["explained_variance_truth"] = metrics["explained_variance"] if measurements.noiseless else None
-    if measurements.expectation is not None:
-        against_truth = model.misfit(measurements, truth=measurements.expectation)
+    if patterns.expectation is not None:
+        against_truth = model.misfit(patterns, truth=patterns.expectation)
         metrics["explained_variance_truth"] = explained_variance(*against_truth)
     metrics["explained_variance_heldout"] = metrics["evidence_heldout"] = metrics["evidence_noise_level"] = None
-    held = None if model.training_mask is None else ~model.training_mask & measurements.recorded
+    held = None if model.training_mask is None else ~model.training_mask & patterns.recorded
     if held is None or not held.any():
         return metrics, {}
     at = np.flatnonzero(held)
     metrics["explained_variance_heldout"] = explained_variance(misfit.residual[held], misfit.total[held])
     held.ravel()[np.delete(at, np.s_[:: -(-len(at) // _N_EVIDENCE)])] = False
     held_out = {"residual": misfit.residual[held], "total": misfit.total[held]}
-    evidence = model.evidence(measurements, held)
+    evidence = model.evidence(patterns, held)
     if evidence is not None:
         held_out["evidence"], metrics["evidence_noise_level"] = evidence
         metrics["evidence_heldout"] = float(evidence[0].mean())

@@ -173,8 +173,11 @@ class PatternModel(Representable, ABC):
         """
         allowed = self._allowed(measurements, mask)
         maps = spread(self._embed(measurements, allowed, rescale, client), allowed)
-        step, unit = measurements.calibration.scan_step, self.settings.model.latent_unit
-        near, fold = self._uses_neighbours(measurements), self.symmetry
+        return self._as_embedding(maps, measurements, near=self._uses_neighbours(measurements))
+
+    def _as_embedding(self, maps: Sequence[NDArray[Any]], measurements: Measurements, *, near: bool) -> Embedding:
+        """Embedding of columns of `_embed` on the scan, kept in mind for `plot_manifold`."""
+        step, unit, fold = measurements.calibration.scan_step, self.settings.model.latent_unit, self.symmetry
         more = self._of_embedding(maps[6:])
         embedding = Embedding(*maps[:6], **more, scan_step=step, latent_unit=unit, uses_neighbours=near, symmetry=fold)
         embedding = add_deflection_angle(embedding, measurements)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import dask.array as da
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from scipy import ndimage
 from zarr.codecs import BloscCodec, BloscShuffle
 
 from stemvane.config import MeasureConfig
@@ -20,29 +18,19 @@ from stemvane.config.map_names import STANDARD_IMAGES, find_name_trouble
 from stemvane.data.arguments import ScanLike, as_dataset, require, require_list
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D
-from stemvane.data.findings import Finding
 from stemvane.data.measurements import Measurements
 from stemvane.data.progress import Progress, announce, counting_bar
-from stemvane.errors import CalibrationError, DataError
-from stemvane.geometry.pixels import PixelGrid
-from stemvane.geometry.polar import PolarGrid, plane_of_pixels, require_disc_radius
+from stemvane.errors import DataError
+from stemvane.geometry.polar import plane_of_pixels, require_disc_radius
 from stemvane.reduction.blocks import Block, in_order, n_threads, partition
-from stemvane.reduction.kernels.frames import FramePlan, FrameSums, measure_frames
-from stemvane.reduction.kernels.lanes import LanePlan
-from stemvane.reduction.kernels.passes import BeamShift, FramePreparation, PassPlan
-from stemvane.reduction.kernels.sums import ImagePlan
+from stemvane.reduction.kernels.passes import PassPlan
+from stemvane.reduction.pass_plan import ScanGrids, axis_and_radius, plan_pass
+from stemvane.reduction.pass_result import as_measurements, measure_block
 from stemvane.reduction.prepare import prepare_scan
-from stemvane.reduction.prepared_frames import frame_preparation, require_counts
+from stemvane.reduction.prepared_frames import frame_preparation
 from stemvane.reduction.virtual_detectors import VirtualDetector
 
-__all__ = ["measure", "standard_detectors"]
-
-# steps of the axis on either side, along y and along x, that slopes are taken over
-_STEPS = (((1, 0), (-1, 0)), ((0, 1), (0, -1)))
-# at five electrons per pattern 0.7 % have none
-_MANY_MISSING = 0.05
-# share of the usual counts below which the beam was off; of few electrons a single one is more
-_LEAST_TOTAL = 0.01
+__all__ = ["MeasuringPlan", "measure", "plan_measuring", "standard_detectors"]
 
 
 def standard_detectors(
@@ -68,7 +56,7 @@ def standard_detectors(
     CalibrationError
         If axis or radius are unknown.
     """
-    axis, radius = _axis_and_radius(calibration)
+    axis, radius = axis_and_radius(calibration)
     require_disc_radius(radius, detector_shape)
     shape = calibration.pixel_aspect, calibration.ellipse
     far_y, far_x = (max(a + 0.5, n - 0.5 - a) for a, n in zip(axis, detector_shape, strict=True))
@@ -149,31 +137,17 @@ def measure(
     without a pattern, or with one that holds NaN or less than a hundredth of the usual counts, are NaN in the maps and
     0 in polar and Cartesian patterns.
     """
-    dataset = as_dataset(dataset, "measure")
-    config = MeasureConfig() if config is None else require(config, MeasureConfig, "measure")
-    if prepare and None in (dataset.calibration.optical_axis, dataset.calibration.disc_radius):
-        dataset = prepare_scan(dataset)
-        if progress is not False:
-            _announce(dataset)
-    _axis_and_radius(dataset.calibration)
-    if detectors is None:
-        detectors = standard_detectors(dataset.calibration, dataset.detector_shape, config)
-    detectors = require_list(detectors, VirtualDetector, "measure")
-    for number, detector in enumerate(detectors):
-        trouble = find_name_trouble(detector.name, STANDARD_IMAGES)
-        if detector.name in [other.name for other in detectors[:number]]:
-            trouble = f"two virtual detectors are called {detector.name!r}; give each a name of its own"
-        if trouble:
-            raise DataError(f"measure: {trouble}")
-        if detector.weights.shape != dataset.detector_shape:
-            raise DataError(
-                f"virtual detector '{detector.name}' has shape {detector.weights.shape}, "
-                f"the patterns {dataset.detector_shape}; make it for this detector"
-            )
-    preparation = frame_preparation(dataset)
-    margin = 0.0 if preparation.shift is None else preparation.shift.largest + 1
-    grids = _Grids.chosen(dataset, config, margin, with_polar=polar)
-    plan = _plan(dataset, detectors, grids, preparation, mean_pattern=mean_pattern)
+    plan = plan_measuring(
+        dataset,
+        detectors,
+        config,
+        "measure",
+        prepare=prepare,
+        said=progress is not False,
+        polar=polar,
+        mean=mean_pattern,
+    )
+    dataset = plan.dataset
     sources = [("", dataset.data)]
     if dataset.expectation is not None:
         sources.append(("expectation", dataset.expectation))
@@ -186,8 +160,70 @@ def measure(
             def report(done: int, offset: int = number * dataset.n_patterns) -> None:
                 count(offset + done, total)
 
-            passes.append(_one_pass(dataset, data, detectors, grids, plan, group, report, client))
+            passes.append(_one_pass(plan, data, group, report, client))
     return passes[0] if len(passes) == 1 else replace(passes[0], expectation=passes[1])
+
+
+class MeasuringPlan(NamedTuple):
+    """A scan, what is measured of it, and what is prepared once for all patterns.
+
+    Attributes
+    ----------
+    dataset : Dataset4D
+        Its optical axis and disc radius are known.
+    detectors : list of VirtualDetector
+    grids : ScanGrids
+    passing : PassPlan
+    """
+
+    dataset: Dataset4D
+    detectors: list[VirtualDetector]
+    grids: ScanGrids
+    passing: PassPlan
+
+
+def plan_measuring(
+    dataset: ScanLike,
+    detectors: Sequence[VirtualDetector] | None,
+    config: MeasureConfig | None,
+    caller: str,
+    *,
+    prepare: bool,
+    said: bool,
+    polar: bool,
+    mean: bool,
+) -> MeasuringPlan:
+    """Check and complete what `measure` is given; errors are as there, `caller` is named in them.
+
+    `prepare`, `polar` and `mean` are the parameters `prepare`, `polar` and `mean_pattern` of `measure`, and `said` is
+    whether preparation is announced.
+    """
+    dataset = as_dataset(dataset, caller)
+    config = MeasureConfig() if config is None else require(config, MeasureConfig, caller)
+    if prepare and None in (dataset.calibration.optical_axis, dataset.calibration.disc_radius):
+        dataset = prepare_scan(dataset)
+        if said:
+            _announce(dataset)
+    axis_and_radius(dataset.calibration)
+    if detectors is None:
+        detectors = standard_detectors(dataset.calibration, dataset.detector_shape, config)
+    detectors = require_list(detectors, VirtualDetector, caller)
+    for number, detector in enumerate(detectors):
+        trouble = find_name_trouble(detector.name, STANDARD_IMAGES)
+        if detector.name in [other.name for other in detectors[:number]]:
+            trouble = f"two virtual detectors are called {detector.name!r}; give each a name of its own"
+        if trouble:
+            raise DataError(f"{caller}: {trouble}")
+        if detector.weights.shape != dataset.detector_shape:
+            raise DataError(
+                f"virtual detector '{detector.name}' has shape {detector.weights.shape}, "
+                f"the patterns {dataset.detector_shape}; make it for this detector"
+            )
+    preparation = frame_preparation(dataset)
+    margin = 0.0 if preparation.shift is None else preparation.shift.largest + 1
+    grids = ScanGrids.chosen(dataset, config, margin, with_polar=polar)
+    passing = plan_pass(dataset, detectors, grids, preparation, mean_pattern=mean)
+    return MeasuringPlan(dataset, list(detectors), grids, passing)
 
 
 def _announce(dataset: Dataset4D) -> None:
@@ -196,120 +232,14 @@ def _announce(dataset: Dataset4D) -> None:
     announce(f"{dataset.name}: {step}" for step in (*done.steps, *(f"warning: {warning}" for warning in done.warnings)))
 
 
-@dataclass(frozen=True)
-class _Grids:
-    """Where polar and Cartesian samples lie; the polar grid is kept also where its samples are left out."""
-
-    polar: PolarGrid
-    pixels: PixelGrid | None
-    with_polar: bool
-    margin: float
-
-    @classmethod
-    def chosen(cls, dataset: Dataset4D, config: MeasureConfig, margin: float, *, with_polar: bool) -> _Grids:
-        calibration = dataset.calibration
-        axis, radius = _axis_and_radius(calibration)
-        polar = PolarGrid.chosen(
-            axis,
-            radius,
-            dataset.detector_shape,
-            aspect=calibration.pixel_aspect,
-            ellipse=calibration.ellipse,
-            outer=config.outer,
-            n_radial=config.n_radial,
-            n_azimuthal=config.n_azimuthal,
-            margin=margin,
-            reach=None if dataset.preparation is None else dataset.preparation.variation_reach,
-        )
-        pixels = None
-        if config.n_pixels:
-            side = config.pixels_outer * radius
-            pixels = PixelGrid(
-                axis, side, config.n_pixels, aspect=calibration.pixel_aspect, ellipse=calibration.ellipse
-            )
-        return cls(polar, pixels, with_polar, margin)
-
-    @property
-    def sampled(self) -> dict[str, PolarGrid | PixelGrid]:
-        """Grids whose samples are wanted, in the order in which the kernels write them."""
-        grids = {"polar": self.polar if self.with_polar else None, "pixels": self.pixels}
-        return {name: grid for name, grid in grids.items() if grid is not None}
-
-    def move(self, y: float, x: float) -> _Grids:
-        """Around an axis that is moved by so many pixels."""
-        axis = (self.polar.axis[0] + y, self.polar.axis[1] + x)
-        pixels = None if self.pixels is None else replace(self.pixels, axis=axis)
-        return replace(self, polar=replace(self.polar, axis=axis), pixels=pixels)
-
-
-def _plan(
-    dataset: Dataset4D,
-    detectors: Sequence[VirtualDetector],
-    grids: _Grids,
-    preparation: FramePreparation,
-    *,
-    mean_pattern: bool,
-) -> PassPlan:
-    """One set of weights for each place of the axis between pixels."""
-    shape, shift, typical = dataset.detector_shape, preparation.shift, preparation.typical
-
-    def plan(move: tuple[float, float]) -> FramePlan:
-        here = grids.move(*move)
-        # weights made for the axis at rest are moved along; they are smooth but for edges, which they keep
-        images = [
-            ndimage.shift(d.weights, move, order=1, mode="nearest") if any(move) else d.weights for d in detectors
-        ]
-        return FramePlan(
-            axis=here.polar.axis,
-            images=ImagePlan.of(images, shape),
-            lanes=_lanes(here, shape) if here.sampled else None,
-            with_pattern=mean_pattern,
-        )
-
-    remainders = [(0, 0)] if shift is None else shift.remainders()
-    plans = {remainder: plan(BeamShift.pixels(remainder)) for remainder in remainders}
-    if shift is None or typical is None or not grids.sampled:
-        return PassPlan(plans, preparation)
-
-    def samples(pattern: NDArray[Any], plan: FramePlan) -> NDArray[np.float64]:
-        sampled = measure_frames(np.ascontiguousarray(pattern, np.float64)[None], plan).samples
-        assert sampled is not None
-        return np.asarray(sampled[0] / total, np.float64)
-
-    total = float(typical.image.sum())
-    width = 2 * BeamShift.pixels(_STEPS[0][0])[0]
-    sides = [[samples(typical.image, plan(BeamShift.pixels(at))) for at in pair] for pair in _STEPS]
-    slopes = np.array([(one - other) / width for one, other in sides])
-    at_rest = samples(typical.radial((0.0, 0.0)), plan((0.0, 0.0)))
-    offsets = {at: samples(typical.radial(BeamShift.pixels(at)), plans[at]) - at_rest for at in plans}
-    return PassPlan(plans, preparation, slopes=slopes, offsets=offsets)
-
-
-@lru_cache(maxsize=100)
-def _lanes(grids: _Grids, detector_shape: tuple[int, int]) -> LanePlan:
-    # as much work as measuring a thousand patterns, and the same for all data sets of a series
-    edge = math.ceil(grids.margin)
-    inner = None
-    if edge:
-        # polar grids end before the pixels that the beam's shift takes off the detector, the square may not
-        inner = np.zeros(detector_shape, bool)
-        inner[edge:-edge, edge:-edge] = True
-    weights = [
-        grid.weights(detector_shape, inner if name == "pixels" else None) for name, grid in grids.sampled.items()
-    ]
-    return LanePlan.of(weights, detector_shape)
-
-
 def _one_pass(
-    dataset: Dataset4D,
+    plan: MeasuringPlan,
     data: da.Array,
-    detectors: Sequence[VirtualDetector],
-    grids: _Grids,
-    plan: PassPlan,
     store: zarr.Group | None,
     report: Callable[[int], None],
     client: Any,
 ) -> Measurements:
+    dataset, detectors, grids, passing = plan
     blocks = partition(data)
     together, samples = _sample_arrays(dataset.scan_shape, grids, blocks, store)
     ends = np.cumsum([math.prod(grid.shape) for grid in grids.sampled.values()])[:-1]
@@ -319,8 +249,8 @@ def _one_pass(
     pattern: NDArray[Any] | None = None
     done = 0
     threads = n_threads(max(block.height * block.width for block in blocks) * data[0, 0].nbytes)
-    shared = plan, target, dataset.missing
-    for block, frame_sums in in_order(_measure_block, blocks, shared, threads=threads, client=client):
+    shared = passing, target, dataset.missing
+    for block, frame_sums in in_order(measure_block, blocks, shared, threads=threads, client=client):
         sums[block.part] = frame_sums.sums.reshape(block.height, block.width, -1)
         if frame_sums.samples is not None:
             for array, part in zip(samples.values(), np.split(frame_sums.samples, ends, axis=1), strict=True):
@@ -329,44 +259,11 @@ def _one_pass(
             pattern = frame_sums.pattern if pattern is None else pattern + frame_sums.pattern
         done += block.height * block.width
         report(done)
-    return _as_measurements(dataset, detectors, grids, sums, samples, pattern)
-
-
-def _measure_block(
-    block: Block, shared: tuple[PassPlan, NDArray[np.float32] | None, NDArray[np.bool_] | None]
-) -> FrameSums:
-    plan, target, missing = shared
-    patterns = block.read()
-    frames = patterns.reshape(-1, *patterns.shape[2:])
-    part = None if target is None else target[block.part]
-    samples = part.reshape(len(frames), -1) if part is not None and part.flags.c_contiguous else None
-
-    def measured(frames: NDArray[Any]) -> FrameSums:
-        return plan.measure(frames, block.top, block.left, block.width, samples=samples)
-
-    empty: NDArray[np.bool_] = np.zeros(len(frames), bool)
-    if missing is not None:
-        empty |= np.ravel(missing[block.part])
-
-    def without(empty: NDArray[np.bool_]) -> NDArray[Any]:
-        return np.where(empty[:, None, None], frames.dtype.type(0), frames) if empty.any() else frames
-
-    # patterns that are not to count, and those that turn out to hold NaN, are measured as if they were empty
-    frame_sums = measured(without(empty))
-    if not np.isfinite(frame_sums.sums).all():
-        frame_sums = measured(without(empty | ~np.isfinite(frame_sums.sums).all(axis=1)))
-    if frame_sums.samples is not None:
-        frame_sums.samples[frame_sums.sums[:, 0] <= 0] = 0
-    if part is None:
-        return frame_sums
-    if samples is None:
-        assert frame_sums.samples is not None
-        part[:] = frame_sums.samples.reshape(part.shape)
-    return replace(frame_sums, samples=None)
+    return as_measurements(dataset, detectors, grids, sums, samples, pattern, dataset.missing)
 
 
 def _sample_arrays(
-    scan_shape: tuple[int, int], grids: _Grids, blocks: Sequence[Block], store: zarr.Group | None
+    scan_shape: tuple[int, int], grids: ScanGrids, blocks: Sequence[Block], store: zarr.Group | None
 ) -> tuple[NDArray[np.float32] | None, dict[str, Any]]:
     """One array for each kind of samples; where they stay in memory, these are views of one array of all samples."""
     shapes = {name: (*scan_shape, *grid.shape) for name, grid in grids.sampled.items()}
@@ -390,86 +287,3 @@ def _sample_arrays(
         )
         arrays[name].attrs["unit"] = "intensity per pixel area"
     return None, arrays
-
-
-def _as_measurements(
-    dataset: Dataset4D,
-    detectors: Sequence[VirtualDetector],
-    grids: _Grids,
-    sums: NDArray[np.float64],
-    samples: Mapping[str, Any],
-    pattern: NDArray[Any] | None,
-) -> Measurements:
-    calibration = dataset.calibration
-    if dataset.data.dtype.kind == "f":
-        require_counts(sums[..., 0], dataset.name, "sums of patterns")
-    # a pattern without counts has no centre; where the beam was off, noise about the dark level leaves some
-    totals = sums[..., 0]
-    usual = float(np.median(totals[totals > 0])) if (totals > 0).any() else 0.0
-    is_empty = totals <= _LEAST_TOTAL * usual
-    for array in samples.values() if (is_empty & (totals > 0)).any() else ():
-        for row in np.flatnonzero(is_empty.any(axis=1)):
-            array[row] = np.where(is_empty[row, :, None, None], 0, array[row])
-    n_recorded = int((~is_empty).sum())
-    if not n_recorded:
-        raise DataError(
-            f"{dataset.name}: no pattern has counts above zero; check the file, and whether the dark image "
-            "(preparation.dark) is too bright"
-        )
-    sums[is_empty] = np.nan
-    expected = np.ones(dataset.scan_shape, bool) if dataset.missing is None else ~dataset.missing
-    findings = list(dataset.findings)
-    n_lost = int((is_empty & expected).sum())
-    if n_lost:
-        first_y, first_x = np.argwhere(is_empty & expected)[0]
-        findings.append(
-            Finding(
-                "missing_patterns",
-                "warning" if n_lost > _MANY_MISSING * dataset.n_patterns else "note",
-                f"{n_lost} of {dataset.n_patterns} patterns are empty or nearly so, or hold NaN, the first at scan "
-                f"position ({first_y}, {first_x}); these positions are missing",
-            )
-        )
-    step_y, step_x = calibration.pixel_size or (1.0, 1.0)
-    unit = "px" if calibration.pixel_size is None else "mrad"
-    maps = {"total": sums[..., 0]}
-    units = {"total": "electrons" if dataset.electrons_per_pattern else "counts"}
-    for name, index, step in (("com_y", 1, step_y), ("com_x", 2, step_x)):
-        maps[name], units[name] = sums[..., index] / sums[..., 0] * step, unit
-    if calibration.ellipse is not None:
-        undo = plane_of_pixels(1.0, calibration.ellipse)
-        maps["com_x"], up = np.tensordot(undo, np.stack([maps["com_x"], -maps["com_y"]]), axes=1)
-        maps["com_y"] = -up
-    for index, detector in enumerate(detectors, start=3):
-        maps[detector.name], units[detector.name] = sums[..., index] / sums[..., 0], "fraction"
-    unknown = np.full(dataset.detector_shape, np.nan)
-    return Measurements(
-        maps=maps,
-        units=units,
-        polar=samples.get("polar"),
-        grid=grids.polar,
-        mean_pattern=unknown if pattern is None else pattern / n_recorded,
-        calibration=calibration,
-        name=dataset.name,
-        atoms=dataset.atoms,
-        image=dataset.image,
-        metadata=dict(dataset.metadata),
-        bad_pixels=dataset.bad_pixels,
-        pixels=samples.get("pixels"),
-        pixel_grid=grids.pixels,
-        electrons_per_pattern=dataset.electrons_per_pattern,
-        noiseless=dataset.noiseless,
-        is_scan=dataset.is_scan,
-        origins={name: dataset.origin(name) for name, value in vars(calibration).items() if value is not None},
-        preparation=dataset.preparation,
-        findings=tuple(findings),
-    )
-
-
-def _axis_and_radius(calibration: Calibration) -> tuple[tuple[float, float], float]:
-    if calibration.optical_axis is None or calibration.disc_radius is None:
-        raise CalibrationError(
-            "the optical axis or the disc's radius is unknown; give optical_axis and disc_radius in the calibration, "
-            "or call prepare_scan first"
-        )
-    return calibration.optical_axis, calibration.disc_radius

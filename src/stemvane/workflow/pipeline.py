@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.data.progress import StageProgress, stage_bars
 from stemvane.models.training import check_device
 from stemvane.runs.run import Run
-from stemvane.workflow.stages import evaluate_stage, learn_stage, start_run
+from stemvane.workflow.one_pass_stage import one_pass_stage
+from stemvane.workflow.stages import evaluate_stage, learn_stage, measure_stage, start_run
 
 __all__ = ["demo_config", "run_pipeline"]
 
@@ -65,14 +67,18 @@ def run_pipeline(
     config = require(config, Config, "run_pipeline").complete()
     device = check_device(config.training.device)
     options: dict[str, Any] = {"dataset": dataset, "command": command, "overwrite": overwrite, "inputs": inputs}
-    with (
-        stage_bars(progress) as report,
-        start_run(config, output, ["learn"], report, **options) as measured,
-    ):
-        run, measurements = measured
-        model = learn_stage(run, measurements, config, device, report)
-        evaluate_stage(run, measurements, model, config, report)
-    return run
+    with stage_bars(progress) as report:
+        if config.measure.keep_polar:
+            with start_run(config, output, ["learn"], report, measure_stage=measure_stage, **options) as measured:
+                run, measurements = measured
+                model = learn_stage(run, measurements, config, device, report)
+                evaluate_stage(run, measurements, model, config, report)
+            return run
+        with start_run(config, output, [], report, measure_stage=one_pass_stage, **options) as passed:
+            run, done = passed
+            write_results = partial(evaluate_stage, run, done.measurements, done.model, config, report)
+            write_results(embedding=done.embedding, patterns=done.sample)
+        return run
 
 
 def demo_config() -> Config:

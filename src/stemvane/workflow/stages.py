@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import zarr
+from numpy.typing import NDArray
 
 from stemvane.config import Config, MeasureConfig
 from stemvane.data.dataset import Dataset4D
+from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.progress import StageProgress
 from stemvane.errors import RunError, StemvaneError
@@ -38,10 +40,24 @@ from stemvane.runs.run import Run
 from stemvane.runs.run_place import place_for_run
 from stemvane.simulation.simulate import simulate
 
-__all__ = ["evaluate_stage", "learn_stage", "start_run", "training_inputs"]
+__all__ = [
+    "LEARNED",
+    "MEASURED",
+    "evaluate_stage",
+    "learn_stage",
+    "measure_stage",
+    "prepare_stage",
+    "start_run",
+    "training_inputs",
+    "wanted_detectors",
+    "write_model",
+    "write_sample",
+]
 
-_MEASURED = ("measurements.zarr",)
-_LEARNED = ("model.safetensors", "model.toml", "history.csv", "embedding.zarr/zarr.json", "embedding.zarr/trained_on")
+Measured = TypeVar("Measured")
+
+MEASURED = ("measurements.zarr",)
+LEARNED = ("model.safetensors", "model.toml", "history.csv", "embedding.zarr/zarr.json", "embedding.zarr/trained_on")
 
 
 @contextmanager
@@ -55,7 +71,8 @@ def start_run(
     command: str,
     overwrite: bool,
     inputs: Sequence[str | Path] = (),
-) -> Iterator[tuple[Run, Measurements]]:
+    measure_stage: Callable[[Run, Dataset4D | None, Config, dict[str, Any] | None, StageProgress], Measured],
+) -> Iterator[tuple[Run, Measured]]:
     """Begin a folder, or go on with what a killed process has left of it, and measure; give it its name on leaving.
 
     Parameters
@@ -70,13 +87,15 @@ def start_run(
         Called as the work goes on.
     dataset, command, overwrite, inputs
         Arguments of `run_pipeline`.
+    measure_stage : callable
+        Does everything that needs the raw data.
 
     Yields
     ------
     Run
         Not finished yet.
     Measurements
-        Measurements of this process or of the killed one.
+        What `measure_stage` returns.
 
     Raises
     ------
@@ -98,11 +117,11 @@ def start_run(
         try:
             # what is handed over in Python may have been changed on the way, so it is always measured again
             made_from = None if handed_over else _measure_inputs(dataset, config)
-            measurements = _measure_stage(run, dataset, config, made_from, report)
+            measured = measure_stage(run, dataset, config, made_from, report)
         except StemvaneError:
             remove(run.folder)  # refused data leave nothing worth keeping
             raise
-        yield run, measurements
+        yield run, measured
         run.finish()
     except OSError as error:
         reason = error.strerror or error
@@ -122,17 +141,22 @@ def learn_stage(
     if is_resumed:
         return _restore_model(run)
     run.discard("learn")
-    with run.stage("learn", made_from=made_from, parts=_LEARNED) as notes:
+    with run.stage("learn", made_from=made_from, parts=LEARNED) as notes:
         model = pattern_model(config)
         n_epochs = config.training.n_epochs
         model.fit(measurements, progress=lambda epoch: report("learn", epoch.epoch, n_epochs, str(epoch)))
-        model.save(run.model_path)
-        run.write_history(model.history.columns)
-        run.write_trained_on(np.asarray(model.training_mask))
-        run.record(device=device)
-        notes |= {"train_seconds": model.history.seconds, "patterns_shown": model.history.n_patterns}
-        notes["network_gain"] = model.history.gain
+        notes |= write_model(run, model, np.asarray(model.training_mask), device)
     return model
+
+
+def write_model(run: Run, model: PatternModel, trained_on: NDArray[np.bool_], device: str) -> dict[str, Any]:
+    """Write a trained model into a run; returns what the record says of its training."""
+    model.save(run.model_path)
+    run.write_history(model.history.columns)
+    run.write_trained_on(trained_on)
+    run.record(device=device)
+    history = model.history
+    return {"train_seconds": history.seconds, "patterns_shown": history.n_patterns, "network_gain": history.gain}
 
 
 def training_inputs(run: Run, config: Config) -> dict[str, Any]:
@@ -145,18 +169,30 @@ def training_inputs(run: Run, config: Config) -> dict[str, Any]:
 
 
 def evaluate_stage(
-    run: Run, measurements: Measurements, model: PatternModel, config: Config, report: StageProgress
+    run: Run,
+    measurements: Measurements,
+    model: PatternModel,
+    config: Config,
+    report: StageProgress,
+    *,
+    embedding: Embedding | None = None,
+    patterns: Measurements | None = None,
 ) -> None:
-    """Everything after training: embedding, metrics and figures."""
+    """Everything after training: embedding, metrics and figures.
+
+    Where the patterns of the scan were not kept, `embedding` is what was made of them during the pass, and `patterns`
+    are those that were.
+    """
     with run.stage("read"):
         report("read", 0, 3, "embedding")
-        with connect(config.measure) as client:
-            embedding = model.embed(measurements, client=client)
+        if embedding is None:
+            with connect(config.measure) as client:
+                embedding = model.embed(measurements, client=client)
         run.write_embedding(embedding, *latent_manifold(model, embedding.latents, config.figures.manifold))
         report("read", 1, 3, "comparison")
         sample: Any = run.store("measurements")["sample/patterns"]
         run.record(verdict=[finding.to_dict() for finding in judge(measurements, embedding)])
-        metrics = run_metrics(model, embedding, measurements, np.asarray(sample[...]), config.measure)
+        metrics = run_metrics(model, embedding, measurements, np.asarray(sample[...]), config.measure, patterns)
         metrics |= {"seed": config.training.seed, "model": config.model.model}
     with run.stage("figures"):
         report("read", 2, 3, "figures")
@@ -182,13 +218,32 @@ def _measure_inputs(dataset: Dataset4D | None, config: Config) -> dict[str, Any]
     return made_from
 
 
-def _measure_stage(
+def measure_stage(
     run: Run, dataset: Dataset4D | None, config: Config, made_from: dict[str, Any] | None, report: StageProgress
 ) -> Measurements:
-    """Everything that needs the raw data."""
+    """Everything that needs the raw data, of this process or of the killed one."""
     if run.takes_over("measure", made_from):
         return run.measurements
     run.discard("source", "survey", "measure")
+    dataset = prepare_stage(run, dataset, config, report)
+    with run.stage("measure", made_from=made_from, parts=MEASURED):
+        store = run.store("measurements")
+        with connect(config.measure) as client:
+            measurements = measure(
+                dataset,
+                wanted_detectors(dataset, config.measure),
+                config=config.measure,
+                store=store,
+                progress=lambda done, total: report("measure", done, total, ""),
+                client=client,
+            )
+        add_field(add_filtered_com(measurements)).write(store)
+        write_sample(store, dataset, measurements, config.compare.n_turned)
+        return Measurements.read(store)
+
+
+def prepare_stage(run: Run, dataset: Dataset4D | None, config: Config, report: StageProgress) -> Dataset4D:
+    """Find or simulate the scan, and prepare it."""
     with run.stage("source"):
         if dataset is None:
             dataset = simulate(config.simulation, progress=lambda done, total: report("simulate", done, total, ""))
@@ -197,29 +252,16 @@ def _measure_stage(
         dataset = dataset.recalibrate(**config.source.calibration())
         dataset = prepare_scan(dataset, config.preparation, config.survey)
         run.record(preparation=dataset.preparation.record if dataset.preparation else {})
-    with run.stage("measure", made_from=made_from, parts=_MEASURED):
-        store = run.store("measurements")
-        with connect(config.measure) as client:
-            measurements = measure(
-                dataset,
-                _detectors(dataset, config.measure),
-                config=config.measure,
-                store=store,
-                progress=lambda done, total: report("measure", done, total, ""),
-                client=client,
-            )
-        add_field(add_filtered_com(measurements)).write(store)
-        _write_sample(store, dataset, measurements, config.compare.n_turned)
-        return Measurements.read(store)
+    return dataset
 
 
-def _detectors(dataset: Dataset4D, config: MeasureConfig) -> tuple[VirtualDetector, ...]:
+def wanted_detectors(dataset: Dataset4D, config: MeasureConfig) -> tuple[VirtualDetector, ...]:
     """The standard virtual detectors, and the user's own."""
     standard = standard_detectors(dataset.calibration, dataset.detector_shape, config)
     return *standard, *(VirtualDetector.from_mask(name, read_image(path)) for name, path in config.masks.items())
 
 
-def _write_sample(store: zarr.Group, dataset: Dataset4D, measurements: Measurements, n: int) -> None:
+def write_sample(store: zarr.Group, dataset: Dataset4D, measurements: Measurements, n: int) -> None:
     """Keep some patterns as the pass measures them, for the test of invariance: nothing after it reads raw data."""
     recorded = np.argwhere(measurements.recorded)
     chosen = np.random.default_rng(0).choice(len(recorded), min(n, len(recorded)), replace=False)

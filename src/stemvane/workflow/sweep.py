@@ -27,7 +27,7 @@ from stemvane.models.registry import pattern_model
 from stemvane.models.training import check_device
 from stemvane.runs.run import Run
 from stemvane.runs.sweep_folder import REFERENCES, Sweep
-from stemvane.workflow.stages import start_run
+from stemvane.workflow.stages import measure_stage, start_run
 
 __all__ = ["run_sweep"]
 
@@ -100,7 +100,7 @@ def run_sweep(
     options: dict[str, Any] = {"dataset": dataset, "command": command, "overwrite": overwrite, "inputs": inputs}
     with (
         stage_bars(progress) as report,
-        start_run(config, output, stages, report, **options) as measured,
+        start_run(config, output, stages, report, measure_stage=measure_stage, **options) as measured,
     ):
         run, measurements = measured
         run.record(kind="sweep", device=device, verdict=[finding.to_dict() for finding in judge(measurements)])
@@ -122,6 +122,8 @@ def _plan(config: Config, n_latent: Sequence[int], n_seeds: int) -> list[Config]
     """Settings of every training."""
     if not n_latent or min(n_latent) < 0 or n_seeds < 1:
         raise ConfigError(f"a sweep of {list(n_latent)} latents and {n_seeds} seeds; give at least one of each")
+    if not config.measure.keep_polar:
+        raise ConfigError("a sweep trains on the same patterns many times over; set measure.keep_polar to true")
     if config.training.holdout == 0:
         raise ConfigError("training.holdout is 0, but a sweep compares on patterns kept from training; set it to 0.1")
     seeds = range(config.training.seed, config.training.seed + n_seeds)
