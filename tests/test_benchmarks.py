@@ -638,7 +638,7 @@ def test_a_table_of_filters_has_means_over_draws_and_marks_the_best(tools):
 
 
 def test_exponents_are_those_of_powers():
-    from benchmarks.whole.comparison import exponent
+    from benchmarks.whole.scale import exponent
 
     numbers = [10, 100, 1000, 10_000, 100_000]
     # a constant that small sizes show does not count

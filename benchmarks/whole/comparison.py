@@ -6,13 +6,13 @@ file under ``--work``, so that a run that was stopped goes on where it was. Roun
 
 ``--before`` is a checkout of an earlier state, timed in the same rounds. ``--rounds`` takes so many, of which the
 first, which compiles, does not count; ``--scale`` also one round of each size of scan and detector, whose exponents are
-fitted. ``--quick`` is one round of the small jobs.
+fitted and drawn, and of threads against processes. With ``--rounds 0`` it is these alone, and the other runs of the
+last report stay. ``--quick`` is one round of the small jobs.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.cells import ROOT, machine, write_json
-from benchmarks.harness.comparison import Comparison, cells_as_json
+from benchmarks.harness.comparison import Comparison, cells_as_json, read_report
+from benchmarks.whole.figure import draw
 from benchmarks.whole.jobs import JOBS, SCALE, one_round
+from benchmarks.whole.scale import scale_tables
 
-__all__ = ["exponent", "main", "tables"]
+__all__ = ["main", "tables"]
 
 QUICK_SECONDS = 15.0
 
@@ -51,39 +53,8 @@ def tables(report: dict[str, Any]) -> str:
             lines.append(f"| {' | '.join([*entries, stages(now)])} |")
     sizes = [cell for cell in cells if cell["part"] == "scale"]
     if sizes:
-        lines += ["", "| | seconds | memory (MB) | stages (s) |", "|---|---|---|---|"]
-        for cell in sizes:
-            result = cell["result"]
-            row = [cell["job"]["name"], f"{result['seconds']:.1f}", f"{result['memory_mb']:,.0f}", stages([result])]
-            lines.append(f"| {' | '.join(row)} |")
-        lines += ["", *growth(sizes)]
+        lines += ["", *scale_tables(sizes)]
     return "\n".join(lines) + "\n"
-
-
-def growth(cells: list[dict[str, Any]]) -> Iterator[str]:
-    """Exponents of the stages with numbers of positions and of pixels."""
-    for axis, other in (("positions", "pixels"), ("pixels", "positions")):
-        most = max(cell["job"][axis] for cell in cells)
-        fixed = next(cell["job"][other] for cell in cells if cell["job"][axis] == most)
-        chosen = [cell for cell in cells if cell["job"][other] == fixed]
-        if len(chosen) < 3:
-            continue
-        numbers = [cell["job"][axis] ** 2 for cell in chosen]
-        parts = [
-            f"{name} {exponent(numbers, [cell['result']['stages'][name] for cell in chosen]):.2f}"
-            for name in ("survey", "measure", "learn", "read", "figures")
-        ]
-        whole = exponent(numbers, [cell["result"]["seconds"] for cell in chosen])
-        yield f"Exponents of the time with the number of {axis}, from the upper half of the sizes: whole {whole:.2f}, "
-        yield f"{', '.join(parts)}."
-        yield ""
-
-
-def exponent(numbers: list[int], seconds: list[float]) -> float:
-    """Slope of the logarithms over the larger half of the sizes."""
-    half = len(numbers) // 2
-    x, y = np.log(numbers[half:]), np.log(np.maximum(seconds[half:], 1e-3))
-    return float(np.polyfit(x, y, 1)[0])
 
 
 def spread(values: list[float]) -> str:
@@ -100,7 +71,7 @@ def stages(results: list[dict[str, Any]]) -> str:
     )
 
 
-COMPARISON = Comparison("whole", tables, cells_as_json)
+COMPARISON = Comparison("whole", tables, cells_as_json, draw)
 
 
 def main() -> None:
@@ -140,4 +111,7 @@ def main() -> None:
                 trouble = str(error)
             progress.add(f"{job.name}, {state}", trouble)
     cells = [json.loads(place.read_text(encoding="utf-8")) for place in places if place.exists()]
+    if not n_rounds and chosen.output.exists():
+        # the runs of the last report stay
+        cells = [cell for cell in read_report(chosen.output)["cells"] if cell["part"] == "jobs"] + cells
     COMPARISON.finish({"machine": machine(), "cells": cells}, chosen, progress)

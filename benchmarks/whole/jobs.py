@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.cells import ROOT
+
 __all__ = ["JOBS", "SCALE", "Job", "one_round"]
 
 _CALIBRATION = ("--energy", "60keV", "--semiangle", "20", "--scan-step", "0.6")
@@ -20,6 +22,7 @@ _CALIBRATION = ("--energy", "60keV", "--semiangle", "20", "--scan-step", "0.6")
 _DOSE = 2000.0
 # of the scan that is simulated, and then repeated to the size that is asked for
 _TILE = 64
+_COMMAND = "from stemvane.cli.app import main; main()"
 _LEARN = """
 import sys
 import stemvane
@@ -40,7 +43,7 @@ class Job:
     name : str
         Its row in the table.
     kind : str
-        ``demo``, ``run``, ``learn``, ``help`` or ``import``.
+        ``demo``, ``run``, ``one pass``, ``workers``, ``learn``, ``help`` or ``import``.
     positions, pixels : int
         Sides of scan and detector; 0 where there is no file.
     aim : float
@@ -70,8 +73,10 @@ JOBS = [
     Job("`stemvane run`, 512² positions of 32² pixels", "run", 512, 32, aim=40, seconds=120, is_compared=False),
 ]
 SCALE = [
-    *(Job(f"{n}² positions of 32² pixels", "run", n, 32, seconds=n / 4) for n in (64, 128, 256, 512)),
+    *(Job(f"{n}² positions of 32² pixels", "run", n, 32, seconds=10 + n**2 / 2500) for n in (64, 128, 256, 512, 1024)),
     *(Job(f"32² positions of {n}² pixels", "run", 32, n, seconds=15) for n in (32, 64, 128, 256, 512)),
+    *(Job(f"{n}² positions of 32² pixels, no patterns kept", "one pass", n, 32, seconds=n / 6) for n in (256, 512)),
+    *(Job(f"{n}² positions of {m}² pixels, workers", "workers", n, m, seconds=90) for n, m in ((256, 32), (64, 256))),
 ]
 
 
@@ -118,18 +123,18 @@ def one_round(job: Job, source: Path, folder: Path) -> dict[str, Any]:
     -------
     dict
         ``seconds``, ``cpu_seconds``, ``memory_mb`` of the process, and ``stages``, seconds of each; of ``learn`` the
-        training alone.
+        training alone. Of runs also ``memory_by_stage``, the largest up to the end of each, ``stored_mb``, the size of
+        the measurements, and ``angle_std_deg``, the median error that the angle is said to have; of ``workers`` what
+        `compare_workers` reports.
     """
-    command = "from stemvane.cli.app import main; main()"
     output = folder / "run"
     arguments: Callable[[], list[str]] = {
         "import": lambda: ["-c", "import stemvane"],
-        "help": lambda: ["-c", command, "--help"],
-        "demo": lambda: ["-c", command, "demo", "-o", str(output), "--overwrite"],
-        "run": lambda: [
-            *("-c", command, "run", str(data(job, folder)), "-o", str(output), "--overwrite"),
-            *(*_CALIBRATION, "--pixel", str(64 / job.pixels)),
-        ],
+        "help": lambda: ["-c", _COMMAND, "--help"],
+        "demo": lambda: ["-c", _COMMAND, "demo", "-o", str(output), "--overwrite"],
+        "run": lambda: run_of(job, folder, output),
+        "one pass": lambda: [*run_of(job, folder, output), "--set", "measure.keep_polar=false"],
+        "workers": lambda: ["-m", "benchmarks.whole.workers", str(data(job, folder)), str(64 / job.pixels)],
         "learn": lambda: ["-c", _LEARN, str(data(job, folder))],
     }[job.kind]
     words = [sys.executable, *arguments()]
@@ -138,20 +143,35 @@ def one_round(job: Job, source: Path, folder: Path) -> dict[str, Any]:
         start = time.perf_counter()
         actions = [(os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, out.fileno(), 2)]
         # as an installed package, whose modules are compiled
-        environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": ""}
+        modules = os.pathsep.join([str(source), str(ROOT)])
+        environment = {**os.environ, "PYTHONPATH": modules, "PYTHONDONTWRITEBYTECODE": ""}
         process = os.posix_spawn(words[0], words, environment, file_actions=actions)
         _, status, usage = os.wait4(process, 0)
         seconds = time.perf_counter() - start
     text = printed.read_text(encoding="utf-8")
     if status:
         raise RuntimeError(f"{' '.join(words)}: {text.strip().splitlines()[-1] if text.strip() else status}")
-    stages: dict[str, float] = {}
-    if job.kind in ("demo", "run"):
-        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
-        stages = {name: record["wall_seconds"] for name, record in manifest["stages"].items()}
-    return {
+    result: dict[str, Any] = {
         "seconds": float(text.split()[-1]) if job.kind == "learn" else seconds,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
         "memory_mb": usage.ru_maxrss * 1024 / 1e6,
-        "stages": stages,
+        "stages": {},
     }
+    if job.kind in ("demo", "run", "one pass"):
+        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+        metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+        result["stages"] = {name: record["wall_seconds"] for name, record in manifest["stages"].items()}
+        result["memory_by_stage"] = {name: record["peak_memory_mb"] for name, record in manifest["stages"].items()}
+        result["stored_mb"] = manifest["bytes"]["measurements.zarr"] / 1e6
+        result["angle_std_deg"] = metrics["angle_std_median_deg"]
+    if job.kind == "workers":
+        result |= json.loads(text.splitlines()[-1])
+    return result
+
+
+def run_of(job: Job, folder: Path, output: Path) -> list[str]:
+    """Arguments of Python for ``stemvane run`` on a job's file."""
+    return [
+        *("-c", _COMMAND, "run", str(data(job, folder)), "-o", str(output), "--overwrite"),
+        *(*_CALIBRATION, "--pixel", str(64 / job.pixels)),
+    ]
