@@ -127,7 +127,7 @@ def terabyte(cells: Cells, workers: Cells) -> str:
         f"cluster above measures {bytes_a_second / 1e9:.2f} GB and embeds {embedded:,.0f} patterns a second, so the "
         f"pass takes {of_pass:.1f} hours of one core and the embedding {of_embedding:.1f}: {minutes:.0f} minutes on "
         f"{_N_WORKERS} workers, if the storage gives them {storage:.1f} GB/s. That is `measure.keep_polar=false`, to "
-        "which the training on a sample adds less than a minute. With polar patterns kept and the filter over the scan, "
+        "which training on a sample adds less than a minute. With polar patterns kept and the filter over the scan, "
         f"which runs in the process that asks, that process works {here:.1f} hours more at the rate of "
         f"{largest['job']['name']}. The cluster was two processes of one machine: what a network adds was not measured."
     )
