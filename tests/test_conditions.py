@@ -7,7 +7,7 @@ import pytest
 
 import stemvane as sv
 from stemvane import Config, Dataset4D, measure, synthetic
-from stemvane.config import HarmonicConfig
+from stemvane.config import AlignmentConfig, HarmonicConfig
 from stemvane.errors import DataError
 
 
@@ -60,6 +60,15 @@ def test_a_condition_is_a_known_map_that_varies(measured):
     maps = {**measured.maps, "thickness": np.where(np.arange(20) < 2, np.nan, measured.maps["thickness"])}
     with pytest.raises(DataError, match="unknown at 40 of 400 positions"):
         fitted(replace(measured, maps=maps), "thickness")
+    maps = {**measured.maps, "thickness": np.ones((3, 3))}
+    with pytest.raises(DataError, match=r"has the shape \(3, 3\), the scan \(20, 20\)"):
+        fitted(replace(measured, maps=maps), "thickness")
+
+
+def test_a_map_of_two_values_is_a_condition(measured):
+    halves = {**measured.maps, "left": np.repeat([[0.0] * 10 + [1.0] * 10], 20, axis=0)}
+    model = sv.AlignedPCA(1, model=AlignmentConfig(conditions=("left",)))
+    assert np.isfinite(model.fit(replace(measured, maps=halves)).embed(replace(measured, maps=halves)).latents).all()
 
 
 def test_conditions_are_words_of_a_list():

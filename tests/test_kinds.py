@@ -10,12 +10,14 @@ from stemvane import Dataset4D, Embedding, KindsModel, load_model, measure
 from stemvane.config import KindsConfig
 from stemvane.data.calibration import Calibration
 from stemvane.errors import ConfigError, DataError, ModelError
-from stemvane.models.kind_field import find_strength, mean_field
+from stemvane.models.kind_field import find_strength, find_trust, mean_field
 from stemvane.simulation.synthetic import synthetic_patterns
 from stemvane.viewer.scene_maps import maps_of_embedding
 
 N = 18
 FOLDS = (1, 3)
+# patterns as clear as these need no window, and fits are twice as fast without
+FIELD = KindsConfig(window=0.0)
 
 
 def domains():
@@ -56,7 +58,7 @@ def scan():
 
 @pytest.fixture(scope="module")
 def fitted(scan):
-    return KindsModel(n_kinds=2, n_latent=1).fit(scan[0], progress=False)
+    return KindsModel(n_kinds=2, n_latent=1, model=FIELD).fit(scan[0], progress=False)
 
 
 def test_kinds_angles_and_symmetries_are_found(scan, fitted):
@@ -78,7 +80,7 @@ def test_kinds_angles_and_symmetries_are_found(scan, fitted):
 
 def test_probabilities_are_as_right_as_they_say(scan, fitted):
     noisy, kind, _ = scan_of_kinds(dose=2500.0)
-    found = KindsModel(n_kinds=2, n_latent=0).fit(noisy, progress=False).embed(noisy)
+    found = KindsModel(n_kinds=2, n_latent=0, model=FIELD).fit(noisy, progress=False).embed(noisy)
     wrong = float((found.kind != kind + 1).mean())
     assert wrong < 0.05
     assert abs((1 - found.kind_probability.max(axis=-1)).mean() - wrong) < 0.03
@@ -86,7 +88,7 @@ def test_probabilities_are_as_right_as_they_say(scan, fitted):
 
 def test_held_out_patterns_tell_the_number_of_kinds(scan, fitted):
     measurements, _, _ = scan
-    one = KindsModel(n_kinds=1, n_latent=1).fit(measurements, progress=False)
+    one = KindsModel(n_kinds=1, n_latent=1, model=FIELD).fit(measurements, progress=False)
     held = ~one.training_mask
     worth = [model.evidence(measurements, held)[0] for model in (one, fitted)]
     gain = worth[1] - worth[0]
@@ -96,7 +98,7 @@ def test_held_out_patterns_tell_the_number_of_kinds(scan, fitted):
 def test_a_pattern_of_neither_kind_is_of_none():
     strange = [(2, 3), (9, 9), (15, 4)]
     measurements, _, _ = scan_of_kinds(strange=strange)
-    found = KindsModel(n_kinds=2, n_latent=1).fit(measurements, progress=False).embed(measurements)
+    found = KindsModel(n_kinds=2, n_latent=1, model=FIELD).fit(measurements, progress=False).embed(measurements)
     none = found.kind == 0
     assert all(none[at] for at in strange)
     assert none.sum() <= len(strange) + 1
@@ -105,10 +107,14 @@ def test_a_pattern_of_neither_kind_is_of_none():
 def test_labels_name_kinds_and_stay(scan):
     measurements, kind, _ = scan
     labels = {"disc": [(9, 9), (8, 10)], "around": [(0, 0), (1, 16)]}
-    model = KindsModel(n_kinds=2, n_latent=1, labels=labels).fit(measurements, progress=False)
+    model = KindsModel(n_kinds=2, n_latent=1, labels=labels, model=FIELD).fit(measurements, progress=False)
     found = model.embed(measurements)
     assert model.kind_names == ("disc", "around")
     assert (found.kind == 2 - kind).mean() > 0.99
+    # what somebody has labelled is not held out
+    assert all(model.training_mask[at] for positions in labels.values() for at in positions)
+    with pytest.raises(DataError, match="'disc' has a pattern"):
+        model.fit(measurements, mask=kind == 0, progress=False)
     # more names than kinds make more kinds
     assert KindsModel(n_kinds=1, labels=labels).n_kinds == 2
 
@@ -127,11 +133,22 @@ def test_labels_come_from_a_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("labels", "words"),
-    [({"a": [(50, 0)]}, "beyond the scan"), ({"a": [(1, 1)], "b": [(1, 1)]}, "keep one"), ({"a": [3]}, "pairs")],
+    [
+        ({"a": [(50, 0)]}, "beyond the scan"),
+        ({"a": [(1, 1)], "b": [(1, 1)]}, "keep one"),
+        ({"a": [3]}, "pairs"),
+        ({"a": [(0.5, 1)]}, "whole numbers"),
+        ({"a": 3}, "list of pairs"),
+        ({"a": []}, "no positions"),
+        ({3: [(0, 0)]}, "no text"),
+        ([(0, 0)], "positions by name"),
+        ({f"a{k}": [(k // N, k % N)] for k in range(60)}, "98 patterns to fit 60 kinds to; set model.n_kinds to 32"),
+    ],
 )
 def test_bad_labels_are_refused(scan, labels, words):
+    few = np.arange(N * N).reshape(N, N) < 100
     with pytest.raises(DataError, match=words):
-        KindsModel(labels=labels).fit(scan[0], progress=False)
+        KindsModel(labels=labels).fit(scan[0], mask=few, progress=False)
 
 
 def test_the_model_is_saved_decoded_and_loaded(scan, fitted, tmp_path):
@@ -176,8 +193,64 @@ def test_the_page_of_kinds_shows_each_of_them(scan, fitted):
 def test_any_seed_gives_the_same_kinds(scan, fitted):
     from stemvane.config import TrainingConfig
 
-    again = KindsModel(n_kinds=2, n_latent=1, training=TrainingConfig(seed=7)).fit(scan[0], progress=False)
+    again = KindsModel(n_kinds=2, n_latent=1, model=FIELD, training=TrainingConfig(seed=7)).fit(scan[0], progress=False)
     assert (again.embed(scan[0]).kind == fitted.embed(scan[0]).kind).mean() > 0.99
+
+
+def chiral_scan(dose):
+    """Patterns of three spots at random angles, in the disc mirrored, and which are which."""
+    rng = np.random.default_rng(5)
+    hand, angle = domains(), rng.uniform(0, 2 * np.pi, (N, N))
+    y, x = np.mgrid[:32, :32] - 15.5
+    expected = np.full((N, N, 32, 32), 2e-3) * (np.hypot(y, x) < 14)
+    # with the two others out of line, a spot on the axis has no mirror image that a rotation brings back
+    for radius, at, height in ((4.0, 0.0, 4.0), (8.0, 1.0, 2.0), (11.0, 2.2, 2.0)):
+        turned = angle + np.where(hand, -at, at)
+        up, right = (radius * part(turned)[..., None, None] for part in (np.sin, np.cos))
+        expected += 1e-3 * height * np.exp(-((-y - up) ** 2 + (x - right) ** 2) / 6)
+    counts = rng.poisson(expected / expected.sum(axis=(2, 3), keepdims=True) * dose).astype(np.uint16)
+    calibration = Calibration(optical_axis=(15.5, 15.5), disc_radius=14.0, convergence_semiangle=28.0, energy=60e3)
+    return measure(Dataset4D.from_array(counts, calibration=calibration), progress=False), hand, angle
+
+
+def test_the_hand_of_a_pattern_is_a_kind_of_its_own():
+    measurements, hand, angle = chiral_scan(2000.0)
+    settings = KindsConfig(n_kinds=1, n_latent=0, window=0.0, mirror=True)
+    model = KindsModel(model=settings).fit(measurements, progress=False)
+    found = model.embed(measurements)
+    assert model.kind_names == ("kind 1", "kind 1, mirrored")
+    assert (found.kind == hand + 1).mean() > 0.99
+    patterns = np.nan_to_num(found.kind_patterns)
+    # but for what does not rotate, and has no mirror image
+    assert np.corrcoef(patterns[0].ravel(), patterns[1][::-1].ravel())[0, 1] > 0.99
+    for k in range(2):
+        off = np.exp(1j * (found.angle - angle)[hand == k])
+        assert np.degrees(np.median(np.abs(np.angle(off / off.mean())))) < 5
+    # labels say which hand is called what
+    labels = {"left": [(9, 9)], "right": [(0, 0)]}
+    again = KindsModel(labels=labels, model=settings).fit(measurements, progress=False)
+    assert again.n_kinds == 2
+    assert (again.embed(measurements).kind == 2 - hand).mean() > 0.99
+
+
+def test_surroundings_find_kinds_of_faint_patterns():
+    faint, kind, _ = scan_of_kinds(dose=1600.0)
+    model = KindsModel(2, 0).fit(faint, progress=False)
+    found = model.embed(faint)
+    wrong = float((found.kind != kind + 1).mean())
+    # the field alone has 26 % wrong
+    assert model.window == 2.0
+    assert wrong < 0.12
+    assert abs((1 - found.kind_probability.max(axis=-1)).mean() - wrong) < 0.08
+
+
+def test_likelihoods_that_scatter_more_than_they_say_are_tempered():
+    rng = np.random.default_rng(0)
+    kinds = np.repeat([0, 1], 5000)
+    for spread, trust in ((1.0, 1.0), (2.0, 0.25)):
+        values = rng.normal(np.where(kinds, 1.0, -1.0), spread)
+        log = np.stack([-((values + 1) ** 2) / 2, -((values - 1) ** 2) / 2], axis=1)
+        assert find_trust(log, kinds) == pytest.approx(trust, rel=0.1)
 
 
 def test_neighbours_are_refused_as_features():

@@ -116,7 +116,12 @@ def objects(tmp_path_factory):
         stemvane.find_rotation(run.measurements.deflection),
         stemvane.survey(bare),
         stemvane.simulate(scan_shape=(2, 3), detector_shape=(16, 16), dose=100.0, detector="analogue").truth,
-        Sweep(Path("sweep"), {"n_latent": np.arange(7.0)}, {"data": "a", "n_patterns": 1, "recommended": choice}),
+        Sweep(
+            Path("sweep"),
+            {"n_latent": np.arange(7.0), "seed": np.zeros(7)},
+            {"data": "a", "n_patterns": 1, "recommended": choice},
+        ),
+        stemvane.QuantityMap(np.zeros((2, 2)), np.ones((2, 2)), 4, {(0, 0): 1.0}),
         stemvane.VirtualDetector.disc("bright_field", (24, 24), (11.5, 11.5), 6.0),
     ]
 

@@ -131,7 +131,7 @@ def assert_same(sweep, other):
 
 def test_two_structures_are_worth_two_latents(finished):
     sweep = finished[0]
-    assert sweep.n_latent == 2
+    assert sweep.number == 2
     assert sweep.reason.startswith("2 latents: ")
     evidence = sweep.over_seeds(sweep.table["evidence_heldout"])[1]
     # a third structure is not there
@@ -296,6 +296,8 @@ def test_a_folder_that_exists_is_refused(tmp_path, recorded, without_figures):
         ({"n_latent": ()}, {}, "at least one"),
         ({"n_latent": (-1, 2)}, {}, "at least one"),
         ({"n_seeds": 0}, {}, "at least one"),
+        ({"n_latent": None, "n_kinds": (0, 1)}, {}, "none below 1"),
+        ({"n_kinds": (1, 2)}, {}, "give one of them"),
         ({}, {"training": {"holdout": 0.0}}, "training.holdout"),
     ],
 )
@@ -329,6 +331,28 @@ def test_what_the_agreement_is_with(tmp_path, dose):
     sweep = swept(QUICK, tmp_path / "sweep", dataset=dataset, n_seeds=1)
     assert sweep.reference == ("" if dose is None else "_truth")
     assert ("the COM itself" in (sweep.figures_path / "sweep.svg").read_text()) == (dose is not None)
+
+
+def test_a_sweep_over_kinds(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("y,x,name\n0,0,left\n11,11,right\n")
+    dataset = synthetic((12, 12), (16, 16), dose=1e5)[0]
+    few = {"n_latent": None, "n_seeds": None, "dataset": dataset}
+    with pytest.raises(ConfigError, match="labels name 2 kinds"):
+        swept(QUICK.replace(model={"model": "kinds", "labels": str(labels)}), tmp_path / "no", n_kinds=(1, 2), **few)
+    settings = QUICK.replace(model={"model": "kinds", "n_latent": 1, "window": 0.0})
+    sweep = swept(settings, tmp_path / "sweep", n_kinds=(1, 3), **few)
+    # the scan has patterns of one kind
+    assert (sweep.varied, sweep.number) == ("n_kinds", 1)
+    assert sweep.reason.startswith("1 kind: ")
+    assert "latent" not in sweep.reason
+    assert (list(sweep.table["n_kinds"]), list(sweep.table["seed"])) == ([1, 3], [0, 0])
+    assert Config.from_toml(sweep.path / "config.toml").model.n_kinds == sweep.number
+    assert "number of kinds" in (sweep.figures_path / "sweep.svg").read_text()
+    assert "kinds" in repr(sweep)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(sweep_table(sweep))
+    assert f"> {sweep.number} │" in " ".join(console.export_text().split())
 
 
 def test_opening_what_is_no_sweep(tmp_path, recorded, finished, without_figures):

@@ -82,7 +82,7 @@ def number_found(measurements: Measurements) -> int:
         model = KindsModel(n).fit(measurements, progress=False)
         held = ~np.asarray(model.training_mask) & measurements.recorded
         scores[n] = model.evidence(measurements, held)[0][None]
-    return recommend(scores, "evidence").n_latent
+    return recommend(scores, "evidence", "kind").number
 
 
 if __name__ == "__main__":

@@ -222,18 +222,26 @@ def sweep(
         Path | None, typer.Argument(help="4D-STEM scan; simulated as for the demo, or as --config says, if left out")
     ] = None,
     output: _Output = Path("runs/sweep"),
-    n_latent: Annotated[str, typer.Option(help="numbers of latents: a range such as 0..6, or 0,2,4")] = "0..6",
-    seeds: Annotated[int, typer.Option(help="trainings for each number of latents")] = 3,
+    n_latent: Annotated[
+        str | None, typer.Option(help="numbers of latents: a range such as 0..6, which is the default, or 0,2,4")
+    ] = None,
+    n_kinds: Annotated[
+        str | None, typer.Option(help="numbers of kinds of the model 'kinds' instead, such as 1..6")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="trainings for each number; 3 by default, 1 of a model in closed form")
+    ] = None,
     n_epochs: _Epochs = None,
     device: _Device = None,
     settings: _Settings = None,
     set_: _Set = None,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Train with several numbers of latents and several seeds, and recommend a number with its reason."""
+    """Train with several numbers of latents or kinds and several seeds, and recommend a number with its reason."""
     from stemvane.config import Config
 
-    numbers = read_range(n_latent, "--n-latent")
+    latents = None if n_latent is None else read_range(n_latent, "--n-latent")
+    kinds = None if n_kinds is None else read_range(n_kinds, "--n-kinds")
     from stemvane.workflow.pipeline import demo_config
     from stemvane.workflow.sweep import run_sweep
 
@@ -246,7 +254,8 @@ def sweep(
         finished = run_sweep(
             config,
             output,
-            n_latent=numbers,
+            n_latent=latents,
+            n_kinds=kinds,
             n_seeds=seeds,
             command=command,
             overwrite=overwrite,

@@ -132,7 +132,7 @@ def sweep_tables(sweep: Sweep) -> Iterator[Table]:
     """What a sweep recommends, and its files; `sweep_table` has the numbers behind it."""
     table = _plain_table(str(sweep.path))
     table.add_row("data", Text(f"{sweep.summary['data']}, {sweep.summary['n_patterns']} patterns"))
-    table.add_row("trainings", f"{len(sweep.table['n_latent'])}, seeds {', '.join(map(str, sweep.summary['seeds']))}")
+    table.add_row("trainings", f"{len(sweep.table['seed'])}, seeds {', '.join(map(str, sweep.summary['seeds']))}")
     table.add_row("recommended", sweep.reason)
     table.add_row("files", Text(", ".join(_files(sweep.path))))
     yield table

@@ -107,7 +107,7 @@ def structures_table() -> Table:
 
 
 def sweep_table(sweep: Sweep) -> Table:
-    """Means over the seeds for each number of latents, the spread behind them, and which one is recommended."""
+    """Means over the seeds for each number of latents or kinds, their spread, and which number is recommended."""
     from stemvane.runs.sweep_folder import REFERENCES
 
     suffix = sweep.reference
@@ -125,12 +125,12 @@ def sweep_table(sweep: Sweep) -> Table:
         f"mean ± standard deviation over the seeds; evidence of held-out patterns; r and angle: {REFERENCES[suffix]}"
     )
     table = Table(title=Text(str(sweep.path)), title_justify="left", caption=caption, caption_justify="left")
-    for label in ("latents", *(label for _, label, _ in finite_columns)):
+    for label in (f"{sweep.noun}s", *(label for _, label, _ in finite_columns)):
         table.add_column(label, justify="right")
-    for entry in sweep.summary["by_n_latent"]:
-        chosen = entry["n_latent"] == sweep.n_latent
+    for entry in sweep.by_number:
+        chosen = entry[sweep.varied] == sweep.number
         cells = [_with_spread(entry[name], form) for name, _, form in finite_columns]
-        table.add_row(f"{'> ' if chosen else ''}{entry['n_latent']}", *cells, style="bold" if chosen else None)
+        table.add_row(f"{'> ' if chosen else ''}{entry[sweep.varied]}", *cells, style="bold" if chosen else None)
     return table
 
 

@@ -10,6 +10,7 @@ from stemvane.config.section import FileName, Section
 
 __all__ = [
     "MODEL_CONFIGS",
+    "MOST_KINDS",
     "AlignmentConfig",
     "CoordinateConfig",
     "HarmonicConfig",
@@ -22,6 +23,9 @@ __all__ = [
     "PlainConfig",
     "TrainingConfig",
 ]
+
+MOST_KINDS = 64
+"""Largest number of kinds: each is a fit of its own."""
 
 _NAME = Field(description="name of the model")
 _NAngles = Annotated[
@@ -133,7 +137,7 @@ class KindsConfig(ModelSection):
     latent_unit: ClassVar[str] = "s.d."
 
     model: Annotated[Literal["kinds"], _NAME] = "kinds"
-    n_kinds: int = Field(3, ge=1, le=64, description="number of kinds")
+    n_kinds: int = Field(3, ge=1, le=MOST_KINDS, description="number of kinds")
     n_angles: _NAngles = 72
     noise_floor: float = Field(
         0.02, gt=0, description="smallest noise level of a feature, over the rms residual of a feature"
@@ -142,6 +146,16 @@ class KindsConfig(ModelSection):
         None,
         ge=0,
         description="what a neighbour of the same kind adds to the log probability of a kind; found if none",
+    )
+    window: float | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="standard deviation, in positions, of surroundings that are of one kind together and take the "
+        "place of strength: half a unit cell at atomic resolution; 0 for none, found if none is given",
+    )
+    mirror: bool = Field(
+        False, description="whether every kind comes with its mirror image, whose number is the next one"
     )
     labels: FileName = Field(
         "", description="CSV file of labelled positions with the columns y, x, name; empty for none"

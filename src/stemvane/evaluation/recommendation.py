@@ -1,4 +1,4 @@
-"""How many latents a scan is worth: from scores of held-out patterns to a number and the reason for it."""
+"""How many latents or kinds a scan is worth: from scores of held-out patterns to a number and the reason for it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from numpy.typing import NDArray
 __all__ = ["SHARE", "Recommendation", "recommend"]
 
 SHARE = 0.1
-"""A latent that adds less than this share of what the first ones add is not worth it."""
+"""A latent or kind that adds less than this share of what the first ones add is not worth it."""
 
 _UNITS = {"evidence": ("evidence", "{:.1f} nat per pattern"), "explained variance": ("explained variance", "{:.4f}")}
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A number of latents, and why.
+    """A number of latents or kinds, and why.
 
     Attributes
     ----------
-    n_latent : int
-        The recommended number of latents.
+    number : int
+        The recommended number.
     best : int
-        Number of latents with the highest mean score.
+        Number with the highest mean score.
     score : str
         Score that was compared: ``evidence`` or ``explained variance``, of held-out patterns.
     rule : str
@@ -39,7 +39,7 @@ class Recommendation:
         Standard error of each of these differences.
     """
 
-    n_latent: int
+    number: int
     best: int
     score: str
     rule: str
@@ -48,16 +48,18 @@ class Recommendation:
     standard_error: Mapping[int, float]
 
 
-def recommend(scores: Mapping[int, NDArray[np.floating[Any]]], score: str) -> Recommendation:
-    """Choose the smallest number of latents that is as good as the best one, or nearly.
+def recommend(scores: Mapping[int, NDArray[np.floating[Any]]], score: str, noun: str = "latent") -> Recommendation:
+    """Choose the smallest number of latents, or of kinds, that is as good as the best one, or nearly.
 
     Parameters
     ----------
     scores : mapping of int to ndarray of float, shape (n_seeds, n_patterns)
-        Score, for each number of latents, of every held-out pattern under the model of every seed; the higher the
+        Score, for each number, of every held-out pattern under the model of every seed; the higher the
         better. The patterns are the same for all models.
     score : str
         ``evidence`` (nat) or ``explained variance``, whose mean over the patterns is the model's.
+    noun : str
+        What is counted: ``latent`` or ``kind``.
 
     Returns
     -------
@@ -93,22 +95,22 @@ def recommend(scores: Mapping[int, NDArray[np.floating[Any]]], score: str) -> Re
         rule = "best"
         reason = f"it has the highest {name} of held-out patterns"
         if chosen != numbers[0]:
-            reason += ", and fewer latents fall short by more than one standard error"
+            reason += f", and fewer {noun}s fall short by more than one standard error"
         if chosen == numbers[-1] and len(numbers) > 1:
             reason += "; the sweep ends here, so a larger number may be better still"
     elif behind[chosen] <= error[chosen]:
         rule = "one standard error"
         reason = (
-            f"the highest {name} of held-out patterns, with {_latents(best)}, is higher by "
+            f"the highest {name} of held-out patterns, with {_counted(best, noun)}, is higher by "
             f"{form.format(behind[chosen])}, which is within one standard error ({form.format(error[chosen])})"
         )
     else:
         rule = "small gains"
         reason = (
-            f"more latents add {form.format(max(gain(chosen), 0.0))} each at most to the {name} of held-out patterns, "
-            f"less than {SHARE:.0%} of the largest gain per latent ({form.format(steepest)})"
+            f"more {noun}s add {form.format(max(gain(chosen), 0.0))} each at most to the {name} of held-out patterns, "
+            f"less than {SHARE:.0%} of the largest gain per {noun} ({form.format(steepest)})"
         )
-    return Recommendation(chosen, best, score, rule, f"{_latents(chosen)}: {reason}", behind, error)
+    return Recommendation(chosen, best, score, rule, f"{_counted(chosen, noun)}: {reason}", behind, error)
 
 
 def _standard_error(best: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> float:
@@ -121,5 +123,5 @@ def _standard_error(best: NDArray[np.floating[Any]], other: NDArray[np.floating[
     return float(np.sqrt(variance))
 
 
-def _latents(n: int) -> str:
-    return f"{n} latent" if n == 1 else f"{n} latents"
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -21,7 +21,11 @@ _TRIAL = AlignConfig(n_iterations=20)
 
 
 def fit_basis(
-    measurements: Measurements, config: BasisConfig | None = None, *, mask: NDArray[np.bool_] | None = None
+    measurements: Measurements,
+    config: BasisConfig | None = None,
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    mirrored: bool = False,
 ) -> HarmonicBasis:
     """Fit a basis, and choose its background where patterns differ on dark rings.
 
@@ -32,16 +36,16 @@ def fit_basis(
     pattern has, are worth half the logarithm of the number of patterns each (the Bayesian information criterion;
     Schwarz, Ann. Statist. 6, 461, 1978).
 
-    Parameters, returns and errors are as of `HarmonicBasis.fit`.
+    Parameters, returns and errors are as of `HarmonicBasis.fit`; `mirrored` as of `HarmonicBasis.of`.
     """
     config = config or BasisConfig()
     statistics = PatternStatistics.of(measurements, config.variance_floor, mask)
-    basis = HarmonicBasis.of(statistics, config)
+    basis = HarmonicBasis.of(statistics, config, mirrored=mirrored)
     if config.background != "auto" or not basis.own_noise:
         return basis
     features = basis.features(measurements, mask)
     features = features[:: math.ceil(len(features) / _MOST_PATTERNS)]
-    rings = HarmonicBasis.of(statistics, config.model_copy(update={"background": "rings"}))
+    rings = HarmonicBasis.of(statistics, config.model_copy(update={"background": "rings"}), mirrored=mirrored)
     taken = (basis.background - rings.background)[basis.orders]
     oriented = np.einsum("kr,kr->k", basis.analysis, taken).astype(np.complex64)
     with_mean, with_rings = (unexplained_power(part, basis.orders, _TRIAL) for part in (features, features + oriented))

@@ -53,6 +53,10 @@ def condition_values(
         if values is None:
             known = ", ".join([*sorted(measurements.maps), *(["image"] if measurements.image is not None else [])])
             raise DataError(f"there is no map '{name}' to take as a condition; model.conditions may name {known}")
+        if np.shape(values) != mask.shape:
+            raise DataError(
+                f"the map '{name}' has the shape {np.shape(values)}, the scan {mask.shape}; give a value per position"
+            )
         column = np.asarray(values, np.float64)[mask]
         n_unknown = int(np.count_nonzero(~np.isfinite(column)))
         if n_unknown:
@@ -131,7 +135,8 @@ class Conditions:
                 raise DataError(f"the map '{name}' is the same everywhere; name another one in model.conditions")
         centre = values.mean(axis=0)
         terms = np.column_stack([np.ones(len(values), np.float32), _terms(values, centre, spread)])
-        if np.linalg.matrix_rank(terms) < terms.shape[1]:
+        # the square of a map of two values says nothing new, and gets no weight of its own
+        if np.linalg.matrix_rank(terms[:, : len(names) + 1]) <= len(names):
             raise DataError("maps of model.conditions follow from each other; name fewer of them")
         solve = np.linalg.pinv(terms).astype(np.float32)
         angle = likeliest_angles(features, orders, config)

@@ -125,14 +125,21 @@ class HarmonicBasis(Representable):
         return cls.of(PatternStatistics.of(measurements, config.variance_floor, mask), config)
 
     @classmethod
-    def of(cls, statistics: PatternStatistics, config: BasisConfig) -> HarmonicBasis:
-        """Find background and features of patterns whose statistics are known; errors as for `fit`."""
+    def of(cls, statistics: PatternStatistics, config: BasisConfig, *, mirrored: bool = False) -> HarmonicBasis:
+        """Find background and features of patterns whose statistics are known; errors as for `fit`.
+
+        With `mirrored` they are of these patterns and their mirror images together, whose features are then the complex
+        conjugates.
+        """
         grid, own_noise = statistics.grid, statistics.own_noise
         order_scale = config.order_scale or (np.inf if own_noise else _ORDER_SCALE)
         counting = statistics.counting
         background, moments = statistics.background, statistics.moments
         if config.background == "rings":
             background, moments = statistics.without_orientation()
+        if mirrored:
+            # a mirrored pattern has conjugated harmonics, so the mean of both moments is real, as are its directions
+            moments = moments.real.astype(np.complex128)
         directions = [
             direction
             for order in range(grid.n_orders)

@@ -1,4 +1,4 @@
-"""The figure of a sweep: what each number of latents is worth."""
+"""The figure of a sweep: what each number of latents or kinds is worth."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BAND = "0.9"
 
 
 def sweep_page(sweep: Sweep, *, figure: Figure | None = None) -> Figure:
-    """Draw evidence, explained variance, correlation and angle error against the number of latents.
+    """Draw evidence, explained variance, correlation and angle error against the number of latents or kinds.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def sweep_page(sweep: Sweep, *, figure: Figure | None = None) -> Figure:
     """
     suffix = sweep.reference
     whose = REFERENCES[suffix]
-    most = int(sweep.table["n_latent"].max())
+    most = sum(name.removeprefix("pearson_r_").isdigit() for name in sweep.table)
     variances = {"explained_variance": ("all patterns", _BLUE), "explained_variance_heldout": ("held out", _ORANGE)}
     if suffix == "_truth":
         variances["explained_variance_truth"] = ("noiseless patterns", _GREEN)
@@ -67,7 +67,7 @@ def sweep_page(sweep: Sweep, *, figure: Figure | None = None) -> Figure:
         for box, letter, (title, *remarks) in zip(boxes, string.ascii_lowercase, titles, strict=False):
             label_panel(figure, box, letter, title, *remarks, indent=0.4)
         points = "each point is one seed, each line their mean" if len(sweep.summary["seeds"]) > 1 else "one seed"
-        words = f"Grey band: recommended, {sweep.n_latent}; {points}."
+        words = f"Grey band: recommended, {sweep.number}; {points}."
         figure.text(0.06 / WIDTH, 0.05 / figure.get_figheight(), words, size=SMALL, color="0.3")
     return figure
 
@@ -97,7 +97,7 @@ def _curves(ax: Axes, sweep: Sweep, columns: Mapping[str, tuple[str, Any]], *, a
             continue
         numbers, mean = sweep.over_seeds(values)
         ax.plot(numbers, mean, color=color, label=label, zorder=2)
-        ax.plot(sweep.table["n_latent"], values, ".", color=color, markersize=3.5, markeredgewidth=0, zorder=3)
+        ax.plot(sweep.table[sweep.varied], values, ".", color=color, markersize=3.5, markeredgewidth=0, zorder=3)
     if not ax.lines:
         ax.text(0.5, 0.5, "not known", transform=ax.transAxes, ha="center", color="0.4")
     elif len(columns) > 1:
@@ -105,9 +105,9 @@ def _curves(ax: Axes, sweep: Sweep, columns: Mapping[str, tuple[str, Any]], *, a
 
 
 def _finish(ax: Axes, sweep: Sweep) -> None:
-    numbers = sweep.table["n_latent"]
-    ax.axvspan(sweep.n_latent - 0.25, sweep.n_latent + 0.25, color=_BAND, linewidth=0, zorder=0)
-    ax.set(xlabel="number of latents", xlim=(numbers.min() - 0.4, numbers.max() + 0.4))
+    numbers = sweep.table[sweep.varied]
+    ax.axvspan(sweep.number - 0.25, sweep.number + 0.25, color=_BAND, linewidth=0, zorder=0)
+    ax.set(xlabel=f"number of {sweep.noun}s", xlim=(numbers.min() - 0.4, numbers.max() + 0.4))
     ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(5))
     ax.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Neighbours over the scan as a prior of kinds: a Potts field in the mean-field approximation, with its strength."""
+"""Kinds over the scan: a Potts field of neighbours with its strength, or surroundings that are of one kind together."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-__all__ = ["count_neighbours", "field_prior", "find_strength", "mean_field"]
+__all__ = ["count_neighbours", "field_prior", "find_strength", "find_trust", "mean_field", "sum_votes"]
 
 _N_SWEEPS = 30
 _SETTLED = 1e-3
 # neighbours side by side count as much as those at corners less far away do
 _KERNEL = np.array([[1, 2, 1], [2, 0, 2], [1, 2, 1]]) / 1.5
 _STRONGEST = 6.0
+# windows end where a vote counts for a hundredth
+_REACH = 3.0
+# positions of a kind from whose votes their scatter is known to a tenth
+_LEAST_MEMBERS = 50
 
 Doubles = NDArray[np.float64]
 
@@ -107,3 +111,62 @@ def find_strength(probability: Doubles, log_weights: Doubles) -> float:
         return float((np.logaddexp.reduce(log, axis=1) - (q * log).sum(axis=1)).sum())
 
     return float(optimize.minimize_scalar(loss, bounds=(0.0, _STRONGEST), method="bounded").x)
+
+
+def sum_votes(votes: Doubles, window: float) -> Doubles:
+    """Votes summed over surroundings, in which a position's own counts as 1 and others less by a Gaussian.
+
+    Parameters
+    ----------
+    votes : ndarray of float, shape (scan_y, scan_x, n)
+        Log likelihoods; 0 where there is no pattern.
+    window : float
+        Standard deviation of the Gaussian in positions.
+
+    Returns
+    -------
+    ndarray of float, shape (scan_y, scan_x, n)
+    """
+    reach = max(int(np.ceil(_REACH * window)), 1)
+    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * window**2))
+    for axis in (0, 1):
+        votes = ndimage.correlate1d(votes, kernel, axis=axis, mode="constant")
+    return np.asarray(votes)
+
+
+def find_trust(log_likelihood: Doubles, kinds: NDArray[np.int64]) -> float:
+    """Power of the likelihood at which its ratios scatter within a kind as they say that they do.
+
+    Parameters
+    ----------
+    log_likelihood : ndarray of float, shape (n, n_kinds)
+        Of every position under each kind.
+    kinds : ndarray of int, shape (n,)
+        Likeliest kind of each position, -1 for none.
+
+    Returns
+    -------
+    float
+        At most 1: 1 where the likelihood is right, less where patterns of a kind differ by more than the kind holds.
+
+    Notes
+    -----
+    If ``d`` is the logarithm of ``p_k / p_l`` at positions of kind k, the mean of ``exp(-d)`` over these is 1 for
+    densities that are right; for a normal ``d``, its variance is twice its mean. Where it scatters more, ``d`` times
+    ``2 mean / variance`` is a ratio that is right (medians stand for both, which a border of two kinds moves little).
+    """
+    found, number = 0.0, 0
+    for kind in range(log_likelihood.shape[1]):
+        members = log_likelihood[kinds == kind]
+        if len(members) < _LEAST_MEMBERS:
+            continue
+        ratios = members[:, [kind]] - np.delete(members, kind, axis=1)
+        if not ratios.shape[1]:
+            continue
+        middle = np.median(ratios, axis=0)
+        scatter = (1.4826 * np.median(np.abs(ratios - middle), axis=0)) ** 2
+        # the rival that is hardest to tell apart
+        power = np.min(2 * np.maximum(middle, 0) / np.maximum(scatter, 1e-12))
+        found += len(members) * min(float(power), 1.0)
+        number += len(members)
+    return found / number if number else 1.0

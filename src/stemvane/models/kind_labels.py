@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,51 @@ from numpy.typing import NDArray
 
 from stemvane.errors import DataError
 
-__all__ = ["Labels", "place_labels", "read_labels"]
+__all__ = ["Labels", "check_labels", "place_labels", "read_labels"]
 
 Labels = Mapping[str, Sequence[tuple[int, int]]]
 """Positions ``(y, x)`` of each named kind."""
+
+
+def check_labels(labels: Any) -> dict[str, list[tuple[int, int]]]:
+    """Labels as a dictionary of lists of pairs.
+
+    Parameters
+    ----------
+    labels : mapping of str to sequence of (int, int), or str or Path, or None
+        Labels, or the CSV file that they are in.
+
+    Returns
+    -------
+    dict of str to list of (int, int)
+
+    Raises
+    ------
+    DataError
+        If they are neither, a file cannot be read, a name is no text or has no positions, or a position is no pair of
+        whole numbers.
+    """
+    if isinstance(labels, str | Path) and labels:
+        return read_labels(labels)
+    if not labels:
+        return {}
+    if not isinstance(labels, Mapping):
+        raise DataError(
+            f"labels are {type(labels).__name__}; give positions by name, such as {{'film': [(3, 4)]}}, or a CSV file"
+        )
+    checked = {}
+    for name, positions in labels.items():
+        if not isinstance(name, str):
+            raise DataError(f"the label {name!r} is no text; give names in quotes")
+        try:
+            checked[name] = [_position(name, position) for position in positions]
+        except TypeError:
+            raise DataError(
+                f"the label '{name}' has the positions {positions!r}; give a list of pairs (y, x)"
+            ) from None
+        if not checked[name]:
+            raise DataError(f"the label '{name}' has no positions; give it some, or leave it out")
+    return checked
 
 
 def read_labels(path: str | Path) -> dict[str, list[tuple[int, int]]]:
@@ -82,8 +124,7 @@ def place_labels(labels: Labels, names: Sequence[str], scan_shape: tuple[int, in
     """
     kinds = np.full(scan_shape, -1, np.int64)
     for name, positions in labels.items():
-        for position in positions:
-            y, x = _position(name, position)
+        for y, x in positions:
             if not (0 <= y < scan_shape[0] and 0 <= x < scan_shape[1]):
                 raise DataError(f"the label '{name}' is at ({y}, {x}), beyond the scan of {scan_shape}; leave it out")
             if kinds[y, x] not in (-1, names.index(name)):
@@ -94,8 +135,8 @@ def place_labels(labels: Labels, names: Sequence[str], scan_shape: tuple[int, in
 
 def _position(name: str, position: Any) -> tuple[int, int]:
     try:
-        y, x = position
-        return int(y), int(x)
+        y, x = (operator.index(part) for part in position)
+        return y, x
     except (TypeError, ValueError):
         raise DataError(
             f"the label '{name}' has the position {position!r}; give pairs (y, x) of whole numbers"

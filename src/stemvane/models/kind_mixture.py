@@ -255,9 +255,19 @@ class OneKind(NamedTuple):
     components: NDArray[np.complex128]
     noise: Doubles
 
+    def mirrored(self) -> OneKind:
+        """Mirror image of what rotates, on the same background."""
+        return self._replace(template=self.template.conj(), components=self.components.conj())
+
 
 def update_mixture(
-    mixture: KindMixture, sums: list[KindSums], n_outliers: float, least_noise: Doubles, *, oriented: bool
+    mixture: KindMixture,
+    sums: list[KindSums],
+    n_outliers: float,
+    least_noise: Doubles,
+    *,
+    oriented: bool,
+    mirrored: bool = False,
 ) -> KindMixture:
     """Make all kinds anew from the sums over their patterns: the M-step.
 
@@ -273,12 +283,20 @@ def update_mixture(
         Smallest noise of a real coordinate, to which small kinds are drawn.
     oriented : bool
         Whether backgrounds have an orientation.
+    mirrored : bool
+        Whether every other kind is the mirror image of the one before it.
 
     Returns
     -------
     KindMixture
     """
-    kinds = [_update(mixture, k, part, least_noise, oriented) for k, part in enumerate(sums)]
+    if mirrored:
+        kinds = []
+        for k in range(0, len(sums), 2):
+            one = _update(mixture, k, sums[k], least_noise, oriented, image=sums[k + 1])
+            kinds += [one, one.mirrored()]
+    else:
+        kinds = [_update(mixture, k, part, least_noise, oriented) for k, part in enumerate(sums)]
     numbers = np.array([*(part.number for part in sums), n_outliers]) + 1.0
     background, template, components, noise = (np.stack(parts) for parts in zip(*kinds, strict=True))
     return replace(
@@ -291,7 +309,18 @@ def update_mixture(
     )
 
 
-def _update(mixture: KindMixture, kind: int, sums: KindSums, least_noise: Doubles, oriented: bool) -> OneKind:
+def _update(
+    mixture: KindMixture,
+    kind: int,
+    sums: KindSums,
+    least_noise: Doubles,
+    oriented: bool,
+    image: KindSums | None = None,
+) -> OneKind:
+    """One kind of the sums over its patterns and, conjugated, over those of its mirror image."""
+    of_hands = [sums] if image is None else [sums, image]
+    if image is not None:
+        sums = sums + replace(image, cross=image.cross.conj())
     n, orders = max(sums.number, 1e-6), mixture.orders
     # regression of patterns rotated back on 1 and the latents; a latent that explains nothing goes
     n_z = mixture.n_latent
@@ -308,8 +337,10 @@ def _update(mixture: KindMixture, kind: int, sums: KindSums, least_noise: Double
     background[round_] += template[round_]
     template = np.where(round_, 0, template)
     if oriented:
-        phases = sums.phases.conj()[:, orders]
-        rotating = phases[0] * template + (phases[1:] * components).sum(axis=0)
+        content = np.concatenate([template[None], components])
+        rotating = np.zeros_like(template)
+        for part, hand in zip(of_hands, (content, content.conj()), strict=False):
+            rotating += (part.phases.conj()[:, orders] * hand).sum(axis=0)
         background[~round_] = ((sums.features - rotating) / n)[~round_]
     return OneKind(background, template, _orthogonal(components, noise), noise)
 

@@ -12,7 +12,7 @@ from scipy import linalg, ndimage
 from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
-__all__ = ["describe_positions", "groupings"]
+__all__ = ["describe_positions", "groupings", "split_hands"]
 
 # standard deviations, in positions, of the windows that descriptors are averaged in
 _WINDOWS = (0.0, 1.0, 2.0, 4.0)
@@ -64,13 +64,66 @@ def describe_positions(features: Features, orders: NDArray[np.int64], *, oriente
         # amplitudes, not powers: their scatter is that of the noise, however strong they are
         scale = np.sqrt(np.abs(products) + 1.0)
         columns += [products.real / scale, (products.imag / scale)[:, rows != others]]
+    for triple in _triples(strongest):
+        columns += [triple.real[:, None], triple.imag[:, None]]
+    return np.asarray(np.concatenate(columns, axis=1), np.float64)
+
+
+def _triples(strongest: dict[int, NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Products of the strongest features of two orders with that of their sum, of which a rotation changes nothing."""
     for first, one in strongest.items():
         for second, other in strongest.items():
             if first <= second and first + second <= _HIGHEST_TRIPLE and first + second in strongest:
                 triple = one * other * strongest[first + second].conj()
-                triple = triple / (np.abs(triple) + 1.0) ** (2 / 3)
-                columns += [triple.real[:, None], triple.imag[:, None]]
-    return np.asarray(np.concatenate(columns, axis=1), np.float64)
+                yield triple / (np.abs(triple) + 1.0) ** (2 / 3)
+
+
+def split_hands(
+    features: Features, orders: NDArray[np.int64], groups: NDArray[np.int64], labels: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Hand of every pattern, 0 or 1, within its group: which of two mirror images it is.
+
+    Parameters
+    ----------
+    features : ndarray of complex, shape (n, n_features)
+        Features in units of their noise.
+    orders : ndarray of int, shape (n_features,)
+        Circular orders.
+    groups : ndarray of int, shape (n,)
+        Group of each pattern.
+    labels : ndarray of int, shape (n,)
+        Known groups and hands as ``2 group + hand``, -1 where not known.
+
+    Returns
+    -------
+    ndarray of int, shape (n,)
+
+    Notes
+    -----
+    A mirror image has conjugated triple products and products of one order, so their imaginary parts change sign; the
+    hand is the sign along the direction in which these are largest.
+    """
+    columns: list[NDArray[Any]] = []
+    strongest: dict[int, NDArray[Any]] = {}
+    for order in range(1, int(orders.max(initial=0)) + 1):
+        at = np.flatnonzero(orders == order)
+        if len(at):
+            at = at[np.argsort(-(np.abs(features[:, at]) ** 2).mean(axis=0), kind="stable")[:_N_PRODUCTS]]
+            strongest[order] = features[:, at[0]]
+            rows, others = np.triu_indices(len(at), 1)
+            products = features[:, at[rows]] * features[:, at[others]].conj()
+            columns += [products.imag / np.sqrt(np.abs(products) + 1.0)]
+    columns += [triple.imag[:, None] for triple in _triples(strongest)]
+    odd = np.concatenate([np.zeros((len(features), 1)), *columns], axis=1)
+    hands = np.zeros(len(features), np.int64)
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        vectors = np.linalg.eigh(odd[members].T @ odd[members])[1]
+        hands[members] = odd[members] @ vectors[:, -1] > 0
+        known = members[labels[members] >= 0]
+        if len(known) and (hands[known] == labels[known] % 2).mean() < 0.5:
+            hands[members] = 1 - hands[members]
+    return np.where(labels >= 0, labels % 2, hands)
 
 
 def groupings(
@@ -120,14 +173,16 @@ def _without_strays(
     """Groups that are large enough to be kinds; a few patterns unlike all others are of none, -1."""
     inside = np.ones(int(known.sum()), bool)
     least = max(_LEAST_SHARE * len(inside), 2)
+    groups = group(inside)
     for _ in range(_N_TRIES):
-        groups = group(inside)
         few = np.bincount(groups, minlength=n_groups)[groups] < least
-        if not few.any() or few.all():
+        # what is left must still be enough for as many groups
+        if not few.any() or len(groups) - few.sum() < n_groups:
             break
         inside[np.flatnonzero(inside)[few]] = False
+        groups = group(inside)
     numbers = np.full(len(inside), -1, np.int64)
-    numbers[inside] = groups[~few] if few.any() and not few.all() else groups
+    numbers[inside] = groups
     return numbers
 
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stemvane.config import BasisConfig, Config, KindsConfig, TrainingConfig
+from stemvane.config.model_sections import MOST_KINDS
 from stemvane.data.measurements import Measurements
-from stemvane.errors import ConfigError, ModelError
+from stemvane.errors import ConfigError, DataError, ModelError
 from stemvane.features.alignment import gauge_angle
 from stemvane.features.background import fit_basis
 from stemvane.features.feature_reader import FeatureReader
@@ -27,9 +28,8 @@ from stemvane.models.checks import check_settings, select_section
 from stemvane.models.feature_fit import FeatureFit
 from stemvane.models.feature_model import FeatureModel
 from stemvane.models.kind_embedding import embed_kinds
-from stemvane.models.kind_field import field_prior
-from stemvane.models.kind_fit import KindFit, KindScan, fit_kinds, log_likelihoods, settle
-from stemvane.models.kind_labels import Labels, place_labels, read_labels
+from stemvane.models.kind_fit import KindFit, KindScan, fit_kinds, log_likelihoods, prior_around, settle
+from stemvane.models.kind_labels import Labels, check_labels, place_labels
 from stemvane.models.kind_mixture import KindMixture
 from stemvane.models.pixel_model import mean_pixels
 from stemvane.models.training import EpochReport, TrainingHistory
@@ -44,6 +44,8 @@ _EVEN = 1e6
 # orders of a symmetry hold so much of a template's power where it has that symmetry; highest that is looked for
 _HIGHEST = 6
 _LEAST_FEATURES = 4
+# fewer patterns of a kind hold no template beside its noise
+_LEAST_PATTERNS = 3
 _OF_MIXTURE = ("background", "template", "components", "noise", "weights", "mean", "spread")
 
 
@@ -55,6 +57,8 @@ class _Fitted(FeatureFit):
     least_noise: NDArray[np.float64]
     oriented: bool
     strength: float
+    window: float
+    trust: float
     names: tuple[str, ...]
     symmetries: tuple[int, ...]
 
@@ -124,7 +128,9 @@ class KindsModel(FeatureModel):
         super().__init__(settings)
         self.model_config = select_section(settings, KindsConfig)
         source = self.model_config.labels if labels is None else labels
-        self.labels: Labels = read_labels(source) if isinstance(source, str | Path) and source else source or {}  # type: ignore[assignment]
+        self.labels: Labels = check_labels(source)
+        if self.n_kinds > MOST_KINDS:
+            raise ConfigError(f"labels name {len(self.labels)} kinds; give at most {MOST_KINDS}")
         self._fitted: _Fitted | None = None
         self._decoded = 0
 
@@ -140,7 +146,9 @@ class KindsModel(FeatureModel):
 
     @property
     def n_kinds(self) -> int:
-        """Number of kinds, at least one for each name of a label."""
+        """Number of kinds, at least one for each name of a label; mirror images count, too."""
+        if self.model_config.mirror:
+            return 2 * max(self.model_config.n_kinds, -(-len(self.labels) // 2))
         return max(self.model_config.n_kinds, len(self.labels))
 
     @property
@@ -155,8 +163,19 @@ class KindsModel(FeatureModel):
 
     @property
     def field_strength(self) -> float:
-        """What a neighbour of the same kind adds to the log probability of a kind; ModelError before `fit`."""
+        """What a neighbour of the same kind adds to the log probability of a kind; ModelError before `fit`.
+
+        Without effect where there is a `window`.
+        """
         return self._need().strength
+
+    @property
+    def window(self) -> float:
+        """Standard deviation, in positions, of surroundings that are of one kind together; 0 where the field is used.
+
+        ModelError before `fit`.
+        """
+        return self._need().window
 
     @property
     def symmetry(self) -> int:
@@ -232,18 +251,15 @@ class KindsModel(FeatureModel):
         # kinds of the neighbours are found without the patterns whose likelihood is asked for
         hidden = replace(scan, known=everywhere & ~wanted, features=scan.features[~wanted[everywhere]])
         hidden = replace(hidden, labels=np.full(len(hidden.features), -1))
-        weights = np.log(fitted.mixture.weights)
-        maps = np.zeros((*everywhere.shape, len(weights)))
-        if len(hidden.features):
-            maps[hidden.known] = settle(hidden, fitted.mixture, self._strength_for(measurements))[0]
         asked = replace(scan, known=wanted, features=scan.features[wanted[everywhere]])
-        prior = field_prior(maps, weights, self._strength_for(measurements))[wanted]
+        prior = prior_around(hidden, fitted.mixture, *self._field_for(measurements))[wanted]
         values = np.logaddexp.reduce(prior + log_likelihoods(asked, fitted.mixture), axis=1)
         return np.asarray(values), self.noise_level
 
-    def _strength_for(self, measurements: Measurements) -> float:
-        """Strength of the field: none where positions are no scan."""
-        return self._need().strength if measurements.is_scan else 0.0
+    def _field_for(self, measurements: Measurements) -> tuple[float, float, float]:
+        """Strength of the field, window and trust: none where positions are no scan."""
+        fitted = self._need()
+        return (fitted.strength, fitted.window, fitted.trust) if measurements.is_scan else (0.0, 0.0, 1.0)
 
     def _learn(
         self,
@@ -253,17 +269,30 @@ class KindsModel(FeatureModel):
         progress: Callable[[EpochReport], None] | None,
     ) -> None:
         began, config = time.perf_counter(), self.model_config
+        names = tuple(self.labels)
+        placed = place_labels(self.labels, names, measurements.scan_shape)
+        for number, name in enumerate(names):
+            if not (allowed & (placed == number)).any():
+                raise DataError(f"no position of the label '{name}' has a pattern; label others, or leave it out")
+        # what somebody has labelled is not held out
+        used = used | (allowed & (placed >= 0))
+        if self.n_kinds > used.sum() // _LEAST_PATTERNS:
+            raise DataError(
+                f"{used.sum()} patterns to fit {self.n_kinds} kinds to; set model.n_kinds to "
+                f"{max(used.sum() // _LEAST_PATTERNS, 1)} or less, or take a larger scan"
+            )
+        labels = placed[used]
         basis, least, oriented = self._fit_basis(measurements, used)
         reader = FeatureReader(basis, not measurements.noiseless, False)
         features = basis.features(measurements, used)
-        names = tuple(self.labels)
-        labels = place_labels(self.labels, names, measurements.scan_shape)[used]
         strength = config.strength if measurements.is_scan else 0.0
-        scan = KindScan(features, basis.orders, least, used, labels, oriented, config.n_angles, strength)
-        fit = _ordered(fit_kinds(scan, self.n_kinds, self.n_latent), len(names))
-        mixture = _in_gauge(fit.mixture, basis)
+        window = config.window if measurements.is_scan else 0.0
+        scan = KindScan(features, basis.orders, least, used, labels, oriented, config.n_angles, strength, window)
+        scan = replace(scan, mirrored=config.mirror)
+        fit = _ordered(fit_kinds(scan, self.n_kinds, self.n_latent), len(names), config.mirror)
+        mixture = _in_gauge(fit.mixture, basis, config.mirror)
         length = float(np.sqrt((np.abs(features) ** 2).sum(axis=1).mean()))
-        every = tuple(names) + tuple(f"kind {k}" for k in range(len(names) + 1, self.n_kinds + 1))
+        every = tuple(names) + _numbered(self.n_kinds, config.mirror)[len(names) :]
         self._fitted = _Fitted(
             reader,
             length,
@@ -274,6 +303,8 @@ class KindsModel(FeatureModel):
             least,
             oriented,
             fit.strength,
+            fit.window,
+            fit.trust,
             every,
             _symmetries(features, fit.probability, mixture, config.n_angles),
         )
@@ -285,19 +316,20 @@ class KindsModel(FeatureModel):
     ) -> tuple[HarmonicBasis, NDArray[np.float64], bool]:
         """Features that hold more than noise, their smallest noise, and whether backgrounds have an orientation."""
         config = self.basis_config
-        basis = fit_basis(measurements, config.model_copy(update={"background": "mean"}), mask=used)
+        options: dict[str, Any] = {"mask": used, "mirrored": self.model_config.mirror}
+        basis = fit_basis(measurements, config.model_copy(update={"background": "mean"}), **options)
         oriented = not basis.own_noise
         if basis.own_noise:
             # patterns that rotate as a whole: what they have in common has no orientation unless it is given one
             oriented = config.background == "mean"
             if not oriented:
-                basis = fit_basis(measurements, config.model_copy(update={"background": "rings"}), mask=used)
+                basis = fit_basis(measurements, config.model_copy(update={"background": "rings"}), **options)
         else:
             weights = {
                 "variance_floor": config.variance_floor or _DARK_FIELD,
                 "order_scale": config.order_scale or _EVEN,
             }
-            basis = fit_basis(measurements, config.model_copy(update=weights), mask=used)
+            basis = fit_basis(measurements, config.model_copy(update=weights), **options)
         power = (np.abs(basis.features(measurements, used)) ** 2).mean(axis=0)
         keep = power > 1e-6 * power.sum()
         if not measurements.noiseless:
@@ -325,14 +357,13 @@ class KindsModel(FeatureModel):
             labels[allowed],
             fitted.oriented,
             self.model_config.n_angles,
-            self._strength_for(measurements),
         )
 
     def _embed(
         self, measurements: Measurements, allowed: NDArray[np.bool_], rescale: bool, client: Any
     ) -> Sequence[Sequence[NDArray[Any]]]:
         fitted, scan = self._need(), self._scan(measurements, allowed, rescale=rescale)
-        probability, evidence = settle(scan, fitted.mixture, scan.strength or 0.0)
+        probability, evidence = settle(scan, fitted.mixture, *self._field_for(measurements))
         return [embed_kinds(scan, fitted.mixture, probability, evidence, fitted.symmetries)]
 
     def _of_embedding(self, columns: Sequence[NDArray[Any]]) -> dict[str, Any]:
@@ -357,7 +388,7 @@ class KindsModel(FeatureModel):
 
     def _reproduce(self, measurements: Measurements, mask: NDArray[np.bool_]) -> Iterator[NDArray[np.complex64]]:
         fitted, scan = self._need(), self._scan(measurements, mask)
-        kinds = settle(scan, fitted.mixture, scan.strength or 0.0)[0][:, :-1].argmax(axis=1)
+        kinds = settle(scan, fitted.mixture, *self._field_for(measurements))[0][:, :-1].argmax(axis=1)
         mixture = fitted.mixture
         for block in scan.blocks:
             x = np.empty_like(scan.features[block])
@@ -384,6 +415,8 @@ class KindsModel(FeatureModel):
         of_kinds = {
             "oriented": fitted.oriented,
             "strength": fitted.strength,
+            "window": fitted.window,
+            "trust": fitted.trust,
             "names": list(fitted.names),
             "symmetries": list(fitted.symmetries),
             "labels": {name: [list(map(int, at)) for at in positions] for name, positions in self.labels.items()},
@@ -403,29 +436,47 @@ class KindsModel(FeatureModel):
             least_noise=tensors["kinds.least_noise"].numpy(),
             oriented=bool(numbers["oriented"]),
             strength=float(numbers["strength"]),
+            # models of earlier versions have neither
+            window=float(numbers.get("window", 0.0)),
+            trust=float(numbers.get("trust", 1.0)),
             names=tuple(numbers["names"]),
             symmetries=tuple(numbers["symmetries"]),
         )
 
 
-def _ordered(fit: KindFit, n_named: int) -> KindFit:
-    """Kinds with names first, the others by the number of their patterns."""
+def _numbered(n_kinds: int, mirror: bool) -> tuple[str, ...]:
+    """Names of kinds that nobody has named."""
+    if mirror:
+        return tuple(f"kind {k // 2 + 1}{', mirrored' if k % 2 else ''}" for k in range(n_kinds))
+    return tuple(f"kind {k + 1}" for k in range(n_kinds))
+
+
+def _ordered(fit: KindFit, n_named: int, mirror: bool) -> KindFit:
+    """Kinds with names first, the others by the number of their patterns; mirror images stay side by side."""
     n, mixture = fit.mixture.n_kinds, fit.mixture
-    size = fit.probability[:, n_named:n].sum(axis=0)
-    order = [*range(n_named), *(n_named + np.argsort(-size, kind="stable"))]
+    size, together = fit.probability[:, :n].sum(axis=0), 2 if mirror else 1
+    groups = np.arange(n).reshape(-1, together)
+    first = -(-n_named // together)
+    later = groups[first:]
+    # the more frequent hand comes first
+    later = np.take_along_axis(later, np.argsort(-size[later], axis=1, kind="stable"), axis=1)
+    later = later[np.argsort(-size[later].sum(axis=1), kind="stable")]
+    order = [*groups[:first].ravel(), *later.ravel()]
     parts = {name: getattr(mixture, name)[order] for name in ("background", "template", "components", "noise")}
     weights, probability = mixture.weights[[*order, n]], fit.probability[:, [*order, n]]
     return replace(fit, mixture=replace(mixture, weights=weights, **parts), probability=probability)
 
 
-def _in_gauge(mixture: KindMixture, basis: HarmonicBasis) -> KindMixture:
-    """Templates rotated to the angle that is called 0, as `align_rotation` has it."""
+def _in_gauge(mixture: KindMixture, basis: HarmonicBasis, mirror: bool) -> KindMixture:
+    """Templates rotated to the angle that is called 0, as `align_rotation` has it; images are of rotated templates."""
     template, components = mixture.template.copy(), mixture.components.copy()
-    for kind in range(mixture.n_kinds):
+    for kind in range(0, mixture.n_kinds, 2 if mirror else 1):
         angle = np.full(1, -gauge_angle(mixture.template[kind], basis))
         template[kind] = rotate_features(template[kind][None], mixture.orders, angle)[0]
         if len(components[kind]):
             components[kind] = rotate_features(components[kind], mixture.orders, angle)
+        if mirror:
+            template[kind + 1], components[kind + 1] = template[kind].conj(), components[kind].conj()
     return replace(mixture, template=template, components=components)
 
 

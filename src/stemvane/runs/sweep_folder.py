@@ -21,15 +21,18 @@ from stemvane.runs.checksums import is_small, require_checksums
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["REFERENCES", "Sweep"]
+__all__ = ["NOUNS", "REFERENCES", "Sweep"]
 
 REFERENCES = {"": "measured COM", "_truth": "noiseless COM", "_neighbours": "neighbours' COM"}
 """Suffixes of the columns that hold agreement with a centre of mass, and whose it is."""
 
+NOUNS = {"n_latent": "latent", "n_kinds": "kind"}
+"""Settings that a sweep may be over, and what they count."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Sweep(Representable):
-    """The folder of trainings with several numbers of latents and several seeds.
+    """The folder of trainings with several numbers of latents or kinds and several seeds.
 
     Attributes
     ----------
@@ -99,20 +102,36 @@ class Sweep(Representable):
         return cls(path, columns, summary)
 
     def _summary(self) -> tuple[str, Sequence[Row]]:
-        numbers = np.unique(self.table["n_latent"]).astype(int)
+        numbers = np.unique(self.table[self.varied]).astype(int)
         rows = [
             ("folder", str(self.path)),
             ("data", f"{self.summary['data']}, {self.summary['n_patterns']} patterns"),
-            ("trainings", f"{len(self.table['n_latent'])}, with {', '.join(map(str, numbers))} latents"),
-            ("recommended", f"{self.n_latent} latents"),
+            ("trainings", f"{len(self.table['seed'])}, with {', '.join(map(str, numbers))} {self.noun}s"),
+            ("recommended", f"{self.number} {self.noun}s"),
             ("reason", self.reason),
         ]
         return f"Sweep '{self.path.name}'", rows
 
     @property
-    def n_latent(self) -> int:
-        """Recommended number of latents."""
-        return int(self.summary["recommended"]["n_latent"])
+    def varied(self) -> str:
+        """Setting that the sweep is over: ``n_latent`` or ``n_kinds``."""
+        # sweeps of earlier versions are over latents and do not say so
+        return str(self.summary.get("varied", "n_latent"))
+
+    @property
+    def noun(self) -> str:
+        """What is counted: ``latent`` or ``kind``."""
+        return NOUNS[self.varied]
+
+    @property
+    def number(self) -> int:
+        """Recommended number of latents or kinds."""
+        return int(self.summary["recommended"][self.varied])
+
+    @property
+    def by_number(self) -> Sequence[Mapping[str, Any]]:
+        """Means and spreads over the seeds, for each number."""
+        return self.summary[f"by_{self.varied}"]  # type: ignore[no-any-return]
 
     @property
     def reason(self) -> str:
@@ -135,7 +154,7 @@ class Sweep(Representable):
         return str(self.summary["reference"])
 
     def plot(self, *, figure: Figure | None = None) -> Figure:
-        """Draw evidence, explained variance, correlation and angle error against the number of latents.
+        """Draw evidence, explained variance, correlation and angle error against the number of latents or kinds.
 
         Parameters
         ----------
@@ -153,9 +172,9 @@ class Sweep(Representable):
         return sweep_page(self, figure=shown_figure(figure))
 
     def over_seeds(self, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Numbers of latents, and the mean over the seeds of a column's values for each; NaN where it is not known."""
-        numbers = np.unique(self.table["n_latent"])
-        return numbers, np.array([values[self.table["n_latent"] == n].mean() for n in numbers])
+        """Numbers of latents or kinds, and a column's mean over the seeds for each; NaN where it is not known."""
+        numbers = np.unique(self.table[self.varied])
+        return numbers, np.array([values[self.table[self.varied] == n].mean() for n in numbers])
 
 
 def _number(value: float | None) -> float:
