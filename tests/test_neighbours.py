@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from stemvane import RotationVAE, measure, simulate, synthetic
+from stemvane import RotationVAE, filter_com, measure, simulate, synthetic
 from stemvane.config import BasisConfig, Config, TrainingConfig
 from stemvane.features.feature_noise import FeatureNoise
+from stemvane.features.feature_reader import FeatureReader
 from stemvane.features.potential_filter import PotentialFilter
 
 SCAN = (24, 20)
@@ -198,3 +199,27 @@ def test_intervals_hold_where_they_are_widest(rng):
     order = np.argsort(np.concatenate(width))
     thirds = [np.concatenate(inside)[part].mean() for part in np.array_split(order, 3)]
     np.testing.assert_allclose(thirds, 0.68, atol=0.07)
+
+
+def test_one_filter_serves_the_com_and_every_model(monkeypatch):
+    dataset, _ = synthetic((32, 30), (24, 24), dose=1000.0, seed=2)
+    measured = measure(dataset)
+    fits = []
+    fit = PotentialFilter.fit.__func__
+    counted = classmethod(lambda cls, *arguments: fits.append(1) or fit(cls, *arguments))
+    monkeypatch.setattr(PotentialFilter, "fit", counted)
+    assert filter_com(measured).is_filtered
+    used, everywhere = np.ones(measured.scan_shape, bool), measured.recorded
+    used[::7] = False
+    reader = FeatureReader.fit(measured, BasisConfig(), used=used, allowed=everywhere)
+    shared, of_shared = reader.features(measured, everywhere, everywhere)
+    assert len(fits) == 1
+    # with a filter of its own for these features, without the COM
+    monkeypatch.setattr("stemvane.features.filtered_scan._CLEAR_EXCESS", 0.0)
+    again = measure(dataset)
+    own, of_own = reader.features(again, everywhere, everywhere)
+    assert len(fits) == 3
+    recorded = reader.basis.features(measured)
+    apart, filtered = (np.abs(part - own) for part in (shared, recorded))
+    assert (apart**2).mean() < 0.05 * (filtered**2).mean()
+    np.testing.assert_allclose(of_shared.std.mean(), of_own.std.mean(), rtol=0.2)

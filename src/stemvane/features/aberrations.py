@@ -6,13 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, sparse
 
-from stemvane.config import BasisConfig
 from stemvane.data.arguments import require
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row
@@ -20,6 +18,7 @@ from stemvane.errors import DataError
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.features.potential_filter import measure_noise
 from stemvane.features.scan_frame import mirror, scan_middle, taper
+from stemvane.features.scan_memory import is_usual_basis, once, usual_basis
 
 __all__ = ["Aberrations", "ProbeResponse", "computed_response", "defocus_that_matters", "fit_aberrations"]
 
@@ -48,8 +47,6 @@ _STEP = 0.5
 
 _Map = NDArray[np.complex128]
 _Floats = NDArray[np.float64]
-
-_known: WeakKeyDictionary[Measurements, tuple[Aberrations, ProbeResponse]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -238,13 +235,13 @@ def fit_aberrations(measurements: Measurements) -> Aberrations:
     A potential of the other sign, and patterns rotated by 180°, look like the opposite defocus, so the sign rests on
     the scan rotation. The specimen is taken as weak: where it is thick, errors are underestimated.
     """
-    return _fitted(require(measurements, Measurements, "fit_aberrations"))[0]
+    return once(require(measurements, Measurements, "fit_aberrations"), _fitted)[0]
 
 
 def defocus_that_matters(measurements: Measurements) -> float | None:
     """Defocus in Å of a scan that is out of focus or astigmatic, as it tells itself; None close to focus or unknown."""
     try:
-        found, response = _fitted(measurements)
+        found, response = once(measurements, _fitted)
     except DataError:
         return None
     return found.defocus if response.is_changed_by(found) else None
@@ -272,8 +269,11 @@ def computed_response(
         where the probe does not explain them.
     """
     try:
-        response = ProbeResponse(measurements, basis)
-        found = _fit(measurements, basis, response)
+        if is_usual_basis(measurements, basis):
+            found, response = once(measurements, _fitted)
+        else:
+            response = ProbeResponse(measurements, basis)
+            found = _fit(measurements, basis, response)
     except DataError:
         return None
     if not response.is_changed_by(found):
@@ -290,14 +290,12 @@ def computed_response(
 
 
 def _fitted(measurements: Measurements) -> tuple[Aberrations, ProbeResponse]:
-    """Aberrations of a scan in its usual features, fitted once: findings and metrics of a run both ask for them."""
-    if measurements not in _known:
-        if measurements.polar is None or not measurements.is_scan:
-            raise DataError("aberrations are fitted to a scan with polar patterns; call measure(..., polar=True)")
-        basis = HarmonicBasis.fit(measurements, BasisConfig())
-        response = ProbeResponse(measurements, basis)
-        _known[measurements] = _fit(measurements, basis, response), response
-    return _known[measurements]
+    """Aberrations of a scan in its usual features."""
+    if measurements.polar is None or not measurements.is_scan:
+        raise DataError("aberrations are fitted to a scan with polar patterns; call measure(..., polar=True)")
+    basis = usual_basis(measurements)
+    response = ProbeResponse(measurements, basis)
+    return _fit(measurements, basis, response), response
 
 
 def _fit(measurements: Measurements, basis: HarmonicBasis, response: ProbeResponse) -> Aberrations:

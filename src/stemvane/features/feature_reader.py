@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from stemvane.data.measurements import Measurements
 from stemvane.features.aberrations import computed_response
 from stemvane.features.background import fit_basis
 from stemvane.features.feature_noise import FeatureNoise
+from stemvane.features.filtered_scan import FilteredScan, filter_scan
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.features.parallel import on_one_blas_thread
 from stemvane.features.potential_filter import FilteredTile, PotentialFilter
@@ -185,6 +186,11 @@ class FeatureReader:
             if latest.measurements() is measurements and latest.key == key:
                 return latest.tiles
 
+        if measurements.is_scan and np.array_equal(mask, measurements.recorded):
+            filtered = filter_scan(measurements)
+            if filtered.tiles and filtered.is_all and filtered.basis.has_grid_of(self.basis):
+                factor = self.basis.intensity_factor(measurements, mask) if rescale else 1.0
+                return _of_other_features(filtered, self.basis, factor)
         rows, columns = (_around(np.asarray(mask.any(axis=axis))) for axis in (1, 0))
         in_middle = _read(self.basis, measurements, mask, rows, rescale=rescale)
 
@@ -200,6 +206,25 @@ class FeatureReader:
         tiles = list(scan_filter.filter(read, mask))
         self._latest[:] = [_Filtered(weakref.ref(measurements), key, tiles)]
         return tiles
+
+
+def _of_other_features(filtered: FilteredScan, basis: HarmonicBasis, factor: float) -> list[FilteredTile]:
+    """A scan that was filtered with its COM, as features of another basis, intensities times a factor.
+
+    One filter serves the COM and any model: what its own features leave out is noise, of which nothing remains.
+    """
+    own, orders = filtered.basis, basis.orders
+    onto = factor * np.where(orders[:, None] == own.orders, basis.analysis @ own.synthesis.T, 0)
+    fixed = (basis.analysis * (factor * own.background[orders] - basis.background[orders])).sum(axis=1)
+    return [
+        replace(
+            tile,
+            directions=(tile.directions[:, :-1] @ onto.T).astype(np.complex64),
+            mean=(onto @ tile.mean[:-1] + fixed).astype(np.complex64),
+            mean_std=np.sqrt(np.abs(onto) ** 2 @ tile.mean_std[:-1] ** 2),
+        )
+        for tile in filtered.tiles
+    ]
 
 
 def _read(

@@ -8,24 +8,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stemvane.config import BasisConfig
 from stemvane.data.arguments import require
 from stemvane.data.findings import Finding
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_shape
-from stemvane.features.aberrations import computed_response
-from stemvane.features.harmonics import HarmonicBasis
-from stemvane.features.parallel import on_one_blas_thread
-from stemvane.features.potential_filter import PotentialFilter
-from stemvane.features.scan_frame import content_beyond, noise_frequencies, scan_middle, taper, trusted_limit
+from stemvane.features.filtered_scan import filter_scan
 
 __all__ = ["FilteredCom", "add_filtered_com", "filter_com"]
 
-# along a shorter axis a scan does not tell a spectrum from a plane
-_FEWEST_POSITIONS = 8
-# noise of less power than this share of the deflection's is left where it is: a filter changes SrTiO3 of 10 nm by 1.0 %
-# of the deflection's rms, where the noise is 1.7 % at 20,000 electrons and 0.8 % at 100,000
-_WORTH_FILTERING = 2.5e-4
+# of fewer nothing is filtered
+_FEWEST_PATTERNS = 64
 # content beyond the band limit over that within: at most 0.1 with lines that jitter by two steps, 2.3 where the step is
 # said five times too small; `pytest tests/test_verdict.py -k limit`
 _CONTRADICTION = 0.2
@@ -96,7 +88,6 @@ def _rms(values: NDArray[np.float64]) -> float:
     return float(np.sqrt((known**2).mean())) if len(known) else np.nan
 
 
-@on_one_blas_thread
 def filter_com(measurements: Measurements) -> FilteredCom:
     """Estimate the deflection at every position from all patterns of the scan.
 
@@ -118,50 +109,16 @@ def filter_com(measurements: Measurements) -> FilteredCom:
         If these are no measurements, they have no polar patterns, or fewer than two patterns were recorded.
     """
     require(measurements, Measurements, "filter_com")
-    recorded = measurements.recorded
-    raw = measurements.deflection
-    basis = HarmonicBasis.fit(measurements, BasisConfig())
-    # the conjugate rotates as a feature of order 1 does
-    com = np.where(recorded, raw[..., 1] + 1j * raw[..., 0], 0)
-    too_small = not measurements.is_scan or min(recorded.shape) < _FEWEST_POSITIONS
-
-    def read(rows: slice) -> NDArray[np.complex64]:
-        part = np.zeros_like(recorded)
-        part[rows] = recorded[rows]
-        features = np.zeros((*recorded[rows].shape, basis.n_features), np.complex64)
-        if part.any():
-            features[recorded[rows]] = np.concatenate(list(basis.feature_blocks(measurements, part, rescale=False)))
-        return features
-
-    middle = scan_middle(recorded.shape[0])
-    in_middle = read(middle)
-    said_step, said_limit = measurements.calibration.scan_step, measurements.calibration.band_limit
-    beyond = content_beyond(in_middle, recorded[middle], said_step, said_limit)
-    step, band_limit = said_step or (1.0, 1.0), trusted_limit(said_limit, beyond)
-    known, readout, spread = _read_com(in_middle, com[middle], recorded[middle], basis, step, band_limit)
-    noise = np.append(basis.counting, spread)
-    # content makes the highest orders say more counts per electron than there are, never fewer
-    each = measurements.counts_per_electron if measurements.counts_per_electron > 1 else min(basis.noise**2, 1.0)
-    variance = np.nan_to_num(measurements.com_noise(each)) ** 2
-    content = float(np.nanmean(np.abs(com[recorded]) ** 2))
-    # counts that are no counts, such as negative ones, tell no noise
-    if too_small or not 2 * variance >= _WORTH_FILTERING * content:
-        std, unknown = np.where(recorded, np.sqrt(variance), np.nan), np.full(recorded.shape, np.nan)
-        return FilteredCom(np.asarray(raw, float), std, measurements.com_unit, False, unknown, unknown.copy(), beyond)
-
-    def read_all(rows: slice) -> NDArray[np.complex64]:
-        features = in_middle if rows == middle else read(rows)
-        rest = com[rows] - features @ known
-        return np.concatenate([features, rest[..., None]], axis=-1).astype(np.complex64)
-
-    orders = np.append(basis.orders, 1)
-    probe = computed_response(measurements, basis, with_com=known)
-    scan_filter = PotentialFilter.fit(read_all(middle), recorded[middle], orders, noise, step, band_limit, probe)
+    recorded, scan = measurements.recorded, filter_scan(measurements)
+    if not scan.tiles:
+        raw = np.asarray(measurements.deflection, float)
+        std, unknown = np.where(recorded, scan.com_std, np.nan), np.full(recorded.shape, np.nan)
+        return FilteredCom(raw, std, measurements.com_unit, False, unknown, unknown.copy(), scan.beyond_limit)
     estimate = np.zeros(recorded.shape, complex)
     std, potential, potential_std = (np.full(recorded.shape, np.nan) for _ in range(3))
-    for tile in scan_filter.filter(read_all, recorded, readout):
+    for tile in scan.tiles:
         place = tile.rows, tile.columns
-        estimate[place], std[place] = tile.gradient + readout @ tile.mean, tile.gradient_std
+        estimate[place], std[place] = tile.gradient + scan.readout @ tile.mean, tile.gradient_std
         potential[place], potential_std[place] = tile.potential, tile.potential_std
     estimate -= estimate[recorded].mean()
     if not np.nanmax(std) > 0:
@@ -170,13 +127,14 @@ def filter_com(measurements: Measurements) -> FilteredCom:
     deflection = np.stack([estimate.imag, estimate.real], axis=-1)
     # electrons are deflected towards a higher potential; the features alone do not tell its sign
     rotation = measurements.calibration.scan_rotation or 0.0
-    along_x = np.gradient(potential, step[1], axis=1) * scan_filter.transfer.handedness
+    step = measurements.calibration.scan_step or (1.0, 1.0)
+    along_x = np.gradient(potential, step[1], axis=1) * scan.handedness
     uphill = along_x + 1j * np.gradient(potential, step[0], axis=0)
     if (uphill.conj() * estimate * np.exp(-1j * rotation)).real.sum() < 0:
         potential = -potential
     for part in (deflection, std, potential, potential_std):
         part[~recorded] = np.nan
-    return FilteredCom(deflection, std, measurements.com_unit, True, potential, potential_std, beyond)
+    return FilteredCom(deflection, std, measurements.com_unit, True, potential, potential_std, scan.beyond_limit)
 
 
 def add_filtered_com(measurements: Measurements) -> Measurements:
@@ -184,7 +142,7 @@ def add_filtered_com(measurements: Measurements) -> Measurements:
 
     Content beyond the band limit is a finding.
     """
-    if measurements.polar is None or np.count_nonzero(measurements.recorded) < _FEWEST_POSITIONS**2:
+    if measurements.polar is None or np.count_nonzero(measurements.recorded) < _FEWEST_PATTERNS:
         return measurements
     filtered = filter_com(measurements)
     limit = measurements.calibration.band_limit
@@ -217,29 +175,3 @@ def add_filtered_com(measurements: Measurements) -> Measurements:
         maps |= {"shared_potential": filtered.potential, "shared_potential_std": filtered.potential_std}
         units |= {"shared_potential": "noise of a pattern", "shared_potential_std": "noise of a pattern"}
     return replace(measurements, maps={**measurements.maps, **maps}, units={**measurements.units, **units})
-
-
-def _read_com(
-    features: NDArray[np.complex64],
-    com: NDArray[np.complex128],
-    recorded: NDArray[np.bool_],
-    basis: HarmonicBasis,
-    step: tuple[float, float],
-    band_limit: float | None,
-) -> tuple[NDArray[np.complex128], NDArray[np.complex128], float]:
-    """The COM's part that features of order 1 tell, the COM in features and rest, and the rest's noise."""
-    weights = taper(recorded)
-    chosen = np.flatnonzero(basis.orders == 1)
-    centred = [
-        np.where(recorded, part - part[recorded].mean(), 0) for part in (*features[..., chosen].T.swapaxes(1, 2), com)
-    ]
-    spectra = np.array([np.fft.fft2(part * weights, norm="ortho") for part in centred])
-    # the rest must share no noise with the features, which is best seen where there is nothing else
-    empty = noise_frequencies(recorded.shape, step, band_limit)
-    used = np.ones_like(recorded) if empty is None else empty
-    known = np.zeros(basis.n_features, np.complex128)
-    of_order = spectra[:-1, used].T
-    known[chosen] = np.linalg.lstsq(of_order, spectra[-1, used], rcond=None)[0]
-    rest = spectra[-1, used] - of_order @ known[chosen]
-    spread = float(np.sqrt(max((np.abs(rest) ** 2).mean() / 2, 1e-30)))
-    return known, np.append(known, 1), spread

@@ -173,6 +173,10 @@ class HarmonicBasis(Representable):
             own_noise=own_noise,
         )
 
+    def has_grid_of(self, other: HarmonicBasis) -> bool:
+        """Whether both read polar patterns of the same rings and sectors."""
+        return (self.background.shape, self.n_azimuthal) == (other.background.shape, other.n_azimuthal)
+
     @property
     def n_features(self) -> int:
         """Number of complex features per pattern."""
@@ -235,9 +239,10 @@ class HarmonicBasis(Representable):
         mask = recorded_positions(measurements, mask)
         if factor is None:
             factor = self.intensity_factor(measurements, mask) if rescale else 1.0
-        orders = [(order, np.flatnonzero(self.orders == order)) for order in np.unique(self.orders)]
         if mask is not None and not mask.any():
             yield np.empty((0, self.n_features), np.complex64)
+
+        orders = [(order, np.flatnonzero(self.orders == order)) for order in np.unique(self.orders)]
 
         @on_one_blas_thread
         def analyse(block: NDArray[np.floating[Any]]) -> NDArray[np.complex64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from stemvane.errors import RunError, StemvaneError
 from stemvane.evaluation.metrics import run_metrics
 from stemvane.evaluation.verdict import judge
 from stemvane.features.filtered_com import add_filtered_com
+from stemvane.features.scan_memory import hand_on
 from stemvane.field.maps import add_field
 from stemvane.figures.saving import save_figures
 from stemvane.io.atomic import file_states, keep_only, remove
@@ -237,9 +238,14 @@ def measure_stage(
                 progress=lambda done, total: report("measure", done, total, ""),
                 client=client,
             )
+        # maps as they are stored, so that what is worked out of them is the same when they are read again
+        maps = {name: np.asarray(values, np.float32) for name, values in measurements.maps.items()}
+        measurements = replace(measurements, maps=maps)
         add_field(add_filtered_com(measurements)).write(store)
         write_sample(store, dataset, measurements, config.compare.n_turned)
-        return Measurements.read(store)
+        stored = Measurements.read(store)
+        hand_on(measurements, stored)
+        return stored
 
 
 def prepare_stage(run: Run, dataset: Dataset4D | None, config: Config, report: StageProgress) -> Dataset4D:
