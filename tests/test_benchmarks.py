@@ -658,3 +658,34 @@ def test_a_table_of_whole_runs_has_what_was_measured():
     ]
     text = tables({"machine": {"processors": 2, "time": "today"}, "cells": cells})
     assert "| a run | 1 | 9.00 (9.00 to 9.00) | 2.00 (2.00 to 2.00) | 4 | 3.0 | 400.0 | measure 0.5" in text
+
+
+def test_the_sizes_have_a_table_a_figure_and_what_a_terabyte_takes(tmp_path):
+    from benchmarks.whole.figure import draw
+    from benchmarks.whole.scale import scale_tables
+
+    def cell(kind, positions, pixels, **result):
+        job = {"name": f"{kind} {positions} {pixels}", "kind": kind, "positions": positions, "pixels": pixels}
+        return {"part": "scale", "job": job, "result": result}
+
+    def run(positions, pixels):
+        stages = {"survey": 0.5, "measure": 1e-4 * positions**2, "learn": 2.0, "read": 1.0, "figures": 1.5}
+        held = dict.fromkeys(stages, 600.0)
+        other = {"memory_by_stage": held, "memory_mb": 100.0 * positions, "stored_mb": 5.0, "angle_std_deg": 7.25}
+        return cell("run", positions, pixels, seconds=sum(stages.values()), stages=stages, **other)
+
+    # 0.5 GB a second and 10,000 patterns a second, by each of two workers
+    both = {"measure": 2.0, "embed": 1.0}
+    workers = cell("workers", 141, 256, bytes=2e9, patterns=20_000, threads=both, processes=both, same=False)
+    cells = [*(run(n, 32) for n in (32, 64, 128, 256)), *(run(32, n) for n in (64, 128)), workers]
+    text = "\n".join(scale_tables(cells))
+    assert "| run 64 32 | 5.4 | 0.5 (600) | 0.4 (600) | 2.0 (600) | 1.0 (600) | 1.5 (600) | 6,400 | 5 | 7.2° |" in text
+    # seconds are those of a stage, memory grows with the side
+    assert "measure 1.00" in text
+    assert "memory 0.50" in text
+    assert "| workers 141 256 | 2.00 | 2.00 | 1.00 | 1.00 | **not the same** |" in text
+    assert "7.6 million patterns" in text
+    assert "the pass takes 0.6 hours of one core and the embedding 0.2, both 1 minutes on 64 workers" in text
+    assert "32.0 GB/s" in text
+    draw({"cells": cells}, tmp_path / "whole.png")
+    assert (tmp_path / "whole.png").stat().st_size > 10_000

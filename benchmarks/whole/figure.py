@@ -51,27 +51,21 @@ def _draw_times(axes: Axes, along: Growth) -> None:
     power = along.exponent(along.seconds("whole"))
     axes.set_title(f"Time, {ASIDE[along.axis]}: ∝ {along.axis}$^{{{power:.2f}}}$", fontsize=7)
     axes.set(ylabel="s")
-    _name_sides(axes, along)
+    _name_sides(axes, along.sides, f"number of {along.axis}")
 
 
 def _draw_memory(axes: Axes, every: list[Growth]) -> None:
     for along, style in zip(every, ("-o", "--s"), strict=False):
-        axes.loglog(along.sides, along.memory, style, color="#000000", markersize=3, linewidth=1)
-        axes.annotate(
-            f"{along.axis}, {ASIDE[along.axis]}",
-            (along.sides[-1], along.memory[-1]),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="right",
-            fontsize=6,
-        )
+        words = f"{along.axis}, {ASIDE[along.axis]}"
+        axes.semilogx(along.sides, along.memory, style, color="#000000", markersize=3, linewidth=1, label=words)
     axes.set_title("Largest memory", fontsize=7)
-    axes.set(ylabel="MB")
-    _name_sides(axes, max(every, key=lambda one: len(one.sides)), "side of scan or detector")
+    axes.set(ylabel="MB", ylim=(0, 1.25 * max(max(along.memory) for along in every)))
+    axes.legend(loc="upper left", fontsize=6, frameon=False)
+    _name_sides(axes, sorted({side for along in every for side in along.sides}), "side of scan or detector")
 
 
-def _name_sides(axes: Axes, along: Growth, words: str = "") -> None:
+def _name_sides(axes: Axes, sides: list[int], words: str) -> None:
     """Label the sides that were run, as squares."""
-    axes.set_xticks(along.sides, [f"{side}²" for side in along.sides])
+    axes.set_xticks(sides, [f"{side}²" for side in sides])
     axes.minorticks_off()
-    axes.set_xlabel(words or f"number of {along.axis}")
+    axes.set_xlabel(words)

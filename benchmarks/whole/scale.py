@@ -72,14 +72,18 @@ def exponent(numbers: Sequence[int], values: Sequence[float]) -> float:
 def scale_tables(cells: Cells) -> list[str]:
     """Lines of Markdown: every size, exponents, processes against threads, and the terabyte."""
     lines = [
-        f"| | whole (s) | {' | '.join(f'{stage} (s)' for stage in STAGES)} | memory (MB) | stored (MB) | angle ± |",
+        "Stages: seconds, and in brackets the largest memory up to their end in MB. *Stored* are the measurements, "
+        "*angle ±* is the median error that the angle is said to have; without patterns kept, nothing is filtered.",
+        "",
+        f"| | whole (s) | {' | '.join(STAGES)} | memory (MB) | stored (MB) | angle ± |",
         f"|---|---|{'---|' * len(STAGES)}---|---|---|",
     ]
     for cell in cells:
         job, result = cell["job"], cell["result"]
         if job["kind"] == "workers":
             continue
-        stages = [f"{result['stages'][name]:.1f}" if name in result["stages"] else "" for name in STAGES]
+        seconds, held = result["stages"], result["memory_by_stage"]
+        stages = [f"{seconds[name]:.1f} ({held[name]:,.0f})" if name in seconds else "" for name in STAGES]
         entries = [job["name"], f"{result['seconds']:.1f}", *stages, f"{result['memory_mb']:,.0f}"]
         entries += [f"{result['stored_mb']:,.0f}", f"{result['angle_std_deg']:.1f}°"]
         lines.append(f"| {' | '.join(entries)} |")
@@ -125,9 +129,10 @@ def terabyte(cells: Cells, workers: Cells) -> str:
     return (
         f"A scan of 1 TB is {n_patterns / 1e6:.1f} million patterns of 256² pixels of two bytes. One worker of the "
         f"cluster above measures {bytes_a_second / 1e9:.2f} GB and embeds {embedded:,.0f} patterns a second, so the "
-        f"pass takes {of_pass:.1f} hours of one core and the embedding {of_embedding:.1f}: {minutes:.0f} minutes on "
-        f"{_N_WORKERS} workers, if the storage gives them {storage:.1f} GB/s. That is `measure.keep_polar=false`, to "
-        "which training on a sample adds less than a minute. With polar patterns kept and the filter over the scan, "
+        f"pass takes {of_pass:.1f} hours of one core and the embedding {of_embedding:.1f}, both "
+        f"{minutes:.0f} minutes on {_N_WORKERS} workers, if the storage gives them {storage:.1f} GB/s. That is "
+        "`measure.keep_polar=false`, to which training on a sample adds less than a minute. "
+        "With polar patterns kept and the filter over the scan, "
         f"which runs in the process that asks, that process works {here:.1f} hours more at the rate of "
         f"{largest['job']['name']}. The cluster was two processes of one machine: what a network adds was not measured."
     )
