@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from stemvane.config import MeasureConfig
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.geometry.polar import PolarGrid
+from stemvane.geometry.splines import rotated_about
 from stemvane.models.base import PatternModel
 from stemvane.models.harmonic_model import HarmonicModel
 from stemvane.reduction.measure import measure
@@ -119,17 +119,12 @@ def rotate_patterns(patterns: _Floats, angles: _Floats, mean_pattern: _Floats, g
         Interpolated with cubic splines; negative values, which the splines can leave beside sharp edges, become 0.
     """
     out = np.empty(patterns.shape, np.float32)
-    right, up = grid.places((mean_pattern.shape[0], mean_pattern.shape[1]))
-    back = np.linalg.inv(grid.plane)
+    places = np.asarray(grid.places((mean_pattern.shape[0], mean_pattern.shape[1])), np.float64)
+    back = np.asarray(np.linalg.inv(grid.plane), np.float64)
 
     def rotate(i: int) -> None:
-        cosine, sine = np.cos(angles[i]), np.sin(angles[i])
-        from_right, from_up = right * cosine + up * sine, up * cosine - right * sine
-        columns, rows_up = np.tensordot(back, np.stack([from_right, from_up]), axes=1)
-        where = np.stack([grid.axis[0] - rows_up, grid.axis[1] + columns])
-        # "constant" would cut off border pixels whose place is beyond the border by rounding alone
-        content = ndimage.map_coordinates(patterns[i] - mean_pattern, where, order=3, mode="grid-constant")
-        out[i] = np.maximum(mean_pattern + content, 0)
+        content = np.asarray(patterns[i] - mean_pattern, np.float64)
+        out[i] = np.maximum(mean_pattern + rotated_about(content, angles[i], places, back, grid.axis), 0)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(rotate, range(len(patterns))))
