@@ -14,15 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import adjusted_rand_score
+from numpy.typing import NDArray
+from sklearn.metrics import adjusted_rand_score, roc_auc_score
 
 from benchmarks.harness.cells import write_json
 from benchmarks.kinds.rivals import rival_groups
 from benchmarks.kinds.scenes import Field, KindField, make_field
 from stemvane import Embedding, KindsModel, Measurements, measure
+from stemvane.config import KindsConfig
 from stemvane.evaluation.recommendation import recommend
 
 _N_COMPARED = 5
+_N_LABELS = 5
+_EDGES = (0.6, 0.8, 0.9, 0.99)
+# half a unit cell of graphene in positions
+_SHEETS_WINDOW = 3.0
+# what a field is told beside the number of kinds
+_TOLD = {"turned over": KindsConfig(n_kinds=1, mirror=True)}
 
 
 def main() -> None:
@@ -31,7 +39,11 @@ def main() -> None:
     field = Field(**task["field"])
     scan = make_field(field)
     measurements = measure(scan.dataset, progress=False)
-    row = score_ours(scan, measurements)
+    told = _TOLD.get(field.name, KindsConfig())
+    row = score_ours(scan, measurements, told)
+    windowed = KindsConfig(window=_SHEETS_WINDOW)
+    row["windowed"] = score_ours(scan, measurements, windowed) if field.name == "sheets" else None
+    row |= score_labels(scan, measurements, windowed if field.name == "sheets" else told, field.seed)
     row["n_found"] = number_found(measurements) if task["counts"] else None
     truth = scan.kind.ravel()
     rivals = {
@@ -40,10 +52,11 @@ def main() -> None:
     write_json({"cell": asdict(field), "ours": row, "rivals": rivals}, Path(task["output"]))
 
 
-def score_ours(scan: KindField, measurements: Measurements) -> dict[str, Any]:
+def score_ours(scan: KindField, measurements: Measurements, told: KindsConfig) -> dict[str, Any]:
     """Score `KindsModel` that is told the number of kinds, with its other defaults."""
     n_kinds, began = int(scan.kind.max()) + 1, time.perf_counter()
-    embedding = KindsModel(n_kinds).fit(measurements, progress=False).embed(measurements)
+    model = KindsModel(told.n_kinds if told.mirror else n_kinds, model=told)
+    embedding = model.fit(measurements, progress=False).embed(measurements)
     seconds = time.perf_counter() - began
     kind, probability = embedding.kind, embedding.kind_probability
     assert kind is not None
@@ -60,6 +73,42 @@ def score_ours(scan: KindField, measurements: Measurements) -> dict[str, Any]:
         "wrong_expected": float(1 - probability.max(axis=-1).mean()),
         "angle_deg": angle_error(scan, embedding),
         "patterns_per_second": kind.size / seconds,
+        "window": model.window,
+        "reliability": reliability(probability.max(axis=-1), right),
+    }
+
+
+def reliability(says: NDArray[np.float64], right: NDArray[np.bool_]) -> list[list[float]]:
+    """Number of positions, mean of what their probability says, and share that is right, by that probability."""
+    groups = np.digitize(says, _EDGES)
+    return [
+        [int((groups == g).sum()), float(says[groups == g].mean()), float(right[groups == g].mean())]
+        for g in np.unique(groups)
+    ]
+
+
+def score_labels(scan: KindField, measurements: Measurements, told: KindsConfig, seed: int) -> dict[str, Any]:
+    """Score five labels per kind, and how well a kind without labels, absent from training, is told from the others."""
+    rng, n_kinds = np.random.default_rng([seed, 23]), int(scan.kind.max()) + 1
+    labels = {
+        str(k): [(int(y), int(x)) for y, x in rng.choice(np.argwhere(scan.kind == k), _N_LABELS, replace=False)]
+        for k in range(n_kinds)
+    }
+    options = told.model_copy(update={"n_kinds": 1})
+    found = KindsModel(labels=labels, model=options).fit(measurements, progress=False).embed(measurements)
+    assert found.kind is not None
+    areas = []
+    for absent in range(n_kinds):
+        # two hands are known only together
+        if told.mirror:
+            break
+        known = {name: at for name, at in labels.items() if name != str(absent)}
+        model = KindsModel(labels=known, model=options)
+        seen = model.fit(measurements, mask=scan.kind != absent, progress=False).embed(measurements)
+        areas.append(float(roc_auc_score(scan.kind.ravel() == absent, -seen.log_evidence.ravel())))
+    return {
+        "labelled": float((found.kind == scan.kind + 1).mean()),
+        "unknown_auc": areas,
     }
 
 

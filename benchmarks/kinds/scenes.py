@@ -1,4 +1,4 @@
-"""Fields of several kinds: analytic patterns, sheets side by side, and a polycrystal of two phases."""
+"""Fields of several kinds: analytic patterns, sheets side by side, and polycrystals of two phases or two hands."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from benchmarks.denoise.scans import Scan, simulated
-from benchmarks.grains.scenes import LATTICES, _disc, _discs
+from benchmarks.grains.scenes import LATTICES, Lattice, _disc, _discs
 from stemvane import Dataset4D
 from stemvane.data.calibration import Calibration
 from stemvane.simulation.synthetic import synthetic_patterns
 
-__all__ = ["FIELDS", "Field", "KindField", "make_field"]
+__all__ = ["FIELDS", "Field", "KindField", "make_field", "polycrystal"]
 
 _Doubles = NDArray[np.float64]
 _Drawn = tuple[NDArray[np.float32], NDArray[np.int64], _Doubles | None, tuple[int, ...], Calibration]
 
 _FOLDS = (1, 2, 3)
-_PHASES = ("hexagon", "square")
-_ACROSS_ANALYTIC, _ACROSS_SHEETS, _ACROSS_PHASES = 40, 48, 32
+_PHASES = ((LATTICES["hexagon"], False), (LATTICES["square"], False))
+# no rotation brings an oblique lattice onto its mirror image
+_OBLIQUE = Lattice(1.25, 72.0, 2)
+_HANDS = ((_OBLIQUE, False), (_OBLIQUE, True))
+_ACROSS_ANALYTIC, _ACROSS_SHEETS, _ACROSS_PHASES, _ACROSS_HANDS = 40, 48, 32, 24
 # Å between probe positions on the sheets; lattice constants of graphite and h-BN, and distance of layers
 _STEP, _CARBON, _BORON, _LAYER = 0.4, 2.46, 2.504, 3.35
 _SIZE, _BEAM, _N_GRAINS = 96, 3.0, 16
@@ -139,9 +142,23 @@ def _honeycomb(constant: float, species: str, extent: float, shift: float) -> tu
 
 def _phases(seed: int) -> _Drawn:
     """A polycrystal of a hexagonal and a square phase, whose grains are tilted and of varying thickness."""
-    n, rng = _ACROSS_PHASES, np.random.default_rng([seed, 19])
+    expected, kind, angle, _ = polycrystal(seed, _PHASES, _ACROSS_PHASES)
+    return expected, kind, angle, (6, 4), Calibration(scan_step=(20.0, 20.0), energy=200e3)
+
+
+def _hands(seed: int) -> _Drawn:
+    """A polycrystal of an oblique phase, half of whose grains are turned over."""
+    expected, kind, angle, _ = polycrystal(seed, _HANDS, _ACROSS_HANDS)
+    return expected, kind, angle, (2, 2), Calibration(scan_step=(20.0, 20.0), energy=200e3)
+
+
+def polycrystal(
+    seed: int, kinds: tuple[tuple[Lattice, bool], ...], n: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], _Doubles, _Doubles]:
+    """Draw grains of lattices, mirrored or not: expected shares, and each position's kind, angle and thickness."""
+    rng = np.random.default_rng([seed, 19])
     centres, _ = _regions(n, 2, _N_GRAINS, seed)
-    cell, phase = _cell_of(_grid(n), centres), rng.permutation(np.arange(_N_GRAINS) % 2)
+    cell, phase = _cell_of(_grid(n), centres), rng.permutation(np.arange(_N_GRAINS) % len(kinds))
     reach, axis = 0.47 * _SIZE - _BEAM, ((_SIZE - 1) / 2 + 0.3, (_SIZE - 1) / 2 - 0.2)
     rows, columns = np.indices((_SIZE, _SIZE), dtype=float)
     up, right = axis[0] - rows, columns - axis[1]
@@ -150,10 +167,12 @@ def _phases(seed: int) -> _Drawn:
     expected, angle = np.empty((n, n, _SIZE, _SIZE), np.float32), np.empty((n, n))
     thickness = 1 + _THICKNESS * np.sin(2 * np.pi * (_grid(n) @ rng.normal(size=2)) / n)
     for number in range(_N_GRAINS):
-        lattice, ring = LATTICES[_PHASES[phase[number]]], reach / 2.02
+        (lattice, is_mirrored), ring = kinds[phase[number]], reach / 2.02
         discs, share = _discs(lattice, ring, reach)
         orientation = rng.uniform(0, 2 * np.pi / lattice.symmetry)
-        rotated = discs @ np.array(
+        # a mirror image is mirrored at angle 0, and then rotated
+        placed = discs * (1, -1) if is_mirrored else discs
+        rotated = placed @ np.array(
             [[np.cos(orientation), np.sin(orientation)], [-np.sin(orientation), np.cos(orientation)]]
         )
         images = np.array([_disc(up - y, right - x, _BEAM).ravel() for x, y in rotated])
@@ -163,8 +182,8 @@ def _phases(seed: int) -> _Drawn:
             pattern = (scattered @ images).reshape(_SIZE, _SIZE) + diffuse
             expected[y, x] = pattern + (1 - pattern.sum()) * direct
             angle[y, x] = orientation
-    return expected, phase[cell], angle, (6, 4), Calibration(scan_step=(20.0, 20.0), energy=200e3)
+    return expected, phase[cell], angle, thickness
 
 
-FIELDS = {"analytic": _analytic, "sheets": _sheets, "two phases": _phases}
+FIELDS = {"analytic": _analytic, "sheets": _sheets, "two phases": _phases, "turned over": _hands}
 """How each field is drawn, from a seed: expected shares, kinds, angles, symmetries and calibration."""
