@@ -88,7 +88,7 @@ def reliability(says: NDArray[np.float64], right: NDArray[np.bool_]) -> list[lis
 
 
 def score_labels(scan: KindField, measurements: Measurements, told: KindsConfig, seed: int) -> dict[str, Any]:
-    """Score five labels per kind, and how well a kind without labels, absent from training, is told from the others."""
+    """Score five labels per kind, and how well a kind of which nobody has labelled any is told from the others."""
     rng, n_kinds = np.random.default_rng([seed, 23]), int(scan.kind.max()) + 1
     labels = {
         str(k): [(int(y), int(x)) for y, x in rng.choice(np.argwhere(scan.kind == k), _N_LABELS, replace=False)]
@@ -102,10 +102,12 @@ def score_labels(scan: KindField, measurements: Measurements, told: KindsConfig,
         # two hands are known only together
         if told.mirror:
             break
+        # one kind more than names: what belongs to no label
         known = {name: at for name, at in labels.items() if name != str(absent)}
-        model = KindsModel(labels=known, model=options)
-        seen = model.fit(measurements, mask=scan.kind != absent, progress=False).embed(measurements)
-        areas.append(float(roc_auc_score(scan.kind.ravel() == absent, -seen.log_evidence.ravel())))
+        model = KindsModel(n_kinds, labels=known, model=told)
+        seen = model.fit(measurements, progress=False).embed(measurements).kind_probability
+        assert seen is not None
+        areas.append(float(roc_auc_score(scan.kind.ravel() == absent, seen[..., n_kinds - 1 :].sum(axis=-1).ravel())))
     return {
         "labelled": float((found.kind == scan.kind + 1).mean()),
         "unknown_auc": areas,

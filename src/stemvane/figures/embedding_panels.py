@@ -72,7 +72,9 @@ def draw_embedding(embedding: Embedding, what: str, ax: Axes | None = None) -> A
         attach_color_bar(ax, draw_map(ax, values, step, MAGNITUDES), "standard deviation of the angle", "°")
         ax.set_title("Uncertainty of the rotation")
     elif what == "kind":
-        ax.legend(handles=draw_kinds(ax, embedding), loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)
+        place = (0.5, -0.02)
+        patches = draw_kinds(ax, embedding)
+        ax.legend(handles=patches, ncols=2, loc="upper center", bbox_to_anchor=place, borderaxespad=0, frameon=False)
         ax.set_title("Kinds")
     elif what == "deflection_angle" and embedding.deflection_angle is not None:
         draw_map(ax, embedding.deflection_angle, step, ANGLES)

@@ -23,7 +23,7 @@ from stemvane.figures.panels import (
     scan_extent,
     without_ticks,
 )
-from stemvane.figures.style import ANGLES, IMAGES, MAGNITUDES, MASKED, SMALL, STYLE
+from stemvane.figures.style import ANGLES, DIVERGING, IMAGES, MAGNITUDES, MASKED, SMALL, STYLE
 
 __all__ = ["draw_kinds", "kind_colors", "kinds_page"]
 
@@ -34,6 +34,7 @@ _PATTERNS_ACROSS = 6
 _LEGEND_LINE = 0.13
 _BETWEEN = 0.14
 _TITLE = 0.3
+_SCALE = 99.8
 
 
 def kind_colors(n_kinds: int) -> list[str]:
@@ -89,7 +90,7 @@ def kinds_page(embedding: Embedding, *, figure: Figure | None = None) -> Figure:
     -------
     Figure
         (a) kinds with their shares of the scan, (b) the angle within each kind, (c) probability of the likeliest kind;
-        below, the pattern of each kind, all on one colour scale.
+        below, the mean of the kinds' patterns, and what each differs from it by, all on one colour scale.
 
     Raises
     ------
@@ -102,13 +103,20 @@ def kinds_page(embedding: Embedding, *, figure: Figure | None = None) -> Figure:
     width = (WIDTH - 2 * MARGIN - 2 * GAP) / 3
     maps = [Box(MARGIN + i * (width + GAP), HEAD, width, width * aspect) for i in range(3)]
     n_kinds = len(embedding.kind_names)
-    across = max(min(n_kinds, _PATTERNS_ACROSS), 4)
+    n_patterns = n_kinds + (n_kinds > 1)
+    across = max(min(n_patterns, _PATTERNS_ACROSS), 4)
     side = (WIDTH - 2 * MARGIN - (across - 1) * _BETWEEN) / across
     below = HEAD + width * aspect + max(FOOT, 0.1 + (n_kinds + 1) * _LEGEND_LINE)
-    n_rows = -(-n_kinds // across)
+    n_rows = -(-n_patterns // across)
+    what = (
+        "Mean of all kinds' patterns, as the square root of the intensity, and what each kind has more (red) or less "
+        "(blue) than it, over that root, on one scale."
+        if n_kinds > 1
+        else "The pattern is the square root of its intensity."
+    )
     caption = (
-        "Patterns at the angle 0 with latents of 0, the square root of the intensity, black to white from 0 to the "
-        "brightest. Dark in (b): the angle is uncertain; it is known modulo 360° over the kind's symmetry."
+        f"{what} Patterns are at the angle 0 with latents of 0. Dark in (b): the angle is uncertain; it is known "
+        "modulo 360° over the kind's symmetry."
     )
     with rc_context(STYLE):
         height = below + _TITLE + n_rows * (side + _TITLE) + caption_height(caption)
@@ -138,18 +146,36 @@ def _draw_patterns(figure: Figure, embedding: Embedding, top: float, side: float
     patterns = embedding.kind_patterns
     if patterns is None:
         return
-    roots = np.sqrt(np.maximum(_cropped(patterns), 0))
-    highest = float(np.nanmax(roots))
-    for k, (root, color) in enumerate(zip(roots, kind_colors(len(roots)), strict=True)):
-        box = Box(MARGIN + k % across * (side + _BETWEEN), top + k // across * (side + _TITLE), side, side)
-        ax = add_axes(figure, box, f"pattern_{k + 1}")
-        ax.imshow(root, cmap=IMAGES, vmin=0, vmax=highest, interpolation="nearest")
+    patterns = _cropped(patterns)
+    mean = patterns.mean(axis=0)
+    root = np.sqrt(np.maximum(mean, 0))
+    # where there is next to nothing, a difference over its root is nothing but rounding
+    least = 0.02 * float(np.nanmax(root))
+    differences = (patterns - mean) / np.maximum(root, least)
+    names = ("mean", *(_words(embedding, k) for k in range(len(patterns))))
+    images = (root, *differences) if len(patterns) > 1 else (root,)
+    names = names if len(patterns) > 1 else names[1:]
+    colors = ["k", *kind_colors(len(patterns))] if len(patterns) > 1 else kind_colors(1)
+    # a few pixels at the edge of the beam do not set the scale
+    highest = max(float(np.nanpercentile(np.abs(differences), _SCALE)), 1e-30)
+    for n, (image, name, color) in enumerate(zip(images, names, colors, strict=True)):
+        box = Box(MARGIN + n % across * (side + _BETWEEN), top + n // across * (side + _TITLE), side, side)
+        is_mean = image is root
+        ax = add_axes(figure, box, "mean" if name == "mean" else f"pattern_{max(n, 1)}")
+        if is_mean:
+            ax.imshow(image, cmap=IMAGES, vmin=0, interpolation="nearest")
+        else:
+            ax.imshow(image, cmap=DIVERGING, vmin=-highest, vmax=highest, interpolation="nearest")
         without_ticks(ax)
         for spine in ax.spines.values():
             spine.set(visible=True, color=color, linewidth=1.8)
-        fold = embedding.kind_symmetry[k]
-        words = f"{embedding.kind_names[k]}, {'no symmetry' if fold == 1 else f'{fold}-fold'}"
-        ax.set_title(words, fontsize=SMALL, pad=3)
+        ax.set_title(name, fontsize=SMALL, pad=3)
+
+
+def _words(embedding: Embedding, kind: int) -> str:
+    """Name and symmetry of a kind."""
+    fold = embedding.kind_symmetry[kind]
+    return f"{embedding.kind_names[kind]}, {'no symmetry' if fold == 1 else f'{fold}-fold'}"
 
 
 def _cropped(patterns: NDArray[np.floating]) -> NDArray[np.floating]:
