@@ -181,7 +181,10 @@ def test_the_page_of_kinds_shows_each_of_them(scan, fitted):
     found = fitted.embed(scan[0])
     page = found.plot("kinds")
     axes = {ax.get_label(): ax for ax in page.axes}
-    assert {"kinds", "angle", "confidence", "pattern_1", "pattern_2"} <= set(axes)
+    assert {"kinds", "angle", "confidence", "mean", "pattern_1", "pattern_2"} <= set(axes)
+    # of two kinds, one has more where the other has less
+    shown = [axes[f"pattern_{k}"].images[0].get_array().filled(0) for k in (1, 2)]
+    np.testing.assert_allclose(shown[0], -shown[1], atol=1e-9 * np.abs(shown[0]).max())
     legend = [text.get_text() for text in axes["kinds"].get_legend().get_texts()]
     assert [words.split(":")[0] for words in legend[:2]] == ["kind 1", "kind 2"]
     assert "3-fold" in axes["pattern_2"].get_title()

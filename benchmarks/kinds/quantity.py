@@ -1,4 +1,4 @@
-"""A quantity from a few known values: `predict_quantity` beside straight lines on principal components.
+"""A quantity from a few known values: `predict_quantity` beside straight lines on principal components and latents.
 
 Run as ``python -m benchmarks.kinds.quantity``, 3 minutes; prints the table. Each row is of 40 draws of the positions
 where the quantity is known.
@@ -33,7 +33,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     print(
         "| quantity | electrons | known at | ours: rms error, in 90 % intervals | width of these |"
-        " straight line on PCA scores | width |\n|---|---|---|---|---|---|---|"
+        " straight line on the same latents | width | on PCA scores | width |\n"
+        f"|{'---|' * 9}"
     )
     for dose in _DOSES:
         for name, measured, truth in scans(dose):
@@ -64,24 +65,29 @@ def scores_of(measured: Measurements) -> _Doubles:
 
 def row(name: str, dose: float, n: int, embedding: Embedding, scores: _Doubles, truth: _Doubles) -> str:
     """One row of the table."""
-    ours, lines = [], {k: [] for k in _N_SCORES if n > k + 2}
-    for draw in range(_N_DRAWS):
-        chosen = np.random.default_rng([draw, n]).choice(truth.size, n, replace=False)
+    latents = embedding.latents.reshape(truth.size, -1).astype(float)
+    draws = [np.random.default_rng([draw, n]).choice(truth.size, n, replace=False) for draw in range(_N_DRAWS)]
+    ours = []
+    for chosen in draws:
         places = np.stack(np.unravel_index(chosen, truth.shape), axis=1)
-        known = {(int(y), int(x)): float(truth[y, x]) for y, x in places}
-        found = predict_quantity(embedding, known)
-        ours.append(
-            scored(found.mean.ravel(), *(part.ravel() for part in found.interval(_LEVEL)), truth.ravel(), chosen)
-        )
-        for k, results in lines.items():
-            results.append(scored(*straight(scores[:, :k], truth.ravel(), chosen), truth.ravel(), chosen))
-    best = min(lines.values(), key=lambda results: np.median([part[0] for part in results]))
+        found = predict_quantity(embedding, {(int(y), int(x)): float(truth[y, x]) for y, x in places})
+        low, high = found.interval(_LEVEL)
+        ours.append(scored(found.mean.ravel(), low.ravel(), high.ravel(), truth.ravel(), chosen))
     parts = []
-    for results in (ours, best):
+    for results in (ours, best_line(latents, truth, draws), best_line(scores, truth, draws)):
         error, held, width = np.array(results).T
-        parts.append(f"{np.median(error):.2f}, {100 * held.mean():.0f} %")
-        parts.append(f"{np.median(width):.2f}")
+        parts += [f"{np.median(error):.2f}, {100 * held.mean():.0f} %", f"{np.median(width):.2f}"]
     return f"| {name} | {dose:,.0f} | {n} | {' | '.join(parts)} |"
+
+
+def best_line(values: _Doubles, truth: _Doubles, draws: list[NDArray[np.int64]]) -> list[tuple[float, float, float]]:
+    """Scores of straight lines on the first values, for every draw, with the number of values that is best."""
+    lines = [
+        [scored(*straight(values[:, :k], truth.ravel(), chosen), truth.ravel(), chosen) for chosen in draws]
+        for k in _N_SCORES
+        if k <= values.shape[1] and len(draws[0]) > k + 2
+    ]
+    return min(lines, key=lambda results: np.median([part[0] for part in results]))
 
 
 def scored(

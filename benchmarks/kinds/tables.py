@@ -23,8 +23,9 @@ def tables(report: dict[str, Any]) -> str:
         f"{'one draw' if most == 1 else f'at most {most} draws'} of each field.",
         "",
         "| field | electrons | ours: adjusted Rand index | best rival here | which | wrong, and as probabilities say |"
-        " angle within the kind | kinds found | patterns/s | aim |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        " angle within the kind | kinds found | right with 5 labels per kind | AUC of a kind without labels |"
+        " patterns/s | aim |",
+        f"|{'---|' * 12}",
     ]
     for (name, dose), records in groups.items():
         ours = [record["ours"] for record in records]
@@ -38,17 +39,30 @@ def tables(report: dict[str, Any]) -> str:
         entries = [
             name,
             f"{dose:,.0f}" if dose else "no noise",
-            f"{ari:.3f}",
+            f"{ari:.3f}{_windowed(ours)}",
             f"{rivals[best]:.3f}",
             best,
             f"{100 * _median(ours, 'wrong'):.2g} %, {100 * _median(ours, 'wrong_expected'):.2g} %",
             angle,
             f"{found} ({n_right} of {len(counted)} right)" if counted else "",
+            "" if ours[0]["labelled"] is None else f"{100 * _median(ours, 'labelled'):.1f} %",
+            f"{min(areas):.3f} to {max(areas):.3f}"
+            if (areas := [a for row in ours for a in row["unknown_auc"]])
+            else "",
             f"{_median(ours, 'patterns_per_second'):.0f}",
             _verdict(ari, rivals[best], _AIMS.get(dose)),
         ]
         lines.append(f"| {' | '.join(entries)} |")
     return "\n".join(lines) + "\n"
+
+
+def _windowed(rows: list[dict[str, Any]]) -> str:
+    """Index, and share that is wrong, where the size of a unit cell is told."""
+    told = [row["windowed"] for row in rows if row["windowed"]]
+    if not told:
+        return ""
+    wrong, says = (100 * _median(told, name) for name in ("wrong", "wrong_expected"))
+    return f"; {_median(told, 'ari'):.3f} with a window of half a cell ({wrong:.2g} % wrong, {says:.2g} % as it says)"
 
 
 def _verdict(ari: float, best: float, aim: float | None) -> str:

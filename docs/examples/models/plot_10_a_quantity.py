@@ -26,6 +26,7 @@ print(f"{100 * np.mean((low < quantity) & (quantity < high)):.0f} % lie in the 9
 # The map, and the truth beside it.
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
 found.plot(ax=axes[0])
-image = axes[1].imshow(quantity, cmap=axes[0].images[0].get_cmap(), vmin=low.min(), vmax=high.max())
+drawn = axes[0].images[0]
+axes[1].imshow(quantity, cmap=drawn.get_cmap(), clim=drawn.get_clim())
 axes[1].set(title="truth", xticks=[], yticks=[])
 plt.show()
