@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stemvane.config import BasisConfig
 from stemvane.data.measurements import Measurements
+from stemvane.errors import DataError
 from stemvane.features.aberrations import computed_response
 from stemvane.features.background import fit_basis
 from stemvane.features.feature_noise import FeatureNoise
@@ -186,11 +187,10 @@ class FeatureReader:
             if latest.measurements() is measurements and latest.key == key:
                 return latest.tiles
 
-        if measurements.is_scan and np.array_equal(mask, measurements.recorded):
-            filtered = filter_scan(measurements)
-            if filtered.tiles and filtered.is_all and filtered.basis.has_grid_of(self.basis):
-                factor = self.basis.intensity_factor(measurements, mask) if rescale else 1.0
-                return _of_other_features(filtered, self.basis, factor)
+        filtered = _filtered_with_com(measurements, mask)
+        if filtered is not None and filtered.basis.has_grid_of(self.basis):
+            factor = self.basis.intensity_factor(measurements, mask) if rescale else 1.0
+            return _of_other_features(filtered, self.basis, factor)
         rows, columns = (_around(np.asarray(mask.any(axis=axis))) for axis in (1, 0))
         in_middle = _read(self.basis, measurements, mask, rows, rescale=rescale)
 
@@ -206,6 +206,18 @@ class FeatureReader:
         tiles = list(scan_filter.filter(read, mask))
         self._latest[:] = [_Filtered(weakref.ref(measurements), key, tiles)]
         return tiles
+
+
+def _filtered_with_com(measurements: Measurements, mask: NDArray[np.bool_]) -> FilteredScan | None:
+    """The scan as it is filtered for its COM; None where it is not, or does not stand for the features in the mask."""
+    if not (measurements.is_scan and np.array_equal(mask, measurements.recorded)):
+        return None
+    try:
+        filtered = filter_scan(measurements)
+    except DataError:
+        # patterns that tell no features of their own, such as those of vacuum, still have those of a model
+        return None
+    return filtered if filtered.tiles and filtered.is_all else None
 
 
 def _of_other_features(filtered: FilteredScan, basis: HarmonicBasis, factor: float) -> list[FilteredTile]:
