@@ -47,7 +47,8 @@ def sweep_page(sweep: Sweep, *, figure: Figure | None = None) -> Figure:
     shades = MAGNITUDES(np.linspace(0.0, 0.85, max(most, 2)))
     latents = {f"pearson_r_{k}{suffix}": (f"latent {k}", shades[k - 1]) for k in range(1, most + 1)}
     titles: tuple[tuple[str, ...], ...] = (
-        ("Evidence", "of patterns kept from training"),
+        # its numbers may be too long for a unit beside them
+        ("Evidence", "of patterns kept from", "training, nat per pattern"),
         ("Explained variance", "of the residuals"),
         ("Correlation", "of each latent with the", f"length of the {whose}"),
         ("Angle error", "median, from the", whose),
@@ -61,7 +62,7 @@ def sweep_page(sweep: Sweep, *, figure: Figure | None = None) -> Figure:
         _curves(panels[2], sweep, latents, absolute=True)
         panels[2].set_ylim(-0.03, 1.03)
         _angle_panel(panels[3], sweep)
-        for ax, unit in zip(panels, ("nat per pattern", "fraction", "|r|", "degrees"), strict=True):
+        for ax, unit in zip(panels, ("", "fraction", "|r|", "degrees"), strict=True):
             ax.set_ylabel(unit)
             _finish(ax, sweep)
         for box, letter, (title, *remarks) in zip(boxes, string.ascii_lowercase, titles, strict=False):
