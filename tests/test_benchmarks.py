@@ -1,5 +1,6 @@
 """The pure functions that benchmarks are scored by."""
 
+import ast
 import json
 import sys
 from dataclasses import replace
@@ -9,12 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from stemvane import defects as defects_package
 from stemvane import measure, simulate
 from stemvane.data.calibration import Calibration
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.findings import Finding
 from stemvane.data.specimen import ScanDefects
 from stemvane.data.truth import DetectorTruth
+from stemvane.defects import channels, descriptions, domains, kinds, naming
 from stemvane.simulation.synthetic import synthetic
 
 
@@ -24,6 +27,7 @@ def tools():
     try:
         from benchmarks.accuracy import bounds
         from benchmarks.defects import comparison as defects
+        from benchmarks.defects import constants_table, variations
         from benchmarks.defects import scores as defect_scores
         from benchmarks.defects import tables as defect_tables
         from benchmarks.denoise import bound, knowledge, pattern_rivals, rivals, scans
@@ -50,6 +54,8 @@ def tools():
         scores=scores,
         tables=tables,
         models=models,
+        constants_table=constants_table,
+        variations=variations,
         defects=defects,
         defect_scores=defect_scores,
         defect_tables=defect_tables,
@@ -300,6 +306,47 @@ def test_defect_tables_and_figure_from_made_up_cells(tools, lattice, rng, tmp_pa
     tools.defects.restore(json.loads((tmp_path / "defects.json").read_text(encoding="utf-8")), tmp_path)
     restored = tools.defects.joined(tmp_path)["cells"]
     assert sorted(map(json.dumps, restored)) == sorted(map(json.dumps, cells))
+
+
+def test_every_constant_of_the_defect_search_is_varied(tools):
+    folder = Path(defects_package.__file__).parent
+    names = set()
+    for path in folder.glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            parts = [part for target in targets for part in getattr(target, "elts", [target])]
+            names |= {f"{path.stem}.{part.id}" for part in parts if part.id.strip("_").isupper()}
+    assert names == {*tools.variations.CONSTANTS, *tools.variations.PLAIN}
+
+
+def test_a_varied_constant_is_another_one_wherever_it_was_imported_and_for_a_while(tools):
+    before = descriptions.SHIFT
+    with tools.variations.varied({"descriptions.SHIFT": 0.5, "domains._CHANGE": 7.0}):
+        assert (descriptions.SHIFT, naming.SHIFT, kinds.SHIFT) == (0.5, 0.5, 0.5)
+        assert domains._CHANGE == 7.0
+        assert channels._CHANGE != 7.0
+    assert (before, before, before) == (descriptions.SHIFT, naming.SHIFT, kinds.SHIFT)
+    assert domains._CHANGE != 7.0
+
+
+def constants_cell(name, draw, **outcomes):
+    usual = {"found": 5, "false": 0, "double": 0, "named": 5, "grouped": 9, "n_lattices": 1, "auc": 0.99, "error": 0.01}
+    usual |= {"share_searched": 1.0, "winding": 1.0}
+    about = {"name": name, "group": name, "draw": draw}
+    return {"cell": about, "outcomes": {key: usual | changed for key, changed in outcomes.items()}}
+
+
+def test_the_table_of_constants_says_what_moved_and_what_only_chance_moves(tools):
+    as_is = tools.constants_table.AS_IS
+    one = {"a = 1": {"found": 4, "auc": 0.95}, "b = 2": {}, "c": {"found": 2}}
+    cells = [constants_cell("3,000", 0, **{as_is: {}}, **one), constants_cell("grains", 0, **{as_is: {}})]
+    cells += [constants_cell("3,000", draw, **{as_is: {"found": 5 + draw}}) for draw in (1, 2)]
+    cells[1]["outcomes"]["c"] = {"failed": "no lattice"}
+    text = tools.constants_table.table({"cells": cells})
+    assert "| 3,000 | 5 ± 1.0 |" in text
+    assert "| `a = 1` | 3,000: found 5 → 4, **AUC 0.990 → 0.950** |" in text
+    assert "| c | 3,000: **found 5 → 2**; grains: **no result** |" in text
+    assert "Nothing changes: `b = 2`." in text
 
 
 def test_no_cell_starts_that_would_end_too_late(tools):

@@ -2,9 +2,9 @@
 
 Run as ``python -m benchmarks.defects.constants``; writes ``benchmarks/results/constants.json``, and puts the table
 between the markers of ``docs/symmetry.md``. A few scans of `benchmarks.defects` and `benchmarks.scenes` are searched
-once for each of `variations`, everything else left as it is, and what is found is held against the search as it is. What
-comes before the step that a variation concerns is taken from that search. Scans are simulated and measured once and
-kept under ``--work``, as is every outcome, so that a run that was stopped goes on where it was. It stops by itself
+once for each of `variations`, everything else left as it is, and what is found is held against the search as it is.
+What comes before the step that a variation concerns is taken from that search. Scans are simulated and measured once
+and kept under ``--work``, as is every outcome, so that a run that was stopped goes on where it was. It stops by itself
 after ``--minutes``; ``--full`` lets it run until everything is done.
 
 ``--quick`` takes two scans, and what can be left out alone; its table is printed and nothing is written. ``--only``

@@ -12,7 +12,7 @@ AS_IS = "as it is"
 """Name of the search that nothing was changed in."""
 
 COUNTS = ("found", "false", "double", "named", "grouped", "n_lattices")
-TITLES = {"n_lattices": "lattices", "share_searched": "searched", "error": "position error"}
+TITLES = {"auc": "AUC", "n_lattices": "lattices", "share_searched": "searched", "error": "position error"}
 # least change that is listed: of the AUC, of the share searched, of the position error (Å), of the winding number
 LEAST = {"auc": 0.003, "share_searched": 0.02, "error": 0.02, "winding": 0.05}
 

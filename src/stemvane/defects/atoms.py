@@ -216,6 +216,7 @@ def excess(
             (np.concatenate(entries), np.concatenate(rows), pointer), shape=(len(points) * n, len(atoms))
         )
         normal = (matrix.conj().T @ matrix).real.tocsc()
+        # atoms around which nothing was recorded have no content
         normal += sparse.identity(len(atoms), format="csc") * (1e-6 * normal.diagonal().max())
         solver = splu(normal)
         result[:, column] = solver.solve(right)

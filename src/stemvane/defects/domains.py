@@ -159,6 +159,7 @@ def _strength(lattice: Lattice, channels: _Floats, sampling: Sampling) -> NDArra
     some degrees has hardly any.
     """
     longest = float(np.linalg.norm(lattice.vectors, axis=1).max())
+    # the two spanning orders and others that are no finer
     orders = lattice.orders(1.05 * float(np.linalg.norm(lattice.reciprocal, axis=1).max()))
     recorded = sampling.recorded
     values = np.where(recorded[..., None], channels[..., :_N_CHANNELS], 0.0)
@@ -169,7 +170,7 @@ def _strength(lattice: Lattice, channels: _Floats, sampling: Sampling) -> NDArra
         phase = np.exp(-2j * np.pi * (sampling.points @ wave)).reshape(sampling.shape)[..., None]
         for part in ((values * phase).real, (values * phase).imag):
             power += (ndimage.gaussian_filter(part, sigma, axes=(0, 1), mode="constant") ** 2).sum(axis=-1)
-    # near an edge the average is over fewer
+    # near an edge the average is over fewer, at a corner over a quarter
     share = ndimage.gaussian_filter(recorded.astype(float), sigma, mode="constant")
     power /= np.maximum(share, 0.25) ** 2
     return np.asarray(power >= _PRESENT * np.quantile(power[recorded], 0.95))

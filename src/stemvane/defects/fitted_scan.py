@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from stemvane.config import BasisConfig, SymmetryConfig
-from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import highest_frequency
 from stemvane.defects.atoms import AtomKernel
@@ -59,15 +58,11 @@ _REACH = 3.0
 
 
 class MapChannel(IntEnum):
-    """Maps that are fitted beside the features, in this order; the latents are the last, as many as there are."""
+    """Maps that are fitted beside the features, in this order."""
 
     DARK_FIELD = 0
     DEFLECTION_DOWN = 1
     DEFLECTION_RIGHT = 2
-    DIRECTION_REAL = 3
-    DIRECTION_IMAGINARY = 4
-    EVIDENCE = 5
-    LATENTS = 6
 
 
 def defect_window(highest: float) -> Window:
@@ -83,8 +78,6 @@ class RecordedScan:
     ----------
     measurements : Measurements
         Maps and polar patterns.
-    embedding : Embedding
-        Latents and angles.
     basis : HarmonicBasis
         Basis of the features.
     features : ndarray of complex, shape (scan_y, scan_x, n_features)
@@ -94,13 +87,12 @@ class RecordedScan:
     """
 
     measurements: Measurements
-    embedding: Embedding
     basis: HarmonicBasis
     features: NDArray[np.complex64]
     sampling: Sampling
 
     @classmethod
-    def read(cls, measurements: Measurements, embedding: Embedding, config: SymmetryConfig) -> RecordedScan:
+    def read(cls, measurements: Measurements, config: SymmetryConfig) -> RecordedScan:
         """Read the features of a scan; raises a `DataError` where the scan step is unknown."""
         calibration, recorded = measurements.calibration, measurements.recorded
         step = calibration.scan_step
@@ -115,7 +107,7 @@ class RecordedScan:
         features = np.zeros((*measurements.scan_shape, basis.n_features), np.complex64)
         features[recorded] = basis.features(measurements, recorded) / basis.counting
         sampling = Sampling(recorded, step, highest_frequency(step, calibration))
-        return cls(measurements, embedding, basis, features, sampling)
+        return cls(measurements, basis, features, sampling)
 
     def find_domains(self, degree: int) -> list[Domain]:
         """Lattices in the features that vary most, distorted by polynomials of up to this degree, and their regions."""
@@ -130,16 +122,8 @@ class RecordedScan:
         """The channels of `MapChannel`, shape ``(scan_y, scan_x, n_channels)``; the deflection is that in the scan."""
         y, x = np.moveaxis(self.measurements.deflection, -1, 0)
         deflection = (x - 1j * y) * np.exp(1j * self.scan_rotation)
-        direction = np.exp(1j * self.embedding.angle)
-        maps = [
-            self.measurements.maps["annular_dark_field"],
-            -deflection.imag,
-            deflection.real,
-            direction.real,
-            direction.imag,
-            self.embedding.log_evidence,
-        ]
-        return np.concatenate([np.stack(maps, axis=-1), self.embedding.latents], axis=-1).astype(np.float64)
+        maps = [self.measurements.maps["annular_dark_field"], -deflection.imag, deflection.real]
+        return np.stack(maps, axis=-1).astype(np.float64)
 
 
 @dataclass(frozen=True, eq=False)

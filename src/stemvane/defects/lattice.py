@@ -143,6 +143,7 @@ def lattice_rotations(lattice: Lattice) -> NDArray[np.float64]:
     a, b = lattice.vectors
     lengths = np.linalg.norm(a), np.linalg.norm(b)
     cosine = a @ b / (lengths[0] * lengths[1])
+    # within 4 %, by which steps along y and x are rarely off
     equal = abs(lengths[0] / lengths[1] - 1) < 0.04
     n = 6 if equal and abs(cosine + 0.5) < 0.04 else 4 if equal and abs(cosine) < 0.04 else 2
     return np.asarray(2 * np.pi * np.arange(n) / n)
@@ -178,7 +179,7 @@ def find_lattice(channels: _Floats, sampling: Sampling) -> Lattice | None:
 
 
 def _tolerance(sampling: Sampling) -> float:
-    """How well the frequency of a peak is known, 1/Å."""
+    """How well the frequency of a peak is known, 1/Å: three quarters of the width that the shorter side gives to it."""
     return 0.75 / float(np.min(np.array(sampling.shape) * sampling.step))
 
 
@@ -232,6 +233,7 @@ def _best_pair(peaks: _Floats, strength: _Floats, tolerance: float) -> tuple[int
     for i, j in itertools.combinations(range(len(peaks)), 2):
         pair = peaks[[i, j]]
         area = abs(float(np.linalg.det(pair)))
+        # peaks within 15° of each other say little of the second direction
         if area < 0.25 * np.linalg.norm(pair, axis=1).prod():
             continue
         index = peaks @ np.linalg.inv(pair)
@@ -251,6 +253,7 @@ def _best_pair(peaks: _Floats, strength: _Floats, tolerance: float) -> tuple[int
 def _refine(reciprocal: _Floats, tapered: _Floats, step: tuple[float, float], highest: float) -> NDArray[np.float64]:
     """Reciprocal vectors at which the summed power of all orders is largest."""
     y, x = (np.arange(n) * d for n, d in zip(tapered.shape[:2], step, strict=True))
+    # the lowest orders, which hold nearly all of the power
     h, k = np.meshgrid(np.arange(-3, 4), np.arange(0, 4), indexing="ij")
     orders = np.stack([h.ravel(), k.ravel()], axis=-1)
     orders = orders[(orders[:, 1] > 0) | (orders[:, 0] > 0)]

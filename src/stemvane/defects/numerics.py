@@ -23,15 +23,13 @@ def median_and_spread(values: _Floats) -> tuple[float, float]:
     return float(np.median(values)), float(stats.median_abs_deviation(values, axis=None, scale="normal"))
 
 
-def robust_scale(values: _Floats, least: float = 0.0) -> NDArray[np.float64]:
+def robust_scale(values: _Floats) -> NDArray[np.float64]:
     """Standard deviation of each column about 0, which a few outliers hardly move.
 
     Parameters
     ----------
     values : ndarray of float, shape (n, n_columns)
         NaN is left out.
-    least : float
-        Smallest scale; 1 for values in units of a noise that is known.
 
     Returns
     -------
@@ -43,13 +41,13 @@ def robust_scale(values: _Floats, least: float = 0.0) -> NDArray[np.float64]:
     normal distribution loses by that, four times over.
     """
     if not len(values):
-        return np.full(values.shape[1], max(least, 1.0))
+        return np.ones(values.shape[1])
     size = np.abs(values)
     scale = np.nanmedian(size, axis=0) / stats.norm.ppf(0.75)
     for _ in range(_CLIPPINGS):
         clipped = np.where(size <= _CLIPPED * scale, size**2, np.nan)
         scale = np.where(scale > 0, np.sqrt(np.nanmean(clipped, axis=0) / _CLIPPED_VARIANCE), scale)
-    return np.asarray(np.maximum(np.nan_to_num(scale, nan=1.0), max(least, 1e-12)))
+    return np.asarray(np.maximum(np.nan_to_num(scale, nan=1.0), 1e-12))
 
 
 def as_real(values: NDArray[np.complex128]) -> NDArray[np.float64]:

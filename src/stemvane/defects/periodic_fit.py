@@ -148,6 +148,7 @@ def fit_periodic(
 
 def _grown(lattice: Lattice, orders: NDArray[np.int64], points: _Floats, rows: _Floats, degree: int) -> Lattice:
     """Lattice and distortion fitted to the middle of the scan first, then to more and more of it."""
+    # over the middle third a distortion is nearly a strain, over the middle half nearly of degree 2
     for share, most in ((0.35, 1), (0.6, min(degree, 2)), (1.0, degree), (1.0, degree)):
         inside = np.abs(points - lattice.distortion.centre) <= share * lattice.distortion.half + 1e-9
         part = inside.all(axis=1)

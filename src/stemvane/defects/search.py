@@ -18,7 +18,7 @@ from stemvane.data.progress import Progress, counting_bar
 from stemvane.defects.analysis import DefectAnalysis, Defects
 from stemvane.defects.anomaly import anomaly_map
 from stemvane.defects.atoms import AtomContent, excess
-from stemvane.defects.channels import CHANNELS, COMBINED, site_p_values
+from stemvane.defects.channels import CHANNELS, site_p_values
 from stemvane.defects.descriptions import Descriptions, describe
 from stemvane.defects.fitted_scan import SITE_WIDTH, FittedScan, RecordedScan
 from stemvane.defects.kinds import classify_defects, defect_centres, rotate_kinds
@@ -96,7 +96,7 @@ def _search(
 ) -> DefectAnalysis:
     """As `find_defects`; `count` is called after each of the steps that take time."""
     count(0, _N_STEPS)
-    scan = RecordedScan.read(measurements, embedding, config)
+    scan = RecordedScan.read(measurements, config)
     count(1, _N_STEPS)
     domains = scan.find_domains(config.distortion_degree)
     count(2, _N_STEPS)
@@ -115,11 +115,11 @@ def _search(
     sites = Sites.joined([fitted.sites for fitted in searched])
     site_lattice = np.repeat(np.arange(len(searched)), [len(fitted.sites) for fitted in searched])
     contents = [excess(fitted.kernel, fitted.residual, fitted.around.points, fitted.sites) for fitted in searched]
-    of_each = [site_p_values(fitted, content) for fitted, content in zip(searched, contents, strict=True)]
+    of_each = [site_p_values(fitted) for fitted in searched]
     channels = {name: np.concatenate([part[name] for part in of_each]) for name in CHANNELS}
     content = AtomContent.joined(contents)
     count(4, _N_STEPS)
-    p = combine_p_values([channels[name] for name in COMBINED])
+    p = combine_p_values([channels[name] for name in CHANNELS])
     owner, centres = _assign(sites, content, p, config.false_discovery_rate)
     defects = _defects(searched, sites, site_lattice, content, p, owner, centres, library)
     count(5, _N_STEPS)

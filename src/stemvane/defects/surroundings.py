@@ -41,7 +41,10 @@ class Surroundings:
     width: float
 
     def pool(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Sum around every site with Gaussian weights whose squares add to 1, shape ``(n_sites, n_channels)``."""
+        """Sum around every site with Gaussian weights whose squares add to 1, shape ``(n_sites, n_channels)``.
+
+        Beyond 3.5 widths the weights are below 0.003.
+        """
         result = np.zeros((len(self.sites), values.shape[1]), values.dtype)
         for i, (site, near) in enumerate(zip(self.sites.positions, self.near(3.5 * self.width), strict=True)):
             weight = np.exp(-((self.points[near] - site) ** 2).sum(axis=1) / (2 * self.width**2))
