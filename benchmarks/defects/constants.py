@@ -50,8 +50,8 @@ from stemvane.errors import DataError
 STEP, SCENE_STEP = 0.3, 0.36
 BROKEN, DOSES = (1, 8), (100_000.0, 10_000.0, 3_000.0)
 # noise drawn anew, which tells how far a cell may move by chance
-N_DRAWS = 4
-SCENES = (("contaminated", 0, 100_000.0), ("grains", 0, 20_000.0), ("strained", 0, 100_000.0))
+N_DRAWS = 2
+SCENES = (("grains", 0, 20_000.0), ("contaminated", 0, 100_000.0))
 SECONDS = 4.0
 
 COMPARISON = Comparison("defects.constants", table, cells_as_json)
@@ -170,19 +170,30 @@ def all_fields(*, quick: bool) -> list[Field]:
     """Scans in the order in which they are searched."""
     if quick:
         return [Field("broken", BROKEN[0], dose) for dose in DOSES[1:]]
-    plain = [Field("broken", seed, dose) for dose in reversed(DOSES) for seed in BROKEN]
-    drawn = [replace(scan, draw=draw) for scan in plain for draw in range(1, N_DRAWS + 1)]
-    return plain + [Field(*scene) for scene in SCENES] + drawn
+    first, *others = [Field("broken", seed, dose) for dose in reversed(DOSES) for seed in reversed(BROKEN)]
+    drawn = [replace(scan, draw=draw) for scan in (first, *others) for draw in range(1, N_DRAWS + 1)]
+    return [first, *(Field(*scene) for scene in SCENES), *others, *drawn]
+
+
+def is_planned(scan: Field, change: Variation, *, quick: bool) -> bool:
+    """Whether a scan is searched for a variation: where lattices are is asked in one sheet and in the scenes alone."""
+    if change.name == AS_IS:
+        return True
+    if scan.draw or (quick and "=" in change.name):
+        return False
+    if scan.name != "broken":
+        return change.stage < Stage.P_VALUES
+    if change.stage == Stage.LIBRARY:
+        return (scan.seed, scan.dose) == (BROKEN[0], DOSES[1])
+    return quick or change.stage >= Stage.P_VALUES or scan == all_fields(quick=False)[0]
 
 
 def _missing(scan: Field, chosen: Any, work: Path) -> list[Variation]:
     """Variations that were not searched for yet, the search as it is first."""
     as_is = Variation(AS_IS, {}, Stage.FEATURES, {})
-    wanted = [] if scan.draw else [change for change in all_variations() if chosen.only in change.name]
-    if chosen.quick:
-        wanted = [change for change in wanted if "=" not in change.name]
+    wanted = [as_is, *(change for change in all_variations() if chosen.only in change.name)]
     done = _outcomes(scan, work)
-    return [change for change in (as_is, *wanted) if change.name not in done]
+    return [change for change in wanted if change.name not in done and is_planned(scan, change, quick=chosen.quick)]
 
 
 def _outcomes(scan: Field, work: Path) -> dict[str, Any]:
@@ -197,7 +208,8 @@ def run(scan: Field, variations: list[Variation], work: Path, data: Path, progre
         return
     progress.n_started -= 1
     measured = prepare(scan, data)
-    library = _library(measured, data)
+    # in the scenes nothing is named, which takes as long as the rest
+    library = _library(measured, data) if scan.name == "broken" else None
     memory = Memory()
     with memory.recording():
         unvaried = outcome(measured, library, {})
@@ -285,7 +297,7 @@ def _library(measured: Measured, data: Path) -> DefectLibrary:
     return simulate_library(measured.measurements, config, folder=data / "library", progress=False)
 
 
-def outcome(measured: Measured, library: DefectLibrary, settings: dict[str, Any]) -> dict[str, Any]:
+def outcome(measured: Measured, library: DefectLibrary | None, settings: dict[str, Any]) -> dict[str, Any]:
     """Search a scan, and hold what was found against the truth."""
     config = SymmetryConfig(**settings)
     started = time.process_time()

@@ -17,12 +17,15 @@ TITLES = {"auc": "AUC", "n_lattices": "lattices", "share_searched": "searched", 
 LEAST = {"auc": 0.003, "share_searched": 0.02, "error": 0.02, "winding": 0.05}
 
 
-def cells_of(report: dict[str, Any], name: str, draw: int = 0) -> dict[str, dict[str, float]]:
-    """Quantities of each group of scans: counts added, the rest averaged; none where a search failed."""
+def cells_of(report: dict[str, Any], name: str, draw: int = 0, beside: str = AS_IS) -> dict[str, dict[str, float]]:
+    """Quantities of each group of scans, counts added, the rest averaged; none where a search failed.
+
+    Only scans count that were also searched for what `beside` names.
+    """
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in report["cells"]:
         about = record["cell"]
-        if about["draw"] == draw and name in record["outcomes"]:
+        if about["draw"] == draw and {name, beside} <= record["outcomes"].keys():
             groups.setdefault(about["group"], []).append(record["outcomes"][name])
     result = {}
     for group, outcomes in groups.items():
@@ -77,7 +80,7 @@ def table(report: dict[str, Any]) -> str:
     names = list(dict.fromkeys(name for record in report["cells"] for name in record["outcomes"] if name != AS_IS))
     rows, quiet = [], []
     for name in names:
-        texts = moved(before, cells_of(report, name), spread)
+        texts = moved(cells_of(report, AS_IS, beside=name), cells_of(report, name), spread)
         if texts:
             rows.append(f"| {_code(name)} | {'; '.join(texts)} |")
         else:

@@ -84,7 +84,10 @@ def judged(name: str, prepared: Prepared, truth: ScanDefects) -> dict[str, Any]:
         rows[row] = {"site": site_level(scored.scores, at)}
         if ":" not in row:  # single channels are for insight only
             rows[row]["defect"] = defect_level(scored.scores, at)
-    comparison = compare_defects(prepared.analysis.defects, truth) if name == "ours" else None
+    comparison = None
+    if name == "ours":
+        comparison = compare_defects(prepared.analysis.defects, truth)
+        comparison["share_searched"] = round(prepared.analysis.share_searched, 4)
     return {"rows": rows, "found": comparison}
 
 

@@ -214,9 +214,11 @@ def _extended(off: NDArray[np.bool_], recorded: NDArray[np.bool_], sampling: Sam
     n_off, n_near = (signal.fftconvolve(part.astype(float), disc, "same") for part in (off, recorded))
     share = n_off / np.maximum(n_near, 0.5)
     core = recorded & (share > 0.5)
-    # what hangs together with it, as a thin boundary does
-    label, _ = ndimage.label(off | core)
-    return np.asarray(core | (off & np.isin(label, np.unique(label[core & (label > 0)]))))
+    # what hangs together with it, as a thin boundary does; beside the edge of a scan half a defect is no less small
+    label, number = ndimage.label(off | core)
+    n_of_each = np.bincount(label[off], minlength=number + 1)
+    is_large = (n_of_each > disc.sum() / 2) & np.isin(np.arange(number + 1), label[core])
+    return np.asarray((off | core) & is_large[label])
 
 
 def _wide(region: NDArray[np.bool_], sampling: Sampling) -> NDArray[np.bool_]:
