@@ -131,6 +131,15 @@ def test_a_distorted_lattice_with_a_defect_is_one_domain_and_holds_the_defect(dr
     assert domain.region[drifting[3]].all()
 
 
+def test_a_defect_beside_the_edge_of_a_scan_belongs_to_the_lattice():
+    shape, step = (60, 60), (0.25, 0.25)
+    maps = recorded_maps(made_up(undistorted(cell(*GRAPHENE, 9), shape, step)), shape, step)
+    away = np.linalg.norm(probe_positions(shape, step) - (7.0, 1.5), axis=1).reshape(shape)
+    maps[away < 2.4] += 2.0
+    (domain,) = domains_of(maps, step)
+    assert domain.region.all()
+
+
 @pytest.mark.parametrize("kind", ["vacuum", "disorder", "noise of a detector"])
 def test_half_a_field_without_a_lattice_is_left_out(kind):
     shape, step, rng = (80, 80), (0.25, 0.25), np.random.default_rng(2)

@@ -172,17 +172,18 @@ def all_fields(*, quick: bool) -> list[Field]:
         return [Field("broken", BROKEN[0], dose) for dose in DOSES[1:]]
     first, *others = [Field("broken", seed, dose) for dose in reversed(DOSES) for seed in reversed(BROKEN)]
     drawn = [replace(scan, draw=draw) for scan in (first, *others) for draw in range(1, N_DRAWS + 1)]
-    return [first, *(Field(*scene) for scene in SCENES), *others, *drawn]
+    return [first, others[1], *(Field(*scene) for scene in SCENES), others[0], *others[2:], *drawn]
 
 
 def is_planned(scan: Field, change: Variation, *, quick: bool) -> bool:
-    """Whether a scan is searched for a variation: where lattices are is asked in one sheet and in the scenes alone."""
+    """Whether a scan is searched for a variation: one sheet for all, scenes for what says where lattices are."""
     if change.name == AS_IS:
         return True
     if scan.draw or (quick and "=" in change.name):
         return False
     if scan.name != "broken":
-        return change.stage < Stage.P_VALUES
+        is_of_regions = change.name.startswith(("domains.", "lattice.", "fitted_scan._REACH", "fitted_scan._SEARCHED"))
+        return change.stage < Stage.P_VALUES and (is_of_regions or "=" not in change.name)
     if change.stage == Stage.LIBRARY:
         return (scan.seed, scan.dose) == (BROKEN[0], DOSES[1])
     return quick or change.stage >= Stage.P_VALUES or scan == all_fields(quick=False)[0]
