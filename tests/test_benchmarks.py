@@ -17,7 +17,7 @@ from stemvane.data.dataset import Dataset4D
 from stemvane.data.findings import Finding
 from stemvane.data.specimen import ScanDefects
 from stemvane.data.truth import DetectorTruth
-from stemvane.defects import channels, descriptions, domains, kinds, naming
+from stemvane.defects import descriptions, domains, kinds, naming, periodic_fit
 from stemvane.simulation.synthetic import synthetic
 
 
@@ -321,12 +321,12 @@ def test_every_constant_of_the_defect_search_is_varied(tools):
 
 def test_a_varied_constant_is_another_one_wherever_it_was_imported_and_for_a_while(tools):
     before = descriptions.SHIFT
-    with tools.variations.varied({"descriptions.SHIFT": 0.5, "domains._CHANGE": 7.0}):
+    with tools.variations.varied({"descriptions.SHIFT": 0.5, "domains._AROUND": 7.0}):
         assert (descriptions.SHIFT, naming.SHIFT, kinds.SHIFT) == (0.5, 0.5, 0.5)
-        assert domains._CHANGE == 7.0
-        assert channels._CHANGE != 7.0
+        assert domains._AROUND == 7.0
+        assert periodic_fit._AROUND != 7.0
     assert (before, before, before) == (descriptions.SHIFT, naming.SHIFT, kinds.SHIFT)
-    assert domains._CHANGE != 7.0
+    assert domains._AROUND != 7.0
 
 
 def constants_cell(name, draw, **outcomes):

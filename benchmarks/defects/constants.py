@@ -186,6 +186,11 @@ def is_planned(scan: Field, change: Variation, *, quick: bool) -> bool:
         return change.stage < Stage.P_VALUES and (is_of_regions or "=" not in change.name)
     if change.stage == Stage.LIBRARY:
         return (scan.seed, scan.dose) == (BROKEN[0], DOSES[1])
+    # of one sheet that is all one lattice they decide nothing
+    if change.name.startswith(
+        tuple(f"domains.{name}" for name in ("_NARROW", "_AROUND", "_PRESENT", "_PARTS", "_LEAST"))
+    ):
+        return False
     return quick or change.stage >= Stage.P_VALUES or scan == all_fields(quick=False)[0]
 
 

@@ -36,7 +36,6 @@ _PARTS: Any = import_module(f"{PACKAGE}.domains")._PARTS
 # Å, shares and numbers as they are in the modules, by half and double where nothing speaks against it
 CONSTANTS: dict[str, tuple[Any, ...]] = {
     "fitted_scan._VARIANCE_FLOOR": (1e-6, 1e-2),
-    "fitted_scan._NO_SCALE": (3.0,),
     "fitted_scan._SEARCHED": (12, 48),
     "lattice._STANDS_OUT": (2.5, 10.0),
     "lattice._MOST_PEAKS": (12, 48),
@@ -51,9 +50,7 @@ CONSTANTS: dict[str, tuple[Any, ...]] = {
     "domains._NARROW": (1e-9, 6.0),
     "domains._AROUND": (0.6, 2.4),
     "domains._PRESENT": (0.2, 0.8),
-    "domains._N_CHANNELS": (8, 48),
     "domains._ROUNDS": (2, 10),
-    "domains._CHANGE": (0.0,),
     "domains._PARTS": (_PARTS[:1], _PARTS[:5]),
     "domains._LEAST_RECORDED": (0.25, 0.75),
     "periodic_fit._ROUNDS": (1, 2),
@@ -74,7 +71,6 @@ CONSTANTS: dict[str, tuple[Any, ...]] = {
     "atoms._HIGHEST_ORDER": (3, 9),
     "atoms._REACH": (3.0, 6.0),
     "atoms._WAVE_STEP": (1e-2,),
-    "atoms._RIDGE": (1e-12, 1e-2),
     "channels._PATTERN_DEGREE": (2, 3, 5),
     "channels._CHANGE": (0.15, 0.6, 1e6),
     "numerics._CLIPPINGS": (0, 2),
@@ -141,7 +137,6 @@ _STAGES = {
     "search": Stage.DEFECTS,
     "local_symmetry": Stage.DEFECTS,
     "fitted_scan._VARIANCE_FLOOR": Stage.FEATURES,
-    "fitted_scan._NO_SCALE": Stage.FEATURES,
     "fitted_scan._SEARCHED": Stage.DOMAINS,
     "fitted_scan._MARGIN": Stage.FIT,
     "fitted_scan._REACH": Stage.FIT,
@@ -247,7 +242,6 @@ LEFT_OUT: dict[str, tuple[Stage, dict[str, Any]]] = {
         for name in CHANNELS
     },
     "vectors of the lattice as the peaks give them": (Stage.DOMAINS, {"lattice._refine": lambda pair, *_: pair}),
-    "largest piece of a region: all pieces": (Stage.DOMAINS, {"domains._largest_piece": lambda region: region}),
     "distortion fitted to all of the scan at once": (Stage.DOMAINS, {"periodic_fit._grown": _fit_at_once}),
     "strain not taken out of the patterns": (Stage.P_VALUES, {"p_values.squares_p": _with_strain}),
     "strain not taken out of kinds and names": (

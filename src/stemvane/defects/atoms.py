@@ -33,8 +33,6 @@ _N_RADIAL, _HIGHEST_ORDER = 3, 6
 _REACH = 4.0
 # 1e-3 / Å: step of a numerical derivative, far below the period of anything in a scan; `pytest tests/test_strain.py`
 _WAVE_STEP = 1e-3
-# 1e-3 of the mean diagonal: orders at which an atom's transform is 0 leave it open; `pytest tests/test_strain.py`
-_RIDGE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +88,8 @@ class AtomKernel:
             at = np.flatnonzero(orders == m)
             radial = np.stack([_transform(wave, width, n, -int(m)) for n in range(_N_RADIAL)], axis=-1)
             design = (shift[:, :, None] * radial[:, None, :]).reshape(len(wave), -1)
-            square = design.conj().T @ design
-            square += _RIDGE * np.trace(square).real / len(square) * np.eye(len(square))
-            solved = np.linalg.solve(square, design.conj().T @ target[:, at])
+            # orders at which an atom's transform is 0 leave it open
+            solved = np.linalg.lstsq(design, target[:, at])[0]
             result[:, :, at] = solved.reshape(len(atoms), _N_RADIAL, len(at))
         return cls(width, orders, result)
 

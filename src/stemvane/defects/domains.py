@@ -34,10 +34,8 @@ _NARROW = 3.0
 # 1.2 cells: Gaussian width over which the strength of a lattice is taken, and the least strength of a start over the
 # most of the scan
 _AROUND, _PRESENT = 1.2, 0.4
-# features that vary most, whose first orders show where a lattice is
-_N_CHANNELS = 16
-# rounds after which a region hardly grows, and the change at which it ends sooner
-_ROUNDS, _CHANGE = 5, 0.01
+# 5 rounds, after which a region hardly grows
+_ROUNDS = 5
 # halves and quarters of a scan along y and x, and its middle, in which a lattice may be that is not found in the whole
 _PARTS = (
     ((0.0, 1.0), (0.0, 1.0)),
@@ -124,7 +122,7 @@ def _parts(sampling: Sampling) -> Iterator[tuple[slice, slice]]:
 def _grow(lattice: Lattice, channels: _Floats, sampling: Sampling, degree: int) -> Domain | None:
     """The lattice fitted to where it is strongest, and then to all that follows it; None where that is too little."""
     least = (LEAST_PERIODS * np.linalg.norm(lattice.vectors, axis=1).max()) ** 2 / sampling.area
-    region = _largest_piece(_strength(lattice, channels, sampling) & sampling.recorded)
+    region = _strength(lattice, channels, sampling) & sampling.recorded
     for number in range(_ROUNDS):
         if region.sum() < least:
             return None
@@ -133,9 +131,9 @@ def _grow(lattice: Lattice, channels: _Floats, sampling: Sampling, degree: int) 
             lattice, channels, replace(sampling, recorded=region), degree=degree if number else min(degree, 1)
         )
         grown = _following(fit.series, channels, sampling, region)
-        changed = np.count_nonzero(grown ^ region) / region.sum()
+        is_done = number > 0 and np.array_equal(grown, region)
         lattice, region = fit.series.lattice, grown
-        if number and changed < _CHANGE:
+        if is_done:
             break
     if region.sum() < least:
         return None
@@ -162,7 +160,7 @@ def _strength(lattice: Lattice, channels: _Floats, sampling: Sampling) -> NDArra
     # the two spanning orders and others that are no finer
     orders = lattice.orders(1.05 * float(np.linalg.norm(lattice.reciprocal, axis=1).max()))
     recorded = sampling.recorded
-    values = np.where(recorded[..., None], channels[..., :_N_CHANNELS], 0.0)
+    values = np.where(recorded[..., None], channels, 0.0)
     values = (values - values[recorded].mean(axis=0)) * recorded[..., None]
     sigma = sampling.sigma(_AROUND * longest)
     power = np.zeros(sampling.shape)
@@ -174,14 +172,6 @@ def _strength(lattice: Lattice, channels: _Floats, sampling: Sampling) -> NDArra
     share = ndimage.gaussian_filter(recorded.astype(float), sigma, mode="constant")
     power /= np.maximum(share, 0.25) ** 2
     return np.asarray(power >= _PRESENT * np.quantile(power[recorded], 0.95))
-
-
-def _largest_piece(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest part of a region that hangs together."""
-    label, number = ndimage.label(region)
-    if number == 0:
-        return region
-    return np.asarray(label == 1 + np.argmax(np.bincount(label.ravel())[1:]))
 
 
 def _following(
