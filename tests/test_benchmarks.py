@@ -346,7 +346,7 @@ def test_the_table_of_constants_says_what_moved_and_what_only_chance_moves(tools
     assert "| 3,000 | 5 ± 1.0 |" in text
     assert "| `a = 1` | 3,000: found 5 → 4, **AUC 0.990 → 0.950** |" in text
     assert "| c | 3,000: **found 5 → 2**; grains: **no result** |" in text
-    assert "Nothing changes: `b = 2`." in text
+    assert "Nothing changes: `b` = 2." in text
 
 
 def test_no_cell_starts_that_would_end_too_late(tools):

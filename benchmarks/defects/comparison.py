@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.defects.figure import draw
-from benchmarks.defects.methods import METHODS
+from benchmarks.defects.methods import METHODS, ROWS
 from benchmarks.defects.scenes import DOSES, EXTENT, N_BROKEN, N_PRISTINE, STEPS, Scene, expectation, scenes
 from benchmarks.defects.tables import tables
 from benchmarks.harness.cells import Progress, machine, run_module, write_json
@@ -204,7 +204,9 @@ def restore(report: dict[str, Any], work: Path) -> None:
         job = Job(Scene(**cell["scene"]), cell["step"], cell["dose"], (cell["method"],), cell["n_epochs"])
         path = job.path(work, cell["method"])
         if not path.exists():
-            write_json(record, path)
+            # of channels that are gone there are no rows
+            rows = {row: scores for row, scores in record["rows"].items() if row in ROWS}
+            write_json(record | {"rows": rows}, path)
 
 
 def joined(work: Path) -> dict[str, Any]:

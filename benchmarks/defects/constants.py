@@ -349,9 +349,14 @@ def _auc(analysis: DefectAnalysis, measured: Measured) -> float | None:
 
 
 def joined(work: Path) -> dict[str, Any]:
-    """All outcomes that are there."""
-    paths = sorted((work / "cells").glob("*.json"))
-    return {"machine": machine(), "cells": [json.loads(path.read_text(encoding="utf-8")) for path in paths]}
+    """All outcomes that are there, of variations that there are, in their order."""
+    names = [AS_IS, *(change.name for change in all_variations())]
+    cells = []
+    for path in sorted((work / "cells").glob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        outcomes = record["outcomes"]
+        cells.append(record | {"outcomes": {name: outcomes[name] for name in names if name in outcomes}})
+    return {"machine": machine(), "cells": cells}
 
 
 if __name__ == "__main__":

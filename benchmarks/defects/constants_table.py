@@ -84,7 +84,7 @@ def table(report: dict[str, Any]) -> str:
         if texts:
             rows.append(f"| {_code(name)} | {'; '.join(texts)} |")
         else:
-            quiet.append(_code(name))
+            quiet.append(name)
     lines = [
         "| scans | found | false | double | named | grouped | lattices | AUC | position error (Å) | searched |",
         "|---|---|---|---|---|---|---|---|---|---|",
@@ -99,9 +99,18 @@ def table(report: dict[str, Any]) -> str:
             )
         lines.append(f"| {group} | {' | '.join(entries)} |")
     return "\n".join(
-        [*lines, "", "| changed | cells |", "|---|---|", *rows, "", f"Nothing changes: {', '.join(quiet)}.", ""]
+        [*lines, "", "| changed | cells |", "|---|---|", *rows, "", f"Nothing changes: {', '.join(_quiet(quiet))}.", ""]
     )
 
 
 def _code(name: str) -> str:
     return f"`{name}`" if " = " in name else name
+
+
+def _quiet(names: list[str]) -> list[str]:
+    """Names of what moves nothing, values of one constant together."""
+    values: dict[str, list[str]] = {}
+    for name in names:
+        before, _, value = name.partition(" = ")
+        values.setdefault(before, []).append(value)
+    return [f"`{name}` = {' or '.join(of)}" if of != [""] else name for name, of in values.items()]

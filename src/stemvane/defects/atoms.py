@@ -26,12 +26,13 @@ __all__ = ["AtomContent", "AtomKernel", "excess"]
 
 _Floats = NDArray[np.floating[Any]]
 
-# 3 radial functions and orders up to 6: what a probe resolves of one atom; `pytest tests/test_strain.py`
+# All of these: `pytest tests/test_strain.py`, and `python -m benchmarks.defects.constants`.
+# 3 radial functions and orders up to 6: what a probe resolves of one atom; with 4 functions one defect of six at 10,000
+# electrons is lost
 _N_RADIAL, _HIGHEST_ORDER = 3, 6
-# 4 widths: with 5 the AUC of nitrogen at 3,000 electrons changes by 0.01, a fifth of its spread;
-# `python -m benchmarks.defects --methods ours`
+# 4 widths, where the functions end; with 3 or 6 nothing changes
 _REACH = 4.0
-# 1e-3 / Å: step of a numerical derivative, far below the period of anything in a scan; `pytest tests/test_strain.py`
+# 1e-3 / Å: step of a numerical derivative, far below the period of anything in a scan
 _WAVE_STEP = 1e-3
 
 

@@ -22,12 +22,12 @@ _Floats = NDArray[np.floating[Any]]
 CHANNELS = ("dark_field", "patterns")
 """What each site is judged by; the p-values of both are combined with equal weights."""
 
-# 4: functions up to this degree hold what the probe resolves out to the next atoms; with 3 the AUC at 3,000 electrons
-# is 0.015 lower where there is nitrogen; `python -m benchmarks.defects --methods ours`
+# Both: `python -m benchmarks.defects.constants`.
+# 4: functions up to this degree hold what the probe resolves out to the next atoms; with 2 one defect of six at 10,000
+# electrons is lost
 _PATTERN_DEGREE = 4
-# 0.3 atoms: what nitrogen and boron change in graphene, so that features count as such a change would move them;
-# without it the position error at 3,000 electrons is 0.12 Å instead of 0.015; `python -m benchmarks.defects --methods
-# ours`
+# 0.3 atoms: what nitrogen and boron change in graphene, so that features count as such a change would move them; with
+# twice of it, or all features alike, one defect of six at 10,000 electrons is lost
 _CHANGE = 0.3
 
 

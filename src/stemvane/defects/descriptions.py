@@ -23,13 +23,13 @@ SHIFT = 0.06
 """Å (standard deviation) between a defect and the place in the lattice that it is taken to be at.
 
 Centres may be wrong by this much where a scan is distorted; `pytest tests/test_symmetry_scores.py -k off_its_place`.
-The scenes of `python -m benchmarks.defects` are not distorted, and no cell changes between half and twice of it.
+The scenes of `python -m benchmarks.defects.constants` that are named are not distorted, and nothing changes in them.
 """
 
 # 0.05 Å: step of a numerical derivative, a tenth of the functions' width; `pytest tests/test_naming.py`
 _STEP = 0.05
-# 0.05 of what is usual on a ring: an estimate from few counts can be negative, which no variance is; up to 0.2 no cell
-# of `python -m benchmarks.defects --methods ours` changes
+# 0.05 of what is usual on a ring: an estimate from few counts can be negative, which no variance is; from 0 to 0.2
+# nothing changes; `python -m benchmarks.defects.constants`
 _LEAST = 0.05
 
 

@@ -20,21 +20,23 @@ __all__ = ["Domain", "find_domains"]
 
 _Floats = NDArray[np.floating[Any]]
 
-# All of these: `pytest tests/test_lattice.py -k "domain or field"`, and scans with the truth beside, `python -m
-# benchmarks.scenes`.
-# 0.5: a position follows a lattice where what this leaves, beyond the noise, is less than half of what it explains
+# All of these: `pytest tests/test_lattice.py -k "domain or field or edge"`, scans with the truth beside, `python -m
+# benchmarks.scenes`, and `python -m benchmarks.defects.constants`.
+# 0.5: a position follows a lattice where what this leaves, beyond the noise, is less than half of what it explains;
+# with 0.25 a quarter of a sheet with six defects is not searched at 3,000 electrons
 _LEFT = 0.5
 # 0.8 Å, half a bond, over which this is averaged; twice and four times as much where the noise of so few patterns is
 # more than a fifth of what the lattice explains
 _WIDTHS, _CLEAR = (0.8, 1.6, 3.2), 5.0
-# 5 Å: where most positions within this distance do not follow, there is no lattice; what is smaller is a defect
+# 5 Å: where most positions within this distance do not follow, there is no lattice; what is smaller is a defect; with
+# 2.5 nearly half of that sheet is not searched
 _EXTENDED = 5.0
 # 3 Å: what is left between domains and edges, and narrower than twice this, is searched for no lattice of its own
 _NARROW = 3.0
 # 1.2 cells: Gaussian width over which the strength of a lattice is taken, and the least strength of a start over the
 # most of the scan
 _AROUND, _PRESENT = 1.2, 0.4
-# 5 rounds, after which a region hardly grows
+# 5 rounds at most, of which 2 are enough in a sheet
 _ROUNDS = 5
 # halves and quarters of a scan along y and x, and its middle, in which a lattice may be that is not found in the whole
 _PARTS = (
@@ -204,11 +206,13 @@ def _extended(off: NDArray[np.bool_], recorded: NDArray[np.bool_], sampling: Sam
     n_off, n_near = (signal.fftconvolve(part.astype(float), disc, "same") for part in (off, recorded))
     share = n_off / np.maximum(n_near, 0.5)
     core = recorded & (share > 0.5)
-    # what hangs together with it, as a thin boundary does; beside the edge of a scan half a defect is no less small
+    # what hangs together with it, as a thin boundary does, where a whole disc of half the area lies in it: beside the
+    # edge of a scan, and beside each other, defects fill half of what was recorded around them
     label, number = ndimage.label(off | core)
-    n_of_each = np.bincount(label[off], minlength=number + 1)
-    is_large = (n_of_each > disc.sum() / 2) & np.isin(np.arange(number + 1), label[core])
-    return np.asarray((off | core) & is_large[label])
+    depth = ndimage.distance_transform_edt(np.pad(label > 0, 1), sampling=sampling.step)[1:-1, 1:-1]
+    deepest = np.zeros(number + 1)
+    np.maximum.at(deepest, label[core], depth[core])
+    return np.asarray((label > 0) & (deepest[label] >= _EXTENDED / np.sqrt(2)))
 
 
 def _wide(region: NDArray[np.bool_], sampling: Sampling) -> NDArray[np.bool_]:

@@ -33,24 +33,23 @@ _Floats = NDArray[np.floating[Any]]
 SITE_WIDTH = 0.63
 """Width of the functions about a site, over the finest period that the probe resolves.
 
-As wide as the image of an atom is; `python -m benchmarks.defects --methods ours`.
+As wide as the image of an atom is; with 0.45 one defect of six at 10,000 electrons is lost, and one name more; `python
+-m benchmarks.defects.constants`, as for all of these.
 """
 
 # 1e-4: dark rings are quiet, and what scatters there distinguishes elements, so their noise is taken as it is; with
 # 1e-2 two of five names at 3,000 electrons are lost
 _VARIANCE_FLOOR = 1e-4
-# 24 features that vary most show the lattice; the transforms of all 96 take four times as long;
-# `pytest tests/test_lattice.py`
+# 24 features that vary most show the lattice, with 12 or 48 it is the same; the transforms of all 96 take four times as
+# long
 _SEARCHED = 24
 # 0.5: width of the functions that an atom is made of, narrower than its image, over the finest period that the probe
-# resolves; with 0.63 the excess of silicon at 3,000 electrons moves by a tenth, and nothing else; `python -m
-# benchmarks.defects --methods ours`
+# resolves; with 0.63 defects at 3,000 electrons lie 0.15 Å off instead of 0.015, and one of six at 10,000 is lost
 _ATOM_WIDTH = 0.5
 # 3: finer functions about a defect hold more noise than defect; with 2 or 4 one of six nitrogen atoms at 10,000
-# electrons loses its name; `python -m benchmarks.defects --methods ours --steps 0.16`
+# electrons and 0.16 Å loses its name
 _DEFECT_DEGREE = 3
-# 1 Å: nearer to the edge half of an atom's surroundings were not recorded; with 2 one of four names at 3,000 electrons
-# is lost; `python -m benchmarks.defects --methods ours`
+# 1 Å: nearer to the edge half of an atom's surroundings were not recorded; with 0.5 nothing changes, 2 leaves more out
 _MARGIN = 1.0
 # 3 Å, two bonds: what is no lattice changes the patterns, and moves the atoms, as far as this beside it; `python -m
 # benchmarks.scenes`

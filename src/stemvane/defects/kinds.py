@@ -19,8 +19,8 @@ __all__ = ["DefectKinds", "classify_defects", "defect_centres", "rotate_kinds"]
 
 _Floats = NDArray[np.floating[Any]]
 
-# 1e-3: how often chance alone makes two kinds of one, `pytest tests/test_symmetry_scores.py -k chance`; from 1e-4 to
-# 1e-2 no cell of `python -m benchmarks.defects --methods ours` changes
+# 1e-3: how often chance alone makes two kinds of one, `pytest tests/test_symmetry_scores.py -k chance`; with 1e-4
+# nothing changes, with 1e-2 one pair of 15 at 10,000 electrons; `python -m benchmarks.defects.constants`
 _CHANCE = 1e-3
 # 0.01 of the squared strength: two that differ by less are of one kind, or weak ones of one kind would be split by
 # chance along what they have in common; `pytest tests/test_symmetry_scores.py -k weak`

@@ -26,13 +26,12 @@ from stemvane.specimens import LIBRARIES
 
 __all__ = ["simulate_library"]
 
-# 0.38 of the finest period that the probe resolves: less than the half that the patterns need; `python -m
-# benchmarks.defects --methods ours`
+# All of these: `python -m benchmarks.defects.constants`.
+# 0.38 of the finest period that the probe resolves: less than the half that the patterns need
 _STEP = 0.38
 # 1.3 Å by which the middle of a lattice's defect may miss the middle of the scan; `pytest tests/test_structures.py`
 _OFF_MIDDLE = 1.3
-# 8 pixels of disc radius resolve the rings of any polar grid; 128 pixels bound the time; `python -m
-# benchmarks.defects --methods ours`
+# 8 pixels of disc radius resolve the rings of any polar grid; 128 pixels bound the time
 _LEAST_RADIUS, _MOST_PIXELS = 8.0, 128
 
 

@@ -34,18 +34,18 @@ FARTHEST = 1.6
 UNKNOWN = "unknown"
 """Name of what no defect of the library explains."""
 
+# All of these: `python -m benchmarks.defects.constants`.
 # 0.25 Å between a defect's atoms or middle and where the search puts it; with places all alike, a single nitrogen atom
-# gets the name of a pair; `python -m benchmarks.defects --methods ours`
+# may get the name of a pair
 _SPREAD = 0.25
-# 0.4: a name needs that less is left than this share of what there is, and of what the named defect adds; with 0.2 one
-# of four names at 3,000 electrons is lost; `pytest tests/test_naming.py -k lacks`
+# 0.4: a name needs that less is left than this share of what there is, and of what the named defect adds;
+# `pytest tests/test_naming.py -k lacks`
 _MOST_LEFT = 0.4
 # 0.25: a name needs that this share of what the named defect adds is explained, or what is weak would have any name;
-# with 0.5 one of six nitrogen atoms at 10,000 electrons loses its own;
 # `pytest tests/test_naming.py -k weak`
 _LEAST_EXPLAINED = 0.25
-# 1.25: noise is what the usual pristine place has, times this, since some have more; at 1 two names of 16 are lost at
-# 3,000 electrons; `python -m benchmarks.defects --methods ours`
+# 1.25: noise is what the usual pristine place has, times this, since some have more; at 1 three names of five are lost
+# at 3,000 electrons, and two at 10,000
 _NOISIER = 1.25
 # 0.05: share by which a lattice constant may be off, the error of a scan's step; `pytest tests/test_naming.py -k
 # lattice`

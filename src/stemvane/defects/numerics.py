@@ -14,7 +14,7 @@ __all__ = ["as_real", "bisect", "median_and_spread", "misfit_beyond_shift", "rob
 _Floats = NDArray[np.floating[Any]]
 
 # 0.91126 is the variance of a standard normal number within 2.5 standard deviations; the median deviation alone is so
-# noisy that boron at 3,000 electrons has an AUC of 0.83 instead of 0.94; `python -m benchmarks.defects --methods ours`
+# noisy that one defect of six at 10,000 electrons is lost; `python -m benchmarks.defects.constants`
 _CLIPPED, _CLIPPED_VARIANCE, _CLIPPINGS = 2.5, 0.91126, 4
 
 

@@ -22,8 +22,9 @@ SMALLEST_P = 1e-300
 _SUMS = (1e-30, 1e30)
 # 500 terms whose dependence is followed after directions were taken out: the eigenvalues of more take seconds
 _HEAVY = 500
-# 0.95: a channel that has seen nothing is no evidence against another; at 0.5 one rotated defect of 14 at 10,000
-# electrons is lost, between 0.9 and 0.9999 nothing changes; `python -m benchmarks.defects --methods ours`
+# 0.95: a channel that has seen nothing is no evidence against another, and at 1 would hide it,
+# `pytest tests/test_symmetry_scores.py -k hide`; at 0.5 one defect of six at 10,000 electrons is lost; `python -m
+# benchmarks.defects.constants`
 _HIGHEST = 0.95
 
 

@@ -19,8 +19,8 @@ _Floats = NDArray[np.floating[Any]]
 
 # 8192 positions at a time bound the memory
 _BLOCK = 8192
-# 4 rounds, after which what is left out hardly changes; with 2 the position error changes by less than 0.003 Å;
-# `python -m benchmarks.defects --methods ours`
+# 4 rounds, after which what is left out hardly changes; without any a sheet with six defects is the same, so that they
+# are there for distorted ones, `pytest tests/test_lattice.py -k follow`
 _ROUNDS = 4
 # 0.8 Å, half a bond: over this the residual power is averaged; 3 deviations above the median are left out, with 1.5 the
 # pristine part is left out, too; `pytest tests/test_lattice.py -k follow`
@@ -28,8 +28,8 @@ _AROUND, _OUTLYING = 0.8, 3.0
 # 40,000 positions say enough of a polynomial, and bound the time
 _MOST_POSITIONS = 40_000
 # 0.3: share of the power beyond that of noise that a distortion must explain, since defects strain the lattice too, and
-# beyond 0.02 of the power itself, since noise is not known better; without, the position error doubles; `python -m
-# benchmarks.defects --methods ours`
+# beyond 0.02 of the power itself, since noise is not known better; at 3,000 electrons nothing changes without;
+# `python -m benchmarks.defects.constants`
 _WORTH_CURVING, _LEAST_EXCESS = 0.3, 0.02
 
 
