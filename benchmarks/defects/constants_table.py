@@ -68,7 +68,7 @@ def moved(
                 continue
             text = f"{old:.0f} → {new:.0f}" if key in COUNTS else f"{old:.3f} → {new:.3f}"
             text = f"{TITLES.get(key, key)} {text}"
-            parts.append(f"**{text}**" if abs(new - old) > spread.get(group, {}).get(key, 0.0) else text)
+            parts.append(f"**{text}**" if abs(new - old) > spread.get(group, {}).get(key, np.inf) else text)
         if parts:
             texts.append(f"{group}: {', '.join(parts)}")
     return texts
