@@ -180,6 +180,17 @@ def test_noise_covariance_is_that_of_white_noise(aspect):
         assert np.linalg.eigvalsh(expected[order]).min() > 0
 
 
+def test_variance_by_ring_adds_up_to_the_covariance():
+    random = np.random.default_rng(2)
+    grid = PolarGrid((15.2, 16.1), 14.0, 6, 32)
+    weights = grid.weights((32, 32))
+    variance, orders = random.uniform(0.2, 3.0, 6), np.array([0, 0, 2, 5])
+    analysis = random.normal(size=(4, 6)) + 1j * random.normal(size=(4, 6))
+    covariance = grid.noise_covariance(weights, variance)[orders]
+    expected = np.einsum("ki,kij,kj->k", analysis, covariance, analysis.conj()).real
+    np.testing.assert_allclose(grid.variance_by_ring(weights, orders, analysis) @ variance, expected, rtol=1e-3)
+
+
 def test_noise_covariance_follows_the_rings_variance():
     grid = PolarGrid(axis=(15.5, 15.5), outer=15.0, n_radial=5, n_azimuthal=32)
     weights = grid.weights((32, 32))

@@ -177,7 +177,9 @@ def symmetry_table(name: str, summary: Mapping[str, Any]) -> Table:
     table.add_row("defects, kinds", f"{summary['n_defects']}, {summary['n_kinds']}")
     rows = zip(summary["kind_counts"], summary["kind_excess_order_0"], summary["kind_excess_order_1"], strict=True)
     for kind, (count, scattering, deflection) in enumerate(rows, 1):
-        name = f" {summary['kind_names'][kind - 1]}," if summary["kind_names"] else ""
+        name = ""
+        if summary["kind_names"]:
+            name = f" {summary['kind_names'][kind - 1]} at {_percent(summary['kind_probabilities'][kind - 1])},"
         table.add_row(
             f"kind {kind}:{name} {count} found", f"{scattering:+.2f} scattering, {deflection:+.2f} deflection (atoms)"
         )

@@ -72,7 +72,9 @@ class Defects(Representable):
 
     def _row(self, kind: int) -> Row:
         members = self.kinds.kind == kind
-        name = "" if self.naming is None else f"{self.naming.kind_names[kind]}, "
+        name = ""
+        if self.naming is not None:
+            name = f"{self.naming.kind_names[kind]} ({self.naming.kind_probabilities[kind].max():.0%}), "
         excess = " and ".join(f"{value:+.2f}" for value in self.excess[members, :2].mean(axis=0))
         count = format_count(int(members.sum()), "defect")
         return f"kind {kind + 1}", f"{name}{count}, excess {excess} atoms in orders 0 and 1"

@@ -154,14 +154,17 @@ def describe(fitted: FittedScan, around: Surroundings, quiet: Surroundings) -> D
     window, basis, residual, strain = fitted.window, fitted.basis, fitted.residual, fitted.strain
     directions = strain.directions(around, window)
     shape = (len(window.modes), basis.n_features)
+    measurements = fitted.scan.measurements
+    weights = measurements.grid.weights(measurements.detector_shape)
+    of_rings = measurements.grid.variance_by_ring(weights, basis.orders, basis.analysis)
     pristine = quiet.expand(residual, window)
     return Descriptions(
         positions=around.sites.positions,
         values=without_strain(around.expand(residual, window), directions),
         shifts=without_strain(displace(around, residual, window), directions),
-        noise=_noise(around, fitted),
+        noise=_noise(around, fitted, of_rings),
         pristine=without_strain(pristine, strain.directions(quiet, window)),
-        pristine_noise=_noise(quiet, fitted).mean(axis=0) if len(pristine) else np.ones(shape),
+        pristine_noise=_noise(quiet, fitted, of_rings).mean(axis=0) if len(pristine) else np.ones(shape),
         strain=directions,
         angular_orders=window.angular_orders,
         circular_orders=basis.orders,
@@ -182,12 +185,13 @@ def displace(around: Surroundings, values: NDArray[np.complex128], window: Windo
     return np.stack(changes, axis=1)
 
 
-def _noise(around: Surroundings, fitted: FittedScan) -> NDArray[np.float64]:
+def _noise(around: Surroundings, fitted: FittedScan, weight: _Floats) -> NDArray[np.float64]:
     """Variance of the counting noise of every coefficient around every site over that of the mean pattern's.
 
     Counts make their own noise, so it is larger where more is scattered into the rings that a feature holds; a
     coefficient has that of all positions over which it is summed. Near an edge, where some of these were not recorded
-    and coefficients are smaller than a model's for that alone, it is taken as if they had been.
+    and coefficients are smaller than a model's for that alone, it is taken as if they had been. `weight` is the share of
+    each ring in the noise of every feature, shape ``(n_features, n_radial)``.
     """
     basis, features = fitted.basis, fitted.features
     usual = np.maximum(basis.polar(np.zeros((1, basis.n_features), complex))[0].mean(axis=-1), 0.0)
@@ -196,6 +200,4 @@ def _noise(around: Surroundings, fitted: FittedScan) -> NDArray[np.float64]:
     total, summed = spread[..., :1].real, spread[..., 1:].reshape(-1, basis.n_features).astype(np.complex128)
     beyond = basis.polar(summed * basis.counting, background=False).mean(axis=-1)
     rings = usual + beyond.reshape(*total.shape[:2], len(usual)) / np.maximum(total, 1e-6)
-    # a ring's mean is taken over as many pixels as it is long
-    weight = np.abs(basis.analysis) ** 2 / (np.arange(len(usual)) + 0.5)
     return np.asarray(np.maximum(rings, _LEAST * usual) @ weight.T / np.maximum(weight @ usual, 1e-30))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import Voronoi, cKDTree
-from scipy.special import log_softmax, logsumexp
+from scipy.special import log_softmax, logsumexp, softmax
 
 from stemvane.data.measurements import Measurements
 from stemvane.data.scan_geometry import probe_positions
@@ -38,15 +38,14 @@ UNKNOWN = "unknown"
 # 0.25 Å between a defect's atoms or middle and where the search puts it; with places all alike, a single nitrogen atom
 # may get the name of a pair
 _SPREAD = 0.25
-# 0.4: a name needs that less is left than this share of what there is, and of what the named defect adds;
-# `pytest tests/test_naming.py -k lacks`
-_MOST_LEFT = 0.4
-# 0.25: a name needs that this share of what the named defect adds is explained, or what is weak would have any name;
-# `pytest tests/test_naming.py -k weak`
-_LEAST_EXPLAINED = 0.25
-# 1.25: noise is what the usual pristine place has, times this, since some have more; at 1 three names of five are lost
-# at 3,000 electrons, and two at 10,000
-_NOISIER = 1.25
+# 0.005 of its squared strength: by how much a defect may differ from the simulated one and be of its kind; right names
+# leave less in ideal scenes; `python -m benchmarks.defects.odds`
+_OF_ONE_KIND = 0.005
+# up to all of it: by how much what is in no library may differ from what is in it, any order of magnitude alike
+_OF_ANOTHER = np.geomspace(_OF_ONE_KIND, 1, 12)
+# noise around a defect over that around the usual pristine place, which is known to some per cent; heavy atoms, whose
+# counts are few and scattered far, have 1.05 to 1.15; `python -m benchmarks.defects.odds`
+_NOISE = np.linspace(0.95, 1.25, 7)
 # 0.05: share by which a lattice constant may be off, the error of a scan's step; `pytest tests/test_naming.py -k
 # lattice`
 _OTHER_LENGTH = 0.05
@@ -91,16 +90,30 @@ class Naming:
     Attributes
     ----------
     names : tuple of str, shape (n_defects,)
-        Name of each, `UNKNOWN` where none explains it.
+        Likeliest name of each, `UNKNOWN` where that is none of the library's.
     kind_names : tuple of str, shape (n_kinds,)
-        Name that fits the defects of a kind best, all taken together.
+        Likeliest name of the defects of a kind, all taken together.
     unexplained : ndarray of float, shape (n_defects,)
         Share of each defect's squared strength that its best fitting name leaves, beyond the noise.
+    probabilities : ndarray of float, shape (n_defects, n_names + 1)
+        Posterior of every name of `candidates`.
+    kind_probabilities : ndarray of float, shape (n_kinds, n_names + 1)
+        The same of every kind.
+    candidates : tuple of str, shape (n_names + 1,)
+        Names of the library, then `UNKNOWN`.
     """
 
     names: tuple[str, ...]
     kind_names: tuple[str, ...]
     unexplained: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    kind_probabilities: NDArray[np.float64]
+    candidates: tuple[str, ...]
+
+    def ranked(self, defect: int, place: int) -> tuple[str, float]:
+        """Name and probability that a defect has at a place, 0 for the likeliest."""
+        number = int(np.argsort(-self.probabilities[defect], kind="stable")[place])
+        return self.candidates[number], float(self.probabilities[defect, number])
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,45 +160,69 @@ def name_defects(
 
     Notes
     -----
-    The name is that of the highest likelihood, with noise known and white, of the description, less what strain of the
-    lattice and a shift of some hundredths of an ångström explain. It is the mean over all rotations of the lattice and
-    all places at which the search may have put the defect (MacKay, Information Theory, Inference, and Learning
-    Algorithms, 2003, chapter 28), which are its atoms and its middle: the smallest difference alone would favour what
-    looks different from every side, such as pairs, of which one always fits noise best.
+    The likelihood is that of a description, less what strain of the lattice and a shift of some hundredths of an
+    ångström explain, in white noise whose level is known to some per cent. It is the mean over all rotations of the
+    lattice and all places at which the search may have put the defect (MacKay, Information Theory, Inference, and
+    Learning Algorithms, 2003, chapter 28), which are its atoms and its middle: the smallest difference alone would
+    favour what looks different from every side, such as pairs, of which one always fits noise best. Simulated and real
+    defects differ: a difference of so many per cent of the squared strength is more noise, small for a defect of the
+    library's own kind. What is of none of its kinds is anything that differs from one of them by more, up to its whole
+    strength, or is nothing at all. All names, and none of them, are equally probable beforehand.
     """
     _require_lattice(library, parts[0][1])
     compared = [_compare(library, described, fitted) for described, fitted in parts]
-    by_defect, is_named, unexplained = (np.concatenate(part)[order] for part in zip(*compared, strict=True))
-    names = [library.names[n] if k else UNKNOWN for n, k in zip(by_defect.argmax(axis=1), is_named, strict=True)]
-    kind_names = []
-    for number in range(int(kind.max(initial=-1)) + 1):
-        members = kind == number
-        best_name = library.names[int(by_defect[members].sum(axis=0).argmax())]
-        kind_names.append(best_name if np.mean(is_named[members]) >= 0.5 else UNKNOWN)
-    return Naming(tuple(names), tuple(kind_names), unexplained)
+    evidence, unexplained = (np.concatenate(part)[order] for part in zip(*compared, strict=True))
+    candidates = (*library.names, UNKNOWN)
+    members = [evidence[kind == number] for number in range(int(kind.max(initial=-1)) + 1)]
+    together = np.array([part.sum(axis=0) for part in members]).reshape(-1, len(candidates))
+    return Naming(
+        tuple(candidates[number] for number in evidence.argmax(axis=1)),
+        tuple(candidates[number] for number in together.argmax(axis=1)),
+        unexplained,
+        softmax(evidence, axis=1),
+        softmax(together, axis=1),
+        candidates,
+    )
 
 
 def _compare(
     library: DefectLibrary, described: Descriptions, fitted: FittedScan
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
-    """Log likelihoods (n_defects, n_names), whether the likeliest name fits, and the share that it leaves."""
-    n = len(described)
-    likelihoods, is_named, unexplained = np.zeros((n, len(library.names))), np.zeros(n, bool), np.ones(n)
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Log evidence (n_defects, n_names + 1) of every name and of none, and the share that the likeliest name leaves."""
+    n, n_names = len(described), len(library.names)
+    evidence, unexplained = np.full((n, n_names + 1), -np.inf), np.ones(n)
+    evidence[:, -1] = 0
     if n == 0 or _other_length(library, fitted) is not None:
-        return likelihoods, is_named, unexplained
+        return evidence, unexplained
     templates = _templates(library, described, fitted)
     usual = float(np.median(described.pristine_power))
-    level = described.excess_noise
     for i in range(n):
         misfit, strength = _misfits(described, i, templates)
-        joint = templates.prior - misfit / (2 * level**2)
-        likelihoods[i] = [logsumexp(joint[templates.numbers == number]) for number in range(len(library.names))]
-        first = int(np.argmax(np.where(templates.numbers == np.argmax(likelihoods[i]), joint, -np.inf)))
         power = float(np.sum(np.abs(described.values[i]) ** 2 / described.noise[i]))
-        fits = misfit[first] - _NOISIER * usual < _MOST_LEFT * max(min(strength[first], power - usual), 0.0)
-        is_named[i] = fits and power - misfit[first] > _LEAST_EXPLAINED * strength[first]
-        unexplained[i] = max(misfit[first] - usual, 0.0) / max(power - usual, 1e-12)
-    return likelihoods, is_named, unexplained
+        evidence[i] = _evidence(templates, misfit, strength, power, described)
+        of_name = templates.numbers == evidence[i, :-1].argmax()
+        left = misfit[of_name][np.argmax((templates.prior - misfit / 2)[of_name])]
+        unexplained[i] = max(left - usual, 0.0) / max(power - usual, 1e-12)
+    return evidence, unexplained
+
+
+def _evidence(
+    templates: _Templates,
+    misfit: NDArray[np.float64],
+    strength: NDArray[np.float64],
+    power: float,
+    described: Descriptions,
+) -> NDArray[np.float64]:
+    """Log evidence of every name, and of none of them, shape ``(n_names + 1,)``."""
+    n, noise = described.n_coordinates, _NOISE * described.excess_noise**2
+    variance = noise[:, None, None] + _OF_ANOTHER[:, None] * strength / n
+    joint = templates.prior - (n * np.log(variance) + misfit / variance) / 2
+    # templates of a name lie side by side
+    starts = np.flatnonzero(np.diff(templates.numbers, prepend=-1))
+    by_error = logsumexp(np.logaddexp.reduceat(joint, starts, axis=-1), axis=0) - np.log(len(noise))
+    nothing = logsumexp(-(n * np.log(noise) + power / noise) / 2) - np.log(len(noise))
+    others = logsumexp(by_error) - np.log(by_error.size)
+    return np.append(by_error[0], np.logaddexp(others, nothing) - np.log(2))
 
 
 def _other_length(library: DefectLibrary, fitted: FittedScan) -> NDArray[np.float64] | None:

@@ -196,8 +196,11 @@ def _kinds(figure: Figure, measurements: Measurements, analysis: DefectAnalysis,
         image = panel.imshow(patterns[kind], cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest")
         without_ticks(panel)
         count = int((defects.kinds.kind == kind).sum())
-        title = f"Kind {kind + 1}" if defects.naming is None else defects.naming.kind_names[kind]
-        label_panel(figure, place, string.ascii_lowercase[5 + kind], title, f"{count} detected")
+        naming, words = defects.naming, f"{count} detected"
+        title = f"Kind {kind + 1}" if naming is None else naming.kind_names[kind]
+        if naming is not None:
+            words += f", {100 * naming.kind_probabilities[kind].max():.0f} %"
+        label_panel(figure, place, string.ascii_lowercase[5 + kind], title, words)
         add_color_bar(figure, bar_below(place), image, "", unit)
         color, marker = _style(kind)
         panel.plot(0.1, 0.9, marker, transform=panel.transAxes, mfc="none", mec=color, ms=6, mew=1.1, clip_on=False)

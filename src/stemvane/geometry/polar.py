@@ -328,6 +328,39 @@ class PolarGrid:
             result[order] = np.bincount(cell, products, self.n_radial**2).reshape(self.n_radial, self.n_radial)
         return result
 
+    def variance_by_ring(
+        self, weights: SampleWeights, orders: NDArray[np.int64], analysis: NDArray[np.complexfloating[Any, Any]]
+    ) -> NDArray[np.float64]:
+        """What a variance of 1 in the pixels of each ring gives to sums over the rings' harmonics.
+
+        Parameters
+        ----------
+        weights : SampleWeights
+            Weights of the samples, as `weights` gives them.
+        orders : ndarray of int, shape (n,)
+            Circular order of each sum.
+        analysis : ndarray of complex, shape (n, n_radial)
+            Factors of the harmonics in each sum.
+
+        Returns
+        -------
+        ndarray of float, shape (n, n_radial)
+            As `noise_covariance` with one ring after the other would give it.
+        """
+        n_pixels, pixel = len(weights.indptr) - 1, weights.pixel
+        ring, sector = np.divmod(weights.sample, self.n_azimuthal)
+        share = weights.overlap
+        covered = np.bincount(pixel, weights=share, minlength=n_pixels)
+        share = share / np.where(covered > 0, covered, 1.0)[pixel]
+        result = np.empty((len(orders), self.n_radial))
+        for order in np.unique(orders):
+            phase = weights.weight * np.exp(-1j * order * self.azimuths)[sector] / self.n_azimuthal
+            for number in np.flatnonzero(orders == order):
+                part = phase * analysis[number, ring]
+                real, imag = (np.bincount(pixel, x, n_pixels) for x in (part.real, part.imag))
+                result[number] = np.bincount(ring, share * (real**2 + imag**2)[pixel], self.n_radial)
+        return result
+
     def to_cartesian(
         self, polar: NDArray[np.floating[Any]], detector_shape: tuple[int, int], fill: float = np.nan
     ) -> NDArray[np.float64]:

@@ -174,6 +174,7 @@ def summary_of(analysis: DefectAnalysis) -> dict[str, Any]:
         "n_kinds": kinds.n_kinds,
         "kind_counts": [int(member.sum()) for member in members],
         "kind_names": None if naming is None else list(naming.kind_names),
+        "kind_probabilities": None if naming is None else naming.kind_probabilities.max(axis=1).tolist(),
         "kind_excess_order_0": [float(defects.excess[member, 0].mean()) for member in members],
         "kind_excess_order_1": [float(defects.excess[member, 1].mean()) for member in members],
         "kind_fold": kinds.fold.tolist(),
@@ -275,5 +276,13 @@ def _defects(analysis: DefectAnalysis) -> dict[str, Any]:
         "excess_order_1": defects.excess[:, 1],
     }
     if defects.naming is not None:
-        columns |= {"name": defects.naming.names, "left": defects.naming.unexplained}
+        naming, numbers = defects.naming, range(len(defects.p))
+        first, second = ([naming.ranked(number, place) for number in numbers] for place in (0, 1))
+        columns |= {
+            "name": naming.names,
+            "probability": np.array([probability for _, probability in first]),
+            "next_name": tuple(name for name, _ in second),
+            "next_probability": np.array([probability for _, probability in second]),
+            "left": naming.unexplained,
+        }
     return columns
