@@ -70,6 +70,10 @@ def test_a_defect_gets_its_name(named_by_all):
     assert names == {"N": "N", "vacancy": "vacancy"}
     assert sorted(defects.naming.kind_names) == ["N", "vacancy"]
     assert defects.naming.unexplained[defects.naming.names.index("vacancy")] < 0.1
+    np.testing.assert_allclose(defects.naming.probabilities.sum(axis=1), 1)
+    for number, name in enumerate(defects.naming.names):
+        assert defects.naming.ranked(number, 0) == (name, pytest.approx(defects.naming.probabilities[number].max()))
+        assert defects.naming.ranked(number, 0)[1] > 0.8
 
 
 def test_what_the_library_lacks_stays_without_a_name(scene, library):
@@ -166,8 +170,11 @@ def test_the_command_writes_names(tmp_path, monkeypatch, library, shared_library
         (defect,) = csv.DictReader(file)
     assert defect["name"] == "Si-C3"
     assert 0 <= float(defect["left"]) < 0.2
+    assert 1 >= float(defect["probability"]) > float(defect["next_probability"]) >= 0
+    assert defect["next_name"] in ("N", "Si-C4", UNKNOWN)
     summary = json.loads((run.path / "symmetry" / "symmetry.json").read_text())
     assert summary["kind_names"] == ["Si-C3"]
+    assert summary["kind_probabilities"] == [pytest.approx(float(defect["probability"]), rel=1e-4)]
     # in so small a scan noise does not tell six from three
     assert summary["kind_fold"][0] in (3, 6)
     assert sum(summary["kind_turns_deg"][0].values()) == 1

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.denoise.scans import SCANS, Scan, simulated
 from benchmarks.harness.cells import ROOT, write_json
 from stemvane import FilteredCom, Measurements, filter_com, measure
-from stemvane.features import filtered_com, potential_filter
+from stemvane.features import filtered_scan, potential_filter
 from stemvane.features.scan_problem import ScanProblem
 
 RESULTS = ROOT / "benchmarks" / "results" / "choices.json"
@@ -81,7 +81,7 @@ def noise_row(name: str, of: str, dose: float) -> dict[str, Any]:
     measured = measure(simulated(replace(SCANS[of], settings={**SCANS[of].settings, "dose": float(dose)}), 0))
     row: dict[str, Any] = {"scan": name}
     for what, limit in (("measured", np.inf), ("filtered", 0.0)):
-        with patch.object(filtered_com, "_WORTH_FILTERING", limit):
+        with patch.object(filtered_scan, "_WORTH_FILTERING", limit):
             row[what] = error(filter_com(measured), measured)
     content = float((measured.deflection**2).sum(axis=-1).mean())
     row["noise"] = 2 * float(np.mean(measured.com_noise(measured.counts_per_electron) ** 2)) / content

@@ -190,8 +190,8 @@ def _noise(around: Surroundings, fitted: FittedScan, weight: _Floats) -> NDArray
 
     Counts make their own noise, so it is larger where more is scattered into the rings that a feature holds; a
     coefficient has that of all positions over which it is summed. Near an edge, where some of these were not recorded
-    and coefficients are smaller than a model's for that alone, it is taken as if they had been. `weight` is the share of
-    each ring in the noise of every feature, shape ``(n_features, n_radial)``.
+    and coefficients are smaller than a model's for that alone, it is taken as if they had been. `weight` is what each
+    ring has in the noise of every feature, shape ``(n_features, n_radial)``.
     """
     basis, features = fitted.basis, fitted.features
     usual = np.maximum(basis.polar(np.zeros((1, basis.n_features), complex))[0].mean(axis=-1), 0.0)

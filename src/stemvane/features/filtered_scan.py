@@ -20,9 +20,9 @@ __all__ = ["FilteredScan", "filter_scan"]
 
 # along a shorter axis a scan does not tell a spectrum from a plane
 _FEWEST_POSITIONS = 8
-# noise of less power than this share of the deflection's is left where it is: a filter changes SrTiO3 of 10 nm by 1.0 %
-# of the deflection's rms, where the noise is 1.7 % at 20,000 electrons and 0.8 % at 100,000
-_WORTH_FILTERING = 2.5e-4
+# noise of less power than this share of the deflection's is left where it is: at 5e-5 a filter still gains in all
+# specimens, at 2.3e-5 it loses in one; `python -m benchmarks.denoise.choices`
+_WORTH_FILTERING = 3e-5
 # features with least variance, of which most are noise where nothing of the scan is left out; the noise is known to 5 %
 _N_LAST = 9
 _CLEAR_EXCESS = 1.12

@@ -27,8 +27,9 @@ _LEAST_NOISE = 1e-3
 # with 60 Å of defocus the COM's angle is off by 6.7° without, and by 6.1, 5.4 and 5.3° after one to three of them
 _N_REFITS = 2
 
-# share of the power along the learned transfer that a computed one must explain: 0.975 with 60 Å of defocus and 20,000
-# electrons, where the angle is then 4.1° off instead of 5.3°, and 0.966 with 100,000, where both are 2.7° off
+# share of the power along the learned transfer that a computed one must explain: of a known probe it is 0.975 and more
+# where it gains, and 0.967 where neither does; of one whose semi-angle is told 5 % wrong it is 0.967 at most, which
+# costs 1.7°; `python -m benchmarks.denoise.choices`
 _AS_GOOD = 0.97
 # of the mean square that chance gives a correlation, exceeded by one in fifty
 _BY_CHANCE = 4.0
