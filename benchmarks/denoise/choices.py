@@ -52,6 +52,11 @@ def error(estimate: FilteredCom, measured: Measurements) -> tuple[float, float]:
     return float(np.degrees(np.median(np.abs(apart)))), float(np.linalg.norm(found - truth) / np.linalg.norm(truth))
 
 
+def afresh(measured: Measurements) -> FilteredCom:
+    """Filtered COM, as what is kept of a scan was made with another choice."""
+    return filter_com(replace(measured))
+
+
 def transfer_row(name: str, scan: Scan, told: float) -> dict[str, Any]:
     """Errors with the learned and the computed transfer, and how much of what one explains the other does."""
     dataset = simulated(scan, 0)
@@ -70,7 +75,7 @@ def transfer_row(name: str, scan: Scan, told: float) -> dict[str, Any]:
     with patch.object(potential_filter, "ScanProblem", Recorded):
         for what, limit in (("learned", np.inf), ("computed", 0.0)):
             with patch.object(potential_filter, "_AS_GOOD", limit):
-                row[what] = error(filter_com(measured), measured)
+                row[what] = error(afresh(measured), measured)
     row["ratio"] = explained[0] / explained[1] if explained else None
     row["taken"] = "computed" if explained and row["ratio"] > potential_filter._AS_GOOD else "learned"
     return row
@@ -82,10 +87,10 @@ def noise_row(name: str, of: str, dose: float) -> dict[str, Any]:
     row: dict[str, Any] = {"scan": name}
     for what, limit in (("measured", np.inf), ("filtered", 0.0)):
         with patch.object(filtered_scan, "_WORTH_FILTERING", limit):
-            row[what] = error(filter_com(measured), measured)
+            row[what] = error(afresh(measured), measured)
     content = float((measured.deflection**2).sum(axis=-1).mean())
     row["noise"] = 2 * float(np.mean(measured.com_noise(measured.counts_per_electron) ** 2)) / content
-    row["taken"] = "filtered" if filter_com(measured).is_filtered else "measured"
+    row["taken"] = "filtered" if afresh(measured).is_filtered else "measured"
     return row
 
 
