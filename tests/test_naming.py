@@ -73,7 +73,8 @@ def test_a_defect_gets_its_name(named_by_all):
     np.testing.assert_allclose(defects.naming.probabilities.sum(axis=1), 1)
     for number, name in enumerate(defects.naming.names):
         assert defects.naming.ranked(number, 0) == (name, pytest.approx(defects.naming.probabilities[number].max()))
-        assert defects.naming.ranked(number, 0)[1] > 0.8
+        # one nitrogen atom looks much like a pair of which the other lies elsewhere
+        assert defects.naming.ranked(number, 0)[1] > {"vacancy": 0.9, "N": 0.5}[name]
 
 
 def test_what_the_library_lacks_stays_without_a_name(scene, library):
