@@ -41,11 +41,11 @@ _SPREAD = 0.25
 # 0.005 of its squared strength: by how much a defect may differ from the simulated one and be of its kind; right names
 # leave less in ideal scenes; `python -m benchmarks.defects.odds`
 _OF_ONE_KIND = 0.005
-# up to all of it: by how much what is in no library may differ from what is in it, any order of magnitude alike
-_OF_ANOTHER = np.geomspace(_OF_ONE_KIND, 1, 12)
-# noise around a defect over that around the usual pristine place, which is known to some per cent; heavy atoms, whose
-# counts are few and scattered far, have 1.05 to 1.15; `python -m benchmarks.defects.odds`
-_NOISE = np.linspace(0.95, 1.25, 7)
+# 0.95 to 1.25: noise around a defect over that around the usual pristine place; heavy atoms, whose counts are few and
+# scattered far, have 1.05 to 1.15; `python -m benchmarks.defects.odds`
+_LEAST_NOISE, _MOST_NOISE = 0.95, 1.25
+# steps over which noise and differences are averaged
+_N_LEVELS, _N_DIFFERENCES = 7, 12
 # 0.05: share by which a lattice constant may be off, the error of a scan's step; `pytest tests/test_naming.py -k
 # lattice`
 _OTHER_LENGTH = 0.05
@@ -214,15 +214,18 @@ def _evidence(
     described: Descriptions,
 ) -> NDArray[np.float64]:
     """Log evidence of every name, and of none of them, shape ``(n_names + 1,)``."""
-    n, noise = described.n_coordinates, _NOISE * described.excess_noise**2
-    variance = noise[:, None, None] + _OF_ANOTHER[:, None] * strength / n
+    n = described.n_coordinates
+    noise = np.linspace(_LEAST_NOISE, _MOST_NOISE, _N_LEVELS) * described.excess_noise**2
+    # what is of none of the kinds differs by any order of magnitude alike
+    differences = np.geomspace(_OF_ONE_KIND, 1, _N_DIFFERENCES)
+    variance = noise[:, None, None] + differences[:, None] * strength / n
     joint = templates.prior - (n * np.log(variance) + misfit / variance) / 2
     # templates of a name lie side by side
     starts = np.flatnonzero(np.diff(templates.numbers, prepend=-1))
-    by_error = logsumexp(np.logaddexp.reduceat(joint, starts, axis=-1), axis=0) - np.log(len(noise))
+    by_difference = logsumexp(np.logaddexp.reduceat(joint, starts, axis=-1), axis=0) - np.log(len(noise))
     nothing = logsumexp(-(n * np.log(noise) + power / noise) / 2) - np.log(len(noise))
-    others = logsumexp(by_error) - np.log(by_error.size)
-    return np.append(by_error[0], np.logaddexp(others, nothing) - np.log(2))
+    others = logsumexp(by_difference) - np.log(by_difference.size)
+    return np.append(by_difference[0], np.logaddexp(others, nothing) - np.log(2))
 
 
 def _other_length(library: DefectLibrary, fitted: FittedScan) -> NDArray[np.float64] | None:
