@@ -23,13 +23,13 @@ _Floats = NDArray[np.floating[Any]]
 # All of these: `pytest tests/test_lattice.py -k "domain or field or edge"`, scans with the truth beside, `python -m
 # benchmarks.scenes`, and `python -m benchmarks.defects.constants`.
 # 0.5: a position follows a lattice where what this leaves, beyond the noise, is less than half of what it explains;
-# with 0.25 a quarter of a sheet with six defects is not searched at 3,000 electrons
+# with a quarter or all of it a sheet with six defects is the same at 3,000 electrons
 _LEFT = 0.5
 # 0.8 Å, half a bond, over which this is averaged; twice and four times as much where the noise of so few patterns is
 # more than a fifth of what the lattice explains
 _WIDTHS, _CLEAR = (0.8, 1.6, 3.2), 5.0
 # 5 Å: where most positions within this distance do not follow, there is no lattice; what is smaller is a defect; with
-# 2.5 nearly half of that sheet is not searched
+# 2.5 a fifth of that sheet is not searched, with 10 it is the same
 _EXTENDED = 5.0
 # 3 Å: what is left between domains and edges, and narrower than twice this, is searched for no lattice of its own
 _NARROW = 3.0
