@@ -254,6 +254,6 @@ LEFT_OUT: dict[str, tuple[Stage, dict[str, Any]]] = {
     "spread of the sites taken as known": (Stage.P_VALUES, {"channels._freedom": lambda members: np.inf}),
     "p-values of peaks not multiplied": (Stage.DEFECTS, {"p_values.peak_discovery_rate": _peaks_without_bonferroni}),
     "noise of all defects alike": (Stage.DEFECTS, {"descriptions._noise": _even_noise}),
-    "names by the best place and rotation": (Stage.DEFECTS, {"naming.logsumexp": np.max}),
+    "names by the likeliest noise and difference": (Stage.DEFECTS, {"naming.logsumexp": np.max}),
 }
 """Channels and steps that are left out, or added."""
