@@ -36,6 +36,9 @@ _NARROW = 3.0
 # 1.2 cells: Gaussian width over which the strength of a lattice is taken, and the least strength of a start over the
 # most of the scan
 _AROUND, _PRESENT = 1.2, 0.4
+# 16 features that vary most, whose first orders show where a lattice is: noise of all others hides one of two small
+# grains; `pytest tests/test_regions.py -k grains`
+_N_CHANNELS = 16
 # 5 rounds at most, of which 2 are enough in a sheet
 _ROUNDS = 5
 # halves and quarters of a scan along y and x, and its middle, in which a lattice may be that is not found in the whole
@@ -162,7 +165,7 @@ def _strength(lattice: Lattice, channels: _Floats, sampling: Sampling) -> NDArra
     # the two spanning orders and others that are no finer
     orders = lattice.orders(1.05 * float(np.linalg.norm(lattice.reciprocal, axis=1).max()))
     recorded = sampling.recorded
-    values = np.where(recorded[..., None], channels, 0.0)
+    values = np.where(recorded[..., None], channels[..., :_N_CHANNELS], 0.0)
     values = (values - values[recorded].mean(axis=0)) * recorded[..., None]
     sigma = sampling.sigma(_AROUND * longest)
     power = np.zeros(sampling.shape)
@@ -206,10 +209,13 @@ def _extended(off: NDArray[np.bool_], recorded: NDArray[np.bool_], sampling: Sam
     n_off, n_near = (signal.fftconvolve(part.astype(float), disc, "same") for part in (off, recorded))
     share = n_off / np.maximum(n_near, 0.5)
     core = recorded & (share > 0.5)
-    # what hangs together with it, as a thin boundary does, where a whole disc of half the area lies in it: beside the
-    # edge of a scan, and beside each other, defects fill half of what was recorded around them
+    # what hangs together with it, as a thin boundary does, where a disc of half the area lies in it or reaches beyond
+    # what was recorded: beside the edge of a scan, and beside each other, defects fill half of their surroundings
     label, number = ndimage.label(off | core)
-    depth = ndimage.distance_transform_edt(np.pad(label > 0, 1), sampling=sampling.step)[1:-1, 1:-1]
+    follows = recorded & (label == 0)
+    if not follows.any():
+        return np.asarray(label > 0)
+    depth = ndimage.distance_transform_edt(~follows, sampling=sampling.step)
     deepest = np.zeros(number + 1)
     np.maximum.at(deepest, label[core], depth[core])
     return np.asarray((label > 0) & (deepest[label] >= _EXTENDED / np.sqrt(2)))

@@ -28,6 +28,9 @@ _EXPLAINS, _AS_GOOD = 0.6, 0.97
 # 3 periods along the shorter side: in fewer the peaks of a lattice are as wide as their distance; with 6 lattices of
 # few cells are missed
 LEAST_PERIODS = 3.0
+# 1.2 half widths of the scan, beyond which a distortion grows no further: iterated from outside of the region that it
+# was fitted to, a polynomial runs away; `pytest tests/test_regions.py -k grains`
+_FARTHEST = 1.2
 # 1 Å: width of the edge of what was recorded in a spectrum; a sharp one has peaks of its own
 _SOFT = 1.0
 
@@ -58,7 +61,7 @@ class Distortion:
 
     def polynomials(self, points: _Floats, degree: int, least: int = 2) -> NDArray[np.float64]:
         """Values of the products, shape ``(n_points, n_terms)``."""
-        at = (points - self.centre) / self.half
+        at = np.clip((points - self.centre) / self.half, -_FARTHEST, _FARTHEST)
         y, x = (np.polynomial.legendre.legvander(at[:, axis], max(degree, 1)) for axis in (0, 1))
         terms = self.terms(degree, least)
         return np.stack([y[:, i] * x[:, j] for i, j in terms], axis=-1) if terms else np.zeros((len(points), 0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding
 from stemvane.data.measurements import Measurements
 from stemvane.data.progress import Progress
+from stemvane.data.representation import Representable, Row, format_count, format_shape
 from stemvane.errors import ModelError
 from stemvane.models.base import PatternModel
 from stemvane.models.checks import spread
@@ -27,7 +28,8 @@ from stemvane.reduction.virtual_detectors import VirtualDetector
 __all__ = ["OnePass", "measure_and_embed"]
 
 
-class OnePass(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class OnePass(Representable):
     """What one pass has measured and embedded.
 
     Attributes
@@ -49,6 +51,18 @@ class OnePass(NamedTuple):
     sample: Measurements
     sampled: NDArray[np.bool_]
     trained_on: NDArray[np.bool_]
+
+    def _summary(self) -> tuple[str, Sequence[Row]]:
+        rows = [
+            ("scan", f"{format_shape(self.sampled.shape)} positions"),
+            (
+                "sample",
+                f"{format_count(int(self.sampled.sum()), 'pattern')}, {int(self.trained_on.sum()):,} trained on",
+            ),
+            ("latents", f"{self.embedding.n_latent}"),
+            ("kept", "maps and embedding, no patterns but the sample's"),
+        ]
+        return "OnePass", rows
 
 
 def measure_and_embed(

@@ -42,6 +42,9 @@ _SCORES = (
 )
 _AGREEMENT = ("pearson_r_others_max", "angle_error_median_deg", "angle_error_mean_deg")
 
+# each takes seconds at least, and its settings are held in memory
+_MOST_TRAININGS = 1000
+
 
 def run_sweep(
     config: Config,
@@ -140,6 +143,11 @@ def _plan(
         raise ConfigError(
             f"a sweep of {list(numbers)} {NOUNS[varied]}s and {n_seeds} seeds; give at least one number, none below "
             f"{least}, and at least one seed"
+        )
+    if len(numbers) * n_seeds > _MOST_TRAININGS:
+        raise ConfigError(
+            f"a sweep of {len(numbers)} {NOUNS[varied]}s and {n_seeds:.6g} seeds; give at most {_MOST_TRAININGS:,} "
+            "trainings in all"
         )
     if not config.measure.keep_polar:
         raise ConfigError("a sweep trains on the same patterns many times over; set measure.keep_polar to true")
