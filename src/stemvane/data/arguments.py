@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ __all__ = [
     "HyperSpySignal",
     "ScanLike",
     "as_dataset",
+    "read_rows",
     "require",
     "require_array",
     "require_list",
@@ -194,3 +196,33 @@ def _name_of(word: str) -> str:
     if word == "ndarray":
         return "an array"
     return f"{'an' if word[:1] in 'AEIOUaeiou' else 'a'} {word}"
+
+
+def read_rows(path: str | os.PathLike[str], what: str, columns: str) -> list[dict[str, Any]]:
+    """Lines of a CSV file that a user has written, by the names in its first line.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The file.
+    what : str
+        What it holds, in the plural, for the message.
+    columns : str
+        Names of the columns that it should have, for the message.
+
+    Returns
+    -------
+    list of dict
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(
+            f"{path}: {what} cannot be read ({error}); give a CSV file with the columns {columns}"
+        ) from None

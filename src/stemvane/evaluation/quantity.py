@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, stats
 
-from stemvane.data.arguments import require
+from stemvane.data.arguments import read_rows, require
 from stemvane.data.embedding import Embedding
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError
@@ -234,15 +233,8 @@ def _fit(z: Doubles, kind: NDArray[np.int64], target: Doubles, shape: _Shape) ->
 
 
 def _read(path: str | Path) -> dict[tuple[int, int], float]:
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path}: values cannot be read ({error}); give a CSV file with the columns y, x, value"
-        ) from None
     values = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(read_rows(path, "values", "y, x, value"), start=2):
         try:
             values[int(row["y"]), int(row["x"])] = float(row["value"])
         except (KeyError, TypeError, ValueError):

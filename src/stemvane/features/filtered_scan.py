@@ -64,13 +64,7 @@ class FilteredScan:
 def filter_scan(measurements: Measurements) -> FilteredScan:
     """Filter a scan; what was found is kept as long as the measurements are.
 
-    The features of all patterns are taken as responses to one potential (see `PotentialFilter`), the COM among them:
-    what it holds beyond the features counts as one more, so that nothing of it is lost where the specimen is thick.
-
-    Parameters
-    ----------
-    measurements : Measurements
-        A scan with polar patterns.
+    Parameters, and what is done, are those of `filter_com`.
 
     Returns
     -------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stemvane.data.arguments import read_rows
 from stemvane.errors import DataError
 
 __all__ = ["Labels", "check_labels", "place_labels", "read_labels"]
@@ -78,15 +78,8 @@ def read_labels(path: str | Path) -> dict[str, list[tuple[int, int]]]:
     DataError
         If the file cannot be read, a column is missing, or a position is no pair of whole numbers.
     """
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path}: labels cannot be read ({error}); give a CSV file with the columns y, x, name"
-        ) from None
     labels: dict[str, list[tuple[int, int]]] = {}
-    for number, row in enumerate(rows, start=2):
+    for number, row in enumerate(read_rows(path, "labels", "y, x, name"), start=2):
         try:
             name, position = (row["name"] or "").strip(), (int(row["y"]), int(row["x"]))
         except (KeyError, TypeError, ValueError):

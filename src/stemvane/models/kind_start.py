@@ -52,14 +52,9 @@ def describe_positions(features: Features, orders: NDArray[np.int64], *, oriente
     if oriented:
         columns += [features[:, orders > 0].real, features[:, orders > 0].imag]
     strongest: dict[int, NDArray[Any]] = {}
-    for order in range(1, int(orders.max(initial=0)) + 1):
-        at = np.flatnonzero(orders == order)
-        if not len(at):
-            continue
-        at = at[np.argsort(-(np.abs(features[:, at]) ** 2).mean(axis=0), kind="stable")[:_N_PRODUCTS]]
-        part = features[:, at]
+    for order, part in _strong_features(features, orders):
         strongest[order] = part[:, 0]
-        rows, others = np.triu_indices(len(at))
+        rows, others = np.triu_indices(part.shape[1])
         products = part[:, rows] * part[:, others].conj()
         # amplitudes, not powers: their scatter is that of the noise, however strong they are
         scale = np.sqrt(np.abs(products) + 1.0)
@@ -67,6 +62,15 @@ def describe_positions(features: Features, orders: NDArray[np.int64], *, oriente
     for triple in _triples(strongest):
         columns += [triple.real[:, None], triple.imag[:, None]]
     return np.asarray(np.concatenate(columns, axis=1), np.float64)
+
+
+def _strong_features(features: Features, orders: NDArray[np.int64]) -> Iterator[tuple[int, Features]]:
+    """Every circular order from 1 that there is, and its strongest features, the strongest first."""
+    for order in range(1, int(orders.max(initial=0)) + 1):
+        at = np.flatnonzero(orders == order)
+        if len(at):
+            at = at[np.argsort(-(np.abs(features[:, at]) ** 2).mean(axis=0), kind="stable")[:_N_PRODUCTS]]
+            yield order, features[:, at]
 
 
 def _triples(strongest: dict[int, NDArray[Any]]) -> Iterator[NDArray[Any]]:
@@ -105,14 +109,11 @@ def split_hands(
     """
     columns: list[NDArray[Any]] = []
     strongest: dict[int, NDArray[Any]] = {}
-    for order in range(1, int(orders.max(initial=0)) + 1):
-        at = np.flatnonzero(orders == order)
-        if len(at):
-            at = at[np.argsort(-(np.abs(features[:, at]) ** 2).mean(axis=0), kind="stable")[:_N_PRODUCTS]]
-            strongest[order] = features[:, at[0]]
-            rows, others = np.triu_indices(len(at), 1)
-            products = features[:, at[rows]] * features[:, at[others]].conj()
-            columns += [products.imag / np.sqrt(np.abs(products) + 1.0)]
+    for order, part in _strong_features(features, orders):
+        strongest[order] = part[:, 0]
+        rows, others = np.triu_indices(part.shape[1], 1)
+        products = part[:, rows] * part[:, others].conj()
+        columns += [products.imag / np.sqrt(np.abs(products) + 1.0)]
     columns += [triple.imag[:, None] for triple in _triples(strongest)]
     odd = np.concatenate([np.zeros((len(features), 1)), *columns], axis=1)
     hands = np.zeros(len(features), np.int64)
