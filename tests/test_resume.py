@@ -18,6 +18,7 @@ from stemvane.io.files import save_dataset
 from stemvane.runs.run import Run
 from stemvane.simulation.synthetic import synthetic
 from stemvane.workflow.pipeline import run_pipeline
+from stemvane.workflow.stages import training_inputs
 
 QUICK = Config().replace(
     training={"n_epochs": 2, "holdout": 0.2},
@@ -338,6 +339,15 @@ def test_an_image_that_has_changed_is_measured_again(tmp_path, recorded, setting
     np.save(image, least + (np.arange(n * n).reshape(n, n) < 4))
     run = run_pipeline(config, tmp_path / "run")
     assert "measure" not in run.manifest["resumed"]
+
+
+def test_labels_that_have_changed_are_learned_from_again(tmp_path, whole):
+    path = tmp_path / "labels.csv"
+    config = Config().replace(model={"model": "kinds", "labels": str(path)})
+    path.write_text("y,x,name\n1,2,film\n")
+    before = training_inputs(whole, config)
+    path.write_text("y,x,name\n1,2,support\n")
+    assert training_inputs(whole, config) != before
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from .data.calibration import Calibration as Calibration
 from .data.dataset import Dataset4D as Dataset4D
 from .data.embedding import Embedding as Embedding
 from .data.measurements import Measurements as Measurements
+from .data.quantity_map import QuantityMap as QuantityMap
 from .data.truth import DetectorTruth as DetectorTruth
 from .defects.analysis import DefectAnalysis as DefectAnalysis
 from .defects.library import simulate_library as simulate_library
@@ -10,7 +11,6 @@ from .defects.search import find_defects as find_defects
 from .errors import StemvaneError as StemvaneError
 from .evaluation.com_agreement import angle_difference as angle_difference
 from .evaluation.com_agreement import compare as compare
-from .evaluation.quantity import QuantityMap as QuantityMap
 from .evaluation.quantity import predict_quantity as predict_quantity
 from .export.writers import export_run as export_run
 from .features.aberrations import Aberrations as Aberrations

@@ -18,7 +18,7 @@ embedding = sv.AlignedPCA(n_latent=2).fit(measured).embed(measured)
 
 chosen = np.random.default_rng(0).choice(quantity.size, 10, replace=False)
 known = {divmod(int(at), 24): float(quantity.flat[at]) for at in chosen}
-found = sv.predict_quantity(embedding, known, name="thickness (nm)")
+found = sv.predict_quantity(embedding, known, name="thickness", unit="nm")
 low, high = found.interval(0.9)
 print(f"{100 * np.mean((low < quantity) & (quantity < high)):.0f} % lie in the 90 % intervals")
 

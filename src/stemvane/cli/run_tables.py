@@ -61,6 +61,8 @@ _LEARNED = {
     "network_gain": "gained by the network over the closed form (nat per pattern)",
     "network_gain_std": "standard error of this",
     "noise_level": "noise level of the training (rms residual)",
+    "quantity_explained": "variance of known values that is predicted where each is left out",
+    "quantity_std_median": "the quantity is uncertain by (median)",
     "invariance_error": "latents of rotated patterns change by (s.d.)",
     "angle_std_median_deg": "the content's angle is uncertain by (deg, median)",
     "deflection_angle_std_median_deg": "the COM's angle, filtered, is uncertain by (deg, median)",

@@ -28,6 +28,7 @@ from stemvane.config.settings import (
     CompareConfig,
     Config,
     FiguresConfig,
+    QuantityConfig,
     SymmetryConfig,
 )
 
@@ -53,6 +54,7 @@ __all__ = [
     "PCAConfig",
     "PlainConfig",
     "PreparationConfig",
+    "QuantityConfig",
     "ScanConfig",
     "SimulationConfig",
     "SourceConfig",

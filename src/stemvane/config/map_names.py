@@ -40,6 +40,8 @@ MAP_NAMES = (
     "kind",
     "kind_probability",
     "kind_patterns",
+    "quantity",
+    "quantity_std",
 )
 """Names that maps and patterns of a run have, in its folder and in exports."""
 

@@ -127,6 +127,7 @@ _CURES = {
     "dict_type": "give names with their values, such as {{left = 'left.npy'}}",
     "model_type": "give a table of settings",
     "model_attributes_type": "give a table of settings",
+    "string_pattern_mismatch": "leave out commas, quotes, $, backslashes and line breaks",
     "string_too_short": "give at least {min_length} letter, or leave it out",
     "too_long": "give {max_length} of them",
     "too_short": "give {min_length} of them",

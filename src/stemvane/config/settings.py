@@ -19,16 +19,29 @@ from stemvane.config.data_sections import (
     SurveyConfig,
 )
 from stemvane.config.model_sections import MODEL_CONFIGS, HarmonicConfig, ModelConfig, ModelSection, TrainingConfig
-from stemvane.config.section import Section
+from stemvane.config.section import FileName, Section
 from stemvane.errors import ConfigError
 from stemvane.specimens import LIBRARIES
 
-__all__ = ["CompareConfig", "Config", "FiguresConfig", "SymmetryConfig"]
+__all__ = ["CompareConfig", "Config", "FiguresConfig", "QuantityConfig", "SymmetryConfig"]
 
 if TYPE_CHECKING:
     LibraryHost = str
 else:  # the choices are those of the table, so that no list has to be kept beside it
     LibraryHost = Literal[("", *LIBRARIES)]
+
+# heading of a column and words of a figure
+_PLAIN = r"^[^,;\"\\$\x00-\x1f]*$"
+
+
+class QuantityConfig(Section):
+    """A quantity that is known at some positions and follows at all others from the latents."""
+
+    known: FileName = Field(
+        "", description="CSV file of the positions where it is known with the columns y, x, value; empty for none"
+    )
+    name: str = Field("quantity", min_length=1, pattern=_PLAIN, description="what it is, such as thickness or tilt")
+    unit: str = Field("", pattern=_PLAIN, description="unit of the values, such as nm or mrad")
 
 
 class CompareConfig(Section):
@@ -72,6 +85,7 @@ class Config(Section):
     align: AlignConfig = AlignConfig()
     model: ModelConfig = HarmonicConfig()
     training: TrainingConfig = TrainingConfig()
+    quantity: QuantityConfig = QuantityConfig()
     compare: CompareConfig = CompareConfig()
     symmetry: SymmetryConfig = SymmetryConfig()
     figures: FiguresConfig = FiguresConfig()

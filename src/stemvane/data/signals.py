@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from stemvane.data.calibration import Calibration
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
+from stemvane.data.quantity_map import QuantityMap
 from stemvane.extras import require_package
 
 __all__ = ["Axis", "Signal", "hyperspy_fields", "hyperspy_signals", "maps_of", "origin_of", "patterns_of", "stacks_of"]
@@ -38,6 +39,8 @@ class _HasResults(Protocol):
     def measurements(self) -> Measurements: ...
     @property
     def embedding(self) -> Embedding: ...
+    @property
+    def quantity(self) -> QuantityMap | None: ...
     @property
     def manifold(self) -> NDArray[np.float32]: ...
     @property
@@ -113,7 +116,8 @@ def maps_of(run: _HasResults) -> list[Signal]:
         Shape ``(scan_y, scan_x)`` each: the measured maps, ``com_magnitude``, ``com_angle``, ``image`` where there is
         one, ``angle``, ``angle_std``, ``deflection_angle`` and ``deflection_angle_std`` where known, ``log_evidence``,
         ``kind`` (0 for none of them) and ``kind_probability``, that of the kind, in a model of kinds,
-        and ``latent_1``, ``latent_std_1`` and so on.
+        ``quantity`` and ``quantity_std`` where it is known at some positions, and ``latent_1``, ``latent_std_1`` and so
+        on.
 
     Raises
     ------
@@ -134,6 +138,9 @@ def maps_of(run: _HasResults) -> list[Signal]:
     if learned.kind is not None and learned.kind_probability is not None:
         planes.append(("kind", np.where(learned.kind >= 0, learned.kind, np.nan), ""))
         planes.append(("kind_probability", np.asarray(learned.kind_probability).max(axis=-1), ""))
+    if run.quantity is not None:
+        planes.append(("quantity", run.quantity.mean, run.quantity.unit))
+        planes.append(("quantity_std", run.quantity.std, run.quantity.unit))
     for index in range(learned.n_latent):
         planes.append((f"latent_{index + 1}", learned.latents[..., index], ""))
         planes.append((f"latent_std_{index + 1}", learned.latent_std[..., index], ""))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stemvane.config import MeasureConfig
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
+from stemvane.data.quantity_map import QuantityMap
 from stemvane.errors import DataError
 from stemvane.evaluation.com_agreement import compare, explained_variance
 from stemvane.evaluation.invariance import measure_invariance
@@ -18,7 +19,7 @@ from stemvane.features.aberrations import fit_aberrations
 from stemvane.field.maps import rotation_metrics
 from stemvane.models.base import PatternModel
 
-__all__ = ["aberration_metrics", "run_metrics", "score_model"]
+__all__ = ["aberration_metrics", "quantity_metrics", "run_metrics", "score_model"]
 
 _N_EVIDENCE = 8192
 
@@ -66,6 +67,15 @@ def run_metrics(
     metrics |= aberration_metrics(measurements)
     metrics |= rotation_metrics(measurements) | score_model(model, embedding, measurements, patterns)[0]
     return metrics | measure_invariance(model, embedding, measurements, sample, config)
+
+
+def quantity_metrics(quantity: QuantityMap | None) -> dict[str, float | None]:
+    """A quantity from a few known values as in ``metrics.json``; None where none is known."""
+    keys = ("quantity_known", "quantity_std_median", "quantity_explained")
+    if quantity is None:
+        return dict.fromkeys(keys)
+    values = (len(quantity.known), float(np.nanmedian(quantity.std)), quantity.explained)
+    return dict(zip(keys, values, strict=True))
 
 
 def aberration_metrics(measurements: Measurements) -> dict[str, float | None]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +14,10 @@ from scipy import linalg, stats
 
 from stemvane.data.arguments import read_rows, require
 from stemvane.data.embedding import Embedding
-from stemvane.data.representation import Representable, Row
+from stemvane.data.quantity_map import QuantityMap
 from stemvane.errors import DataError
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-__all__ = ["QuantityMap", "predict_quantity"]
+__all__ = ["predict_quantity", "read_known"]
 
 Doubles = NDArray[np.float64]
 
@@ -36,82 +32,12 @@ _NEGLIGIBLE = 1e-3
 _LEAST_KNOWN = 5
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class QuantityMap(Representable):
-    """A quantity at every position, as a distribution of Student's t.
-
-    Attributes
-    ----------
-    mean, std : ndarray of float, shape (scan_y, scan_x)
-        Its expectation and standard deviation; NaN where there is no pattern.
-    freedom : int
-        Degrees of freedom.
-    known : Mapping of (int, int) to float
-        What it was found from.
-    name : str
-        What it is, for figures.
-    scan_step : tuple of float, optional
-        Å ``(y, x)``, for the scale bar.
-    """
-
-    mean: Doubles
-    std: Doubles
-    freedom: int
-    known: Mapping[tuple[int, int], float]
-    name: str = "quantity"
-    scan_step: tuple[float, float] | None = None
-
-    def interval(self, level: float = 0.95) -> tuple[Doubles, Doubles]:
-        """Limits between which the quantity lies with a probability.
-
-        Parameters
-        ----------
-        level : float
-            The probability, between 0 and 1.
-
-        Returns
-        -------
-        low, high : ndarray of float, shape (scan_y, scan_x)
-
-        Raises
-        ------
-        DataError
-            If the level is no probability.
-        """
-        if not 0 < level < 1:
-            raise DataError(f"an interval of the level {level}; give a probability between 0 and 1, such as 0.95")
-        scale = self.std * math.sqrt((self.freedom - 2) / self.freedom)
-        half = float(stats.t.ppf((1 + level) / 2, self.freedom)) * scale
-        return self.mean - half, self.mean + half
-
-    def _summary(self) -> tuple[str, Sequence[Row]]:
-        rows = [
-            ("known", f"at {len(self.known)} positions, {min(self.known.values()):.4g} to "
-                      f"{max(self.known.values()):.4g}"),
-            ("found", f"{np.nanmin(self.mean):.4g} to {np.nanmax(self.mean):.4g}"),
-            ("uncertain by", f"{np.nanmedian(self.std):.3g} (median)"),
-        ]  # fmt: skip
-        return f"Quantity map of the {self.name}", rows
-
-    def plot(self, *, ax: Axes | None = None) -> Axes:
-        """Draw the map, with the positions where it was known.
-
-        Parameters
-        ----------
-        ax : matplotlib.axes.Axes, optional
-            Axes to draw into; new ones where left out.
-
-        Returns
-        -------
-        matplotlib.axes.Axes
-        """
-        from stemvane.figures.quantity_panel import draw_quantity
-
-        return draw_quantity(self, ax=ax)
-
-
 def predict_quantity(
-    embedding: Embedding, known: Mapping[tuple[int, int], float] | str | Path, *, name: str = "quantity"
+    embedding: Embedding,
+    known: Mapping[tuple[int, int], float] | str | Path,
+    *,
+    name: str = "quantity",
+    unit: str = "",
 ) -> QuantityMap:
     """Find a quantity everywhere from the few positions where it is known.
 
@@ -121,8 +47,8 @@ def predict_quantity(
         Latents of a scan, by any model.
     known : mapping of (int, int) to float, or str or Path
         Values at positions ``(y, x)``, five at least, or a CSV file of them with the columns ``y``, ``x``, ``value``.
-    name : str
-        What it is, with its unit, for figures.
+    name, unit : str
+        What it is, and its unit, for figures and exports.
 
     Returns
     -------
@@ -143,7 +69,7 @@ def predict_quantity(
     as wide as the values scatter.
     """
     require(embedding, Embedding, "predict_quantity")
-    values = _read(known) if isinstance(known, str | Path) else dict(known)
+    values = read_known(known) if isinstance(known, str | Path) else dict(known)
     places, target = _placed(embedding, values)
     there = np.isfinite(embedding.latents).all(axis=-1)
     z = embedding.latents[there].astype(np.float64)
@@ -165,7 +91,8 @@ def predict_quantity(
     maps = np.full((2, *there.shape), np.nan)
     maps[0][there] = centre + size * mean
     maps[1][there] = size * np.sqrt(np.maximum(square - mean**2, 0))
-    return QuantityMap(maps[0], maps[1], len(target) - 1, values, name, embedding.scan_step)
+    explained = _explained(fits, (target - centre) / size)
+    return QuantityMap(maps[0], maps[1], len(target) - 1, values, explained, name, unit, embedding.scan_step)
 
 
 class _Shape(NamedTuple):
@@ -232,7 +159,43 @@ def _fit(z: Doubles, kind: NDArray[np.int64], target: Doubles, shape: _Shape) ->
     return _Fitted(shape, z, kind, factor, mean, solved, squares / (n - 1), ones, float(log))
 
 
-def _read(path: str | Path) -> dict[tuple[int, int], float]:
+def _explained(fits: Sequence[_Fitted], target: Doubles) -> float:
+    """Share of the variance of the known values that is predicted where each is left out."""
+    n = len(target)
+    errors, logs = np.empty((2, len(fits), n))
+    for fit, error, log in zip(fits, errors, logs, strict=True):
+        inverse = linalg.cho_solve(fit.factor, np.eye(n))
+        diagonal = np.diag(inverse) - inverse.sum(axis=0) ** 2 / inverse.sum()
+        # leaving one out is a division (Sundararajan & Keerthi, Neural Comput. 13, 1103, 2001)
+        error[:] = fit.solved / diagonal
+        squares = np.maximum(target @ fit.solved - fit.solved * error, 1e-300)
+        spread = np.sqrt(squares / (n - 2) / diagonal)
+        # a shape is as likely without a value as with it, over what it says of this value
+        log[:] = fit.log_likelihood - stats.t.logpdf(error, n - 2, scale=spread)
+    weights = np.exp(logs - logs.max(axis=0))
+    left = (weights * errors).sum(axis=0) / weights.sum(axis=0)
+    by_mean = (target - target.mean()) * n / (n - 1)
+    return float(1 - (left**2).sum() / max((by_mean**2).sum(), 1e-300))
+
+
+def read_known(path: str | Path) -> dict[tuple[int, int], float]:
+    """Read known values from a CSV file with the columns ``y``, ``x`` and ``value``.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    dict of (int, int) to float
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, a line holds no value, or there are fewer than five values; the message names file and
+        line.
+    """
     values = {}
     for number, row in enumerate(read_rows(path, "values", "y, x, value"), start=2):
         try:
@@ -241,18 +204,23 @@ def _read(path: str | Path) -> dict[tuple[int, int], float]:
             raise DataError(
                 f"{path}, line {number}: no value; give whole numbers y and x, and a number, in the columns y, x, value"
             ) from None
+    _check_number(values, f"{path}: ")
     return values
+
+
+def _check_number(values: Mapping[tuple[int, int], float], where: str = "") -> None:
+    if len(values) < _LEAST_KNOWN:
+        raise DataError(
+            f"{where}the quantity is known at {len(values)} positions, which tells no width of an interval; give at "
+            f"least {_LEAST_KNOWN}"
+        )
 
 
 def _placed(embedding: Embedding, values: Mapping[tuple[int, int], float]) -> tuple[NDArray[np.int64], Doubles]:
     """Positions and values, checked."""
     if not embedding.n_latent:
         raise DataError("the embedding has no latents to find a quantity from; fit the model with n_latent=2")
-    if len(values) < _LEAST_KNOWN:
-        raise DataError(
-            f"the quantity is known at {len(values)} positions, which tells no width of an interval; give at least "
-            f"{_LEAST_KNOWN}"
-        )
+    _check_number(values)
     places, target = [], []
     for place, value in values.items():
         try:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
 from stemvane.data.measurements import LEAST_ANALOGUE, Measurements
+from stemvane.data.quantity_map import QuantityMap
 from stemvane.data.representation import format_count
 from stemvane.evaluation.com_agreement import angle_difference, compare_angles, neighbour_mean
 from stemvane.evaluation.scan_noise import fine_noise
@@ -45,9 +46,14 @@ _LEAST_COUNTS = 0.5
 # share of the noise that fine periods of the scan keep: 0.8 to 1.3 where every position has its own, 0.02 to 0.07 where
 # two neighbours are summed, 0.4 to 0.6 after a Gaussian of half a step; `pytest tests/test_verdict.py -k smoothed`
 _SMOOTHED = 0.4
+# share of the variance of known values that is predicted where each is left out: of values that have nothing to do with
+# latents less, in three of four draws of 5 of them and in nine of ten of 12; `pytest tests/test_quantity.py -k tell`
+_TOLD = 0.1
 
 
-def judge(measurements: Measurements, embedding: Embedding | None = None) -> tuple[Finding, ...]:
+def judge(
+    measurements: Measurements, embedding: Embedding | None = None, quantity: QuantityMap | None = None
+) -> tuple[Finding, ...]:
     """Look for what makes a result doubtful.
 
     Parameters
@@ -56,6 +62,8 @@ def judge(measurements: Measurements, embedding: Embedding | None = None) -> tup
         A scan, with what reader, preparation and pass have noticed.
     embedding : Embedding, optional
         What a model says of it.
+    quantity : QuantityMap, optional
+        What a few known values say of it.
 
     Returns
     -------
@@ -79,7 +87,21 @@ def judge(measurements: Measurements, embedding: Embedding | None = None) -> tup
     if embedding is not None:
         constant = list(_constant(embedding, measurements))
         findings += constant or [*_latents(embedding, measurements.recorded), *_angles(embedding, measurements)]
+    if quantity is not None:
+        findings += _quantity(quantity)
     return sort_findings(findings)
+
+
+def _quantity(quantity: QuantityMap) -> Iterator[Finding]:
+    """Known values that latents do not tell."""
+    if quantity.explained < _TOLD:
+        yield Finding(
+            "quantity_not_told",
+            "warning",
+            f"the latents hardly tell the {quantity.name}: of the variance of the {len(quantity.known)} known values "
+            f"{100 * max(quantity.explained, 0):.0f} % are predicted where each is left out",
+            "give more known values, spread over the latents, or more latents (model.n_latent)",
+        )
 
 
 def _size(measurements: Measurements) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -27,6 +28,7 @@ __all__ = ["export_run"]
 
 _CSV_HEAD = b"row,column,y_"
 _CURE = "check permissions and free space, or give another output"
+_LETTERS = str.maketrans({"Å": "angstrom", "·": " ", "°": "deg", "µ": "u", "μ": "u"})
 _TIFF_UNITS = {"Å": "angstrom", "px": "pixel"}  # ImageJ's words; the tag holds ASCII only
 
 
@@ -197,7 +199,7 @@ def _column(name: str, unit: str) -> str:
 
 
 def _ascii(unit: str) -> str:
-    return unit.replace("Å", "angstrom").replace("·", " ")
+    return unicodedata.normalize("NFKD", unit.translate(_LETTERS)).encode("ascii", "replace").decode()
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
     list of Path
         ``figure1`` where the atoms are known, ``figure2`` where an image stands in for them, ``field`` where the scan
         rotation is known, ``grains`` where the content looks the same at several angles, as a crystal in a nearly
-        parallel beam does, ``kinds`` where the model has them, ``agreement`` and ``learning_curves``, each ``.png``
-        and ``.svg``. The same run gives the same bytes.
+        parallel beam does, ``kinds`` where the model has them, ``quantity`` where one is known at some positions,
+        ``agreement`` and ``learning_curves``, each ``.png`` and ``.svg``. The same run gives the same bytes.
 
     Raises
     ------
@@ -90,6 +90,11 @@ def save_figures(run: Run, folder: str | Path | None = None, dpi: int | None = N
 
         step = measurements.calibration.scan_step
         pages["kinds"] = lambda: kinds_page(replace(embedding, scan_step=step))
+    quantity = run.quantity
+    if quantity is not None:
+        from stemvane.figures.quantity_panel import quantity_page
+
+        pages["quantity"] = lambda: quantity_page(quantity)
     if "field_x" not in measurements.maps:
         del pages["field"]
     # all places are checked before anything is drawn

@@ -20,15 +20,16 @@ from stemvane.data.arguments import require_path
 from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding
 from stemvane.data.measurements import Measurements
+from stemvane.data.quantity_map import QuantityMap
 from stemvane.data.representation import Representable, Row, format_quantity, format_shape, format_size
 from stemvane.data.signals import hyperspy_signals
 from stemvane.errors import RunError
 from stemvane.io import atomic
-from stemvane.io.places import Place, partial
+from stemvane.io.places import Place
 from stemvane.runs.checksums import CHECKSUMS, is_small, require_checksums, write_checksums
 from stemvane.runs.detector_maps import with_detector_maps
 from stemvane.runs.manifest import digest, finished_stages, largest_memory_mb, new_manifest, now, spent
-from stemvane.runs.run_place import is_run, place_for_run
+from stemvane.runs.run_place import finished_manifest, is_run, place_for_run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +38,8 @@ __all__ = ["Run"]
 
 _PARTS = ("config.toml", "measurements.zarr", "embedding.zarr", "model.safetensors", "history.csv", "metrics.json")
 _HISTORY = ("epoch", "total", "reconstruction", "kl_latent", "kl_angle", "noise_level", "learning_rate")
-_CACHED = ("config", "measurements", "embedding", "trained_on", "manifold", "manifold_latents", "history", "metrics")
+_OF_EMBEDDING = ("embedding", "quantity", "trained_on", "manifold", "manifold_latents")
+_CACHED = ("config", "measurements", *_OF_EMBEDDING, "history", "metrics")
 
 
 class Run(Representable):
@@ -246,6 +248,12 @@ class Run(Representable):
         group.create_array("manifold_latents", data=np.asarray(manifold_latents, np.float32), overwrite=True)
         self._forget()
 
+    def write_quantity(self, quantity: QuantityMap) -> None:
+        """Write the map of a quantity that is known at some positions."""
+        self._require_writable("embedding.zarr")
+        quantity.write(self.store("embedding"))
+        self._forget()
+
     def write_trained_on(self, mask: NDArray[np.bool_]) -> None:
         """Write which patterns were trained on, shape ``(scan_y, scan_x)``; the others were held out."""
         self._require_writable("embedding.zarr")
@@ -356,19 +364,7 @@ class Run(Representable):
             If `path` is no path.
         """
         path = require_path(path, "Run.open", "a run folder").absolute()
-        if path.name.endswith(".partial"):
-            raise RunError(f"{path}: this run was not finished; run it again under its own name")
-        if not path.is_dir():
-            unfinished = partial(path).is_dir()
-            why = "was not finished; run it again" if unfinished else "does not exist; check the name"
-            raise RunError(f"{path}: this run {why}")
-        manifest = atomic.read_manifest(path)
-        if manifest is None:
-            raise RunError(f"{path}: not a run, for manifest.json is missing or damaged; run it again")
-        if manifest.get("kind") == "sweep":
-            raise RunError(f"{path}: a sweep, not a run; run it with the config.toml in it, or give another folder")
-        if manifest.get("status") != "complete":
-            raise RunError(f"{path}: this run is not complete (status {manifest.get('status')!r}); run it again")
+        manifest = finished_manifest(path)
         run = cls(path, path, manifest)
         for part, n_bytes in dict(manifest.get("bytes", {})).items():
             if not (path / part).exists() or atomic.size(path / part) < n_bytes:
@@ -404,6 +400,13 @@ class Run(Representable):
         step, unit = self.measurements.calibration.scan_step, self.config.model.latent_unit
         with self._reading("embedding.zarr"):
             return replace(Embedding.read(self.store("embedding")), scan_step=step, latent_unit=unit)
+
+    @cached_property
+    def quantity(self) -> QuantityMap | None:
+        """The quantity that is known at some positions, ``quantity.known``, at all of them; None without any."""
+        step = self.measurements.calibration.scan_step
+        with self._reading("embedding.zarr"):
+            return QuantityMap.read(self.store("embedding"), step)
 
     @cached_property
     def trained_on(self) -> NDArray[np.bool_]:

@@ -83,6 +83,12 @@ _METRICS = (
         "Against the mean COM of the eight neighbours, where the estimate has not seen their noise.",
     ),
     (
+        "quantity_explained",
+        "Known values told by the latents",
+        "{:.2f}",
+        "Share of the variance of known values that is predicted where each is left out; near 0 the map is empty.",
+    ),
+    (
         "invariance_error",
         "Latents of rotated patterns",
         "{:.3f} s.d.",

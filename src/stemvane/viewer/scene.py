@@ -28,7 +28,7 @@ from stemvane.runs.defects_folder import read_symmetry
 from stemvane.runs.run import Run
 from stemvane.viewer.detector_bins import DetectorBins, bin_dataset, bin_measurements
 from stemvane.viewer.detector_shapes import DetectorShape, preset_shapes
-from stemvane.viewer.scene_maps import SceneMap, maps_of_embedding, maps_of_measurements, vector_map
+from stemvane.viewer.scene_maps import SceneMap, maps_of_embedding, maps_of_measurements, maps_of_quantity, vector_map
 
 if TYPE_CHECKING:
     from stemvane.models.base import PatternModel
@@ -130,6 +130,7 @@ class Scene:
             run=run,
             findings=(*run.findings, *notes),
         )
+        scene.maps |= {made.name: made for made in maps_of_quantity(run.quantity)}
         scene.defects, found = read_symmetry(run)
         for name, (title, kind, unit, values) in found.items():
             scene.maps[name] = SceneMap(name, title, "Defects", unit, kind, values)

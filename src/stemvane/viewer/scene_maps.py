@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
+from stemvane.data.quantity_map import QuantityMap
 
-__all__ = ["SceneMap", "maps_of_embedding", "maps_of_measurements", "vector_map"]
+__all__ = ["SceneMap", "maps_of_embedding", "maps_of_measurements", "maps_of_quantity", "vector_map"]
 
 # title and kind of colours of the maps that `measure` makes
 _MEASURED = {
@@ -151,3 +152,21 @@ def maps_of_embedding(embedding: Embedding) -> Iterator[SceneMap]:
             yield SceneMap(name, title, learned, embedding.latent_unit, "scalar", spread)
     if np.isfinite(embedding.log_evidence).any():
         yield SceneMap("log_evidence", "Log evidence", learned, "nat", "scalar", embedding.log_evidence)
+
+
+def maps_of_quantity(quantity: QuantityMap | None) -> Iterator[SceneMap]:
+    """A quantity and its uncertainty; nothing where none is known.
+
+    Parameters
+    ----------
+    quantity : QuantityMap or None
+        The quantity.
+
+    Yields
+    ------
+    SceneMap
+    """
+    if quantity is not None:
+        name, unit = quantity.name, quantity.unit
+        yield SceneMap("quantity", name[:1].upper() + name[1:], "Learned", unit, "scalar", quantity.mean)
+        yield SceneMap("quantity_std", f"Uncertainty of the {name}", "Learned", unit, "scalar", quantity.std)

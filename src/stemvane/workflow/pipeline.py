@@ -12,6 +12,8 @@ from stemvane.config import Config
 from stemvane.data.arguments import require
 from stemvane.data.dataset import Dataset4D
 from stemvane.data.progress import StageProgress, stage_bars
+from stemvane.errors import ConfigError
+from stemvane.evaluation.quantity import read_known
 from stemvane.models.training import check_device
 from stemvane.runs.run import Run
 from stemvane.workflow.one_pass_stage import one_pass_stage
@@ -66,6 +68,11 @@ def run_pipeline(
     """
     config = require(config, Config, "run_pipeline").complete()
     device = check_device(config.training.device)
+    if config.quantity.known:
+        # what cannot be used is refused before the work
+        read_known(config.quantity.known)
+        if not config.model.n_latent:
+            raise ConfigError("'quantity.known' needs latents to find a quantity from; set model.n_latent=2")
     options: dict[str, Any] = {"dataset": dataset, "command": command, "overwrite": overwrite, "inputs": inputs}
     with stage_bars(progress) as report:
         if config.measure.keep_polar:

@@ -18,7 +18,8 @@ from stemvane.data.embedding import Embedding
 from stemvane.data.measurements import Measurements
 from stemvane.data.progress import StageProgress
 from stemvane.errors import RunError, StemvaneError
-from stemvane.evaluation.metrics import run_metrics
+from stemvane.evaluation.metrics import quantity_metrics, run_metrics
+from stemvane.evaluation.quantity import predict_quantity
 from stemvane.evaluation.verdict import judge
 from stemvane.features.filtered_com import add_filtered_com
 from stemvane.features.scan_memory import hand_on
@@ -165,6 +166,7 @@ def training_inputs(run: Run, config: Config) -> dict[str, Any]:
     sections = ("basis", "align", "model", "training")
     return {
         "measurements": run.manifest["stages"]["measure"]["parts"],
+        "files": [file_states(path) for path in config.model.files() if path.exists()],
         "settings": {name: getattr(config, name).model_dump(mode="json") for name in sections},
     }
 
@@ -190,10 +192,15 @@ def evaluate_stage(
             with connect(config.measure) as client:
                 embedding = model.embed(measurements, client=client)
         run.write_embedding(embedding, *latent_manifold(model, embedding.latents, config.figures.manifold))
+        known, quantity = config.quantity, None
+        if known.known:
+            quantity = predict_quantity(embedding, known.known, name=known.name, unit=known.unit)
+            run.write_quantity(quantity)
         report("read", 1, 3, "comparison")
         sample: Any = run.store("measurements")["sample/patterns"]
-        run.record(verdict=[finding.to_dict() for finding in judge(measurements, embedding)])
+        run.record(verdict=[finding.to_dict() for finding in judge(measurements, embedding, quantity)])
         metrics = run_metrics(model, embedding, measurements, np.asarray(sample[...]), config.measure, patterns)
+        metrics |= quantity_metrics(quantity)
         metrics |= {"seed": config.training.seed, "model": config.model.model}
     with run.stage("figures"):
         report("read", 2, 3, "figures")
