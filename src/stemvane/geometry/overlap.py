@@ -163,7 +163,7 @@ def pixel_overlaps(
                 high = low + n_azimuthal - 1
             for sector in range(low, high + 1):
                 start, stop = (sector - 0.5) * step, (sector + 0.5) * step
-                n = _cut(ax, ay, 4, -np.sin(start), np.cos(start), 0.0, bx, by)
+                n = _cut(ax, ay, corner_x.size, -np.sin(start), np.cos(start), 0.0, bx, by)
                 n = _cut(bx, by, n, np.sin(stop), -np.cos(stop), 0.0, cx, cy)
                 if n < 3:
                     continue
@@ -224,7 +224,7 @@ def square_overlaps(
                 ay[i] = up + shape[1, 0] * corner_x[i] + shape[1, 1] * corner_y[i]
             for j in range(top, bottom + 1):
                 upper, lower = half_width - j * width, half_width - (j + 1) * width
-                in_row = _cut(ax, ay, 4, 0.0, -1.0, -upper, bx, by)
+                in_row = _cut(ax, ay, corner_x.size, 0.0, -1.0, -upper, bx, by)
                 in_row = _cut(bx, by, in_row, 0.0, 1.0, lower, cx, cy)
                 if in_row < 3:
                     continue

@@ -256,8 +256,10 @@ class PolarGrid:
         SampleWeights
         """
         valid = np.ones(detector_shape, bool) if mask is None else np.asarray(mask, bool)
+        # of whole numbers everything would be compiled once more
+        axis_y, axis_x, outer = map(float, (*self.axis, self.outer))
         counts, sample, area = pixel_overlaps(
-            *detector_shape, *self.axis, self.plane, self.outer, self.n_radial, self.n_azimuthal, valid
+            *detector_shape, axis_y, axis_x, self.plane, outer, self.n_radial, self.n_azimuthal, valid
         )
         total = np.asarray(np.bincount(sample, area, self.n_radial * self.n_azimuthal), dtype=np.float64)
         weight = area / np.where(total > 0, total, 1.0)[sample]

@@ -41,7 +41,8 @@ def rotated_about(
     """
     spline = ndimage.spline_filter(np.pad(content, _PAD), order=3, output=np.float64, mode="grid-constant")
     out = np.empty_like(content)
-    _look_up(spline, np.cos(angle), np.sin(angle), places, back, axis[0] + _PAD, axis[1] + _PAD, out)
+    axis_y, axis_x = (float(middle + _PAD) for middle in axis)
+    _look_up(spline, np.cos(angle), np.sin(angle), places, back, axis_y, axis_x, out)
     return out
 
 

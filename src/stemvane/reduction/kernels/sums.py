@@ -297,7 +297,10 @@ def _counts(
     # images that are not there are masks without a pixel
     fused = np.zeros((_FUSED, (n_rows + 1) // 2, n_columns), np.bool_)
     if n_images <= _FUSED:
-        fused[:n_images] = mask.reshape(n_images, (n_rows + 1) // 2, n_columns)
+        # a whole array assigned to a slice would take Numba half of the time that it compiles this
+        for k in range(n_images):
+            for i in range(mask.shape[1]):
+                fused[k, i // n_columns, i % n_columns] = mask[k, i]
     frame_bytes = n_rows * n_columns * frames.itemsize
     group = _GROUP if with_pattern else 1
     # memory is read ahead all the time: half of a group while its frames are summed one by one, half while together
