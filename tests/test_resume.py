@@ -345,9 +345,9 @@ def test_labels_that_have_changed_are_learned_from_again(tmp_path, whole):
     path = tmp_path / "labels.csv"
     config = Config().replace(model={"model": "kinds", "labels": str(path)})
     path.write_text("y,x,name\n1,2,film\n")
-    before = training_inputs(whole, config)
+    before = training_inputs(whole["file"], config)
     path.write_text("y,x,name\n1,2,support\n")
-    assert training_inputs(whole, config) != before
+    assert training_inputs(whole["file"], config) != before
 
 
 @pytest.mark.parametrize(
