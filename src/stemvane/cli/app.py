@@ -282,7 +282,8 @@ def symmetry(
         str | None,
         typer.Option(
             "--library",
-            help="graphene, h-BN, MoS2, MoSe2 or WS2: simulate its defects with this probe to name those found",
+            help="graphene, h-BN, MoS2, MoSe2 or WS2: simulate its defects with this probe to name those found; or a "
+            "folder with a structure file for each kind, or with a stored library",
         ),
     ] = None,
     set_: _Set = None,

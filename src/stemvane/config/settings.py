@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import tomli_w
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stemvane.config.data_sections import (
     AlignConfig,
@@ -24,11 +25,6 @@ from stemvane.errors import ConfigError
 from stemvane.specimens import LIBRARIES
 
 __all__ = ["CompareConfig", "Config", "FiguresConfig", "QuantityConfig", "SymmetryConfig"]
-
-if TYPE_CHECKING:
-    LibraryHost = str
-else:  # the choices are those of the table, so that no list has to be kept beside it
-    LibraryHost = Literal[("", *LIBRARIES)]
 
 # heading of a column and words of a figure
 _PLAIN = r"^[^,;\"\\$\x00-\x1f]*$"
@@ -58,10 +54,26 @@ class SymmetryConfig(Section):
     distortion_degree: int = Field(
         3, ge=1, le=6, description="degree of drift and distortion; 1 where a higher one explains little"
     )
-    library: LibraryHost = Field("", description="sheet whose defects are simulated, to name the kinds")
-    defocus: float = Field(0.0, description="defocus of the probe of the library, Å; positive for underfocus")
+    library: str = Field(
+        "",
+        description="sheet whose defects are simulated to name the kinds, or folder with a structure file for each, "
+        "or with a stored library",
+    )
+    defocus: float | None = Field(
+        None,
+        description="defocus of the probe of the library, Å, positive for underfocus; as the scan tells it if none",
+    )
     cs: float = Field(0.0, description="spherical aberration of the probe of the library, Å")
     source_size: float = Field(0.0, ge=0, description="full width at half maximum of the library's source, Å")
+
+    @field_validator("library", mode="before")
+    @classmethod
+    def _read_library(cls, value: Any) -> Any:
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+    def files(self) -> tuple[Path, ...]:
+        """The folder of the library, where it is no sheet's name."""
+        return (Path(self.library),) if self.library and self.library not in LIBRARIES else ()
 
 
 class FiguresConfig(Section):

@@ -65,13 +65,19 @@ class DefectLibrary:
     pristine : Measurements
         Patterns at these positions of the same lattice without a defect.
     vector : ndarray of float, shape (2,)
-        A lattice vector ``(y, x)`` in Å.
+        A lattice vector ``(y, x)`` in Å, one of the shortest.
+    n_rotations : int
+        Rotations that map the lattice onto itself: 6 of a hexagonal one, 4 of a square one.
+    probe : str
+        What was simulated with which probe, and where that is from.
     """
 
     names: tuple[str, ...]
     scans: tuple[Measurements, ...]
     pristine: Measurements
     vector: NDArray[np.float64]
+    n_rotations: int = 6
+    probe: str = ""
 
     @cached_property
     def places(self) -> NDArray[np.float64]:
@@ -232,14 +238,15 @@ def _other_length(library: DefectLibrary, fitted: FittedScan) -> NDArray[np.floa
     """Lengths of the lattice vectors where the lattice is not the library's."""
     lengths = np.linalg.norm(fitted.lattice.vectors, axis=1)
     length = float(np.linalg.norm(library.vector))
-    is_hexagonal = len(lattice_rotations(fitted.lattice)) == 6
-    return None if is_hexagonal and abs(lengths.mean() / length - 1) <= _OTHER_LENGTH else lengths
+    is_alike = len(lattice_rotations(fitted.lattice)) == library.n_rotations
+    return None if is_alike and abs(lengths.mean() / length - 1) <= _OTHER_LENGTH else lengths
 
 
 def _require_lattice(library: DefectLibrary, fitted: FittedScan) -> None:
     if (lengths := _other_length(library, fitted)) is not None:
+        word = "hexagonal" if library.n_rotations == 6 else "square"
         raise DataError(
-            f"the scan's lattice of {lengths[0]:.3g} and {lengths[1]:.3g} Å is not the library's, a hexagonal one of "
+            f"the scan's lattice of {lengths[0]:.3g} and {lengths[1]:.3g} Å is not the library's, a {word} one of "
             f"{float(np.linalg.norm(library.vector)):.3g} Å; check the scan step, or leave the library out"
         )
 

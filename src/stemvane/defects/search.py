@@ -147,7 +147,7 @@ def _search(
         bond_winding=float(np.nanmean(winding_number(embedding.angle, sites.bond_centres, step, ring / 2))),
         owner=owner,
         defects=defects,
-        findings=tuple(_findings(fits, lattice_map, is_searched, scan.sampling)),
+        findings=(*_findings(fits, lattice_map, is_searched, scan.sampling), *_of_library(library)),
     )
     count(_N_STEPS, _N_STEPS)
     return analysis
@@ -204,6 +204,11 @@ def _findings(
             "another lattice, or on one of too few cells",
             "" if searched >= _MOST else "look at the map of lattices, and scan a place that is cleaner or more even",
         )
+
+
+def _of_library(library: DefectLibrary | None) -> Iterator[Finding]:
+    if library is not None and library.probe:
+        yield Finding("library_probe", "note", f"names are from a library of {library.probe}")
 
 
 def _listed(numbers: Sequence[str]) -> str:

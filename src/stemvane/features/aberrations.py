@@ -20,7 +20,14 @@ from stemvane.features.potential_filter import measure_noise
 from stemvane.features.scan_frame import mirror, scan_middle, taper
 from stemvane.features.scan_memory import is_usual_basis, once, usual_basis
 
-__all__ = ["Aberrations", "ProbeResponse", "computed_response", "defocus_that_matters", "fit_aberrations"]
+__all__ = [
+    "Aberrations",
+    "ProbeResponse",
+    "aberrations_that_matter",
+    "computed_response",
+    "defocus_that_matters",
+    "fit_aberrations",
+]
 
 # spatial frequencies of the scan that are fitted to, the strongest first
 _MOST_FREQUENCIES = 48
@@ -238,13 +245,19 @@ def fit_aberrations(measurements: Measurements) -> Aberrations:
     return once(require(measurements, Measurements, "fit_aberrations"), _fitted)[0]
 
 
-def defocus_that_matters(measurements: Measurements) -> float | None:
-    """Defocus in Å of a scan that is out of focus or astigmatic, as it tells itself; None close to focus or unknown."""
+def aberrations_that_matter(measurements: Measurements) -> Aberrations | None:
+    """Aberrations of a scan that is out of focus or astigmatic, as it tells itself; None close to focus or unknown."""
     try:
         found, response = once(measurements, _fitted)
     except DataError:
         return None
-    return found.defocus if response.is_changed_by(found) else None
+    return found if response.is_changed_by(found) else None
+
+
+def defocus_that_matters(measurements: Measurements) -> float | None:
+    """Defocus in Å of a scan that is out of focus or astigmatic, as it tells itself; None close to focus or unknown."""
+    found = aberrations_that_matter(measurements)
+    return None if found is None else found.defocus
 
 
 def computed_response(

@@ -27,7 +27,7 @@ from stemvane.specimens import DEFECTS, is_structure_file
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["simulate"]
+__all__ = ["simulate", "supercell_size"]
 
 Floats = NDArray[np.float32]
 
@@ -115,8 +115,8 @@ def simulate(
     optics = Optics.of(settings)
     margin = [math.ceil(3 * settings.source_size / _FWHM / step) for step in settings.scan_step]
     n_positions = math.prod(n + 2 * pad for n, pad in zip(settings.scan_shape, margin, strict=True))
-    require_possible(settings, optics, n_positions, _cell_size(settings, optics), FINE_SAMPLING)
-    atoms, defects = _specimen(structure, settings, optics)
+    require_possible(settings, optics, n_positions, supercell_size(settings), FINE_SAMPLING)
+    atoms, defects = _specimen(structure, settings)
     recording = Recording.of(settings)
     grid, sampled = _regular_grid(settings), optics
     if recording is not None:
@@ -168,8 +168,19 @@ def _name(structure: str | Path | Atoms) -> str:
     return str(structure.get_chemical_formula(empirical=True)) if hasattr(structure, "get_chemical_formula") else ""
 
 
-def _cell_size(settings: SimulationConfig, optics: Optics) -> tuple[float, float]:
-    """A supercell so large that the probe fits in and that it samples the pattern finer than the detector does."""
+def supercell_size(settings: SimulationConfig) -> tuple[float, float]:
+    """Smallest size ``(y, x)`` in Å of a supercell that the probe fits in and that samples the pattern finely enough.
+
+    Parameters
+    ----------
+    settings : SimulationConfig
+        What is simulated.
+
+    Returns
+    -------
+    tuple of float
+    """
+    optics = Optics.of(settings)
     alpha = 1e-3 * optics.semiangle
     # the focus is in the middle of the specimen
     defocus = abs(optics.defocus) + (settings.thickness or 0.0) / 2
@@ -178,11 +189,11 @@ def _cell_size(settings: SimulationConfig, optics: Optics) -> tuple[float, float
     return max(least, settings.scan_extent[0]), max(least, settings.scan_extent[1])
 
 
-def _specimen(structure: str | Path | Atoms, settings: SimulationConfig, optics: Optics) -> tuple[Atoms, ScanDefects]:
+def _specimen(structure: str | Path | Atoms, settings: SimulationConfig) -> tuple[Atoms, ScanDefects]:
     """Atoms of the supercell, and the defects among them."""
     return build_structure(
         structure,
-        _cell_size(settings, optics),
+        supercell_size(settings),
         scan_extent=settings.scan_extent,
         zone_axis=settings.zone_axis,
         thickness=settings.thickness,

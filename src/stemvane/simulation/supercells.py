@@ -18,7 +18,7 @@ from stemvane.simulation.structures import EXTRA, SIMULATING
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["SEAM", "align_zone_axis", "fill_supercell", "twist_layers"]
+__all__ = ["SEAM", "align_zone_axis", "fill_supercell", "shortest_vectors", "twist_layers"]
 
 Floats = NDArray[np.float64]
 
@@ -180,6 +180,30 @@ def twist_layers(sheet: Atoms, twist: float, spacing: float, scan_extent: tuple[
         layer.pbc = (True, True, False)
         layers.append(layer)
     return layers
+
+
+def shortest_vectors(atoms: Atoms) -> Floats | None:
+    """The shortest two lattice vectors across the beam.
+
+    Parameters
+    ----------
+    atoms : ase.Atoms
+        A cell with the beam along z.
+
+    Returns
+    -------
+    ndarray of float, shape (2, 2), or None
+        ``(x, y)`` in Å, in rows; None where there are no two.
+    """
+    vectors = _lattice_vectors(atoms)
+    across = vectors[np.abs(vectors[:, 2]) < _SAME_PLACE][:, :2]
+    if not len(across):
+        return None
+    across = across[np.argsort(np.linalg.norm(across, axis=1).round(6), kind="stable")]
+    first = across[0]
+    area = np.abs(across[:, 0] * first[1] - across[:, 1] * first[0])
+    others = across[area > _OFF_AXIS * np.linalg.norm(across, axis=1) * np.linalg.norm(first)]
+    return np.array([first, others[0]]) if len(others) else None
 
 
 def _lattice_vectors(atoms: Atoms) -> Floats:
