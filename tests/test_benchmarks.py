@@ -587,9 +587,14 @@ def test_rivals_filter_patterns(tools):
     assert angle(tools.pattern_rivals.ptychography(patterns, wrong)) > unfiltered
 
 
+# positions in a cell of 4.26 x 2.46 Å that frequencies up to 2α/λ = 1.27 1/Å need
+RESOLVED = (12, 8)
+
+
 def test_the_bound_is_of_the_specimen_that_is_simulated(tools, monkeypatch):
     name = "defocus 60 Å, astigmatism 20 Å, 20,000"
     scan = tools.scans.SCANS[name]
+    monkeypatch.setattr(tools.bound, "_GRID", RESOLVED)
     cell = tools.bound._simulate_cell(scan)  # whatever the dose
     monkeypatch.setattr(tools.bound, "_simulate_cell", lambda _: cell)
     bounds = tools.bound.bounds_of(scan)
@@ -627,8 +632,9 @@ def test_the_slopes_of_the_bound_are_those_of_the_intensity(tools, rng):
     np.testing.assert_allclose(slope, expected, atol=1e-6 * np.abs(expected).max())
 
 
-def test_more_knowledge_leaves_less_error(tools):
+def test_more_knowledge_leaves_less_error(tools, monkeypatch):
     n = 32
+    monkeypatch.setattr(tools.bound, "_GRID", RESOLVED)
     scan = tools.scans.Scan({"dose": 2e4, "scan_shape": (n, n), "scan_extent": (n * 0.164, n * 0.164)})
     errors = list(tools.knowledge.expected_errors(scan).values())
     assert errors == sorted(errors, reverse=True)

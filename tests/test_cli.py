@@ -623,7 +623,7 @@ def test_nothing_is_cut_off_in_a_narrow_terminal(call, monkeypatch, shelf, colum
     assert "graphene-armchair-edge" in call("structures")[1]
 
 
-def test_names_with_brackets_are_printed_as_they_are(call, shelf, tmp_path):
+def test_names_with_brackets_are_printed_as_they_are(call, shelf, tmp_path, without_figures):
     """Folders and settings may hold what rich takes for a style, such as [red], or for its end, [/red]."""
     odd = tmp_path / "[red]a[" / "b]"
     shutil.copytree(shelf / "good.zarr", odd / "scan[/red].zarr")
