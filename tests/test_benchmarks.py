@@ -1,6 +1,7 @@
 """The pure functions that benchmarks are scored by."""
 
 import ast
+import inspect
 import json
 import sys
 from dataclasses import replace
@@ -317,6 +318,15 @@ def test_every_constant_of_the_defect_search_is_varied(tools):
             parts = [part for target in targets for part in getattr(target, "elts", [target])]
             names |= {f"{path.stem}.{part.id}" for part in parts if part.id.strip("_").isupper()}
     assert names == {*tools.variations.CONSTANTS, *tools.variations.PLAIN}
+
+
+def test_what_is_left_out_is_called_as_before(tools):
+    for _, changes in tools.variations.LEFT_OUT.values():
+        for target, instead in changes.items():
+            if inspect.isfunction(instead):
+                parameters = inspect.signature(tools.variations._original(target)).parameters.values()
+                required = [one for one in parameters if one.default is one.empty]
+                inspect.signature(instead).bind(*required)
 
 
 def test_a_varied_constant_is_another_one_wherever_it_was_imported_and_for_a_while(tools):

@@ -224,7 +224,7 @@ def _fit_at_once(lattice: Any, orders: Any, points: Any, rows: Any, degree: int)
     return lattice
 
 
-def _even_noise(around: Any, fitted: Any) -> Any:
+def _even_noise(around: Any, fitted: Any, _: Any) -> Any:
     return np.ones((len(around.sites), len(fitted.window.modes), fitted.basis.n_features))
 
 
