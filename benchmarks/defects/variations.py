@@ -106,6 +106,8 @@ CONSTANTS: dict[str, tuple[Any, ...]] = {
 
 PLAIN = {
     "periodic_fit._BLOCK": "bounds the memory",
+    "stored_library._NAMES": "a pattern of file names",
+    "stored_library._TOLERANCE": "decides which stored library is taken, not what is found",
     "kinds._DRAWS": "of the certainty of kinds, which is reported beside them",
     "local_symmetry._DEGREE": "of the symmetry of a site's surroundings, which is reported beside defects",
     "channels.CHANNELS": "left out one by one",
