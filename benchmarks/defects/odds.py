@@ -3,9 +3,11 @@
 Run as ``python -m benchmarks.defects.odds`` (10 minutes on one core); writes ``results/odds.json`` and prints the
 tables of ``benchmarks/README.md``. Scenes of graphene at a step of 0.3 Å: six of `benchmarks.defects.scenes`, and
 three with defects that are taken for each other. Every defect that is found is named by the whole library, and by one
-that lacks its kind. The bound is what a likelihood ratio of the raw counts would reach that knew place, rotation and
-both alternatives: their expectations differ by d standard deviations of the counts, and Φ(d / 2) of the answers are
-right. Cells lie under ``--work``, so that a run that was stopped goes on; ``--quick`` takes two scenes at two doses.
+that lacks its kind. Beside that, it is named by its strength alone, the dark field and the divergence of the COM at
+the site (`benchmarks.defects.strengths`). The bound is what a likelihood ratio of the raw counts would reach that knew
+place, rotation and both alternatives: their expectations differ by d standard deviations of the counts, and Φ(d / 2)
+of the answers are right. Cells lie under ``--work``, so that a run that was stopped goes on; ``--quick`` takes two
+scenes at two doses.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from scipy import special
 
 from benchmarks.defects.methods import embedding_of_nothing
 from benchmarks.defects.scenes import Scene, expectation, recorded, scenes
+from benchmarks.defects.strengths import STRENGTHS, name_by_strength
 from benchmarks.harness.cells import ROOT, machine, write_json
 from stemvane import find_defects, measure, simulate, simulate_library
 from stemvane.defects import search
@@ -40,6 +43,8 @@ PAIRS = (("Si-C3", "P"), ("N", "N-N-ortho"), ("N", "N-N-para"), ("vacancy", "div
 # Å between a defect and where the search puts it
 NEAR = 1.6
 LEVELS = (0.0, 0.5, 0.8, 0.95, 0.99, 1.0)
+# odds from which on a name is sure
+_SURE = 0.9
 # of a scan of one defect, whose middle half is compared
 _N = 32
 
@@ -68,6 +73,9 @@ def named(scene: Scene, dose: float, data: Path) -> list[dict[str, Any]]:
         name, probability = found.naming.ranked(number, 0)
         is_one = bool(len(away)) and away.min() < NEAR
         rows.append({"truth": truth.kinds[int(away.argmin())] if is_one else None, "name": name, "p": probability})
+    for key, answers in name_by_strength(library, told[0][0][1], found.positions).items():
+        for row, (name, probability) in zip(rows, answers, strict=True):
+            row[key], row[f"p_{key}"] = name, probability
     for kind in {row["truth"] for row in rows} - {None}:
         lacking = name_defects(without(library, kind), *told)
         for number, row in enumerate(rows):
@@ -99,7 +107,7 @@ def apart(first: str, second: str, dose: float) -> float:
 
 
 def tables(cells: list[dict[str, Any]], bounds: list[dict[str, Any]]) -> str:
-    """Reliability, names by dose, names without the kind, confusions, and pairs beside their bound."""
+    """Reliability, names by dose and without the kind, names by strength, confusions, and pairs beside their bound."""
     rows = [row | {"dose": cell["dose"]} for cell in cells for row in cell["rows"]]
     lines = ["| probability said | names | right | said, mean |", "|---|---|---|---|"]
     for low, high in pairwise(LEVELS):
@@ -120,6 +128,7 @@ def tables(cells: list[dict[str, Any]], bounds: list[dict[str, Any]]) -> str:
             f"| {dose:,.0f} | {len(of_dose)} | {len(of_dose) - len(known)} | {right:.1f} % | {said:.1f} % "
             f"| {sum(row['lacking'] == UNKNOWN for row in known)} of {len(known)} |"
         )
+    lines += ["", *by_strength(rows)]
     lines += [
         "",
         "| is | called, all doses | called without its kind in the library, 100,000 electrons |",
@@ -139,8 +148,23 @@ def tables(cells: list[dict[str, Any]], bounds: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def is_right(row: dict[str, Any]) -> bool:
-    return bool(row["name"] == (row["truth"] or UNKNOWN))
+def by_strength(rows: list[dict[str, Any]]) -> list[str]:
+    """Right names of those that compare strengths alone beside ours, by dose, and how right their odds are."""
+    doses = sorted({row["dose"] for row in rows}, reverse=True)
+    columns = [*(f"right at {dose:,.0f}" for dose in doses), "right, all", "said, mean", "said 90 % or more: right"]
+    lines = [f"| names by | {' | '.join(columns)} |", f"|{'---|' * (len(columns) + 1)}"]
+    for key, words in (("name", "patterns"), *STRENGTHS.items()):
+        said = "p" if key == "name" else f"p_{key}"
+        shares = [np.mean([is_right(row, key) for row in rows if row["dose"] == dose]) for dose in doses]
+        shares += [np.mean([is_right(row, key) for row in rows]), np.mean([row[said] for row in rows])]
+        sure = [is_right(row, key) for row in rows if row[said] >= _SURE]
+        cells = [f"{100 * share:.0f} %" for share in shares] + [f"{sum(sure)} of {len(sure)}"]
+        lines.append(f"| {words} | {' | '.join(cells)} |")
+    return lines
+
+
+def is_right(row: dict[str, Any], key: str = "name") -> bool:
+    return bool(row[key] == (row["truth"] or UNKNOWN))
 
 
 def counted(rows: list[dict[str, Any]], key: str) -> str:
