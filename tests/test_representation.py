@@ -123,6 +123,7 @@ def objects(tmp_path_factory):
         ),
         stemvane.OnePass(measured, model.embed(measured), measured, np.ones((12, 12), bool), np.eye(12, dtype=bool)),
         stemvane.QuantityMap(np.zeros((2, 2)), np.ones((2, 2)), 4, {(0, 0): 1.0}, 0.5),
+        stemvane.ImagePrediction(*np.zeros((2, 4, 4, 1)), *np.zeros((3, 4, 4)), 2),
         stemvane.VirtualDetector.disc("bright_field", (24, 24), (11.5, 11.5), 6.0),
     ]
 

@@ -11,6 +11,8 @@ from .defects.search import find_defects as find_defects
 from .errors import StemvaneError as StemvaneError
 from .evaluation.com_agreement import angle_difference as angle_difference
 from .evaluation.com_agreement import compare as compare
+from .evaluation.from_image import ImagePrediction as ImagePrediction
+from .evaluation.from_image import predict_from_image as predict_from_image
 from .evaluation.quantity import predict_quantity as predict_quantity
 from .export.writers import export_run as export_run
 from .features.aberrations import Aberrations as Aberrations
