@@ -246,6 +246,7 @@ def test_every_page_is_in_the_tables_of_contents_once():
         "detector.md",
         "errors.md",
         "export.md",
+        "from_image.md",
         "structures.md",
     ],
 )
