@@ -24,7 +24,7 @@ from stemvane.data.embedding import Embedding
 from stemvane.data.findings import Finding, sort_findings
 from stemvane.errors import CalibrationError
 from stemvane.evaluation.verdict import judge
-from stemvane.features.filtered_com import add_filtered_com
+from stemvane.features.filtered_com import add_filtered_com, filter_com
 from stemvane.reduction.virtual_detectors import VirtualDetector
 
 CASES = Path(__file__).parents[2] / "shared" / "data" / "cases"
@@ -519,6 +519,20 @@ def test_content_beyond_the_band_limit(unsteady, wrong, fires):
     assert ("content_beyond_limit" in ids(findings, "warning")) == fires
     # beyond a limit that is none, what looks like smoothed noise is content
     assert not (fires and "smoothed_over_scan" in ids(findings))
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.2])
+def test_displaced_lines_are_reported_and_do_not_make_the_filter_worse_than_the_com(jitter):
+    settings = {"scan_shape": (48, 48), "scan_extent": (7.875, 7.875), "detector_shape": (32, 32), "dose": 20_000.0}
+    # a drift of next to nothing, so that both scans are interpolated
+    measured = measure(simulate(**settings, scan={"line_jitter": jitter, "drift": (1e-3, 0.0)}), progress=False)
+    assert ("lines_displaced" in ids(judge(add_filtered_com(measured)), "warning")) == bool(jitter)
+    truth, filtered = measured.expectation.deflection, filter_com(measured).deflection
+
+    def off(deflection):
+        return np.median(np.linalg.norm(deflection - truth, axis=-1))
+
+    assert off(filtered) < (0.7 if jitter else 0.25) * off(measured.deflection)
 
 
 @pytest.mark.parametrize("kind", ["counting", "analogue"])

@@ -168,6 +168,9 @@ class ScanConfig(Section):
     flyback_decay: float = Field(
         3.0, gt=0, description="number of positions after which that has fallen by a factor of e"
     )
+    line_jitter: float = Field(
+        0.0, ge=0, description="standard deviation of a random displacement of each line along x, Å"
+    )
     n_flyback: int = Field(
         0, ge=0, description="frames that are recorded at the end of each line, while the probe flies back"
     )
@@ -184,8 +187,9 @@ class ScanConfig(Section):
             raise ValueError(
                 f"scan.n_lost {self.n_lost} and scan.n_extra {self.n_extra} do not fit the {n_frames} frames"
             )
-        if max(abs(self.drift[0]), abs(self.drift[1]), abs(self.flyback_distortion)) > 2 * max(scan_extent):
+        farthest = max(*map(abs, self.drift), abs(self.flyback_distortion), self.line_jitter)
+        if farthest > 2 * max(scan_extent):
             raise ValueError(
-                f"scan.drift {list(self.drift)} or scan.flyback_distortion {self.flyback_distortion} Å is more than "
-                f"twice the scanned area of {list(scan_extent)} Å"
+                f"scan.drift {list(self.drift)}, scan.flyback_distortion {self.flyback_distortion} or "
+                f"scan.line_jitter {self.line_jitter} Å is more than twice the scanned area of {list(scan_extent)} Å"
             )

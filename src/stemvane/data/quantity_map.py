@@ -107,7 +107,12 @@ class QuantityMap(Representable):
         for name, values in (("quantity", self.mean), ("quantity_std", self.std)):
             group.create_array(name, data=values, overwrite=True).attrs["unit"] = self.unit
         known = [[y, x, value] for (y, x), value in self.known.items()]
-        attributes = {"name": self.name, "freedom": self.freedom, "known": known, "explained": self.explained}
+        attributes: dict[str, Any] = {
+            "name": self.name,
+            "freedom": self.freedom,
+            "known": known,
+            "explained": self.explained,
+        }
         group["quantity"].attrs.update(attributes)
 
     @classmethod

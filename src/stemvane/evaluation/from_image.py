@@ -295,7 +295,7 @@ def _scores(image: Doubles, radius: int, turn: Doubles) -> Doubles:
 
 
 def _covariance(one: Doubles, other: Doubles, length: float) -> Doubles:
-    return np.exp(cdist(one, other, "sqeuclidean") / (-2 * length**2))
+    return np.asarray(np.exp(cdist(one, other, "sqeuclidean") / (-2 * length**2)))
 
 
 def _fit(

@@ -13,6 +13,7 @@ from stemvane.data.findings import Finding
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row, format_shape
 from stemvane.features.filtered_scan import filter_scan
+from stemvane.features.scan_frame import BeyondLimit
 
 __all__ = ["FilteredCom", "add_filtered_com", "filter_com"]
 
@@ -44,8 +45,9 @@ class FilteredCom(Representable):
         as long as the detector is not rotated by more than 90° against the scan or its rotation is known, and a scan
         that is a mirror image is one along x. 0 where the features have nothing in common, NaN where nothing is
         filtered or recorded.
-    beyond_limit : float
-        Content at spatial frequencies beyond 2α/λ over that within, 0 where none is seen.
+    beyond_limit : BeyondLimit
+        Content at spatial frequencies beyond 2α/λ over that within: ``share`` of it in all directions, ``of_lines``
+        more of it from line to line than along lines; 0 where none is seen.
     """
 
     deflection: NDArray[np.float64]
@@ -54,7 +56,7 @@ class FilteredCom(Representable):
     is_filtered: bool
     potential: NDArray[np.float64]
     potential_std: NDArray[np.float64]
-    beyond_limit: float = 0.0
+    beyond_limit: BeyondLimit
 
     @property
     def shows_deflection(self) -> bool:
@@ -140,19 +142,28 @@ def filter_com(measurements: Measurements) -> FilteredCom:
 def add_filtered_com(measurements: Measurements) -> Measurements:
     """Add the maps of a scan that is filtered: ``com_filtered_y`` and the like, and ``shared_potential``.
 
-    Content beyond the band limit is a finding.
+    Content beyond the band limit and displaced lines are findings.
     """
     if measurements.polar is None or np.count_nonzero(measurements.recorded) < _FEWEST_PATTERNS:
         return measurements
     filtered = filter_com(measurements)
     limit = measurements.calibration.band_limit
-    if limit is not None and filtered.beyond_limit > _CONTRADICTION:
+    if limit is not None and filtered.beyond_limit.share > _CONTRADICTION:
         finding = Finding(
             "content_beyond_limit",
             "warning",
             f"much of what the scan holds lies at spatial frequencies beyond 2α/λ = {limit:.3g} 1/Å, where a probe "
             "records nothing: scan step, semi-angle or energy are not what is said",
             "check source.scan_step, source.convergence_semiangle and source.energy",
+        )
+        measurements = replace(measurements, findings=(*measurements.findings, finding))
+    if filtered.beyond_limit.lines_are_displaced:
+        finding = Finding(
+            "lines_displaced",
+            "warning",
+            "lines of the scan do not fit each other: they hold content that changes faster from line to line than a "
+            "probe records it, so they are displaced at random; angles and filtered maps are off by more than they say",
+            "scan faster or with a longer settling time of each line, or shield the scan from stray fields",
         )
         measurements = replace(measurements, findings=(*measurements.findings, finding))
     if not filtered.is_filtered:

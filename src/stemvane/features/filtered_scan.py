@@ -13,7 +13,14 @@ from stemvane.features.aberrations import computed_response
 from stemvane.features.harmonics import HarmonicBasis
 from stemvane.features.parallel import on_one_blas_thread
 from stemvane.features.potential_filter import FilteredTile, PotentialFilter
-from stemvane.features.scan_frame import content_beyond, noise_frequencies, scan_middle, taper, trusted_limit
+from stemvane.features.scan_frame import (
+    BeyondLimit,
+    content_beyond,
+    noise_frequencies,
+    scan_middle,
+    taper,
+    trusted_limit,
+)
 from stemvane.features.scan_memory import once, usual_basis
 
 __all__ = ["FilteredScan", "filter_scan"]
@@ -39,8 +46,8 @@ class FilteredScan:
     is_all : bool
         Whether the features are all that stands out of the noise, so that filtered features of any other basis follow
         from them.
-    beyond_limit : float
-        Content at spatial frequencies beyond 2α/λ over that within, 0 where none is seen.
+    beyond_limit : BeyondLimit
+        Content at spatial frequencies beyond 2α/λ.
     com_std : float
         Standard deviation of a coordinate of the measured COM by its counts.
     readout : ndarray of complex, shape (n_features + 1,)
@@ -54,7 +61,7 @@ class FilteredScan:
 
     basis: HarmonicBasis
     is_all: bool
-    beyond_limit: float
+    beyond_limit: BeyondLimit
     com_std: float
     readout: NDArray[np.complex128]
     handedness: int

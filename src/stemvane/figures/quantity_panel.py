@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from stemvane.figures.canvas import attach_color_bar, panel_axes
 from stemvane.figures.captions import caption_height, write_caption
@@ -81,7 +81,7 @@ def quantity_page(quantity: QuantityMap, *, figure: Figure | None = None) -> Fig
     return figure
 
 
-def _draw_mean(ax: Axes, quantity: QuantityMap) -> AxesImage:
+def _draw_mean(ax: Axes, quantity: QuantityMap) -> ScalarMappable:
     values = np.array(list(quantity.known.values()))
     low, high = float(min(np.nanmin(quantity.mean), values.min())), float(max(np.nanmax(quantity.mean), values.max()))
     image = draw_map(ax, quantity.mean, quantity.scan_step, MAGNITUDES, (low, high))

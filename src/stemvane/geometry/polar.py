@@ -257,10 +257,9 @@ class PolarGrid:
         """
         valid = np.ones(detector_shape, bool) if mask is None else np.asarray(mask, bool)
         # of whole numbers everything would be compiled once more
-        axis_y, axis_x, outer = map(float, (*self.axis, self.outer))
-        counts, sample, area = pixel_overlaps(
-            *detector_shape, axis_y, axis_x, self.plane, outer, self.n_radial, self.n_azimuthal, valid
-        )
+        y, x, outer = map(float, (*self.axis, self.outer))
+        samples = self.n_radial, self.n_azimuthal
+        counts, sample, area = pixel_overlaps(*detector_shape, y, x, self.plane, outer, *samples, valid)
         total = np.asarray(np.bincount(sample, area, self.n_radial * self.n_azimuthal), dtype=np.float64)
         weight = area / np.where(total > 0, total, 1.0)[sample]
         if mask is not None and not valid.all():

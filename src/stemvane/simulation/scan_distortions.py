@@ -19,6 +19,8 @@ Floats = NDArray[np.float32]
 Reals = NDArray[np.float64]
 
 _DEGREE = 5
+# of the random numbers that displace lines, beside the seed
+_LINES = 11
 _MARGIN = 6
 """Grid points beyond the outermost probe position. What a spline does at its end falls by 0.43 for each of them."""
 
@@ -75,6 +77,9 @@ class ScanPath:
         # the probe lags behind its flyback, and reaches its line exponentially
         lag = config.flyback_distortion * np.exp(-np.arange(n_x) / config.flyback_decay)
         positions[:, 1] += np.tile(np.concatenate([lag, np.zeros(config.n_flyback)]), n_y)
+        if config.line_jitter:
+            displaced = np.random.default_rng([seed, _LINES]).normal(0, config.line_jitter, n_y)
+            positions[:, 1] += np.repeat(displaced, len(columns))
         # where the specimen has drifted by +d, the probe meets what was at −d
         time = np.arange(len(places)) / max(1, len(places) - 1)
         positions -= time[:, None] * np.asarray(config.drift)
