@@ -46,8 +46,8 @@ _LEAST_COUNTS = 0.5
 # share of the noise that fine periods of the scan keep: 0.8 to 1.3 where every position has its own, 0.02 to 0.07 where
 # two neighbours are summed, 0.4 to 0.6 after a Gaussian of half a step; `pytest tests/test_verdict.py -k smoothed`
 _SMOOTHED = 0.4
-# share of the variance of known values that is predicted where each is left out: of values that have nothing to do with
-# latents less, in three of four draws of 5 of them and in nine of ten of 12; `pytest tests/test_quantity.py -k tell`
+# share of the variance of known values that is predicted where each is left out: values that have nothing to do with
+# latents exceed 0.15 in a quarter of draws of 5 of them, and in one of 20 of 12; `pytest tests/test_quantity.py -k tell`
 _TOLD = 0.1
 
 
