@@ -47,7 +47,7 @@ _LEAST_COUNTS = 0.5
 # two neighbours are summed, 0.4 to 0.6 after a Gaussian of half a step; `pytest tests/test_verdict.py -k smoothed`
 _SMOOTHED = 0.4
 # share of the variance of known values that is predicted where each is left out: values that have nothing to do with
-# latents exceed 0.15 in a quarter of draws of 5 of them, and in one of 20 of 12; `pytest tests/test_quantity.py -k tell`
+# latents exceed 0.15 in a quarter of draws of 5 of them, in one of 20 of 12; `pytest tests/test_quantity.py -k tell`
 _TOLD = 0.1
 
 
