@@ -411,6 +411,7 @@ def test_a_recorded_scan(tmp_path):
     assert (ALWAYS | TRUTH) - metrics.keys() == set()
     null = {key for key, value in metrics.items() if value is None}
     unasked = {"electrons_per_pattern", "network_gain", "network_gain_std"}
+    unasked |= {"quantity_known", "quantity_explained", "quantity_std_median"}
     # a probe and a weak specimen do not explain it
     of_probe = {"defocus", "defocus_std", "astigmatism", "astigmatism_std", "astigmatism_angle_deg"}
     assert null == {key for key in metrics if key.endswith("_truth")} | of_neighbours | unasked | of_probe

@@ -69,7 +69,8 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     if not options.quick:
-        before, after = split_at_markers(_README, _BEGIN, _END)
+        # a page without a place for the table is said before minutes of work
+        split_at_markers(_README, _BEGIN, _END)
     cells = []
     for dose in _DOSES[:1] if options.quick else _DOSES:
         for seed in _DRAWS[:1] if options.quick else _DRAWS:
@@ -84,6 +85,7 @@ def main() -> None:
     report = {"machine": machine(), "cells": cells}
     if not options.quick:
         _RESULTS.write_text(cells_as_json(report), encoding="utf-8")
+        before, after = split_at_markers(_README, _BEGIN, _END)
         _README.write_text(f"{before}{_BEGIN}\n\n{table(report)}\n\n{_END}{after}", encoding="utf-8")
     print(table(report))
 
