@@ -9,6 +9,7 @@ from matplotlib import pyplot as plt
 from stemvane import Embedding, export_run, measure, predict_quantity
 from stemvane.config import Config
 from stemvane.errors import ConfigError, DataError
+from stemvane.evaluation.quantity import read_known
 from stemvane.evaluation.verdict import judge
 from stemvane.runs.run import Run
 from stemvane.simulation.synthetic import synthetic
@@ -121,6 +122,22 @@ def test_bad_values_are_refused(wedge, changes, words):
     embedding, quantity = wedge
     with pytest.raises(DataError, match=words):
         predict_quantity(embedding, {} if changes is None else some(quantity, 8, 0) | changes)
+
+
+def test_values_that_are_all_the_same_are_refused(wedge):
+    with pytest.raises(DataError, match=r"all known values are 1\.5"):
+        predict_quantity(wedge[0], {(0, x): 1.5 for x in range(8)})
+
+
+def test_files_of_spreadsheets_are_read_and_two_values_of_a_position_refused(wedge, tmp_path):
+    path, known = tmp_path / "known.csv", some(wedge[1], 8, 0)
+    lines = "\r\n".join(["y,x,value", *(f"{y},{x},{value!r}" for (y, x), value in known.items())])
+    path.write_text(lines, encoding="utf-8-sig")
+    assert read_known(path) == pytest.approx(known)
+    (y, x), value = next(iter(known.items()))
+    path.write_text(f"{lines}\r\n{y},{x},{value + 1!r}")
+    with pytest.raises(DataError, match=r"line 10: .* already; keep one"):
+        read_known(path)
 
 
 def test_what_cannot_be_read_is_refused(wedge, tmp_path):

@@ -220,7 +220,8 @@ def read_rows(path: str | os.PathLike[str], what: str, columns: str) -> list[dic
         If the file cannot be read.
     """
     try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
+        # spreadsheets begin a file with a mark of its encoding
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
             return list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(

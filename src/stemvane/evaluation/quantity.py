@@ -193,17 +193,20 @@ def read_known(path: str | Path) -> dict[tuple[int, int], float]:
     Raises
     ------
     DataError
-        If it cannot be read, a line holds no value, or there are fewer than five values; the message names file and
-        line.
+        If it cannot be read, a line holds no value, a position has two, or there are fewer than five values; the
+        message names file and line.
     """
-    values = {}
+    values: dict[tuple[int, int], float] = {}
     for number, row in enumerate(read_rows(path, "values", "y, x, value"), start=2):
         try:
-            values[int(row["y"]), int(row["x"])] = float(row["value"])
+            place, value = (int(row["y"]), int(row["x"])), float(row["value"])
         except (KeyError, TypeError, ValueError):
             raise DataError(
                 f"{path}, line {number}: no value; give whole numbers y and x, and a number, in the columns y, x, value"
             ) from None
+        if place in values and values[place] != value:
+            raise DataError(f"{path}, line {number}: {place} has {values[place]:g} already; keep one of the values")
+        values[place] = value
     _check_number(values, f"{path}: ")
     return values
 
@@ -235,4 +238,6 @@ def _placed(embedding: Embedding, values: Mapping[tuple[int, int], float]) -> tu
             raise DataError(f"the value at ({y}, {x}) is {number}; leave it out")
         places.append((y, x))
         target.append(number)
+    if min(target) == max(target):
+        raise DataError(f"all known values are {target[0]:g}, which tells of no latent; give values that differ")
     return np.array(places), np.array(target)
