@@ -1,6 +1,7 @@
 """Libraries from a folder: structures put into their host, and scans that are stored there."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -123,10 +124,46 @@ def test_folders_that_are_no_library_are_refused_in_one_line(tmp_path, folder, m
     write(damaged / "N.xyz", strange, format="extxyz")
     with pytest.raises(FileFormatError, match=r"the host is none of .* 'pristine\.cif'"):
         read_defect_folder(damaged)
+    # ASE would read on for each atom that is announced
+    (damaged / "N.xyz").write_text("999999999999\n\nC 0 0 0\n", encoding="utf-8")
+    with pytest.raises(FileFormatError, match="999999999999 atoms are announced, and 1 lines follow"):
+        read_defect_folder(damaged)
     # a host that is not that of the defect
     host = Host.of("h-BN", SHEETS["h-BN"]((1.0, 1.0)), (46.0, 46.0), (14.0, 14.0))
     with pytest.raises(FileFormatError, match="its host is another one"):
         embed_defect("N", read_defect_folder(folder).defects["N"], host, (7.0, 7.0))
+    vast = supercell("N")
+    vast.cell[:] *= 1e6
+    with pytest.raises(FileFormatError, match="larger than 300 Å"):
+        embed_defect("N", vast, host, (7.0, 7.0))
+
+
+@pytest.mark.parametrize("name", ["N,N", "a$b", "two\nlines", "unknown", "N" * 80])
+def test_names_that_no_table_or_figure_can_hold_are_refused(tmp_path, measured, name):
+    write(tmp_path / "N.cif", supercell("N"))
+    (tmp_path / "N.cif").rename(tmp_path / f"{name}.cif")
+    with pytest.raises(FileFormatError, match="cannot name a kind"):
+        simulate_library(measured, SymmetryConfig(library=tmp_path))
+
+
+def test_files_that_a_system_leaves_beside_others_are_no_structures(tmp_path):
+    write(tmp_path / "N.cif", supercell("N"))
+    (tmp_path / "._N.cif").write_bytes(b"\x00\x05\x16\x07\xff")
+    assert list(read_defect_folder(tmp_path).defects) == ["N"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"n_rotations": 0}, {"vector": [0, 0]}, {"vector": ["a", "b"]}, {"defocus": math.inf}, {"pristine": ".."}, "["],
+)
+def test_damaged_records_of_a_library_are_refused(tmp_path, measured, damage):
+    optics = {"energy": 6e4, "convergence_semiangle": 31.0, "defocus": 0, "detector_outer": 99.0, "scan_extent": 99.0}
+    record = optics | {"vector": [0, 2.46], "n_rotations": 6, "probe": "", "pristine": "a", "defects": {"N": "a"}}
+    (tmp_path / "a").mkdir()
+    text = "[" * 100000 if damage == "[" else json.dumps(record | damage)
+    (tmp_path / "library-0.json").write_text(text, encoding="utf-8")
+    with pytest.raises(FileFormatError, match="describes no library"):
+        simulate_library(measured, SymmetryConfig(library=tmp_path))
 
 
 def test_a_folder_of_structures_is_a_library_that_can_be_stored(tmp_path, folder, measured, monkeypatch):

@@ -143,11 +143,22 @@ def test_everything_known_leaves_nothing_to_propose(field):
         (lambda e, i: (known_at(e, some(5)), i), "5 patterns are embedded"),
         (lambda e, i: (replace(e, kind_probability=np.ones((N, N, 2)) / 2, kind_names=("a",)), i), "model of kinds"),
         (lambda e, i: (3, i), "predict_from_image"),
+        (lambda e, i: (e, 0 * i + 3), "the image is 3 everywhere"),
+        (lambda e, i: (e, i + 1j), "complex numbers"),
+        (lambda e, i: (e, np.ma.masked_array(i, i > 1)), "are no numbers"),
+        (lambda e, i: (replace(e, angle_std=np.nan * e.angle), i), "0 patterns are embedded"),
     ],
 )
 def test_what_cannot_be_used_is_refused(field, change, words):
     with pytest.raises(DataError, match=words):
         predict_from_image(*change(*field))
+
+
+def test_a_pattern_that_misses_a_part_counts_as_none(field):
+    embedding = known_at(field[0], some(60))
+    (y, x), (v, u), *_ = np.argwhere(some(60))
+    embedding.angle[y, x] = embedding.latents[v, u, 1] = np.nan
+    assert np.isfinite(predict_from_image(embedding, field[1]).disagreement).sum() == 58
 
 
 def test_a_number_of_proposals_is_asked_for(predicted):

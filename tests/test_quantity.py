@@ -115,6 +115,8 @@ def test_known_values_come_from_a_file_and_are_drawn(wedge, tmp_path):
         ({(99, 0): 1.0}, "beyond the scan"),
         ({(0, 0): "thick"}, "no position with a value"),
         ({5: 1.0}, "no position with a value"),
+        ({(0.5, 0): 1.0}, "no position with a value"),
+        ({(0, 0): 1e200}, "another unit"),
         (None, "known at 0 positions"),
     ],
 )
@@ -146,6 +148,15 @@ def test_what_cannot_be_read_is_refused(wedge, tmp_path):
         predict_quantity(wedge[0], tmp_path / "known.csv")
     with pytest.raises(DataError, match="cannot be read"):
         predict_quantity(wedge[0], tmp_path / "none.csv")
+    (tmp_path / "known.csv").write_text("y,x,value\n1,2,nan\n")
+    with pytest.raises(DataError, match=r"known\.csv, line 2: the value is nan"):
+        predict_quantity(wedge[0], tmp_path / "known.csv")
+    for header in ("y;x;value", "Y,X,Value", "y,x,value,value", ""):
+        (tmp_path / "known.csv").write_text(f"{header}\n1,2,3\n")
+        with pytest.raises(DataError, match=f"first line is '{header}'"):
+            predict_quantity(wedge[0], tmp_path / "known.csv")
+    with pytest.raises(DataError, match="takes known values as"):
+        predict_quantity(wedge[0], [1, 2])
     with pytest.raises(DataError, match="no latents"):
         predict_quantity(embedding_of(np.zeros((2, 2, 0))), {})
     with pytest.raises(DataError, match="predict_quantity"):

@@ -34,8 +34,8 @@ STRUCTURE_FILES = (".cif", ".xyz", ".extxyz")
 
 
 def is_structure_file(name: str) -> bool:
-    """Whether a structure's name is that of a file, by its ending."""
-    return name.lower().endswith(STRUCTURE_FILES)
+    """Whether a structure's name is that of a file, by its ending; not what macOS leaves beside it."""
+    return not name.startswith("._") and name.lower().endswith(STRUCTURE_FILES)
 
 
 LATTICE_CONSTANT = 2.46

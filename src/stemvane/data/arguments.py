@@ -164,8 +164,12 @@ def require_numbers(value: object, caller: str, what: str) -> NDArray[np.float32
     DataError
         If it cannot; the message says what the numbers shall be.
     """
+    if isinstance(value, complex | np.complexfloating) or getattr(getattr(value, "dtype", None), "kind", "") == "c":
+        raise DataError(f"{caller} takes {what}, not complex numbers; give their real part or their modulus")
     try:
-        return np.asarray(value, dtype=np.float32)
+        # values behind a mask are none
+        plain = np.ma.filled(value.astype(np.float32), np.nan) if isinstance(value, np.ma.MaskedArray) else value
+        return np.asarray(plain, dtype=np.float32)
     except (TypeError, ValueError):
         raise DataError(f"{caller} takes {what}, not {_shown(value)}; give an array of numbers") from None
 
@@ -217,13 +221,20 @@ def read_rows(path: str | os.PathLike[str], what: str, columns: str) -> list[dic
     Raises
     ------
     DataError
-        If the file cannot be read.
+        If the file cannot be read, or one of the columns is missing or there twice.
     """
     try:
         # spreadsheets begin a file with a mark of its encoding
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            return list(csv.DictReader(file))
+            reader = csv.DictReader(file, skipinitialspace=True)
+            rows, header = list(reader), list(reader.fieldnames or [])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path}: {what} cannot be read ({error}); give a CSV file with the columns {columns}"
         ) from None
+    if any(header.count(name) != 1 for name in columns.split(", ")):
+        raise DataError(
+            f"{path}: its first line is {','.join(header)[:60]!r}; give each of the columns {columns} once, in small "
+            "letters and with commas between them"
+        )
+    return rows

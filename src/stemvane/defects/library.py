@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from stemvane.data.progress import Progress, counting_bar
 from stemvane.data.scan_geometry import highest_frequency
 from stemvane.data.specimen import ScanDefects
 from stemvane.defects.fitted_scan import defect_window
-from stemvane.defects.naming import FARTHEST, DefectLibrary
+from stemvane.defects.naming import FARTHEST, UNKNOWN, DefectLibrary
 from stemvane.defects.stored_library import has_stored_library, open_stored_library, store_library
 from stemvane.errors import CalibrationError, ConfigError, FileFormatError
 from stemvane.features.aberrations import aberrations_that_matter
@@ -42,6 +43,8 @@ _STEP = 0.38
 _OFF_MIDDLE = 1.3
 # 8 pixels of disc radius resolve the rings of any polar grid; 128 pixels bound the time
 _LEAST_RADIUS, _MOST_PIXELS = 8.0, 128
+# tables separate by commas, figures take what is between dollars for a formula, and file systems limit names
+_NAME = re.compile(r"[^,;\"\\$\x00-\x1f]{1,64}")
 
 
 def simulate_library(
@@ -231,6 +234,12 @@ def _of_sheet(sheet: str) -> list[_Specimen]:
 def _of_folder(folder: Path, settings: SimulationConfig) -> tuple[str, list[_Specimen]]:
     """What the host of a folder of structures is called, the host, and its defects."""
     read = read_defect_folder(folder)
+    unfit = next((kind for kind in read.defects if not _NAME.fullmatch(kind) or kind == UNKNOWN), None)
+    if unfit is not None:
+        raise FileFormatError(
+            f"{folder}: a file is called {unfit!r}, which tables and figures cannot name a kind; rename it, as N-pair: "
+            "at most 64 letters, and no commas, quotes, dollar or control characters"
+        )
     host = Host.of(read.host, read.pristine, supercell_size(settings), settings.scan_extent)
     if host.n_rotations == 2:
         raise FileFormatError(f"{folder}: the host's lattice is neither hexagonal nor square, so no defect is named")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,12 +111,13 @@ def _records(folder: Path) -> Iterator[dict[str, Any]]:
         try:
             record = read_json(path)
             numbers = ("energy", "convergence_semiangle", "defocus", "detector_outer", "scan_extent", "n_rotations")
-            is_whole = all(isinstance(record[name], int | float) for name in numbers) and np.shape(
-                record["vector"]
-            ) == (2,)
+            is_whole = bool(np.isfinite([float(record[name]) for name in numbers]).all())
+            vector = np.array(record["vector"], float)
+            is_whole &= vector.shape == (2,) and 0 < float(np.linalg.norm(vector)) < math.inf
+            is_whole &= record["n_rotations"] in (4, 6) and isinstance(record["probe"], str)
             names = [record["pristine"], *record["defects"].values()]
             # a name with a folder in it would leave this one
-            is_whole &= len(names) > 1 and all(Path(name).name == name for name in names)
+            is_whole &= len(names) > 1 and all(Path(name).name == name not in ("", "..") for name in names)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             is_whole = False
         if not is_whole:

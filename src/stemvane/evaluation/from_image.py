@@ -131,7 +131,7 @@ class ImagePrediction(Representable):
         Variances are given the patterns so far and those of the positions before, so that neighbours are not proposed
         for the same reason. They depend on the image alone: nothing has to be known of what the next pattern shows.
         """
-        if not isinstance(n, int | np.integer) or n < 1:
+        if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
             raise DataError(f"propose({n!r}); give the number of positions, such as 16")
         shape, process = self.disagreement.shape, self._process
         free = np.flatnonzero(~np.isfinite(self.disagreement.ravel()))
@@ -209,8 +209,8 @@ def predict_from_image(embedding: Embedding, image: NDArray[np.floating]) -> Ima
     Raises
     ------
     DataError
-        If the embedding is of a model of kinds or knows less than eight patterns, or the image has another shape or
-        holds what is no number.
+        If the embedding is of a model of kinds or knows less than eight patterns, or the image has another shape,
+        no contrast, or holds what is no number.
 
     Notes
     -----
@@ -231,7 +231,10 @@ def predict_from_image(embedding: Embedding, image: NDArray[np.floating]) -> Ima
         raise DataError(f"the image has the shape {values.shape}, the scan {embedding.scan_shape}; give one value each")
     if not np.isfinite(values).all():
         raise DataError("the image has values that are no numbers; fill them, or crop image and scan")
-    there = np.flatnonzero(np.isfinite(embedding.angle) | np.isfinite(embedding.latents).any(axis=-1))
+    if np.ptp(values) == 0:
+        raise DataError(f"the image is {values.flat[0]:g} everywhere, which tells nothing; give one with contrast")
+    given = _targets(embedding, np.zeros(values.size))
+    there = np.flatnonzero(np.isfinite(given).all(axis=1) & (given.shape[1] > 0))
     if len(there) < _LEAST_KNOWN:
         raise DataError(f"{len(there)} patterns are embedded, which tells too little; embed at least {_LEAST_KNOWN}")
     rng = np.random.default_rng(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,8 +70,10 @@ def predict_quantity(
     as wide as the values scatter.
     """
     require(embedding, Embedding, "predict_quantity")
-    values = read_known(known) if isinstance(known, str | Path) else dict(known)
-    places, target = _placed(embedding, values)
+    if not isinstance(known, Mapping | str | Path):
+        raise DataError("predict_quantity takes known values as {(y, x): number}, or the path of a CSV file of them")
+    places, target = _placed(embedding, read_known(known) if isinstance(known, str | Path) else known)
+    values = dict(zip(map(tuple, places.tolist()), target.tolist(), strict=True))
     there = np.isfinite(embedding.latents).all(axis=-1)
     z = embedding.latents[there].astype(np.float64)
     z = (z - z.mean(axis=0)) / np.maximum(z.std(axis=0), 1e-12)
@@ -204,6 +207,8 @@ def read_known(path: str | Path) -> dict[tuple[int, int], float]:
             raise DataError(
                 f"{path}, line {number}: no value; give whole numbers y and x, and a number, in the columns y, x, value"
             ) from None
+        if not math.isfinite(value):
+            raise DataError(f"{path}, line {number}: the value is {value}; leave the line out")
         if place in values and values[place] != value:
             raise DataError(f"{path}, line {number}: {place} has {values[place]:g} already; keep one of the values")
         values[place] = value
@@ -227,7 +232,7 @@ def _placed(embedding: Embedding, values: Mapping[tuple[int, int], float]) -> tu
     places, target = [], []
     for place, value in values.items():
         try:
-            (y, x), number = (int(part) for part in place), float(value)
+            (y, x), number = (operator.index(part) for part in place), float(value)
         except (TypeError, ValueError):
             raise DataError(f"{place!r}: {value!r} is no position with a value; give {{(y, x): number}}") from None
         if not (0 <= y < embedding.scan_shape[0] and 0 <= x < embedding.scan_shape[1]):
@@ -240,4 +245,8 @@ def _placed(embedding: Embedding, values: Mapping[tuple[int, int], float]) -> tu
         target.append(number)
     if min(target) == max(target):
         raise DataError(f"all known values are {target[0]:g}, which tells of no latent; give values that differ")
+    with np.errstate(over="ignore", under="ignore"):
+        square = np.var(target)
+    if not 0 < square < math.inf:
+        raise DataError(f"known values of {min(target):g} to {max(target):g} cannot be squared; give another unit")
     return np.array(places), np.array(target)

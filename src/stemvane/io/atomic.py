@@ -140,7 +140,10 @@ def read_json(path: Path) -> dict[str, Any]:
     OSError, ValueError, TypeError
         If the file is missing or damaged.
     """
-    values = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError(f"{path.name} is nested too deep") from None
     if not isinstance(values, dict):
         raise TypeError(f"{path.name} holds no mapping")
     return values

@@ -18,7 +18,7 @@ from stemvane.simulation.scenes import build_structure
 from stemvane.simulation.structure_files import read_structure
 from stemvane.simulation.structures import SHEETS
 from stemvane.simulation.supercells import align_zone_axis, shortest_vectors
-from stemvane.specimens import STRUCTURE_FILES
+from stemvane.specimens import STRUCTURE_FILES, is_structure_file
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -43,6 +43,8 @@ _LEAST_SHARE = 0.8
 # the relaxation is kept on 0.6 of the radius of the largest circle in the supercell, 10 Å at most, and fades out to
 # its rim, as that of stored defects does from 6 to 10 Å
 _WHOLE_SHARE, _FARTHEST = 0.6, 10.0
+# 300 Å, ten times what relaxes around a defect: supercells of the host are counted out, which grows with the square
+_LONGEST = 300.0
 # 12 atoms are tried as one that lies on a site, as most of a supercell's do
 _N_TRIED = 12
 
@@ -89,7 +91,7 @@ def read_defect_folder(folder: str | Path) -> DefectFolder:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileFormatError(f"{folder}: there is no such folder; check the path of the library")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in STRUCTURE_FILES)
+    paths = sorted(path for path in folder.iterdir() if is_structure_file(path.name))
     names = [path.stem for path in paths]
     if not set(names) - {PRISTINE}:
         raise FileFormatError(
@@ -305,6 +307,10 @@ def embed_defect(name: str, supercell: Atoms, host: Host, middle: tuple[float, f
 def _register(name: str, supercell: Atoms, host: Host) -> _Registered:
     """Find where a supercell's atoms belong in the host: most of them on its sites."""
     own = supercell.cell.array[:2, :2]
+    if np.linalg.norm(own, axis=1).max() > _LONGEST:
+        raise FileFormatError(
+            f"{name}: its supercell is larger than {_LONGEST:g} Å; give a smaller one with one defect, in Å"
+        )
     numbers = supercell.numbers.astype(np.int64)
     possible = np.flatnonzero(np.isin(numbers, host.numbers))
     tried = possible[np.unique(np.linspace(0, len(possible) - 1, _N_TRIED).astype(int))] if len(possible) else possible

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -61,12 +61,23 @@ def read_structure(path: str | Path) -> Atoms:
     try:
         with warnings.catch_warnings(), path.open(encoding="utf-8") as file:
             warnings.simplefilter("ignore")
+            if kind == "extxyz":
+                _require_lines(file)
             atoms = read(file, index=0, format=kind)
     except Exception as error:  # the readers raise whatever a damaged line happens to raise
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise FileFormatError(f"{path}: cannot be read as {kind.upper()} ({reason}); check the file") from None
     assert not isinstance(atoms, list)  # one image is asked for
     return checked_structure(atoms, str(path))
+
+
+def _require_lines(file: TextIO) -> None:
+    """Raise ValueError where an XYZ file counts more atoms than it has lines; ASE reads on past its end for each."""
+    count = int(file.readline())
+    n_lines = sum(1 for _ in file)
+    if n_lines < count + 1:
+        raise ValueError(f"{count} atoms are announced, and {max(n_lines - 1, 0)} lines follow")
+    file.seek(0)
 
 
 def checked_structure(atoms: Atoms, name: str) -> Atoms:
