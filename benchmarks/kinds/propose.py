@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.harness.cells import machine
-from benchmarks.harness.comparison import cells_as_json, split_at_markers
+from benchmarks.harness.comparison import Comparison, cells_as_json
 from stemvane import (
     AlignedPCA,
     Dataset4D,
@@ -50,7 +50,6 @@ _GOAL, _NEAR = 5.0, 0.5
 _CELL, _ATOM = 4.0, 1.0
 _RESULTS = Path(__file__).parents[1] / "results" / "propose.json"
 _README = Path(__file__).parents[1] / "README.md"
-_BEGIN, _END = "<!-- propose: begin -->", "<!-- propose: end -->"
 _SETTINGS = Config().replace(basis={"neighbours": False}, training={"holdout": 0.0})
 
 
@@ -66,11 +65,11 @@ class _Field(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two rounds of one scan, printed only")
+    parser.set_defaults(readme=_README)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    if not options.quick:
-        # a page without a place for the table is said before minutes of work
-        split_at_markers(_README, _BEGIN, _END)
+    comparison = Comparison("propose", table, cells_as_json)
+    comparison.require_page(options)
     cells = []
     for dose in _DOSES[:1] if options.quick else _DOSES:
         for seed in _DRAWS[:1] if options.quick else _DRAWS:
@@ -84,9 +83,7 @@ def main() -> None:
                 print(cells[-1], flush=True)
     report = {"machine": machine(), "cells": cells}
     if not options.quick:
-        _RESULTS.write_text(cells_as_json(report), encoding="utf-8")
-        before, after = split_at_markers(_README, _BEGIN, _END)
-        _README.write_text(f"{before}{_BEGIN}\n\n{table(report)}\n\n{_END}{after}", encoding="utf-8")
+        comparison.publish(report, f"{table(report)}\n", _RESULTS, options.readme)
     print(table(report))
 
 

@@ -15,7 +15,7 @@ from stemvane.data.quantity_map import QuantityMap
 from stemvane.data.representation import format_count
 from stemvane.evaluation.com_agreement import angle_difference, compare_angles, neighbour_mean
 from stemvane.evaluation.scan_noise import fine_noise
-from stemvane.features.aberrations import defocus_that_matters
+from stemvane.features.aberrations import aberrations_that_matter
 from stemvane.reduction.shift_fit import fit_shift
 
 __all__ = ["judge"]
@@ -278,13 +278,13 @@ def _angles(embedding: Embedding, measurements: Measurements) -> Iterator[Findin
     expected = float(np.degrees(np.average(np.minimum(0.8 * spread, np.pi / 2), weights=length[use])))
     error = agreement.error_mean_deg
     if error > _DIFFERENCE and error > _MULTIPLE * expected:
-        defocus = None if measurements.polar is None else defocus_that_matters(measurements)
-        if defocus is not None:
+        found = None if measurements.polar is None else aberrations_that_matter(measurements)
+        if found is not None:
             yield Finding(
                 "angles_differ",
                 "note",
                 f"the angle of the content differs from that of the COM by {error:.0f}°, where their uncertainties "
-                f"explain {expected:.0f}°: the scan tells a defocus of {round(defocus)} Å".replace("-", "−"),
+                f"explain {expected:.0f}°: the scan tells a defocus of {round(found.defocus)} Å".replace("-", "−"),
                 _WHICH,
             )
             return

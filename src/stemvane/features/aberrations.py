@@ -25,7 +25,6 @@ __all__ = [
     "ProbeResponse",
     "aberrations_that_matter",
     "computed_response",
-    "defocus_that_matters",
     "fit_aberrations",
 ]
 
@@ -252,12 +251,6 @@ def aberrations_that_matter(measurements: Measurements) -> Aberrations | None:
     except DataError:
         return None
     return found if response.is_changed_by(found) else None
-
-
-def defocus_that_matters(measurements: Measurements) -> float | None:
-    """Defocus in Å of a scan that is out of focus or astigmatic, as it tells itself; None close to focus or unknown."""
-    found = aberrations_that_matter(measurements)
-    return None if found is None else found.defocus
 
 
 def computed_response(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -147,35 +147,11 @@ def add_filtered_com(measurements: Measurements) -> Measurements:
     if measurements.polar is None or np.count_nonzero(measurements.recorded) < _FEWEST_PATTERNS:
         return measurements
     filtered = filter_com(measurements)
-    limit = measurements.calibration.band_limit
-    if limit is not None and filtered.beyond_limit.share > _CONTRADICTION:
-        finding = Finding(
-            "content_beyond_limit",
-            "warning",
-            f"much of what the scan holds lies at spatial frequencies beyond 2α/λ = {limit:.3g} 1/Å, where a probe "
-            "records nothing: scan step, semi-angle or energy are not what is said",
-            "check source.scan_step, source.convergence_semiangle and source.energy",
-        )
-        measurements = replace(measurements, findings=(*measurements.findings, finding))
-    if filtered.beyond_limit.lines_are_displaced:
-        finding = Finding(
-            "lines_displaced",
-            "warning",
-            "lines of the scan do not fit each other: they hold content that changes faster from line to line than a "
-            "probe records it, so they are displaced at random; angles and filtered maps are off by more than they say",
-            "scan faster or with a longer settling time of each line, or shield the scan from stray fields",
-        )
-        measurements = replace(measurements, findings=(*measurements.findings, finding))
-    if not filtered.is_filtered:
+    found = tuple(_findings(filtered, measurements.calibration.band_limit))
+    if found:
+        measurements = replace(measurements, findings=(*measurements.findings, *found))
+    if not (filtered.is_filtered and filtered.shows_deflection):
         return measurements
-    if not filtered.shows_deflection:
-        finding = Finding(
-            "no_deflection",
-            "warning",
-            "nothing of the deflection stands out of the noise of the counts: directions of the COM are those of noise",
-            "record more electrons per pattern, or add patterns up with preparation.scan_binning",
-        )
-        return replace(measurements, findings=(*measurements.findings, finding))
     maps = {
         "com_filtered_y": filtered.deflection[..., 0],
         "com_filtered_x": filtered.deflection[..., 1],
@@ -186,3 +162,30 @@ def add_filtered_com(measurements: Measurements) -> Measurements:
         maps |= {"shared_potential": filtered.potential, "shared_potential_std": filtered.potential_std}
         units |= {"shared_potential": "noise of a pattern", "shared_potential_std": "noise of a pattern"}
     return replace(measurements, maps={**measurements.maps, **maps}, units={**measurements.units, **units})
+
+
+def _findings(filtered: FilteredCom, band_limit: float | None) -> Iterator[Finding]:
+    """What the filter has noticed of a scan."""
+    if band_limit is not None and filtered.beyond_limit.share > _CONTRADICTION:
+        yield Finding(
+            "content_beyond_limit",
+            "warning",
+            f"much of what the scan holds lies at spatial frequencies beyond 2α/λ = {band_limit:.3g} 1/Å, where a "
+            "probe records nothing: scan step, semi-angle or energy are not what is said",
+            "check source.scan_step, source.convergence_semiangle and source.energy",
+        )
+    if filtered.beyond_limit.lines_are_displaced:
+        yield Finding(
+            "lines_displaced",
+            "warning",
+            "lines of the scan do not fit each other: they hold content that changes faster from line to line than a "
+            "probe records it, so they are displaced at random; angles and filtered maps are off by more than they say",
+            "scan faster or with a longer settling time of each line, or shield the scan from stray fields",
+        )
+    if not filtered.shows_deflection:
+        yield Finding(
+            "no_deflection",
+            "warning",
+            "nothing of the deflection stands out of the noise of the counts: directions of the COM are those of noise",
+            "record more electrons per pattern, or add patterns up with preparation.scan_binning",
+        )
