@@ -144,6 +144,7 @@ def test_everything_known_leaves_nothing_to_propose(field):
         (lambda e, i: (replace(e, kind_probability=np.ones((N, N, 2)) / 2, kind_names=("a",)), i), "model of kinds"),
         (lambda e, i: (3, i), "predict_from_image"),
         (lambda e, i: (e, 0 * i + 3), "the image is 3 everywhere"),
+        (lambda e, i: (e, 3 + 1e-9 * i), "the image is 3 everywhere"),
         (lambda e, i: (e, i + 1j), "complex numbers"),
         (lambda e, i: (e, np.ma.masked_array(i, i > 1)), "are no numbers"),
         (lambda e, i: (replace(e, angle_std=np.nan * e.angle), i), "0 patterns are embedded"),

@@ -106,6 +106,7 @@ CONSTANTS: dict[str, tuple[Any, ...]] = {
 
 PLAIN = {
     "periodic_fit._BLOCK": "bounds the memory",
+    "library._NAME": "which characters the name of a kind may have",
     "stored_library._NAMES": "a pattern of file names",
     "stored_library._TOLERANCE": "decides which stored library is taken, not what is found",
     "kinds._DRAWS": "of the certainty of kinds, which is reported beside them",

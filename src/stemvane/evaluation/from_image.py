@@ -231,7 +231,8 @@ def predict_from_image(embedding: Embedding, image: NDArray[np.floating]) -> Ima
         raise DataError(f"the image has the shape {values.shape}, the scan {embedding.scan_shape}; give one value each")
     if not np.isfinite(values).all():
         raise DataError("the image has values that are no numbers; fill them, or crop image and scan")
-    if np.ptp(values) == 0:
+    # what is left of the mean in single precision is rounding
+    if np.ptp(values) <= 8 * np.finfo(np.float32).eps * np.abs(values).max():
         raise DataError(f"the image is {values.flat[0]:g} everywhere, which tells nothing; give one with contrast")
     given = _targets(embedding, np.zeros(values.size))
     there = np.flatnonzero(np.isfinite(given).all(axis=1) & (given.shape[1] > 0))
