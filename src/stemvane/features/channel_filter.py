@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from stemvane.features.parallel import count_workers
+from stemvane.features.parallel import count_workers, for_each
 from stemvane.features.probe_transfer import ProbeTransfer
 from stemvane.features.scan_estimate import Remainder
-from stemvane.features.scan_frame import ScanFrame, add_mirrored, mirror, scan_frequencies, taper
+from stemvane.features.scan_frame import ScanFrame, add_mirrored, mirror, scan_frequencies, scan_part, taper
 from stemvane.features.scan_problem import conjugate_gradients, error_map, symmetric, torus_shape
 from stemvane.features.scan_transfer import ScanTransfer
 from stemvane.features.shrinkage import estimate_power, ring_numbers
@@ -91,18 +91,23 @@ def filter_channels(
     root, present = np.sqrt((power + mirror(power)) / 2), recorded.astype(np.float32)
 
     same, conjugate = frame.scaling(root)
-
-    def colour(spectrum: Features) -> Features:
-        return add_mirrored(same, conjugate, spectrum)
-
-    def back(spectrum: Features) -> Features:
-        fields = fft.ifft2(spectrum, axes=(1, 2), workers=count_workers())
-        return np.asarray(fields[:, : shape[0], : shape[1]])
-
+    values = np.empty((len(directions), *shape), np.complex64)
     data = np.tensordot(directions.conj(), y, axes=1) * present
-    solution = conjugate_gradients(
-        lambda u: u + colour(frame.spectrum(back(colour(u)) * present)), colour(frame.spectrum(data))
-    )
+
+    def solve(number: int) -> None:
+        """Estimate one direction, which gaps and edges mix with no other."""
+        one = slice(number, number + 1)
+        own = ScanFrame(of_directions[one], torus, step, transfer.handedness)
+
+        def colour(spectrum: Features) -> Features:
+            return add_mirrored(same[one], conjugate[one], spectrum)
+
+        solution = conjugate_gradients(
+            lambda u: u + colour(own.spectrum(scan_part(colour(u), shape) * present)), colour(own.spectrum(data[one]))
+        )
+        values[one] = scan_part(colour(solution), shape)
+
+    for_each(solve, range(len(directions)))
     square, n = root**2, len(of_directions)
 
     def per_coordinate(of_channels: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -115,7 +120,6 @@ def filter_channels(
     variance = per_coordinate((square / (1 + square)).mean(axis=(1, 2)))
     everywhere = error_map(energy, recorded, lambda known: float((square / (1 + known * square)).mean()))
     scale = everywhere / np.float32(max(float((square / (1 + square)).mean()), 1e-30))
-    values = back(colour(solution))
     # where no potential shows, what is less than its own error may be chance
     if not len(transfer.directions) and (np.abs(values) ** 2).sum(axis=0).mean() < 2 * variance.sum():
         return None

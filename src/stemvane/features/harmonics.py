@@ -14,7 +14,7 @@ from stemvane.data.measurements import Measurements
 from stemvane.data.representation import Representable, Row
 from stemvane.errors import DataError, ModelError
 from stemvane.features.cross_correlation import order_phases
-from stemvane.features.parallel import on_one_blas_thread
+from stemvane.features.parallel import map_in_order, on_one_blas_thread
 from stemvane.features.pattern_statistics import PatternStatistics, highest_order, pattern_totals, recorded_positions
 from stemvane.geometry.polar import harmonics_of, polar_from
 
@@ -252,7 +252,7 @@ class HarmonicBasis(Representable):
                 out[:, at] = x[:, order] @ self.analysis[at].T
             return out
 
-        yield from map(analyse, measurements.polar_blocks(mask))
+        yield from map_in_order(analyse, measurements.polar_blocks(mask))
 
     def polar(self, features: NDArray[np.complexfloating[Any, Any]], *, background: bool = True) -> NDArray[np.float64]:
         """Polar patterns of features, shape ``(n_patterns, n_radial, n_azimuthal)``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from stemvane.data.measurements import Measurements
 from stemvane.data.representation import format_count
 from stemvane.errors import DataError
+from stemvane.features.parallel import map_in_order, on_one_blas_thread
 from stemvane.geometry.polar import PolarGrid, harmonics_of
 
 __all__ = ["PatternStatistics", "highest_order", "pattern_totals", "recorded_positions"]
@@ -105,9 +106,14 @@ class PatternStatistics:
         # variance = readout² + gain · mean: readout noise counts as that many counts more on every pixel
         counting = grid.noise_covariance(weights, ring + measurements.readout_counts)
         moments = np.zeros((grid.n_orders, grid.n_radial, grid.n_radial), np.complex128)
-        for block in measurements.polar_blocks(mask):
+
+        @on_one_blas_thread
+        def products(block: NDArray[np.float32]) -> NDArray[np.complexfloating[Any, Any]]:
             x = np.swapaxes(harmonics_of(block) - background, 0, 1)
-            moments += np.swapaxes(x, 1, 2) @ x.conj()
+            return np.asarray(np.swapaxes(x, 1, 2) @ x.conj())
+
+        for product in map_in_order(products, measurements.polar_blocks(mask)):
+            moments += product
         moments /= len(total)
         spectrum = _Spectrum.of(moments, counting, grid.radii)
         area = 2 * np.pi * grid.radii * grid.ring_width

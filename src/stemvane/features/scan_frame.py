@@ -23,7 +23,9 @@ __all__ = [
     "scan_angles",
     "scan_frequencies",
     "scan_middle",
+    "scan_part",
     "taper",
+    "torus_spectrum",
     "trusted_limit",
 ]
 
@@ -115,9 +117,7 @@ class ScanFrame:
 
     def spectrum(self, features: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.complex64]:
         """Discrete Fourier transform, padded to the frame's shape; ``(n_features, y, x)`` to the same."""
-        padded = np.zeros((len(features), *self.shape), np.complex64)
-        padded[:, : features.shape[1], : features.shape[2]] = features
-        return np.asarray(fft.fft2(padded, axes=(1, 2), overwrite_x=True, workers=count_workers()))
+        return torus_spectrum(features, self.shape)
 
     def channels(self, spectrum: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.complex64]:
         """Channels of spectra, shape ``(n_channels, y, x)``."""
@@ -151,6 +151,19 @@ class ScanFrame:
         sign = np.where(self.orders % 2, -1, 1).astype(np.float32)[:, None, None]
         conjugate = sign * (factors[:n] - second) / 2 * np.conj(self.phases) ** 2
         return ((factors[:n] + second) / 2).astype(np.float32), conjugate.astype(np.complex64)
+
+
+def torus_spectrum(fields: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.complex64]:
+    """Discrete Fourier transform of fields ``(..., y, x)``, padded with zeros to a shape."""
+    # rows of zeros need no transform
+    along_x = fft.fft(np.asarray(fields, np.complex64), shape[1], axis=-1, workers=count_workers())
+    return np.asarray(fft.fft(along_x, shape[0], axis=-2, workers=count_workers()))
+
+
+def scan_part(spectrum: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.complex64]:
+    """First rows and columns of the fields that have these spectra, ``(..., y, x)``; the inverse of the former."""
+    along_y = fft.ifft(spectrum, axis=-2, workers=count_workers())[..., : shape[0], :]
+    return np.asarray(fft.ifft(along_y, axis=-1, workers=count_workers())[..., : shape[1]])
 
 
 def scan_frequencies(shape: tuple[int, ...], step: tuple[float, float]) -> NDArray[np.float64]:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from stemvane.features.parallel import count_workers
+from stemvane.features.parallel import count_workers, for_each
 from stemvane.features.probe_transfer import ProbeTransfer
-from stemvane.features.scan_frame import ScanFrame, mirror
+from stemvane.features.scan_frame import ScanFrame, mirror, scan_part, torus_spectrum
 from stemvane.features.scan_transfer import ScanTransfer
 from stemvane.features.shrinkage import estimate_power, ring_numbers
 
@@ -77,6 +77,7 @@ class ScanProblem:
         self.responses = transfer.responses(self.frame)
         self.known = recorded.sum() / self.frame.frequency.size
         self._present = recorded.astype(np.float32)
+        self._conjugates = self.responses.conj()
         self._data = self._project(y)
 
     def solve(self) -> PotentialSolution:
@@ -227,20 +228,32 @@ class ScanProblem:
         return self._inverse((response * solution.spectrum).astype(np.complex64)), variance.astype(np.float32)
 
     def _inverse(self, spectrum: NDArray[np.complexfloating[Any, Any]]) -> Features:
-        rows, columns = self.recorded.shape
-        return np.asarray(fft.ifft2(spectrum, axes=(-2, -1), workers=count_workers())[..., :rows, :columns])
+        return scan_part(spectrum, self.recorded.shape)
 
     def _project(self, y: Features) -> NDArray[np.complex64]:
         """Adjoint of `expected` over the recorded positions, for a potential that is real."""
-        along = np.einsum("kyx,kyx->yx", self.responses.conj(), self.frame.spectrum(y * self._present))
+        return self._sum_along(lambda direction: y[direction])
+
+    def _sum_along(self, of_direction: Callable[[int], Features]) -> NDArray[np.complex64]:
+        """Potential of a real field that all directions together ask for; they are worked on side by side."""
+        parts = np.empty_like(self.responses)
+
+        def work(direction: int) -> None:
+            spectrum = torus_spectrum(of_direction(direction) * self._present, self.frame.shape)
+            np.multiply(self._conjugates[direction], spectrum, out=parts[direction])
+
+        for_each(work, range(len(parts)))
+        along = parts.sum(axis=0)
         return np.asarray((along + np.conj(mirror(along))) / 2)
+
+    def _normal(self, spectrum: NDArray[np.complex64]) -> NDArray[np.complex64]:
+        """What is recorded of a potential, as the data would tell it."""
+        return self._sum_along(lambda direction: self._inverse(self.responses[direction] * spectrum))
 
     def _solve(self, power: Floats) -> NDArray[np.complex64]:
         """Spectrum of least mean square error for a potential of the given power."""
         root = np.sqrt(power).astype(np.float32)
-        return root * conjugate_gradients(
-            lambda u: u + root * self._project(self.expected(root * u)), root * self._data
-        )
+        return root * conjugate_gradients(lambda u: u + root * self._normal(root * u), root * self._data)
 
 
 def error_map(energy: Floats, recorded: NDArray[np.bool_], error: Callable[[float], float]) -> NDArray[np.float32]:

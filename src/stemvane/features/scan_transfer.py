@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, linalg, ndimage
 
-from stemvane.features.parallel import count_workers, for_each
+from stemvane.features.parallel import count_workers, for_each, map_in_order, on_one_blas_thread
 from stemvane.features.scan_frame import ScanFrame, mirror, scan_middle
 
 __all__ = ["ScanTransfer"]
@@ -108,7 +108,12 @@ class ScanTransfer:
         middle = tuple(scan_middle(n, _MOST_POSITIONS) for n in weights.shape)
         spectrum, shape = _tapered(features[:, *middle], weights[middle])
         largest = _largest_of_noise(ScanFrame(orders, shape, step), weights[middle], cutoff)
-        candidates = [_fit_rings(ScanFrame(orders, shape, step, sign), spectrum, cutoff, largest) for sign in (1, -1)]
+
+        @on_one_blas_thread
+        def fit(handedness: int) -> _Rings:
+            return _fit_rings(ScanFrame(orders, shape, step, handedness), spectrum, cutoff, largest)
+
+        candidates = list(map_in_order(fit, (1, -1)))
         whole = max(candidates, key=lambda rings: rings.explained)
         directions, of_directions = _responding(whole, orders)
         rings = whole
