@@ -134,13 +134,16 @@ class ScanProblem:
         prior = np.diag(1 / np.maximum(transfer.variance, 1e-9))
         before = transfer.complex_vectors
         after = np.empty_like(before)
-        for order in np.unique(transfer.orders):
+
+        def fit(order: int) -> None:
             chosen = np.flatnonzero(transfer.orders == order)
             turned = np.conj(frame.phases[chosen[0]]) * solution.spectrum
             fields = self._inverse(hats * turned)[:, self.recorded]
             normal = fields.conj() @ fields.T + spread + prior
             right = fields.conj() @ self.y[chosen][:, self.recorded].T + prior @ before[:, chosen]
             after[:, chosen] = np.linalg.solve(normal, right)
+
+        for_each(fit, np.unique(transfer.orders).tolist())
         return transfer.with_vectors(after)
 
     def error_levels(self, solution: PotentialSolution, squares: Floats) -> NDArray[np.float32]:

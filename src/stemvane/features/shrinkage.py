@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stemvane.features.parallel import for_each
-
 __all__ = ["estimate_power", "ring_numbers"]
 
-_N_POWERS = 32
+# of one power to the next
+_RATIO = 1.3
 _N_ROUNDS = 40
-# relative difference of squares that are taken for one; Wiener gains change by less than 0.003 by that
-_ALIKE = 0.02
+# squares are taken for one that differ by this much of what chance makes them differ by, and all that are this small
+# against the noise
+_ALIKE, _NOTHING = 0.1, 1e-4
+# no power is out of the question, so that every square has one
+_LEAST_SHARE = 1e-30
 
 
 def estimate_power(
@@ -44,39 +47,37 @@ def estimate_power(
     ndarray of float, same shape
         Power, 0 outside of all rings.
     """
+    inside = rings >= 0
+    values, of_ring = np.maximum(squares[inside], _NOTHING * noise), rings[inside]
     power = np.zeros(squares.shape)
-
-    def fill(ring: int) -> None:
-        chosen = rings == ring
-        if not chosen.any():
-            return
-        values = np.maximum(squares[chosen], 1e-9 * noise)
-        smallest = 0.02 * noise / np.sqrt(n_averaged)
-        powers = np.append(0, np.geomspace(smallest, max(2 * values.max(), noise), _N_POWERS))
-        mean = powers + noise
-        # squares that are nearly the same are one, as often as there are of them
-        levels, number = _levels(values)
-        likelihood = -n_averaged * (levels[:, None] / mean + np.log(mean))
-        likelihood = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
-        share = np.full(len(powers), 1 / len(powers))
-        # the mean of the posteriors ``likelihood * share / total`` without a matrix for them
-        for _ in range(_N_ROUNDS - 1):
-            share *= likelihood.T @ (number / (likelihood @ share)) / len(values)
-        gain = likelihood @ (share * powers / mean) / (likelihood @ share)
-        gain = np.interp(values, levels, gain)
-        power[chosen] = noise * gain / np.maximum(1 - gain, 1e-9)
-
-    for_each(fill, range(int(rings.max(initial=-1)) + 1))
+    if not len(values):
+        return power
+    smallest, largest = 0.02 * noise / np.sqrt(n_averaged), max(2 * values.max(), noise)
+    powers = np.append(0, np.geomspace(smallest, largest, math.ceil(math.log(largest / smallest, _RATIO)) + 1))
+    mean = powers + noise
+    # all rings together: how often each has a level, and what every power makes of that
+    step = np.floor(np.log(values) * (np.sqrt(n_averaged) / _ALIKE)).astype(np.int64)
+    _, level = np.unique(step, return_inverse=True)
+    n_levels = int(level.max()) + 1
+    levels = np.bincount(level, values) / np.bincount(level)
+    number = np.bincount(of_ring * n_levels + level, minlength=(int(of_ring.max()) + 1) * n_levels).reshape(
+        -1, n_levels
+    )
+    likelihood = -n_averaged * (levels / mean[:, None] + np.log(mean)[:, None])
+    likelihood = np.exp(likelihood - likelihood.max(axis=0))
+    share = np.full((len(number), len(powers)), 1 / len(powers))
+    of_each = np.maximum(number.sum(axis=1, keepdims=True), 1)
+    for _ in range(_N_ROUNDS - 1):
+        share *= (number / (share @ likelihood)) @ likelihood.T / of_each
+        share = np.maximum(share, _LEAST_SHARE)
+    gain = (share * (powers / mean)) @ likelihood / (share @ likelihood)
+    # a gain rises from level to level
+    above = np.clip(np.searchsorted(levels, values), 1, max(n_levels - 1, 1))
+    below, above = above - 1, np.minimum(above, n_levels - 1)
+    part = np.clip((values - levels[below]) / np.maximum(levels[above] - levels[below], 1e-30), 0, 1)
+    gain = gain[of_ring, below] * (1 - part) + gain[of_ring, above] * part
+    power[inside] = noise * gain / np.maximum(1 - gain, 1e-9)
     return power
-
-
-def _levels(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Means of values that are alike to `_ALIKE`, in rising order, and how many values each stands for."""
-    step = np.floor(np.log(values) / _ALIKE).astype(np.int64)
-    step -= step.min()
-    number = np.bincount(step)
-    filled = np.flatnonzero(number)
-    return np.bincount(step, values, len(number))[filled] / number[filled], number[filled]
 
 
 def ring_numbers(frequency: NDArray[np.float64], width: float, cutoff: float) -> NDArray[np.int64]:
