@@ -111,9 +111,8 @@ class ScanFrame:
     def phases(self) -> NDArray[np.complex64]:
         """``exp(1j m φ_q)``, shape ``(n_features, y, x)``."""
         angle = self.handedness * scan_angles(self.shape, self.step)
-        highest = int(self.orders.max(initial=0))
-        by_order = np.exp(1j * np.arange(highest + 1)[:, None, None] * angle).astype(np.complex64)
-        return np.asarray(by_order[self.orders])
+        orders, of_each = np.unique(self.orders, return_inverse=True)
+        return np.asarray(np.exp(1j * orders[:, None, None] * angle).astype(np.complex64)[of_each])
 
     def spectrum(self, features: NDArray[np.complexfloating[Any, Any]]) -> NDArray[np.complex64]:
         """Discrete Fourier transform, padded to the frame's shape; ``(n_features, y, x)`` to the same."""
