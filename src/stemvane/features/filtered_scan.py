@@ -95,15 +95,19 @@ def _filter_scan(measurements: Measurements) -> FilteredScan:
     too_small = not measurements.is_scan or min(recorded.shape) < _FEWEST_POSITIONS
 
     def read(rows: slice) -> NDArray[np.complex64]:
+        """Features of some rows, and room for one more."""
         part = np.zeros_like(recorded)
         part[rows] = recorded[rows]
-        features = np.zeros((*recorded[rows].shape, basis.n_features), np.complex64)
-        if part.any():
-            features[recorded[rows]] = np.concatenate(list(basis.feature_blocks(measurements, part, rescale=False)))
+        features = np.zeros((*recorded[rows].shape, basis.n_features + 1), np.complex64)
+        flat, places, n_done = features.reshape(recorded[rows].size, -1), np.flatnonzero(recorded[rows]), 0
+        for block in basis.feature_blocks(measurements, part, rescale=False) if part.any() else ():
+            flat[places[n_done : n_done + len(block)], :-1] = block
+            n_done += len(block)
         return features
 
     middle = scan_middle(recorded.shape[0])
-    in_middle = read(middle)
+    whole_middle = read(middle)
+    in_middle = whole_middle[..., :-1]
     is_all = _holds_all(in_middle[recorded[middle]], basis)
     said_step, said_limit = measurements.calibration.scan_step, measurements.calibration.band_limit
     beyond = content_beyond(in_middle, recorded[middle], said_step, said_limit)
@@ -119,9 +123,11 @@ def _filter_scan(measurements: Measurements) -> FilteredScan:
         return FilteredScan(basis, is_all, beyond, np.sqrt(variance), readout, 1, ())
 
     def read_all(rows: slice) -> NDArray[np.complex64]:
-        features = in_middle if rows == middle else read(rows)
-        rest = com[rows] - features @ known
-        return np.concatenate([features, rest[..., None]], axis=-1).astype(np.complex64)
+        features = whole_middle if rows == middle else read(rows)
+        # row by row, since a product of two precisions copies the features
+        for line, deflection in zip(features, com[rows], strict=True):
+            line[:, -1] = deflection - line[:, :-1] @ known
+        return features
 
     orders = np.append(basis.orders, 1)
     probe = computed_response(measurements, basis, with_com=known)

@@ -209,6 +209,8 @@ class PotentialFilter:
                 yield self._filter_tile(
                     rows, columns, inner, features[:, beside], recorded[around, beside], combination
                 )
+            # before the next rows are read
+            del features
 
     def _filter_tile(
         self,
