@@ -226,14 +226,15 @@ class Embedding(Representable):
     def write(self, group: zarr.Group) -> None:
         """Write every map as an array of its name into a Zarr group."""
         units = dict.fromkeys(("angle", "angle_std", *_OF_COM), "rad") | {"log_evidence": "nat"}
-        for name in (*_MAPS, *(name for name in (*_OF_COM, *_OF_KINDS) if getattr(self, name) is not None)):
-            array = group.create_array(name, data=np.asarray(getattr(self, name), np.float32), overwrite=True)
-            array.attrs["unit"] = units.get(name, "")
         # not of the group, whose file is there before there is an embedding
-        group["angle"].attrs["symmetry"] = self.symmetry
-        if self.kind_probability is not None:
-            group["kind_probability"].attrs["names"] = list(self.kind_names)
-            group["kind_probability"].attrs["symmetry"] = list(self.kind_symmetry)
+        others: dict[str, dict[str, Any]] = {
+            "angle": {"symmetry": self.symmetry},
+            "kind_probability": {"names": list(self.kind_names), "symmetry": list(self.kind_symmetry)},
+        }
+        for name in (*_MAPS, *(name for name in (*_OF_COM, *_OF_KINDS) if getattr(self, name) is not None)):
+            values = np.asarray(getattr(self, name), np.float32)
+            attributes = {"unit": units.get(name, "")} | others.get(name, {})
+            group.create_array(name, data=values, overwrite=True, attributes=attributes)
 
     @classmethod
     def read(cls, group: zarr.Group) -> Embedding:

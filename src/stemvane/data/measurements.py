@@ -378,8 +378,8 @@ class Measurements(Representable):
     def write(self, group: zarr.Group) -> None:
         """Write everything into a Zarr group but polar and Cartesian patterns that `measure` has streamed there."""
         for name, values in self.maps.items():
-            array = group.create_array(f"maps/{name}", data=np.asarray(values, np.float32), overwrite=True)
-            array.attrs["unit"] = self.units[name]
+            array = np.asarray(values, np.float32)
+            group.create_array(f"maps/{name}", data=array, overwrite=True, attributes={"unit": self.units[name]})
         group.create_array("mean_pattern", data=np.asarray(self.mean_pattern, np.float64), overwrite=True)
         if self.image is not None:
             group.create_array("image", data=np.asarray(self.image, np.float32), overwrite=True)
@@ -406,9 +406,8 @@ class Measurements(Representable):
                 "field_rotation": dict(self.field_rotation),
                 "findings": [finding.to_dict() for finding in self.findings],
             }
+            | ({} if self.pixel_grid is None else {"pixel_grid": self.pixel_grid.to_dict()})
         )
-        if self.pixel_grid is not None:
-            group.attrs["pixel_grid"] = self.pixel_grid.to_dict()
 
     @classmethod
     def read(cls, group: zarr.Group) -> Measurements:

@@ -104,16 +104,16 @@ class QuantityMap(Representable):
 
     def write(self, group: zarr.Group) -> None:
         """Write ``quantity`` and ``quantity_std`` into a Zarr group."""
-        for name, values in (("quantity", self.mean), ("quantity_std", self.std)):
-            group.create_array(name, data=values, overwrite=True).attrs["unit"] = self.unit
         known = [[y, x, value] for (y, x), value in self.known.items()]
         attributes: dict[str, Any] = {
+            "unit": self.unit,
             "name": self.name,
             "freedom": self.freedom,
             "known": known,
             "explained": self.explained,
         }
-        group["quantity"].attrs.update(attributes)
+        group.create_array("quantity", data=self.mean, overwrite=True, attributes=attributes)
+        group.create_array("quantity_std", data=self.std, overwrite=True, attributes={"unit": self.unit})
 
     @classmethod
     def read(cls, group: zarr.Group, scan_step: tuple[float, float] | None = None) -> QuantityMap | None:

@@ -15,13 +15,14 @@ __all__ = ["read_truth", "write_truth"]
 
 def write_truth(group: zarr.Group, truth: DetectorTruth) -> None:
     """Write arrays and numbers into ``truth`` of a Zarr group."""
-    folder = group.require_group("truth")
+    folder, numbers = group.require_group("truth"), {}
     for field in fields(truth):
         value = getattr(truth, field.name)
         if isinstance(value, np.ndarray):
             folder.create_array(field.name, data=value, overwrite=True)
         else:
-            folder.attrs[field.name] = float(value)
+            numbers[field.name] = float(value)
+    folder.attrs.update(numbers)
 
 
 def read_truth(group: zarr.Group) -> DetectorTruth | None:

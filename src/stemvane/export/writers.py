@@ -125,8 +125,7 @@ def _write_zarr(path: Path, signals: list[Signal], origin: dict[str, Any], run: 
     group = zarr.open_group(path, mode="w", zarr_format=3)
     group.attrs.update({MARK: 1, **atomic.plain(origin)})
     for axis in {axis.name: axis for signal in signals for axis in signal.axes}.values():
-        array = group.create_array(axis.name, data=axis.positions, dimension_names=[axis.name])
-        array.attrs["units"] = axis.unit
+        group.create_array(axis.name, data=axis.positions, dimension_names=[axis.name], attributes={"units": axis.unit})
     for signal in signals:
         array = group.create_array(
             signal.name,
@@ -135,8 +134,8 @@ def _write_zarr(path: Path, signals: list[Signal], origin: dict[str, Any], run: 
             chunks=getattr(signal.values, "chunks", None) or "auto",
             fill_value=math.nan,
             dimension_names=[axis.name for axis in signal.axes],
+            attributes={"units": signal.unit, "long_name": signal.name.replace("_", " ")},
         )
-        array.attrs.update({"units": signal.unit, "long_name": signal.name.replace("_", " ")})
         rows = array.chunks[0]
         for start in range(0, array.shape[0], rows):
             array[start : start + rows] = _read(signal, slice(start, start + rows), run)

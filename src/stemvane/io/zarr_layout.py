@@ -158,12 +158,12 @@ def write_zarr(dataset: Dataset4D, folder: Path, progress: Callable[[int, int], 
         if progress is not None:
             progress(done, dataset.n_patterns)
     if dataset.image is not None:
-        image = group.create_array("image", data=np.asarray(dataset.image), dimension_names=["scan_y", "scan_x"])
-        image.attrs["unit"] = "arbitrary"
+        image, dimensions = np.asarray(dataset.image), ["scan_y", "scan_x"]
+        group.create_array("image", data=image, dimension_names=dimensions, attributes={"unit": "arbitrary"})
     masks = {"missing": ["scan_y", "scan_x"], "bad_pixels": ["k_y", "k_x"]}
-    for name, dimensions in masks.items():
+    for name, axes in masks.items():
         if (mask := getattr(dataset, name)) is not None:
-            group.create_array(name, data=np.asarray(mask, bool), dimension_names=dimensions)
+            group.create_array(name, data=np.asarray(mask, bool), dimension_names=axes)
     if dataset.atoms is not None:
         write_atoms(group, dataset.atoms)
     if (typical := dataset.typical_pattern) is not None:
@@ -179,7 +179,7 @@ def write_zarr(dataset: Dataset4D, folder: Path, progress: Callable[[int, int], 
 
 def _create(group: zarr.Group, name: str, source: da.Array) -> zarr.Array[Any]:
     dtype = source.dtype.newbyteorder("=")
-    array = group.create_array(
+    return group.create_array(
         name,
         shape=source.shape,
         dtype=dtype,
@@ -187,9 +187,8 @@ def _create(group: zarr.Group, name: str, source: da.Array) -> zarr.Array[Any]:
         compressors=BloscCodec(cname="zstd", clevel=3, shuffle=BloscShuffle.bitshuffle),
         dimension_names=["scan_y", "scan_x", "k_y", "k_x"],
         config={"write_empty_chunks": True},
+        attributes={"unit": "counts" if dtype.kind in "ui" else "intensity"},
     )
-    array.attrs["unit"] = "counts" if dtype.kind in "ui" else "intensity"
-    return array
 
 
 def _attributes(dataset: Dataset4D) -> dict[str, Any]:

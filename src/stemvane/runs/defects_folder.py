@@ -219,20 +219,19 @@ def _of_regions(analysis: DefectAnalysis) -> dict[str, Any]:
 def _write_arrays(group: zarr.Group, run: Run, analysis: DefectAnalysis) -> None:
     """The anomaly map, and patterns of kinds or groups on the detector's pixels."""
     measurements = run.measurements
-    anomaly = group.create_array("anomaly", data=analysis.anomaly.astype(np.float32))
-    anomaly.attrs["unit"] = "s.d."
+    group.create_array("anomaly", data=analysis.anomaly.astype(np.float32), attributes={"unit": "s.d."})
     if analysis.lattice_map is not None and analysis.is_searched is not None:
         # as the figure numbers them, 0 where there is none
-        group.create_array("lattices", data=(analysis.lattice_map + 1).astype(np.int32)).attrs["unit"] = ""
-        group.create_array("searched", data=analysis.is_searched).attrs["unit"] = ""
+        group.create_array("lattices", data=(analysis.lattice_map + 1).astype(np.int32), attributes={"unit": ""})
+        group.create_array("searched", data=analysis.is_searched, attributes={"unit": ""})
     if analysis.regions is not None:
         numbers = (analysis.regions.label + 1).astype(np.int32)
-        group.create_array("groups", data=numbers).attrs["unit"] = ""
+        group.create_array("groups", data=numbers, attributes={"unit": ""})
     for name, part in (("patterns", analysis.defects), ("group_patterns", analysis.regions)):
         if part is not None:
             patterns = measurements.grid.to_cartesian(part.patterns, measurements.detector_shape)
-            array = group.create_array(name, data=patterns.astype(np.float32))
-            array.attrs["unit"] = "intensity per pixel"
+            patterns = patterns.astype(np.float32)
+            group.create_array(name, data=patterns, attributes={"unit": "intensity per pixel"})
 
 
 def _sites(analysis: DefectAnalysis) -> dict[str, Any]:
