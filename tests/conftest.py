@@ -1,24 +1,15 @@
 """What several modules need, made once for all the processes that run tests."""
 
-import functools
 import gc
-import hashlib
 import os
 import sys
 
-import numpy as np
 import pytest
 from filelock import FileLock
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
 from stemvane import simulate_library
-from stemvane.simulation import propagation
-
-LARGEST_KEPT = 64 * 2**20
-"""Bytes of the patterns of a scan that are kept from one test for the next."""
-
-ENGINES = ("single_slice", "multislice")
 
 
 def pytest_collection_finish():
@@ -41,47 +32,6 @@ def compiled_once(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dispatcher, "compile", compile_once)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def simulated_once(tmp_path_factory):
-    """Patterns that one test has simulated the others read from the disk; noise and detector are as they were asked."""
-    folder = shared_folder(tmp_path_factory) / "patterns"
-    folder.mkdir(exist_ok=True)
-
-    def kept(engine, atoms, ys, xs, optics, patterns):
-        if patterns.nbytes > LARGEST_KEPT or patterns.any():
-            yield from engine(atoms, ys, xs, optics, patterns)
-            return
-        known = hashlib.sha256(repr((engine.__name__, optics, atoms.info.get("n_cells"), patterns.shape)).encode())
-        # benchmarks put aberrations into the probe that the settings do not know
-        probe = optics.probe(np.arange(-20, 21), np.arange(-20, 21), (atoms.cell[1, 1], atoms.cell[0, 0]))
-        for values in (atoms.numbers, atoms.positions, np.asarray(atoms.cell), ys, xs, probe):
-            known.update(np.ascontiguousarray(values).tobytes())
-        path = folder / f"{known.hexdigest()}.npy"
-        if path.exists():
-            patterns[:] = np.load(path)
-            yield len(ys) * len(xs)
-            return
-        yield from engine(atoms, ys, xs, optics, patterns)
-        partial = path.with_suffix(f".{os.getpid()}.npy")
-        np.save(partial, patterns)
-        partial.replace(path)
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ENGINES:
-            engine = functools.partial(kept, getattr(propagation, name))
-            patch.setattr(f"stemvane.simulation.simulate.{name}", engine)
-        yield
-
-
-@pytest.fixture(scope="module")
-def simulated_anew():
-    """For tests of what is simulated: nothing is taken over from other tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ENGINES:
-            patch.setattr(f"stemvane.simulation.simulate.{name}", getattr(propagation, name))
         yield
 
 

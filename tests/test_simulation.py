@@ -8,8 +8,6 @@ from stemvane.simulation.simulate import simulate
 from stemvane.simulation.structures import graphene
 from stemvane.simulation.synthetic import synthetic
 
-pytestmark = pytest.mark.usefixtures("simulated_anew")
-
 # one orthogonal cell of graphene: a scan over it is periodic
 CELL = {"scan_extent": (2.46 * 3**0.5, 2.46), "detector_shape": (32, 32)}
 

@@ -15,8 +15,6 @@ from stemvane.simulation.scenes import build_structure
 from stemvane.simulation.simulate import simulate
 from stemvane.simulation.structures import dichalcogenide
 
-pytestmark = pytest.mark.usefixtures("simulated_anew")
-
 GAAS, AREA = 5.6533, (8.0, 8.0)
 FEW = {"scan_shape": (2, 3), "scan_extent": (4.0, 4.0), "detector_shape": (16, 16)}
 

@@ -177,7 +177,6 @@ def test_all_commands_are_tried():
     assert set(ARGUMENTS) == set(typer.main.get_command(cli.app).commands)
 
 
-@pytest.mark.usefixtures("simulated_anew")
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_no_option_ends_in_a_traceback(name, shelf, tmp_path, monkeypatch, capsys):
     """In this process; where work would begin, it is known that the arguments were taken."""
